@@ -1,0 +1,12 @@
+//! One door of [`crate::ports`] each. No adapter imports another; `shell/wire.rs` puts them together.
+
+pub mod acme;
+pub mod challenge;
+pub mod clock;
+pub mod deploy;
+pub mod entropy;
+pub mod keystore;
+pub mod meter;
+pub mod notify;
+pub mod probe;
+pub mod store;

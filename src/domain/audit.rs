@@ -1,0 +1,359 @@
+//! The audit entry: CloudEvents 1.0 as canonical JSON, hashed as stored.
+//!
+//! A [`Draft`] says what happened; the store gives it a sequence number and the link to the previous entry of its target
+//! inside the very transaction that changes the state, and [`seal`] turns it into bytes and a leaf hash (RFC 6962
+//! section 2.1). Refuses to know where entries are kept.
+
+use std::sync::Arc;
+
+use crate::domain::id::{AttemptId, EntryId};
+use crate::domain::json::Json;
+use crate::domain::key::Digest;
+use crate::domain::time::Timestamp;
+
+/// An entry is at most this long in bytes (C2SP tlog-tiles allows 64 KiB; 4 KiB are left for the envelope).
+pub const LONGEST_ENTRY: usize = 60 * 1_024;
+
+/// A text from outside (a CA's error, a hook's output) is cut to this many bytes in an entry.
+pub const LONGEST_TEXT: usize = 2_048;
+
+/// Whether an entry announces, concludes, or stands by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Durable before an effect.
+    Intent,
+    /// What came of an intent.
+    Outcome,
+    /// Something that happened.
+    Event,
+}
+
+impl Phase {
+    /// Its name in the entry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// How an outcome came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Done, and verified where that applies.
+    Success,
+    /// Not done.
+    Failure,
+    /// Not allowed.
+    Denied,
+    /// Cannot be told.
+    Unknown,
+}
+
+impl Outcome {
+    /// Its name in the entry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Denied => "denied",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The guardian by its rules; the version is in the envelope.
+    Automation,
+    /// A person, named by the door they came through (`uid:1000`, later a subject).
+    Human(Arc<str>),
+}
+
+/// What kind of thing an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TargetKind {
+    /// A credential.
+    Credential,
+    /// An issuer's account.
+    Issuer,
+    /// An approval path.
+    Path,
+    /// The guardian itself.
+    Daemon,
+}
+
+impl TargetKind {
+    /// Its name in the entry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Issuer => "issuer",
+            Self::Path => "path",
+            Self::Daemon => "daemon",
+        }
+    }
+}
+
+/// What an entry is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its id.
+    pub id: Arc<str>,
+    /// Serial number, hexadecimal, when a certificate is meant.
+    pub serial: Option<String>,
+    /// SHA-256 of its SubjectPublicKeyInfo, when a key is meant.
+    pub spki: Option<Digest>,
+}
+
+impl Target {
+    /// A target without certificate.
+    #[must_use]
+    pub fn new(kind: TargetKind, id: &str) -> Self {
+        Self { kind, id: Arc::from(id), serial: None, spki: None }
+    }
+
+    /// The key of the chain of entries about this target.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.kind.as_str(), self.id)
+    }
+}
+
+/// A decision of policy as an entry records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `proceed`, `await_approval` or `refuse`.
+    pub decision: &'static str,
+    /// The rule that decided.
+    pub rule: Arc<str>,
+    /// Digest of the policy.
+    pub version: Digest,
+    /// Digest of the inputs.
+    pub inputs: Digest,
+    /// Tier 0–4.
+    pub tier: u8,
+}
+
+/// A piece of evidence that the entry names by its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// What it is, for example `acme-exchange`.
+    pub name: String,
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its media type.
+    pub media: &'static str,
+    /// When it was captured.
+    pub captured_at: Timestamp,
+    /// The bytes, for the store to keep by their hash in the same transaction.
+    pub bytes: Arc<[u8]>,
+}
+
+/// An entry before the store gave it its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Its id.
+    pub id: EntryId,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What, in dotted form: `certificate.order`, `certificate.install`, …
+    pub action: &'static str,
+    /// Stable code, documented in `docs/codes.md`: `KW…`.
+    pub code: &'static str,
+    /// About what.
+    pub target: Target,
+    /// Announces, concludes or stands by itself.
+    pub phase: Phase,
+    /// How it came out, for outcomes.
+    pub outcome: Option<Outcome>,
+    /// The intent that this concludes.
+    pub intent: Option<EntryId>,
+    /// The attempt that it belongs to: everything of one renewal has the same.
+    pub correlation: Option<AttemptId>,
+    /// What policy said.
+    pub policy: Option<Policy>,
+    /// Evidence by hash.
+    pub evidence: Vec<Evidence>,
+    /// More facts, by stable keys; no secrets, no personal data.
+    pub facts: Vec<(&'static str, Json)>,
+}
+
+impl Draft {
+    /// An event about `target` by automation; the caller sets what else there is to say.
+    #[must_use]
+    pub fn new(id: EntryId, at: Timestamp, action: &'static str, code: &'static str, target: Target) -> Self {
+        Self {
+            id,
+            at,
+            actor: Actor::Automation,
+            action,
+            code,
+            target,
+            phase: Phase::Event,
+            outcome: None,
+            intent: None,
+            correlation: None,
+            policy: None,
+            evidence: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+}
+
+/// An entry with its place: the bytes are what is stored, exported and hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Canonical JSON.
+    pub bytes: Vec<u8>,
+    /// SHA-256(0x00 ‖ bytes), RFC 6962 section 2.1.
+    pub leaf: Digest,
+}
+
+/// The leaf hash of stored entry bytes (RFC 6962 section 2.1).
+#[must_use]
+pub fn leaf_hash(bytes: &[u8]) -> Digest {
+    Digest::of_parts(&[&[0], bytes])
+}
+
+/// Gives a draft its place: sequence number in the log, and the leaf hash of the previous entry about the same target.
+///
+/// An entry that would be longer than [`LONGEST_ENTRY`] loses its facts and says so, so that it can always be written.
+#[must_use]
+pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
+    let mut bytes = envelope(draft, sequence, previous, facts(draft)).canonical();
+    if bytes.len() > LONGEST_ENTRY {
+        bytes = envelope(draft, sequence, previous, Json::str("left out: too long")).canonical();
+    }
+    let leaf = leaf_hash(&bytes);
+    Sealed { bytes, leaf }
+}
+
+fn facts(draft: &Draft) -> Json {
+    if draft.facts.is_empty() {
+        return Json::Null;
+    }
+    Json::Obj(draft.facts.iter().map(|(k, v)| ((*k).into(), v.clone())).collect())
+}
+
+fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Json) -> Json {
+    let (kind, subject) = match &draft.actor {
+        Actor::Automation => ("automation", Json::Null),
+        Actor::Human(subject) => ("human", Json::str(subject.to_string())),
+    };
+    let target = Json::obj([
+        ("kind", Json::str(draft.target.kind.as_str())),
+        ("id", Json::str(draft.target.id.to_string())),
+        ("serial", Json::opt(draft.target.serial.clone().map(Json::str))),
+        ("spki_sha256", Json::opt(draft.target.spki.as_ref().map(Json::show))),
+    ]);
+    let policy = draft.policy.as_ref().map(|p| {
+        Json::obj([
+            ("decision", Json::str(p.decision)),
+            ("rule", Json::str(p.rule.to_string())),
+            ("version", Json::show(&p.version)),
+            ("inputs", Json::show(&p.inputs)),
+        ])
+    });
+    let risk = draft.policy.as_ref().map(|p| Json::obj([("tier", Json::Int(i64::from(p.tier)))]));
+    let evidence = draft.evidence.iter().map(|e| {
+        Json::obj([
+            ("name", Json::str(e.name.clone())),
+            ("sha256", Json::show(&e.sha256)),
+            ("size", Json::show(&e.size)),
+            ("media", Json::str(e.media)),
+            ("captured_at", Json::show(&e.captured_at)),
+        ])
+    });
+    let evidence = if draft.evidence.is_empty() { Json::Null } else { Json::arr(evidence) };
+    let data = Json::obj([
+        ("actor", Json::obj([("kind", Json::str(kind)), ("subject", subject)])),
+        ("action", Json::str(draft.action)),
+        ("code", Json::str(draft.code)),
+        ("target", target),
+        ("phase", Json::str(draft.phase.as_str())),
+        ("outcome", Json::opt(draft.outcome.map(|o| Json::str(o.as_str())))),
+        ("intent_ref", Json::opt(draft.intent.as_ref().map(Json::show))),
+        ("correlation_id", Json::opt(draft.correlation.as_ref().map(Json::show))),
+        ("policy", Json::opt(policy)),
+        ("risk", Json::opt(risk)),
+        ("evidence", evidence),
+        ("facts", facts),
+        (
+            "automation",
+            Json::obj([("engine", Json::str("keyward")), ("version", Json::str(env!("CARGO_PKG_VERSION")))]),
+        ),
+        ("previous_of_target", Json::opt(previous.as_ref().map(Json::show))),
+    ]);
+    Json::obj([
+        ("specversion", Json::str("1.0")),
+        ("id", Json::show(&draft.id)),
+        ("source", Json::str("urn:keyward")),
+        ("type", Json::str(format!("dev.keyward.{}", draft.action))),
+        ("time", Json::show(&draft.at)),
+        ("sequence", Json::show(&sequence)),
+        ("datacontenttype", Json::str("application/json")),
+        ("data", data),
+    ])
+}
+
+/// Cuts a text from outside to [`LONGEST_TEXT`] bytes on a character boundary and replaces control characters.
+#[must_use]
+pub fn bounded_text(text: &str) -> String {
+    let mut end = text.len().min(LONGEST_TEXT);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let kept = text.get(..end).unwrap_or_default();
+    kept.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Ulid;
+
+    fn draft() -> Draft {
+        let at = Timestamp::from_unix(1_790_000_000);
+        let target = Target::new(TargetKind::Credential, "portal");
+        Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2001", target)
+    }
+
+    #[test]
+    fn an_entry_is_hashed_as_stored_and_each_change_changes_the_leaf() {
+        let a = seal(&draft(), 1, None);
+        assert_eq!(a.leaf, leaf_hash(&a.bytes));
+        assert_ne!(seal(&draft(), 2, None).leaf, a.leaf);
+        assert_ne!(seal(&draft(), 1, Some(a.leaf)).leaf, a.leaf);
+        let mut denied = draft();
+        denied.outcome = Some(Outcome::Denied);
+        assert_ne!(seal(&denied, 1, None).leaf, a.leaf);
+    }
+
+    #[test]
+    fn an_entry_never_exceeds_its_limit_and_says_what_it_left_out() {
+        let mut long = draft();
+        long.facts.push(("text", Json::str("x".repeat(2 * LONGEST_ENTRY))));
+        let sealed = seal(&long, 1, None);
+        assert!(sealed.bytes.len() <= LONGEST_ENTRY);
+        assert!(String::from_utf8_lossy(&sealed.bytes).contains("left out: too long"));
+    }
+
+    #[test]
+    fn text_from_outside_is_bounded_and_has_no_control_characters() {
+        let text = bounded_text(&format!("a\u{1b}[31m{}", "é".repeat(LONGEST_TEXT)));
+        assert!(text.len() <= LONGEST_TEXT + 8 && !text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,102 @@
+//! What a certificate says, once parsed (RFC 5280), and the chain above it.
+//!
+//! Refuses to know encodings: `adapters/x509` turns bytes into these facts.
+
+use core::fmt;
+use std::sync::Arc;
+
+use crate::domain::key::Digest;
+use crate::domain::name::{Name, NameSet};
+use crate::domain::time::{Timestamp, Validity};
+
+/// A certificate's identity for ACME Renewal Information: base64url(AKI keyIdentifier) `.` base64url(serial), without
+/// padding (RFC 9773 section 4.1).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertId(pub Arc<str>);
+
+impl fmt::Display for CertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for CertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The facts of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// SHA-256 of the DER encoding.
+    pub fingerprint: Digest,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki: Digest,
+    /// The serial number in lower-case hexadecimal, without leading zeros.
+    pub serial: String,
+    /// The subject's distinguished name (RFC 4514 form).
+    pub subject: String,
+    /// The issuer's distinguished name (RFC 4514 form).
+    pub issuer: String,
+    /// DNS and IP subject alternative names that are well formed; others are left out.
+    pub names: NameSet,
+    /// The validity period.
+    pub validity: Validity,
+    /// Set if the certificate has an AKI key identifier (RFC 9773 needs one).
+    pub cert_id: Option<CertId>,
+    /// Basic constraints say CA, and key usage, if there is one, allows to sign certificates.
+    pub may_issue: bool,
+}
+
+/// A certificate and everything above it that was found, the anchor included when known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The end-entity certificate.
+    pub leaf: Arc<Certificate>,
+    /// Intermediates in order, then the trust anchor if one was found.
+    pub above: Vec<Arc<Certificate>>,
+    /// How far the chain was found to lead.
+    pub trust: Trust,
+}
+
+/// What the check of a chain's signatures and anchor found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Every signature is good, every issuer may issue, and the last element is a configured or system root.
+    Anchored,
+    /// No configured or system root was reached, or a check on the way failed; the text says which and why.
+    Untrusted(String),
+}
+
+impl Chain {
+    /// Leaf first, anchor last.
+    pub fn elements(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        core::iter::once(&self.leaf).chain(self.above.iter())
+    }
+
+    /// The element that ends first, the root included: a chain is only as long as its shortest part.
+    #[must_use]
+    pub fn weakest(&self) -> &Arc<Certificate> {
+        self.elements().min_by_key(|c| c.validity.not_after).unwrap_or(&self.leaf)
+    }
+
+    /// The period in which every element is valid.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.elements().fold(self.leaf.validity, |acc, c| acc.intersection(&c.validity))
+    }
+
+    /// The first element that is not valid at `at`.
+    #[must_use]
+    pub fn out_of_time(&self, at: Timestamp) -> Option<&Arc<Certificate>> {
+        self.elements().find(|c| !c.validity.contains(at))
+    }
+}
+
+/// A short name for people: the first DNS name, else the first name, else the subject.
+#[must_use]
+pub fn display_name(certificate: &Certificate) -> String {
+    let dns = certificate.names.iter().find(|n| matches!(n, Name::Dns(_)));
+    dns.or_else(|| certificate.names.iter().next()).map_or_else(|| certificate.subject.clone(), ToString::to_string)
+}

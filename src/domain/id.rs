@@ -1,0 +1,178 @@
+//! Names for things: a newtype for every id, so that none can stand where another belongs.
+
+use core::fmt;
+use std::sync::Arc;
+
+use crate::domain::time::Timestamp;
+
+/// Why a text is no slug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SlugError {
+    /// Nothing there.
+    #[error("is empty")]
+    Empty,
+    /// More than 63 characters.
+    #[error("is longer than 63 characters")]
+    TooLong,
+    /// A character outside `a-z 0-9 - _ .`, or a start with anything but a letter or digit.
+    #[error("may hold only a-z, 0-9, '-', '_' and '.', and starts with a letter or a digit")]
+    Character,
+}
+
+fn check_slug(text: &str) -> Result<(), SlugError> {
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    match text.as_bytes() {
+        [] => Err(SlugError::Empty),
+        bytes if bytes.len() > 63 => Err(SlugError::TooLong),
+        [first, ..] if !(first.is_ascii_lowercase() || first.is_ascii_digit()) => Err(SlugError::Character),
+        bytes if bytes.iter().all(inner) => Ok(()),
+        _ => Err(SlugError::Character),
+    }
+}
+
+macro_rules! slug {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Parses 1–63 characters of `a-z 0-9 - _ .`, the first a letter or digit: safe as a file name, a metric
+            /// label and a path segment.
+            ///
+            /// # Errors
+            /// [`SlugError`] says which rule is broken.
+            pub fn parse(text: &str) -> Result<Self, SlugError> {
+                check_slug(text).map(|()| Self(Arc::from(text)))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+slug!(
+    /// A credential: one certificate with its key over all its renewals, by its id in the configuration.
+    CredentialId
+);
+slug!(
+    /// An approval path, by its id in the configuration.
+    PathId
+);
+slug!(
+    /// An issuer (a CA's ACME account), by its id in the configuration.
+    IssuerId
+);
+slug!(
+    /// A challenge solver, by its id in the configuration.
+    SolverId
+);
+
+/// Sortable unique id: 48 bits of milliseconds and 80 random bits in Crockford base 32 (the ULID specification).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ulid(u128);
+
+const CROCKFORD: [u8; 32] = *b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl Ulid {
+    /// Made of a time in whole seconds and randomness that the caller drew.
+    #[must_use]
+    pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
+        let millis = u128::from(u64::try_from(at.unix()).unwrap_or(0).saturating_mul(1_000) & 0xffff_ffff_ffff);
+        Self((millis << 80) | random.iter().fold(0_u128, |acc, b| (acc << 8) | u128::from(*b)))
+    }
+
+    /// Parses 26 characters of Crockford base 32 in upper case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 26 || !matches!(text.as_bytes().first(), Some(b'0'..=b'7')) {
+            return None;
+        }
+        text.bytes()
+            .try_fold(0_u128, |acc, c| {
+                let digit = CROCKFORD.iter().position(|d| *d == c)?;
+                Some((acc << 5) | u128::try_from(digit).ok()?)
+            })
+            .map(Self)
+    }
+}
+
+impl fmt::Display for Ulid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [b'0'; 26];
+        let mut rest = self.0;
+        for slot in text.iter_mut().rev() {
+            let digit = usize::try_from(rest & 31).unwrap_or(0);
+            *slot = CROCKFORD.get(digit).copied().unwrap_or(b'0');
+            rest >>= 5;
+        }
+        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Ulid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One try to issue and install one certificate; also the name of its key's slot, so that key, order and files of one
+/// try can never be mixed with another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub Ulid);
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One audit entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub Ulid);
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_is_safe_as_file_name_label_and_path_segment() {
+        for bad in ["", "..", ".x", "-x", "A", "a/b", "a b", "ä", "$(id)", &"a".repeat(64)] {
+            assert!(CredentialId::parse(bad).is_err(), "{bad:?} must be refused");
+        }
+        for good in ["a", "portal-1", "review.example.com", "0_x"] {
+            assert_eq!(CredentialId::parse(good).map(|s| s.to_string()), Ok(good.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_ulid_sorts_by_time_and_survives_its_text() {
+        let early = Ulid::new(Timestamp::from_unix(1_000), [255; 10]);
+        let late = Ulid::new(Timestamp::from_unix(1_001), [0; 10]);
+        assert!(early < late && early.to_string() < late.to_string());
+        assert_eq!(Ulid::parse(&late.to_string()), Some(late));
+        assert_eq!(Ulid::parse("8ZZZZZZZZZZZZZZZZZZZZZZZZZ"), None);
+    }
+}

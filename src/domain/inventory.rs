@@ -1,0 +1,432 @@
+//! What is to be guarded (the specification from the configuration) and what was seen of it (observations).
+//!
+//! Refuses to know how a thing was read: probers report, this file only holds.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::domain::certificate::Chain;
+use crate::domain::id::{CredentialId, IssuerId, PathId, SolverId};
+use crate::domain::key::{Digest, KeyAlgorithm};
+use crate::domain::name::{Name, NameSet};
+use crate::domain::policy::Policy;
+use crate::domain::time::{Timestamp, Window};
+
+/// Everything the configuration asks for: the desired state. Immutable; a reload makes a new one.
+#[derive(Clone, Debug, Default)]
+pub struct Estate {
+    /// The credentials, managed and observed.
+    pub credentials: BTreeMap<CredentialId, Arc<Credential>>,
+    /// The issuers.
+    pub issuers: BTreeMap<IssuerId, Arc<Issuer>>,
+    /// The approval paths.
+    pub paths: BTreeMap<PathId, Arc<ApprovalPath>>,
+    /// File patterns to watch: each file that matches becomes an observed credential of its own.
+    pub watches: BTreeMap<CredentialId, Arc<Watch>>,
+    /// The policy in force.
+    pub policy: Policy,
+    /// Production, or a staging run that may touch nothing in production.
+    pub environment: Environment,
+    /// How often everything is observed and assessed again, besides timers.
+    pub full_scan: Duration,
+    /// How long a probe's answer counts as fresh.
+    pub probe_every: Duration,
+    /// At most this many attempts at once for one issuer.
+    pub orders_in_flight: usize,
+}
+
+/// Where the guardian runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Environment {
+    /// The real thing.
+    #[default]
+    Production,
+    /// Dry run: own state, the CA's staging directory, own sandbox for files.
+    Staging,
+}
+
+impl Environment {
+    /// `production` or `staging`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Staging => "staging",
+        }
+    }
+}
+
+/// A certificate with its key that Keyward keeps or watches.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Its id.
+    pub id: CredentialId,
+    /// Who is asked when it does not go by itself.
+    pub owner: Option<String>,
+    /// Free labels for policy: `env`, `data_class`, `tenant_tier`, …
+    pub labels: BTreeMap<String, String>,
+    /// Issued and installed here, or only watched.
+    pub care: Care,
+    /// Where it is served and must be seen.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Credential {
+    /// The managed part, if it is managed.
+    #[must_use]
+    pub fn managed(&self) -> Option<&Managed> {
+        match &self.care {
+            Care::Managed(managed) => Some(managed),
+            Care::Observed(_) => None,
+        }
+    }
+}
+
+/// What Keyward does for a credential.
+#[derive(Clone, Debug)]
+pub enum Care {
+    /// Issues, renews, installs and verifies.
+    Managed(Box<Managed>),
+    /// Only looks.
+    Observed(Source),
+}
+
+/// A file pattern whose every match is watched. The pattern's own id is a credential too: missing while nothing matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Shell pattern with an absolute directory part: `/etc/ssl/peers/*.pem`.
+    pub pattern: String,
+    /// A file that holds the PKCS#12 password.
+    pub password_file: Option<String>,
+    /// Who is asked.
+    pub owner: Option<String>,
+    /// Labels for policy.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where a watched certificate is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file: PEM, DER, or PKCS#12 with the password in the named file.
+    File {
+        /// Its absolute path.
+        path: String,
+        /// A file that holds the PKCS#12 password.
+        password_file: Option<String>,
+    },
+    /// Only its endpoints.
+    Endpoints,
+}
+
+/// How a managed credential is issued and installed.
+#[derive(Clone, Debug)]
+pub struct Managed {
+    /// The exact names.
+    pub names: NameSet,
+    /// The key's algorithm.
+    pub key: KeyAlgorithm,
+    /// Whether the key stays the same over renewals; by default each renewal makes a new one.
+    pub key_reuse: KeyReuse,
+    /// The issuers in order of preference.
+    pub issuers: Vec<IssuerId>,
+    /// The CA's profile to ask for.
+    pub profile: Option<String>,
+    /// How control over the names is proved, in order of preference; the first that the CA offers is used.
+    pub solvers: Vec<SolverId>,
+    /// When to renew.
+    pub renewal: RenewalRules,
+    /// Where the files go; may be empty when only the key store holds them.
+    pub installs: Vec<Install>,
+    /// What makes the server take the new files.
+    pub reload: Option<Reload>,
+    /// When the installation may happen; empty means at any time. A renewal is never held by these.
+    pub windows: Vec<Window>,
+}
+
+/// Whether a renewal makes a new key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyReuse {
+    /// A new key at each renewal.
+    #[default]
+    Fresh,
+    /// The same key until told otherwise.
+    Keep,
+}
+
+/// When a managed credential renews, besides what its CA suggests (RFC 9773).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewalRules {
+    /// Fallback point in thousandths of the lifetime; `None` means 2/3, or 1/2 when the lifetime is under 10 days.
+    pub fallback_permille: Option<u16>,
+    /// Emergency point: thousandths of the lifetime that remain when nothing may hold the renewal any longer.
+    pub emergency_permille: u16,
+    /// Ask the CA for its window.
+    pub ari: Ari,
+}
+
+impl Default for RenewalRules {
+    fn default() -> Self {
+        Self { fallback_permille: None, emergency_permille: 50, ari: Ari::Ask }
+    }
+}
+
+/// Whether the CA's renewal information is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ari {
+    /// Yes, when the CA's directory offers it.
+    Ask,
+    /// No.
+    Ignore,
+}
+
+/// One set of files to install.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// How the set is laid out.
+    pub layout: Layout,
+    /// Owner as a user name or number; unchanged if `None`.
+    pub owner: Option<String>,
+    /// Group as a name or number; unchanged if `None`.
+    pub group: Option<String>,
+    /// Mode of files that hold a private key, for example 0o600.
+    pub key_mode: u32,
+    /// Mode of files without one, for example 0o644.
+    pub cert_mode: u32,
+    /// Password file for PKCS#12 output.
+    pub pkcs12_password_file: Option<String>,
+}
+
+/// How installed files change as a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `DIR/current` is a link to a versioned directory and swaps in one rename; the files in it have fixed names
+    /// (`cert.pem`, `chain.pem`, `fullchain.pem`, `key.pem`, `combined.pem`, `bundle.p12`).
+    Versioned {
+        /// The directory.
+        dir: String,
+        /// Which files to write.
+        formats: BTreeSet<Format>,
+    },
+    /// Plain files at fixed paths, each replaced by a rename, for servers that cannot follow links.
+    Plain {
+        /// Absolute path of each file.
+        files: BTreeMap<Format, String>,
+    },
+}
+
+/// What an installed file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// The leaf, PEM.
+    Cert,
+    /// The intermediates, PEM.
+    Chain,
+    /// Leaf, then intermediates, PEM.
+    Fullchain,
+    /// The private key, PKCS#8 PEM.
+    Key,
+    /// Private key, leaf, intermediates, PEM (HAProxy).
+    Combined,
+    /// PKCS#12 with modern ciphers (PBES2, AES-256).
+    Pkcs12,
+}
+
+impl Format {
+    /// Every format with its name in the configuration and its file name in a versioned directory.
+    pub const ALL: [(Self, &'static str, &'static str); 6] = [
+        (Self::Cert, "cert", "cert.pem"),
+        (Self::Chain, "chain", "chain.pem"),
+        (Self::Fullchain, "fullchain", "fullchain.pem"),
+        (Self::Key, "key", "key.pem"),
+        (Self::Combined, "combined", "combined.pem"),
+        (Self::Pkcs12, "pkcs12", "bundle.p12"),
+    ];
+
+    /// By its name in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(format, ..)| *format)
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(format, ..)| *format == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// Its file name in a versioned directory.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        Self::ALL.iter().find(|(format, ..)| *format == self).map_or("", |(.., file)| file)
+    }
+
+    /// Whether the file holds the private key.
+    #[must_use]
+    pub fn holds_key(self) -> bool {
+        matches!(self, Self::Key | Self::Combined | Self::Pkcs12)
+    }
+}
+
+/// What makes a server take new files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// What to do.
+    pub how: ReloadHow,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How often it is tried before the installation counts as failed.
+    pub tries: u8,
+    /// Whether it may run in a staging environment.
+    pub in_staging: bool,
+}
+
+/// The ways to reload a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadHow {
+    /// Runs a program: the first element is its absolute path, no shell.
+    Exec(Vec<String>),
+    /// Sends a signal to the process whose number a file holds.
+    Signal {
+        /// Signal number, for example 1 for SIGHUP.
+        signal: i32,
+        /// The pid file.
+        pid_file: String,
+    },
+    /// Reloads (or restarts, where it cannot reload) a systemd unit.
+    Systemd(String),
+}
+
+/// A place where a certificate is served over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Host or address to connect to.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Server name to send; `None` sends none, as for an IP address.
+    pub sni: Option<String>,
+    /// What is spoken before TLS.
+    pub starttls: StartTls,
+}
+
+impl core::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)?
+        } else {
+            write!(f, "{}:{}", self.host, self.port)?
+        }
+        match &self.sni {
+            Some(sni) if *sni != self.host => write!(f, " ({sni})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The protocol in which TLS starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StartTls {
+    /// TLS from the first byte.
+    #[default]
+    None,
+    /// RFC 3207.
+    Smtp,
+    /// RFC 9051 section 6.2.1.
+    Imap,
+    /// PostgreSQL's SSLRequest.
+    Postgres,
+}
+
+/// A CA's ACME service with our account there.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Its id.
+    pub id: IssuerId,
+    /// The directory's URL.
+    pub directory: String,
+    /// `mailto:` contacts.
+    pub contacts: Vec<String>,
+    /// The CA's limits that we keep to.
+    pub limits: Arc<[crate::domain::limits::Limit]>,
+}
+
+/// An approval path: what a control service asks about.
+#[derive(Clone, Debug)]
+pub struct ApprovalPath {
+    /// Its id.
+    pub id: PathId,
+    /// The credentials it stands on.
+    pub needs: BTreeSet<CredentialId>,
+    /// The path closes this long before the earliest end of anything it stands on.
+    pub margin: Duration,
+}
+
+/// What was seen of one credential in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// What was there.
+    pub seen: Seen,
+}
+
+/// What was there when we looked. Everything but `Present` is a finding, never silence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A certificate that parses.
+    Present(Arc<Chain>),
+    /// Nothing: no such file, no certificate presented.
+    Missing,
+    /// It could not be read or reached; the text says why.
+    Unreadable(String),
+    /// It was read and is no certificate; the text says why.
+    Unparseable(String),
+}
+
+impl Seen {
+    /// The chain, if there is one.
+    #[must_use]
+    pub fn chain(&self) -> Option<&Arc<Chain>> {
+        match self {
+            Self::Present(chain) => Some(chain),
+            Self::Missing | Self::Unreadable(_) | Self::Unparseable(_) => None,
+        }
+    }
+}
+
+/// Everything seen of one credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// What is stored: the installed files, or the watched file. `None` means not looked at yet.
+    pub stored: Option<Observation>,
+    /// What each endpoint serves. An endpoint that was not looked at yet is absent.
+    pub served: BTreeMap<Arc<Endpoint>, Observation>,
+}
+
+impl Sighting {
+    /// The chain that stands for the credential: what is stored, else what the first endpoint serves.
+    #[must_use]
+    pub fn chain(&self) -> Option<&Arc<Chain>> {
+        self.stored.as_ref().and_then(|o| o.seen.chain()).or_else(|| self.served.values().find_map(|o| o.seen.chain()))
+    }
+}
+
+/// All sightings, by credential.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// What was seen of each.
+    pub sightings: BTreeMap<CredentialId, Sighting>,
+}
+
+/// A fingerprint as it is compared between stored and served.
+#[must_use]
+pub fn fingerprint(seen: &Seen) -> Option<Digest> {
+    seen.chain().map(|c| c.leaf.fingerprint)
+}
+
+/// The names that a DNS or HTTP validation is about: each authorized name once.
+#[must_use]
+pub fn authorized_names(names: &NameSet) -> BTreeSet<Name> {
+    names.iter().map(Name::authorized).collect()
+}

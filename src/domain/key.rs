@@ -1,0 +1,130 @@
+//! Key algorithms and digests of public keys.
+//!
+//! Refuses to know a private key: those stay behind [`crate::ports::KeyStore`].
+
+use core::fmt;
+
+use aws_lc_rs::digest;
+
+/// A SHA-256 digest: of a certificate (its fingerprint), of a SubjectPublicKeyInfo, of an audit entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// SHA-256 of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::of_parts(&[bytes])
+    }
+
+    /// SHA-256 of the parts one after the other.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        parts.iter().for_each(|part| context.update(part));
+        let mut out = [0_u8; 32];
+        // SHA-256 gives 32 bytes, so the lengths always agree.
+        out.copy_from_slice(context.finish().as_ref());
+        Self(out)
+    }
+
+    /// Parses 64 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut out = [0_u8; 32];
+        if text.len() != 64 {
+            return None;
+        }
+        for (slot, pair) in out.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *slot = u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(out))
+    }
+
+    /// The first 16 hexadecimal digits, for people.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(16).collect()
+    }
+
+    /// The first eight bytes as a number: a stable hash to draw jitter from.
+    #[must_use]
+    pub fn leading_u64(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |acc, b| (acc << 8) | u64::from(*b))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+/// The algorithm and size of a key pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum KeyAlgorithm {
+    /// ECDSA on NIST P-256: the default, and what every public CA takes.
+    #[default]
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// Ed25519 (RFC 8410); public CAs refuse it.
+    Ed25519,
+    /// RSA with a modulus of 2048 bits.
+    Rsa2048,
+    /// RSA with a modulus of 3072 bits.
+    Rsa3072,
+    /// RSA with a modulus of 4096 bits.
+    Rsa4096,
+}
+
+impl KeyAlgorithm {
+    /// Every algorithm with its name in the configuration.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::P256, "p256"),
+        (Self::P384, "p384"),
+        (Self::Ed25519, "ed25519"),
+        (Self::Rsa2048, "rsa2048"),
+        (Self::Rsa3072, "rsa3072"),
+        (Self::Rsa4096, "rsa4096"),
+    ];
+
+    /// By its name in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(algorithm, _)| *algorithm)
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(algorithm, _)| *algorithm == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for KeyAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_survives_its_text_and_bad_text_is_refused() {
+        let d = Digest::of(b"keyward");
+        assert_eq!(Digest::parse(&d.to_string()), Some(d));
+        assert_eq!(Digest::of_parts(&[b"key", b"ward"]), d);
+        for bad in ["", "zz", &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(Digest::parse(bad), None);
+        }
+    }
+}

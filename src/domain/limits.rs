@@ -1,0 +1,280 @@
+//! The limits of a CA as a durable ledger: what was spent, what is left, and a reserve that only a human may spend.
+//!
+//! Each limit is a token bucket in its generic-cell-rate form: one stored time per bucket, exact arithmetic, nothing to
+//! prune but full buckets. Let's Encrypt documents its limits in the same form (capacity and refill time).
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::id::IssuerId;
+use crate::domain::name::{Name, NameSet};
+use crate::domain::time::{DAY, HOUR, Timestamp};
+
+/// What a limit counts, and so what its buckets are keyed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitKind {
+    /// New orders of the account.
+    Orders,
+    /// Certificates per registered domain.
+    RegisteredDomain,
+    /// Certificates per exact set of identifiers.
+    ExactSet,
+    /// Failed authorizations per identifier.
+    FailedAuthorizations,
+}
+
+impl LimitKind {
+    /// Every kind with its stable name.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Orders, "orders"),
+        (Self::RegisteredDomain, "registered_domain"),
+        (Self::ExactSet, "exact_set"),
+        (Self::FailedAuthorizations, "failed_authorizations"),
+    ];
+
+    /// Its stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    /// By its stable name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind)
+    }
+}
+
+/// One limit of a CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What it counts.
+    pub kind: LimitKind,
+    /// How many tokens a full bucket holds.
+    pub capacity: u32,
+    /// The time in which one token comes back.
+    pub refill: Duration,
+    /// Tokens that automation leaves for humans.
+    pub reserve: u32,
+}
+
+/// Let's Encrypt's production limits (its documentation of 2026-08): 300 orders / 3 h, 50 certificates / 7 d per
+/// registered domain, 5 / 7 d per exact set, 5 failed authorizations / h per identifier. The reserves are ours.
+pub const LETS_ENCRYPT: [Limit; 4] = [
+    Limit { kind: LimitKind::Orders, capacity: 300, refill: Duration::from_secs(36), reserve: 10 },
+    Limit { kind: LimitKind::RegisteredDomain, capacity: 50, refill: Duration::from_secs(7 * 86_400 / 50), reserve: 3 },
+    Limit { kind: LimitKind::ExactSet, capacity: 5, refill: Duration::from_secs(7 * 86_400 / 5), reserve: 1 },
+    Limit { kind: LimitKind::FailedAuthorizations, capacity: 5, refill: Duration::from_secs(3_600 / 5), reserve: 1 },
+];
+
+/// Without a human, at most this many issuances per exact set of names in [`AUTOMATIC_SPAN`], whatever the CA allows.
+pub const AUTOMATIC_ISSUANCES: usize = 2;
+/// The sliding span of [`AUTOMATIC_ISSUANCES`].
+pub const AUTOMATIC_SPAN: Duration = DAY;
+
+/// Who spends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spender {
+    /// Automation: stops at the reserve.
+    Automation,
+    /// A named human asked for it: may spend the reserve too, never more than the CA allows.
+    Human,
+}
+
+/// One bucket: an issuer's limit for one key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BucketKey {
+    /// The issuer.
+    pub issuer: IssuerId,
+    /// The limit.
+    pub kind: LimitKind,
+    /// What it is counted by: empty, a registered domain, a set of names, or a name.
+    pub key: Arc<str>,
+}
+
+/// What a request would take from the ledger: it is refused as a whole or taken as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// The bucket.
+    pub bucket: BucketKey,
+    /// Its limit.
+    pub limit: Limit,
+}
+
+/// A refusal by the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Which limit holds.
+    pub kind: LimitKind,
+    /// What it is counted by.
+    pub key: Arc<str>,
+    /// When a token will be there.
+    pub until: Timestamp,
+}
+
+/// What was spent so far. Missing buckets are full.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Per bucket the time at which it would be full again.
+    pub full_at: BTreeMap<BucketKey, Timestamp>,
+    /// Automatic issuances per exact set of names, newest last, none older than [`AUTOMATIC_SPAN`] when written.
+    pub automatic: BTreeMap<Arc<str>, Vec<Timestamp>>,
+}
+
+impl Ledger {
+    /// How many tokens `limit` has left in `bucket` at `now`.
+    #[must_use]
+    pub fn remaining(&self, bucket: &BucketKey, limit: &Limit, now: Timestamp) -> u32 {
+        let debt = self.full_at.get(bucket).map_or(Duration::ZERO, |full| now.until(*full));
+        let refill = limit.refill.as_secs().max(1);
+        let spent = u32::try_from(debt.as_secs().div_ceil(refill)).unwrap_or(u32::MAX);
+        limit.capacity.saturating_sub(spent)
+    }
+
+    /// Whether every spend of `spends` is possible at `now`.
+    ///
+    /// # Errors
+    /// The limit that holds longest.
+    pub fn check(&self, spends: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
+        spends.iter().filter_map(|s| self.exhausted(s, spender, now)).max_by_key(|e| e.until).map_or(Ok(()), Err)
+    }
+
+    fn exhausted(&self, spend: &Spend, spender: Spender, now: Timestamp) -> Option<Exhausted> {
+        let reserve = match spender {
+            Spender::Automation => spend.limit.reserve.min(spend.limit.capacity.saturating_sub(1)),
+            Spender::Human => 0,
+        };
+        if self.remaining(&spend.bucket, &spend.limit, now) > reserve {
+            return None;
+        }
+        // There must be reserve + 1 tokens: the debt may be at most (capacity - reserve - 1) refills.
+        let allowed = spend.limit.refill.saturating_mul(spend.limit.capacity.saturating_sub(reserve).saturating_sub(1));
+        let full = self.full_at.get(&spend.bucket).copied().unwrap_or(now);
+        Some(Exhausted { kind: spend.limit.kind, key: spend.bucket.key.clone(), until: full.minus(allowed).max(now) })
+    }
+
+    /// The time at which `spend.bucket` will be full again once one token more is taken at `now`.
+    #[must_use]
+    pub fn after(&self, spend: &Spend, now: Timestamp) -> Timestamp {
+        self.full_at.get(&spend.bucket).copied().unwrap_or(now).max(now).plus(spend.limit.refill)
+    }
+
+    /// Whether automation may issue for this exact set now, by our own limit of two in a day.
+    ///
+    /// # Errors
+    /// The time from which it may.
+    pub fn check_automatic(&self, set: &str, now: Timestamp) -> Result<(), Timestamp> {
+        let recent: Vec<Timestamp> = self.recent(set, now).collect();
+        match recent.len().checked_sub(AUTOMATIC_ISSUANCES) {
+            Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(AUTOMATIC_SPAN)),
+            None => Ok(()),
+        }
+    }
+
+    /// The automatic issuances for `set` that still count at `now`, oldest first.
+    pub fn recent(&self, set: &str, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        self.automatic.get(set).into_iter().flatten().copied().filter(move |t| now.since(*t) < AUTOMATIC_SPAN)
+    }
+}
+
+/// What one new order takes: a token of the account, of each registered domain and of the exact set. A renewal inside
+/// its ARI window that names what it replaces is exempt at Let's Encrypt; `exempt` says so, and then only our own limits
+/// count.
+#[must_use]
+pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec<Spend> {
+    let mut spends = Vec::new();
+    for limit in limits {
+        let mut add = |key: Arc<str>| {
+            spends.push(Spend { bucket: BucketKey { issuer: issuer.clone(), kind: limit.kind, key }, limit: *limit });
+        };
+        match limit.kind {
+            LimitKind::Orders => add(Arc::from("")),
+            LimitKind::ExactSet => add(Arc::from(names.key())),
+            LimitKind::RegisteredDomain => registered_domains(names).into_iter().for_each(add),
+            LimitKind::FailedAuthorizations => {}
+        }
+    }
+    spends
+}
+
+/// What failed authorizations for `names` take.
+#[must_use]
+pub fn failure_spends<'a>(issuer: &IssuerId, limits: &[Limit], names: impl Iterator<Item = &'a Name>) -> Vec<Spend> {
+    let Some(limit) = limits.iter().find(|l| l.kind == LimitKind::FailedAuthorizations) else { return Vec::new() };
+    let bucket =
+        |n: &Name| BucketKey { issuer: issuer.clone(), kind: limit.kind, key: Arc::from(n.authorized().to_string()) };
+    names.map(|n| Spend { bucket: bucket(n), limit: *limit }).collect()
+}
+
+/// The registered domains (public suffix plus one label) of a set, each once; an IP address counts as itself.
+fn registered_domains(names: &NameSet) -> Vec<Arc<str>> {
+    let mut domains: Vec<Arc<str>> = names
+        .iter()
+        .map(|name| match name.authorized() {
+            Name::Dns(host) => psl::domain_str(&host).map_or_else(|| host.clone(), Arc::from),
+            Name::Ip(ip) => Arc::from(ip.to_string()),
+        })
+        .collect();
+    domains.sort();
+    domains.dedup();
+    domains
+}
+
+/// The default backoff floor of the ledger when a limit is disabled: nothing waits longer than this for a token that
+/// never comes.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(HOUR.as_secs() * 24 * 7);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spend(capacity: u32, refill: u64, reserve: u32) -> Spend {
+        let issuer = IssuerId::parse("le").unwrap_or_else(|_| unreachable!());
+        let limit = Limit { kind: LimitKind::Orders, capacity, refill: Duration::from_secs(refill), reserve };
+        Spend { bucket: BucketKey { issuer, kind: LimitKind::Orders, key: Arc::from("") }, limit }
+    }
+
+    fn take(ledger: &mut Ledger, spend: &Spend, spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
+        ledger.check(core::slice::from_ref(spend), spender, now)?;
+        let full = ledger.after(spend, now);
+        ledger.full_at.insert(spend.bucket.clone(), full);
+        Ok(())
+    }
+
+    #[test]
+    fn automation_stops_at_the_reserve_and_a_human_at_the_limit() {
+        let (mut ledger, s, now) = (Ledger::default(), spend(5, 100, 2), Timestamp::from_unix(1_000_000));
+        let automatic = (0..10).filter(|_| take(&mut ledger, &s, Spender::Automation, now).is_ok()).count();
+        let human = (0..10).filter(|_| take(&mut ledger, &s, Spender::Human, now).is_ok()).count();
+        assert_eq!((automatic, human), (3, 2));
+    }
+
+    #[test]
+    fn a_refusal_names_the_time_at_which_the_same_spend_passes() {
+        let (mut ledger, s, now) = (Ledger::default(), spend(3, 100, 1), Timestamp::from_unix(1_000_000));
+        while take(&mut ledger, &s, Spender::Automation, now).is_ok() {}
+        let until = take(&mut ledger, &s, Spender::Automation, now).err().map(|e| e.until).unwrap_or(now);
+        assert!(until > now);
+        assert!(take(&mut ledger.clone(), &s, Spender::Automation, until.minus(Duration::from_secs(1))).is_err());
+        assert!(take(&mut ledger, &s, Spender::Automation, until).is_ok());
+    }
+
+    #[test]
+    fn the_registered_domain_follows_the_public_suffix_list() {
+        let names = ["a.example.co.uk", "b.example.co.uk", "*.example.org", "192.0.2.1"];
+        let set = NameSet::new(names.iter().filter_map(|n| Name::parse(n).ok()));
+        let domains = registered_domains(&set);
+        assert_eq!(domains.iter().map(|d| &**d).collect::<Vec<_>>(), ["192.0.2.1", "example.co.uk", "example.org"]);
+    }
+
+    #[test]
+    fn two_automatic_issuances_in_any_24_hours_and_no_third() {
+        let t = Timestamp::from_unix(1_000_000);
+        let mut ledger = Ledger::default();
+        ledger.automatic.insert(Arc::from("a"), vec![t, t.plus(HOUR)]);
+        assert_eq!(ledger.check_automatic("a", t.plus(HOUR)), Err(t.plus(DAY)));
+        assert_eq!(ledger.check_automatic("a", t.plus(DAY)), Ok(()));
+        assert_eq!(ledger.check_automatic("b", t), Ok(()));
+    }
+}

@@ -1,0 +1,24 @@
+//! The rules: pure functions over plain data.
+//!
+//! Nothing in here performs I/O, reads a clock, draws a random number, logs or knows serde. Time and randomness are
+//! arguments. Files stand in the order of the list below and each may name only earlier ones;
+//! `tests/it/architecture.rs` holds them to it.
+
+pub mod time;
+pub mod json;
+pub mod id;
+pub mod name;
+pub mod key;
+pub mod certificate;
+pub mod limits;
+pub mod policy;
+pub mod inventory;
+pub mod renewal;
+pub mod audit;
+pub mod execution;
+pub mod state;
+pub mod assessment;
+pub mod plan;
+pub mod verification;
+pub mod gate;
+pub mod story;

@@ -1,0 +1,168 @@
+//! The durable state, and the changes that make it.
+//!
+//! The store keeps exactly this; the engine holds the same in memory. Both apply the same [`Change`]s, so there is one
+//! definition of what a change means. Refuses to know tables and files.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::certificate::CertId;
+use crate::domain::execution::{Attempt, Failure, Generation};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
+use crate::domain::time::{Boottime, Timestamp};
+
+/// Everything that survives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Per credential.
+    pub credentials: BTreeMap<CredentialId, CredentialRecord>,
+    /// Attempts in flight; at most one per credential.
+    pub attempts: BTreeMap<AttemptId, Attempt>,
+    /// Per issuer.
+    pub issuers: BTreeMap<IssuerId, IssuerRecord>,
+    /// What was spent of the CAs' limits.
+    pub ledger: Ledger,
+    /// The clocks as last recorded.
+    pub clock: Option<ClockMark>,
+}
+
+/// What is known of a managed credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialRecord {
+    /// The generation that is installed.
+    pub current: Option<Generation>,
+    /// The one before it, for a rollback.
+    pub previous: Option<Generation>,
+    /// What the CA suggests for the current one.
+    pub ari: Option<AriRecord>,
+    /// Issuance failures in a row.
+    pub failures: u32,
+    /// The last failure; stays until a success.
+    pub last_failure: Option<Failure>,
+    /// Backoff: no new attempt before this.
+    pub next_attempt: Option<Timestamp>,
+    /// The last success: alerts go by this, never by the last attempt.
+    pub last_success: Option<Timestamp>,
+    /// Somebody asked for a renewal now.
+    pub requested: Option<Request>,
+    /// Public keys or certificates that failed to be served: not installed again by itself.
+    pub rolled_back: Option<AttemptId>,
+}
+
+/// A person's wish to renew now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who.
+    pub by: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The CA's renewal information for one certificate (RFC 9773), with our own pick inside its window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AriRecord {
+    /// The certificate it is about: never a name.
+    pub cert_id: CertId,
+    /// Start and end (exclusive) of the window, once a valid one was seen.
+    pub window: Option<(Timestamp, Timestamp)>,
+    /// The time picked inside the window; kept while the window stays the same.
+    pub picked: Option<Timestamp>,
+    /// When to ask again.
+    pub next_poll: Timestamp,
+    /// Why the CA suggests it, if it says so.
+    pub explanation: Option<Arc<str>>,
+}
+
+/// What is known of an issuer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IssuerRecord {
+    /// Failures of its own fault in a row; the circuit breaker counts these.
+    pub failures: u32,
+    /// The breaker is open until then: no new order, a single trial after it.
+    pub open_until: Option<Timestamp>,
+    /// The last success.
+    pub last_success: Option<Timestamp>,
+    /// Terms of service last seen.
+    pub terms: Option<Arc<str>>,
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockMark {
+    /// The wall clock's high-water mark.
+    pub wall: Timestamp,
+    /// Time since boot at that moment.
+    pub boot: Boottime,
+    /// Which boot.
+    pub boot_id: Arc<str>,
+}
+
+/// One change of the state. Each is a whole new value of one row, so applying it twice changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A credential's record is now this.
+    Credential(CredentialId, Box<CredentialRecord>),
+    /// A credential left the configuration and its record is forgotten.
+    Forget(CredentialId),
+    /// An attempt is now this.
+    Attempt(Attempt),
+    /// An attempt ended.
+    AttemptEnded(AttemptId),
+    /// An issuer's record is now this.
+    Issuer(IssuerId, IssuerRecord),
+    /// A bucket of the ledger is full again at this time.
+    Bucket(BucketKey, Timestamp),
+    /// Automation issued for this exact set at this time.
+    AutomaticIssuance(Arc<str>, Timestamp),
+    /// The clocks.
+    Clock(ClockMark),
+}
+
+impl State {
+    /// Applies one change.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Credential(id, record) => {
+                self.credentials.insert(id.clone(), (**record).clone());
+            }
+            Change::Forget(id) => {
+                self.credentials.remove(id);
+            }
+            Change::Attempt(attempt) => {
+                self.attempts.insert(attempt.id, attempt.clone());
+            }
+            Change::AttemptEnded(id) => {
+                self.attempts.remove(id);
+            }
+            Change::Issuer(id, record) => {
+                self.issuers.insert(id.clone(), record.clone());
+            }
+            Change::Bucket(key, full_at) => {
+                self.ledger.full_at.insert(key.clone(), *full_at);
+            }
+            Change::AutomaticIssuance(set, at) => {
+                let times = self.ledger.automatic.entry(set.clone()).or_default();
+                times.retain(|t| at.since(*t) < AUTOMATIC_SPAN && t != at);
+                times.push(*at);
+            }
+            Change::Clock(mark) => self.clock = Some(mark.clone()),
+        }
+    }
+
+    /// The attempt in flight for a credential.
+    #[must_use]
+    pub fn attempt_for(&self, credential: &CredentialId) -> Option<&Attempt> {
+        self.attempts.values().find(|a| a.credential == *credential)
+    }
+
+    /// The record of a credential; an empty one if there is none yet.
+    #[must_use]
+    pub fn credential(&self, id: &CredentialId) -> CredentialRecord {
+        self.credentials.get(id).cloned().unwrap_or_default()
+    }
+}
+
+/// Ledger buckets that were full for this long may be dropped from the store: a missing bucket is a full one.
+pub const FULL_BUCKETS_KEPT: Duration = Duration::from_secs(86_400);

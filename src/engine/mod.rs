@@ -1,0 +1,1 @@
+//! The cycle and its use cases: knows only the domain and the doors.

@@ -1,0 +1,13 @@
+//! Configuration, wiring, daemon, command line, HTTP, demo: everything that knows concrete things.
+
+pub mod acme_server;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod http;
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,3 @@
+//! A simulated world: clock, entropy, store, CA, hosts and faults. The engine runs under it unchanged.
+
+pub mod store;

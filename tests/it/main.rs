@@ -1,0 +1,34 @@
+//! The integration tests: one binary, a module a subject.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "tests fail by panicking, and wait in real time for real servers"
+)]
+
+mod architecture;
+mod harness;
+
+mod acme;
+mod acme_server;
+mod challenge;
+mod cli;
+mod config;
+mod crash;
+mod daemon;
+mod demo;
+mod deploy;
+mod engine;
+mod http;
+mod keystore;
+mod nginx;
+mod pebble;
+mod probe;
+mod sim;
+mod store;
