@@ -1,12 +1,14 @@
 //! One attempt to issue and install one certificate, as durable steps.
 //!
 //! ```text
-//! Begun ─► Keyed ─► Ordered ─► Issued ─► Installed ─► Verified
-//!   │        │         │          │           │
-//!   └────────┴─────────┴──────────┴───────────┴─► Failed   (installed sets are rolled back first)
+//! Begun ─► Ordered ─► Issued ─► (installed, served) ─► Done
+//!   │         │          │
+//!   └─────────┴──────────┴─► Failed   (an installed set is rolled back first)
 //! ```
-//! Every arrow is one durable commit. What a step does can be repeated: a restart looks at the stage, and does the step
-//! that leads out of it again. Refuses to know how a step is done.
+//! Every arrow is one durable commit. What a step does can be repeated: a restart looks at the stage and does the step
+//! that leads out of it again. Key and CSR are durable in the key store before anything is sent, by the attempt's own id,
+//! so they need no stage; neither do installed files, since installing the same slot again changes nothing. Refuses to
+//! know how a step is done.
 
 use std::sync::Arc;
 
@@ -78,21 +80,16 @@ impl Trigger {
 /// How far an attempt has come; what is named here is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The intent is committed; the key may or may not be there.
+    /// The intent is committed. newOrder may have been sent: after a restart the CA is asked which orders there are
+    /// before another is sent.
     Begun,
-    /// Key and CSR are durable in the key store.
-    Keyed,
-    /// newOrder is about to be, or was, sent: it is never sent again before the CA was asked which orders there are.
-    Ordering,
     /// The CA has the order at this URL.
     Ordered {
         /// The order's URL.
         url: Arc<str>,
     },
-    /// The certificate and its chain are durable in the key store.
+    /// The certificate and its chain are durable in the key store; what is left is to install it and to see it served.
     Issued,
-    /// The files are swapped; the server has not proved yet that it serves them.
-    Installed,
 }
 
 impl Stage {
@@ -101,11 +98,8 @@ impl Stage {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Begun => "begun",
-            Self::Keyed => "keyed",
-            Self::Ordering => "ordering",
             Self::Ordered { .. } => "ordered",
             Self::Issued => "issued",
-            Self::Installed => "installed",
         }
     }
 
@@ -114,11 +108,8 @@ impl Stage {
     pub fn parse(name: &str, url: Option<&str>) -> Option<Self> {
         Some(match (name, url) {
             ("begun", _) => Self::Begun,
-            ("keyed", _) => Self::Keyed,
-            ("ordering", _) => Self::Ordering,
             ("ordered", Some(url)) => Self::Ordered { url: Arc::from(url) },
             ("issued", _) => Self::Issued,
-            ("installed", _) => Self::Installed,
             _ => return None,
         })
     }
@@ -145,9 +136,9 @@ pub struct Attempt {
     pub intent: EntryId,
     /// How far it has come.
     pub stage: Stage,
-    /// How often the installation (not the issuance) has failed.
-    pub install_failures: u32,
-    /// Not before this time: backoff between installation tries, or a deployment window.
+    /// How often the step out of the present stage has failed.
+    pub failures: u32,
+    /// Not before this time: backoff between tries, or a deployment window.
     pub not_before: Option<Timestamp>,
 }
 
