@@ -16,6 +16,7 @@ use crate::domain::certificate::CertId;
 use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
+use crate::domain::policy::Act;
 use crate::domain::time::{Timestamp, Validity};
 
 /// Why a certificate is issued.
@@ -38,6 +39,17 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// What it does, for policy.
+    #[must_use]
+    pub fn act(&self) -> Act {
+        match self {
+            Self::First => Act::Issue,
+            Self::Changed(_) => Act::Reissue,
+            Self::Repair(_) => Act::Reinstall,
+            Self::Ari | Self::Lifetime | Self::Emergency | Self::Manual(_) => Act::Renew,
+        }
+    }
+
     /// Stable name: a metric label and what the store keeps.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

@@ -172,6 +172,19 @@ impl Ledger {
         }
     }
 
+    /// Copies from `base` what these spends and this exact set need, unless it is here already. A plan books on such a
+    /// part: copying the whole ledger for each plan would cost more than the plan.
+    pub fn borrow_from(&mut self, base: &Self, spends: &[Spend], set: &str) {
+        for spend in spends {
+            if let Some(full) = base.full_at.get(&spend.bucket) {
+                self.full_at.entry(spend.bucket.clone()).or_insert(*full);
+            }
+        }
+        if let Some((key, times)) = base.automatic.get_key_value(set) {
+            self.automatic.entry(key.clone()).or_insert_with(|| times.clone());
+        }
+    }
+
     /// The automatic issuances for `set` that still count at `now`, oldest first.
     pub fn recent(&self, set: &str, now: Timestamp) -> impl Iterator<Item = Timestamp> {
         self.automatic.get(set).into_iter().flatten().copied().filter(move |t| now.since(*t) < AUTOMATIC_SPAN)

@@ -1,1 +1,593 @@
-//! To come.
+//! The plan: what to do now, what is held and why, and when to look again.
+//!
+//! [`plan`] only computes; [`check`] is written separately and must accept every plan before anything of it runs.
+//! Refuses to know how an action is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::domain::certificate::CertId;
+use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::inventory::{Credential, Estate, Issuer, Managed, Seen, Sighting};
+use crate::domain::json::Json;
+use crate::domain::key::Digest;
+use crate::domain::limits::{Ledger, Spend, Spender, failure_spends, order_spends};
+use crate::domain::policy::Verdict;
+use crate::domain::renewal::{Rule, Schedule, schedule};
+use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
+use crate::domain::time::{Timestamp, human_span};
+
+/// What a plan is made from. `due` names the credentials to consider; all others are left alone.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanInput<'a> {
+    /// What should be.
+    pub estate: &'a Estate,
+    /// What is durable.
+    pub state: &'a State,
+    /// What was seen.
+    pub sightings: &'a BTreeMap<CredentialId, Sighting>,
+    /// Attempts that are being carried out right now.
+    pub running: &'a BTreeSet<AttemptId>,
+    /// Which credentials to consider.
+    pub due: &'a [CredentialId],
+    /// Why nothing may be started at all (a clock fault), if so.
+    pub stopped: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The actions, most urgent first.
+    pub actions: Vec<Action>,
+    /// What is not done, and why.
+    pub held: Vec<Held>,
+}
+
+/// One action: complete, so that the executor never chooses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// For which credential.
+    pub credential: CredentialId,
+    /// What.
+    pub kind: ActionKind,
+}
+
+/// The kinds of action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// Begin an attempt.
+    Issue(Issue),
+    /// Go on with an attempt that is durable but not running: after a restart, a backoff, or a window's opening.
+    Resume(AttemptId),
+    /// Install again what was issued already, because the stored files are missing or damaged.
+    Reinstall(AttemptId),
+}
+
+/// A new attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// At which issuer.
+    pub issuer: IssuerId,
+    /// Why.
+    pub trigger: Trigger,
+    /// What it replaces, when the CA is told.
+    pub replaces: Option<CertId>,
+    /// What it takes from the ledger.
+    pub spends: Vec<Spend>,
+    /// Who spends.
+    pub spender: Spender,
+}
+
+impl Action {
+    /// SHA-256 over the canonical form: what an approval binds to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let kind = match &self.kind {
+            ActionKind::Issue(issue) => Json::obj([
+                ("issue", Json::str(issue.trigger.act().as_str())),
+                ("issuer", Json::str(issue.issuer.as_str().to_owned())),
+                ("trigger", Json::str(issue.trigger.as_str())),
+                ("replaces", Json::opt(issue.replaces.as_ref().map(Json::show))),
+            ]),
+            ActionKind::Resume(id) => Json::obj([("resume", Json::show(id))]),
+            ActionKind::Reinstall(id) => Json::obj([("reinstall", Json::show(id))]),
+        };
+        let credential = Json::str(self.credential.as_str().to_owned());
+        Digest::of(&Json::obj([("credential", credential), ("kind", kind)]).canonical())
+    }
+}
+
+/// Something that is not done now. A "no" is data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which credential.
+    pub credential: CredentialId,
+    /// Why.
+    pub reason: HeldReason,
+    /// When to look again; `None` when only an event can change it.
+    pub until: Option<Timestamp>,
+}
+
+/// Why something is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldReason {
+    /// Not due yet.
+    NotDue(Rule),
+    /// The last try failed.
+    Backoff,
+    /// An attempt is being carried out.
+    Running,
+    /// As many orders as allowed are in flight.
+    InFlight,
+    /// Every issuer is out: limit reached or circuit breaker open; one sentence for each.
+    Issuers(Vec<String>),
+    /// Two automatic issuances for this exact set in 24 h: only a person may order another.
+    AutomaticLimit,
+    /// Installation waits for the deployment window.
+    Window,
+    /// Policy wants a person first, or forbids it.
+    Policy {
+        /// The rule.
+        rule: Arc<str>,
+        /// What it says.
+        verdict: Verdict,
+    },
+    /// Nothing is started: the clocks disagree.
+    Stopped(String),
+}
+
+impl HeldReason {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::NotDue(Rule::Ari) => "not due: the CA suggested a later time (RFC 9773)".into(),
+            Self::NotDue(Rule::Lifetime) => "not due: its share of the lifetime has not gone by".into(),
+            Self::NotDue(Rule::Emergency) => "not due: waits for its emergency point".into(),
+            Self::Backoff => "waits after a failed try".into(),
+            Self::Running => "is being carried out".into(),
+            Self::InFlight => "waits for one of the orders in flight to end".into(),
+            Self::Issuers(why) => format!("no issuer can be asked now: {}", why.join("; ")),
+            Self::AutomaticLimit => {
+                "two certificates were issued for exactly these names in 24 h; only a person may order another".into()
+            }
+            Self::Window => "issued; its installation waits for the deployment window".into(),
+            Self::Policy { rule, verdict: Verdict::Refuse } => format!("policy forbids it (rule {rule})"),
+            Self::Policy { rule, .. } => format!("policy wants a person's approval (rule {rule})"),
+            Self::Stopped(why) => format!("nothing is started: {why}"),
+        }
+    }
+}
+
+/// The time and rule of the next renewal of what is installed, if anything is.
+#[must_use]
+pub fn schedule_of(managed: &Managed, record: &CredentialRecord) -> Option<Schedule> {
+    let current = record.current.as_ref()?;
+    let picked = record.ari.as_ref().filter(|a| Some(&a.cert_id) == current.cert_id.as_ref()).and_then(|a| a.picked);
+    Some(schedule(&current.validity, &managed.renewal, picked, &current.fingerprint))
+}
+
+/// What a credential needs now.
+enum Need {
+    Issue(Trigger),
+    Reinstall(AttemptId),
+    Wait(Timestamp, Rule),
+}
+
+fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecord, now: Timestamp) -> Need {
+    if let Some(request) = &record.requested {
+        return Need::Issue(Trigger::Manual(request.by.clone()));
+    }
+    let Some(current) = &record.current else { return Need::Issue(Trigger::First) };
+    if current.names != managed.names {
+        let why = format!("names were {}, are now {}", current.names, managed.names);
+        return Need::Issue(Trigger::Changed(Arc::from(why)));
+    }
+    let Some(schedule) = schedule_of(managed, record) else { return Need::Issue(Trigger::First) };
+    if now >= schedule.renew_at {
+        let trigger = match schedule.rule {
+            _ if now >= schedule.emergency_at => Trigger::Emergency,
+            Rule::Ari => Trigger::Ari,
+            Rule::Lifetime => Trigger::Lifetime,
+            Rule::Emergency => Trigger::Emergency,
+        };
+        return Need::Issue(trigger);
+    }
+    let damaged = match sighting.and_then(|s| s.stored.as_ref()).map(|o| &o.seen) {
+        Some(Seen::Missing | Seen::Unparseable(_)) => !managed.installs.is_empty(),
+        Some(Seen::Present(_) | Seen::Unreadable(_)) | None => false,
+    };
+    match (damaged, slot_lost(record)) {
+        (true, true) => {
+            Need::Issue(Trigger::Repair(Arc::from("the files are damaged and the key store's slot is gone")))
+        }
+        (true, false) => Need::Reinstall(current.slot),
+        (false, _) => Need::Wait(schedule.renew_at, schedule.rule),
+    }
+}
+
+/// The code of the failure that says that what was issued is not in the key store any more.
+pub const SLOT_LOST: &str = "KW2201";
+
+fn slot_lost(record: &CredentialRecord) -> bool {
+    record.last_failure.as_ref().is_some_and(|f| &*f.code == SLOT_LOST)
+}
+
+/// Makes a plan for the credentials that are due. Pure; planning twice gives the same plan.
+#[must_use]
+pub fn plan(input: &PlanInput<'_>) -> Plan {
+    let mut book = Book::open(input);
+    let mut wanted: Vec<(Urgency, &CredentialId)> = input.due.iter().map(|id| (urgency(input, id), id)).collect();
+    wanted.sort();
+    wanted.dedup_by(|a, b| a.1 == b.1);
+    let mut out = Plan { at: input.now, actions: Vec::new(), held: Vec::new() };
+    for (_, id) in wanted {
+        let Some(credential) = input.estate.credentials.get(id) else { continue };
+        let Some(managed) = credential.managed() else { continue };
+        match consider(input, &mut book, credential, managed) {
+            Ok(kind) => out.actions.push(Action { credential: id.clone(), kind }),
+            Err((reason, until)) => out.held.push(Held { credential: id.clone(), reason, until }),
+        }
+    }
+    out
+}
+
+/// Who goes first: people's requests, then what ends first; what has nothing yet goes by its place in time.
+type Urgency = (bool, Option<Timestamp>);
+
+fn urgency(input: &PlanInput<'_>, id: &CredentialId) -> Urgency {
+    input
+        .state
+        .credentials
+        .get(id)
+        .map_or((true, None), |r| (r.requested.is_none(), r.current.as_ref().map(|g| g.validity.not_after)))
+}
+
+type Hold = (HeldReason, Option<Timestamp>);
+
+fn consider(
+    input: &PlanInput<'_>,
+    book: &mut Book<'_>,
+    credential: &Credential,
+    managed: &Managed,
+) -> Result<ActionKind, Hold> {
+    if let Some(why) = input.stopped {
+        return Err((HeldReason::Stopped(why.to_owned()), None));
+    }
+    if let Some(attempt) = book.in_flight.get(&credential.id) {
+        return resume(input, managed, attempt);
+    }
+    let empty = CredentialRecord::default();
+    let record = input.state.credentials.get(&credential.id).unwrap_or(&empty);
+    match need(managed, input.sightings.get(&credential.id), record, input.now) {
+        Need::Wait(until, rule) => Err((HeldReason::NotDue(rule), Some(until))),
+        Need::Reinstall(slot) => match record.next_attempt.filter(|t| *t > input.now) {
+            Some(until) => Err((HeldReason::Backoff, Some(until))),
+            None => Ok(ActionKind::Reinstall(slot)),
+        },
+        Need::Issue(trigger) => issue(input, book, managed, record, trigger).map(ActionKind::Issue),
+    }
+}
+
+/// Whether an attempt that is not running may go on. An installation waits for its window, but never past the emergency
+/// point of what it replaces.
+fn resume(input: &PlanInput<'_>, managed: &Managed, attempt: &Attempt) -> Result<ActionKind, Hold> {
+    if input.running.contains(&attempt.id) {
+        return Err((HeldReason::Running, None));
+    }
+    if let Some(until) = attempt.not_before.filter(|t| *t > input.now) {
+        return Err((HeldReason::Backoff, Some(until)));
+    }
+    if attempt.stage == Stage::Issued {
+        let record = input.state.credentials.get(&attempt.credential);
+        if let Some(until) = window_hold(managed, record, input.now) {
+            return Err((HeldReason::Window, Some(until)));
+        }
+    }
+    Ok(ActionKind::Resume(attempt.id))
+}
+
+/// Until when the deployment windows hold an installation; `None` if it may go on now.
+#[must_use]
+pub fn window_hold(managed: &Managed, record: Option<&CredentialRecord>, now: Timestamp) -> Option<Timestamp> {
+    if managed.windows.is_empty() || managed.windows.iter().any(|w| w.is_open(now)) {
+        return None;
+    }
+    // With nothing in place yet there is nothing that a window could protect.
+    let schedule = schedule_of(managed, record?)?;
+    let opens = managed.windows.iter().filter_map(|w| w.next_open(now)).min()?;
+    let until = opens.min(schedule.emergency_at);
+    (until > now).then_some(until)
+}
+
+fn issue(
+    input: &PlanInput<'_>,
+    book: &mut Book<'_>,
+    managed: &Managed,
+    record: &CredentialRecord,
+    trigger: Trigger,
+) -> Result<Issue, Hold> {
+    let spender = if matches!(trigger, Trigger::Manual(_)) { Spender::Human } else { Spender::Automation };
+    if let Some(until) = record.next_attempt.filter(|t| *t > input.now) {
+        return Err((HeldReason::Backoff, Some(until)));
+    }
+    let set = managed.names.key();
+    book.scratch.ledger.borrow_from(&input.state.ledger, &[], &set);
+    if spender == Spender::Automation {
+        book.scratch.ledger.check_automatic(&set, input.now).map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
+    }
+    let mut refusals: Vec<(String, Option<Timestamp>)> = Vec::new();
+    let mut full = false;
+    for id in candidates(managed, record) {
+        let Some(issuer) = input.estate.issuers.get(id) else { continue };
+        match book.breaker(id, input.now) {
+            Breaker::Open(until) => {
+                refusals.push((format!("{id} failed repeatedly and is tried again {until}"), Some(until)));
+                continue;
+            }
+            Breaker::Trial if book.count(id) > 0 => {
+                refusals.push((format!("{id} is on trial after failures"), None));
+                full = true;
+                continue;
+            }
+            Breaker::Trial | Breaker::Closed => {}
+        }
+        if book.count(id) >= input.estate.orders_in_flight {
+            full = true;
+            continue;
+        }
+        let replaces = replaces(record, id);
+        let spends = spends(issuer, managed, record, replaces.as_ref(), input.now);
+        book.scratch.ledger.borrow_from(&input.state.ledger, &spends, &set);
+        let failures = failure_spends(id, &issuer.limits, managed.names.iter());
+        book.scratch.ledger.borrow_from(&input.state.ledger, &failures, &set);
+        let room = book.scratch.ledger.check(&spends, spender, input.now);
+        match room.and_then(|()| book.scratch.ledger.check(&failures, spender, input.now)) {
+            Ok(()) => {
+                book.take(id, &spends, managed, spender, input.now);
+                return Ok(Issue { issuer: id.clone(), trigger, replaces, spends, spender });
+            }
+            Err(e) => {
+                let key = if e.key.is_empty() { String::new() } else { format!(" for {}", e.key) };
+                let text = format!("{id}: its limit {}{key} is reached until {}", e.kind.as_str(), e.until);
+                refusals.push((text, Some(e.until)));
+            }
+        }
+    }
+    if full {
+        return Err((HeldReason::InFlight, None));
+    }
+    let until = refusals.iter().filter_map(|(_, t)| *t).min();
+    Err((HeldReason::Issuers(refusals.into_iter().map(|(text, _)| text).collect()), until))
+}
+
+/// The issuers in the order to try them: as configured, but after a failure that another CA could mend, two tries each.
+fn candidates<'a>(managed: &'a Managed, record: &CredentialRecord) -> Vec<&'a IssuerId> {
+    let elsewhere = record.last_failure.as_ref().is_some_and(|f| matches!(f.fault, Fault::Issuer | Fault::Network));
+    let turns = if elsewhere { usize::try_from(record.failures / 2).unwrap_or(0) } else { 0 };
+    let len = managed.issuers.len().max(1);
+    let (head, tail) = managed.issuers.split_at_checked(turns.checked_rem(len).unwrap_or(0)).unwrap_or((&[], &[]));
+    tail.iter().chain(head).collect()
+}
+
+/// A renewal names what it replaces only to the CA that issued it (RFC 9773 section 5), and not after a refusal.
+fn replaces(record: &CredentialRecord, issuer: &IssuerId) -> Option<CertId> {
+    let current = record.current.as_ref().filter(|g| g.issuer == *issuer)?;
+    let ari = record.ari.as_ref()?;
+    (Some(&ari.cert_id) == current.cert_id.as_ref() && ari.window.is_some()).then(|| ari.cert_id.clone())
+}
+
+/// What an order takes from the ledger: nothing inside the CA's own window when it is told what is replaced (the CA
+/// exempts it), else a token of each limit.
+fn spends(
+    issuer: &Issuer,
+    managed: &Managed,
+    record: &CredentialRecord,
+    replaces: Option<&CertId>,
+    now: Timestamp,
+) -> Vec<Spend> {
+    let window = record.ari.as_ref().and_then(|a| a.window);
+    let exempt = replaces.is_some() && window.is_some_and(|(start, end)| start <= now && now < end);
+    if exempt { Vec::new() } else { order_spends(&issuer.id, &issuer.limits, &managed.names) }
+}
+
+/// How many failures in a row open an issuer's circuit breaker.
+pub const BREAKER_THRESHOLD: u32 = 3;
+
+/// The state of an issuer's circuit breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaker {
+    /// Goes on as usual.
+    Closed,
+    /// One order at a time until one succeeds.
+    Trial,
+    /// No new order before this time.
+    Open(Timestamp),
+}
+
+/// The state of the breaker of an issuer with this record.
+#[must_use]
+pub fn breaker(record: Option<&IssuerRecord>, now: Timestamp) -> Breaker {
+    match record {
+        Some(IssuerRecord { open_until: Some(until), .. }) if *until > now => Breaker::Open(*until),
+        Some(r) if r.failures >= BREAKER_THRESHOLD => Breaker::Trial,
+        _ => Breaker::Closed,
+    }
+}
+
+/// The running sums while a plan is made: what the actions so far will have taken.
+struct Book<'a> {
+    state: &'a State,
+    /// Holds the touched part of the ledger only.
+    scratch: State,
+    in_flight: BTreeMap<&'a CredentialId, &'a Attempt>,
+    per_issuer: BTreeMap<IssuerId, usize>,
+}
+
+impl<'a> Book<'a> {
+    fn open(input: &PlanInput<'a>) -> Self {
+        let mut per_issuer = BTreeMap::new();
+        for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
+            let count: &mut usize = per_issuer.entry(attempt.issuer.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let in_flight = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
+        Self { state: input.state, scratch: State::default(), in_flight, per_issuer }
+    }
+
+    fn count(&self, issuer: &IssuerId) -> usize {
+        self.per_issuer.get(issuer).copied().unwrap_or(0)
+    }
+
+    fn breaker(&self, issuer: &IssuerId, now: Timestamp) -> Breaker {
+        breaker(self.state.issuers.get(issuer), now)
+    }
+
+    fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, spender: Spender, now: Timestamp) {
+        let count = self.per_issuer.entry(issuer.clone()).or_default();
+        *count = count.saturating_add(1);
+        for change in ledger_changes(&self.scratch.ledger, spends, managed, spender, now) {
+            self.scratch.apply(&change);
+        }
+    }
+}
+
+/// The changes that book an order.
+#[must_use]
+pub fn ledger_changes(
+    ledger: &Ledger,
+    spends: &[Spend],
+    managed: &Managed,
+    spender: Spender,
+    now: Timestamp,
+) -> Vec<Change> {
+    let mut changes: Vec<Change> =
+        spends.iter().map(|s| Change::Bucket(s.bucket.clone(), ledger.after(s, now))).collect();
+    if spender == Spender::Automation {
+        changes.push(Change::AutomaticIssuance(Arc::from(managed.names.key()), now));
+    }
+    changes
+}
+
+/// A rule that a plan breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{credential}: {what}")]
+pub struct Violation {
+    /// Which credential.
+    pub credential: CredentialId,
+    /// Which rule.
+    pub what: String,
+}
+
+/// Checks a plan against the rules, without using what made it. Nothing of a plan runs that breaks one.
+///
+/// # Errors
+/// The first [`Violation`].
+pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
+    let mut seen = BTreeSet::new();
+    let mut scratch = State::default();
+    let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
+    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
+        let count = orders.entry(&attempt.issuer).or_default();
+        *count = count.saturating_add(1);
+    }
+    for action in &plan.actions {
+        let fail = |what: String| Err(Violation { credential: action.credential.clone(), what });
+        if !seen.insert(&action.credential) {
+            return fail("has two actions".into());
+        }
+        if input.stopped.is_some() {
+            return fail("is acted on although everything is stopped".into());
+        }
+        let Some(managed) = input.estate.credentials.get(&action.credential).and_then(|c| c.managed()) else {
+            return fail("is not managed".into());
+        };
+        let own = input.state.attempts.values().find(|a| a.credential == action.credential);
+        match &action.kind {
+            ActionKind::Resume(id) => match own {
+                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {}
+                _ => return fail("is resumed without an attempt that may go on".into()),
+            },
+            ActionKind::Reinstall(slot) => {
+                let known = input.state.credentials.get(&action.credential).and_then(|r| r.current.as_ref());
+                if own.is_some() || known.is_none_or(|g| g.slot != *slot) {
+                    return fail("reinstalls what is not its current generation".into());
+                }
+            }
+            ActionKind::Issue(issue) => {
+                if own.is_some() {
+                    return fail("has an attempt in flight already".into());
+                }
+                let record = input.state.credential(&action.credential);
+                scratch.ledger.borrow_from(&input.state.ledger, &issue.spends, &managed.names.key());
+                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, &scratch.ledger) {
+                    return fail(what);
+                }
+                let count = orders.entry(&issue.issuer).or_default();
+                *count = count.saturating_add(1);
+                if *count > input.estate.orders_in_flight {
+                    return fail(format!("is one order too many at {}", issue.issuer));
+                }
+                for change in ledger_changes(&scratch.ledger, &issue.spends, managed, issue.spender, plan.at) {
+                    scratch.apply(&change);
+                }
+            }
+        }
+    }
+    let held: BTreeSet<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
+    let lost = input.due.iter().find(|id| {
+        let managed = input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some());
+        managed && !seen.contains(id) && !held.contains(id)
+    });
+    match lost {
+        Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),
+        None => Ok(()),
+    }
+}
+
+fn check_issue(
+    at: Timestamp,
+    input: &PlanInput<'_>,
+    managed: &Managed,
+    record: &CredentialRecord,
+    issue: &Issue,
+    ledger: &Ledger,
+) -> Result<(), String> {
+    if !managed.issuers.contains(&issue.issuer) || !input.estate.issuers.contains_key(&issue.issuer) {
+        return Err(format!("is ordered at {}, which it does not name", issue.issuer));
+    }
+    if let Some(until) = record.next_attempt.filter(|t| *t > at) {
+        return Err(format!("is ordered {} too early", human_span(at.until(until))));
+    }
+    if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at) {
+        return Err(format!("is ordered at {} whose breaker is open until {until}", issue.issuer));
+    }
+    let human = matches!(issue.trigger, Trigger::Manual(_));
+    if human != (issue.spender == Spender::Human) || (human && record.requested.is_none()) {
+        return Err("spends a human's reserve without a human's request".into());
+    }
+    if !human && ledger.check_automatic(&managed.names.key(), at).is_err() {
+        return Err("would be the third automatic issuance for these names in 24 h".into());
+    }
+    if let Err(e) = ledger.check(&issue.spends, issue.spender, at) {
+        return Err(format!("exceeds the limit {} until {}", e.kind.as_str(), e.until));
+    }
+    if issue.spends.is_empty()
+        && issue.replaces.is_none()
+        && !input.estate.issuers.get(&issue.issuer).is_none_or(|i| i.limits.is_empty())
+    {
+        return Err("takes nothing from the ledger and is not exempt".into());
+    }
+    let due = schedule_of(managed, record).is_none_or(|s| s.renew_at <= at);
+    let changed = record.current.as_ref().is_some_and(|g| g.names != managed.names);
+    let repair = matches!(issue.trigger, Trigger::Repair(_)) && slot_lost(record);
+    if !(due || changed || human || repair) {
+        return Err("is ordered before it is due".into());
+    }
+    Ok(())
+}

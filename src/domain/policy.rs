@@ -17,8 +17,10 @@ pub enum Act {
     Issue,
     /// Renews a certificate for the same names.
     Renew,
-    /// Replaces one because names, key type or issuer changed in the configuration.
+    /// Replaces one because its names changed in the configuration.
     Reissue,
+    /// Installs again what was issued before.
+    Reinstall,
 }
 
 impl Act {

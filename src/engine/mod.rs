@@ -1,1 +1,209 @@
-//! The cycle and its use cases: knows only the domain and the doors.
+//! The cycle and its use cases: observe → assess → plan → decide → execute → verify → record.
+//!
+//! Knows only the domain and the doors. One task runs the loop; everything that waits (attempts, looks, polls) is a
+//! future that the loop polls, so there is no runtime in here and the simulation runs the very same code.
+//!
+//! The crash order of one attempt, the same in a normal run and after a restart:
+//! 1. one commit: intent, attempt `Begun`, what the ledger loses;
+//! 2. key and CSR durable in the key store, by the attempt's id; only then newOrder;
+//! 3. commit: the order's URL, as soon as the CA answers;
+//! 4. challenges, finalize with the durable CSR, download, check, chain durable in the key store;
+//! 5. commit: `Issued`, the outcome of the intent with its evidence, and the intent to install;
+//! 6. files swapped, server reloaded, every endpoint seen to serve it;
+//! 7. commit: the credential's new generation and the outcome; the attempt is gone.
+
+mod agenda;
+mod clockwatch;
+mod cycle;
+mod inbox;
+mod install;
+mod issue;
+mod looking;
+mod record;
+mod start;
+pub mod view;
+
+use core::future::Future;
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::domain::assessment::Finding;
+use crate::domain::gate::Verdict;
+use crate::domain::id::{AttemptId, CredentialId, PathId};
+use crate::domain::inventory::{Estate, Sighting};
+use crate::domain::key::Digest;
+use crate::domain::plan::Held;
+use crate::domain::state::State;
+use crate::domain::time::{Boottime, Timestamp};
+use crate::ports::{Count, Doing, Ports, StoreError};
+
+use agenda::{Agenda, Task};
+use clockwatch::ClockWatch;
+use inbox::Inbox;
+pub use inbox::{Busy, Command, MOST_COMMANDS};
+use looking::Looked;
+
+/// At most this many tasks are taken up in one turn of the loop, so that events are not kept waiting by a crowd.
+const TASKS_A_TURN: usize = 256;
+/// At most this many looks (file reads, probes, ARI polls) at once.
+const LOOKS_AT_ONCE: usize = 64;
+/// How often verdicts are computed again without any event, and how old one may grow before the gate closes.
+pub const EVALUATE_EVERY: Duration = Duration::from_secs(5);
+/// Three evaluations missed: the loop hangs or is starved.
+pub const EVALUATION_DEADLINE: Duration = Duration::from_secs(15);
+/// The loop wakes at least this often, whatever the agenda says.
+const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
+
+/// The guardian's working part. Cheap to share; [`Engine::run`] is called once.
+#[derive(Debug)]
+pub struct Engine {
+    ports: Ports,
+    desk: RwLock<Desk>,
+    inbox: Inbox,
+}
+
+/// Everything the engine knows, in memory. Written by the loop and by attempts, read by everybody; never held over an
+/// await.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) estate: Arc<Estate>,
+    pub(crate) state: State,
+    pub(crate) sightings: BTreeMap<CredentialId, Sighting>,
+    pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,
+    pub(crate) held: BTreeMap<CredentialId, Held>,
+    pub(crate) running: BTreeSet<AttemptId>,
+    pub(crate) verdicts: BTreeMap<PathId, Verdict>,
+    /// Since when each path is as it is.
+    pub(crate) since: BTreeMap<PathId, Timestamp>,
+    /// What policy declined, by the action's digest, so that it is recorded once.
+    pub(crate) declined: BTreeMap<CredentialId, Digest>,
+    pub(crate) clock: ClockWatch,
+    pub(crate) store_fault: Option<String>,
+    pub(crate) last_cycle: Option<Boottime>,
+    pub(crate) started: Timestamp,
+}
+
+/// What comes back to the loop.
+pub(crate) enum Event {
+    /// A look is done.
+    Looked(Looked),
+    /// An attempt is not being carried out any more: done, failed, or put aside.
+    Ended(AttemptId, CredentialId),
+}
+
+/// The futures in flight, with how many of them are looks.
+struct Crew<'a> {
+    futures: FuturesUnordered<Doing<'a, Event>>,
+    looks: usize,
+}
+
+impl Engine {
+    /// Takes a command; it is carried out by the loop.
+    ///
+    /// # Errors
+    /// [`Busy`] if too many are waiting.
+    pub fn command(&self, command: Command) -> Result<(), Busy> {
+        self.inbox.put(command)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Desk> {
+        self.desk.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Desk> {
+        self.desk.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the state cannot be written in the end; the loop itself survives a failing store.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
+        let mut stop = pin!(stop);
+        let mut agenda = self.first_agenda();
+        let mut crew = Crew { futures: FuturesUnordered::new(), looks: 0 };
+        loop {
+            let began = self.ports.clock.boottime();
+            let now = self.ports.clock.now();
+            self.watch_clock(now, began);
+            let due = agenda.take_due(now, TASKS_A_TURN, LOOKS_AT_ONCE.saturating_sub(crew.looks));
+            self.take_up(due, now, &mut agenda, &mut crew).await;
+            self.write().last_cycle = Some(self.ports.clock.boottime());
+            self.ports.meter.count(Count::Cycle { took: self.ports.clock.boottime().since(began) });
+            let now = self.ports.clock.now();
+            let next = agenda.next(LOOKS_AT_ONCE.saturating_sub(crew.looks));
+            let nap = next.map_or(LONGEST_SLEEP, |at| now.until(at).min(LONGEST_SLEEP));
+            let mut timer = self.ports.clock.sleep(nap);
+            let woken = core::future::poll_fn(|cx| {
+                if stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Woken::Stop);
+                }
+                if let Poll::Ready(command) = self.inbox.poll_take(cx) {
+                    return Poll::Ready(Woken::Command(command));
+                }
+                if let Poll::Ready(Some(event)) = crew.futures.poll_next_unpin(cx) {
+                    return Poll::Ready(Woken::Event(event));
+                }
+                timer.as_mut().poll(cx).map(|()| Woken::Time)
+            })
+            .await;
+            drop(timer);
+            match woken {
+                Woken::Stop => break,
+                Woken::Time => {}
+                Woken::Command(command) => self.obey(command, &mut agenda).await,
+                Woken::Event(event) => self.absorb(event, &mut agenda, &mut crew).await,
+            }
+        }
+        drop(crew);
+        self.farewell().await
+    }
+
+    /// Takes in one event and whatever else is ready, up to a bound, so that verdicts are computed once for all.
+    async fn absorb(&self, event: Event, agenda: &mut Agenda, crew: &mut Crew<'_>) {
+        let mut touched = BTreeSet::new();
+        let mut next = Some(event);
+        let mut taken = 0_usize;
+        while let Some(event) = next {
+            match event {
+                Event::Looked(looked) => {
+                    crew.looks = crew.looks.saturating_sub(1);
+                    self.note(looked, agenda, &mut touched).await;
+                }
+                Event::Ended(attempt, credential) => {
+                    self.write().running.remove(&attempt);
+                    let now = self.ports.clock.now();
+                    agenda.set(Task::Plan(credential.clone()), now);
+                    self.wake_waiting(agenda, now);
+                    self.plan_ari(&credential, agenda);
+                    touched.insert(credential);
+                }
+            }
+            taken = taken.saturating_add(1);
+            next = if taken < TASKS_A_TURN {
+                futures_util::FutureExt::now_or_never(crew.futures.next()).flatten()
+            } else {
+                None
+            };
+        }
+        self.assess(&touched);
+        self.evaluate(Some(&touched)).await;
+    }
+}
+
+/// Runs the futures, at most `most` at a time; the results come in the order in which they end.
+pub(crate) async fn at_once<T: Send>(most: usize, futures: Vec<Doing<'_, T>>) -> Vec<T> {
+    futures_util::stream::iter(futures).buffer_unordered(most).collect().await
+}
+
+enum Woken {
+    Stop,
+    Time,
+    Command(Command),
+    Event(Event),
+}

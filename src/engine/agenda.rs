@@ -1,0 +1,124 @@
+//! What is to be looked at, and when: one entry a task, the earliest first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::id::CredentialId;
+use crate::domain::time::Timestamp;
+
+/// Something that is due at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Task {
+    /// Compute all verdicts again.
+    Evaluate,
+    /// Look at everything again.
+    Scan,
+    /// Consider a credential in a plan.
+    Plan(CredentialId),
+    /// Look at what is stored and served.
+    Look(CredentialId),
+    /// Ask the CA for its renewal window.
+    Ari(CredentialId),
+    /// See which files match a watch.
+    Expand(CredentialId),
+}
+
+impl Task {
+    /// Looks wait for a free slot; everything else is taken up at once.
+    fn is_look(&self) -> bool {
+        matches!(self, Self::Look(_) | Self::Ari(_) | Self::Expand(_))
+    }
+}
+
+/// Tasks by time, looks apart from the rest. Each task stands in it at most once, so it is as large as the inventory at
+/// most.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    rest: BTreeSet<(Timestamp, Task)>,
+    looks: BTreeSet<(Timestamp, Task)>,
+    times: BTreeMap<Task, Timestamp>,
+}
+
+impl Agenda {
+    /// The task is due at `at`, whatever was said before.
+    pub(crate) fn set(&mut self, task: Task, at: Timestamp) {
+        if let Some(old) = self.times.insert(task.clone(), at) {
+            if old == at {
+                return;
+            }
+            let entry = (old, task.clone());
+            self.queue(&task).remove(&entry);
+        }
+        self.queue(&task).insert((at, task));
+    }
+
+    fn queue(&mut self, task: &Task) -> &mut BTreeSet<(Timestamp, Task)> {
+        if task.is_look() { &mut self.looks } else { &mut self.rest }
+    }
+
+    /// The task is due at `at` or before.
+    pub(crate) fn by(&mut self, task: Task, at: Timestamp) {
+        if self.times.get(&task).is_none_or(|old| at < *old) {
+            self.set(task, at);
+        }
+    }
+
+    /// The task is not due any more.
+    pub(crate) fn drop_task(&mut self, task: &Task) {
+        if let Some(old) = self.times.remove(task) {
+            self.queue(task).remove(&(old, task.clone()));
+        }
+    }
+
+    /// Takes what is due at `now`, earliest first: at most `most` tasks that are no looks, and at most `looks` looks.
+    pub(crate) fn take_due(&mut self, now: Timestamp, most: usize, looks: usize) -> Vec<Task> {
+        let mut due = Vec::new();
+        for (queue, most) in [(&mut self.rest, most), (&mut self.looks, looks)] {
+            let mut taken = 0_usize;
+            while taken < most && queue.first().is_some_and(|(at, _)| *at <= now) {
+                if let Some((_, task)) = queue.pop_first() {
+                    self.times.remove(&task);
+                    due.push(task);
+                }
+                taken = taken.saturating_add(1);
+            }
+        }
+        due
+    }
+
+    /// When the next task is due; looks count only if there is room for one.
+    pub(crate) fn next(&self, looks: usize) -> Option<Timestamp> {
+        let look = if looks > 0 { self.looks.first() } else { None };
+        [self.rest.first(), look].into_iter().flatten().map(|(at, _)| *at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_stands_once_and_the_latest_word_counts() {
+        let t = Timestamp::from_unix;
+        let mut agenda = Agenda::default();
+        agenda.set(Task::Scan, t(10));
+        agenda.set(Task::Scan, t(20));
+        agenda.by(Task::Scan, t(30));
+        assert_eq!((agenda.take_due(t(19), 9, 9), agenda.next(9)), (vec![], Some(t(20))));
+        agenda.by(Task::Evaluate, t(5));
+        assert_eq!(agenda.take_due(t(20), 1, 1), [Task::Evaluate]);
+        assert_eq!(agenda.take_due(t(20), 1, 1), [Task::Scan]);
+        assert_eq!(agenda.next(9), None);
+    }
+
+    #[test]
+    fn looks_without_a_free_slot_stay_due_and_hold_nothing_up() {
+        let t = Timestamp::from_unix;
+        let id = |s: &str| CredentialId::parse(s).unwrap();
+        let mut agenda = Agenda::default();
+        agenda.set(Task::Look(id("a")), t(1));
+        agenda.set(Task::Look(id("b")), t(1));
+        agenda.set(Task::Plan(id("a")), t(2));
+        assert_eq!(agenda.take_due(t(5), 9, 1), [Task::Plan(id("a")), Task::Look(id("a"))]);
+        assert_eq!((agenda.next(0), agenda.next(1)), (None, Some(t(1))));
+    }
+}

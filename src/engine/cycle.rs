@@ -1,0 +1,305 @@
+//! One turn of the cycle: plan for what is due, check the plan, decide about each action, make it durable, start it.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
+use crate::domain::execution::{Attempt, Stage, Trigger};
+use crate::domain::id::{AttemptId, CredentialId};
+use crate::domain::json::Json;
+use crate::domain::limits::Spender;
+use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, check, ledger_changes, plan};
+use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
+use crate::domain::state::Change;
+use crate::domain::time::Timestamp;
+use crate::engine::agenda::{Agenda, Task};
+use crate::engine::{Crew, Desk, Engine};
+use crate::ports::{Batch, Urgency};
+
+/// After a commit failed, the same is tried again this much later; nothing happens in between.
+const STORE_RETRY: Duration = Duration::from_secs(10);
+/// What policy holds is looked at again this often, besides at every new configuration.
+const POLICY_RETRY: Duration = Duration::from_secs(3_600);
+/// A plan that its checker refuses is a defect of ours: nothing of it runs, and another is made after this.
+const REFUSED_PLAN_RETRY: Duration = Duration::from_secs(60);
+
+/// What is ready to start once its batch is durable.
+struct Started {
+    attempt: Attempt,
+    resumed: bool,
+}
+
+impl Engine {
+    /// Takes up everything that is due.
+    pub(super) async fn take_up<'a>(
+        &'a self,
+        due: Vec<Task>,
+        now: Timestamp,
+        agenda: &mut Agenda,
+        crew: &mut Crew<'a>,
+    ) {
+        let mut to_plan = Vec::new();
+        for task in due {
+            match task {
+                Task::Evaluate => {
+                    self.evaluate(None).await;
+                    self.plan_evaluation(agenda, now);
+                }
+                Task::Scan => self.scan(agenda, now),
+                Task::Plan(credential) => to_plan.push(credential),
+                look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_)) => self.begin_look(&look, crew),
+            }
+        }
+        if !to_plan.is_empty() {
+            self.plan_and_start(&to_plan, now, agenda, crew).await;
+        }
+    }
+
+    async fn plan_and_start<'a>(
+        &'a self,
+        due: &[CredentialId],
+        now: Timestamp,
+        agenda: &mut Agenda,
+        crew: &mut Crew<'a>,
+    ) {
+        let (plan, refused) = self.make_plan(due, now);
+        if let Some(violation) = refused {
+            let text = format!("a plan was refused by its checker, nothing of it runs: {violation}");
+            self.notify(&violation.credential, "KW1101", Urgency::Act, text);
+            due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(REFUSED_PLAN_RETRY)));
+            return;
+        }
+        let mut batch = Batch::default();
+        let mut started = Vec::new();
+        let mut declined = Vec::new();
+        for action in &plan.actions {
+            match self.authorize(action, now, &mut batch) {
+                Ok(one) => started.push(one),
+                Err(held) => declined.push(held),
+            }
+        }
+        if !(batch.changes.is_empty() && batch.entries.is_empty()) && self.commit(batch).await.is_err() {
+            // Nothing is durable, so nothing happens; and what was declined is declined again then.
+            due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(STORE_RETRY)));
+            return;
+        }
+        self.note_held(plan.held.into_iter().chain(declined), agenda);
+        let mut desk = self.write();
+        for Started { attempt, resumed } in started {
+            desk.running.insert(attempt.id);
+            desk.held.remove(&attempt.credential);
+            crew.futures.push(self.pursue(attempt, resumed));
+        }
+    }
+
+    fn make_plan(&self, due: &[CredentialId], now: Timestamp) -> (Plan, Option<crate::domain::plan::Violation>) {
+        let desk = self.read();
+        let input = plan_input(&desk, due, now);
+        let plan = plan(&input);
+        let refused = check(&plan, &input).err();
+        (plan, refused)
+    }
+
+    fn note_held(&self, held: impl Iterator<Item = Held>, agenda: &mut Agenda) {
+        let mut desk = self.write();
+        for held in held {
+            if let Some(until) = held.until {
+                agenda.by(Task::Plan(held.credential.clone()), until);
+            }
+            desk.held.insert(held.credential.clone(), held);
+        }
+    }
+
+    /// What waits for a free order in flight, or for an issuer's trial to end, is considered again.
+    pub(super) fn wake_waiting(&self, agenda: &mut Agenda, now: Timestamp) {
+        let desk = self.read();
+        for held in desk.held.values() {
+            let waits = match &held.reason {
+                HeldReason::InFlight => true,
+                HeldReason::Issuers(_) => held.until.is_none(),
+                HeldReason::NotDue(_)
+                | HeldReason::Backoff
+                | HeldReason::Running
+                | HeldReason::AutomaticLimit
+                | HeldReason::Window
+                | HeldReason::Policy { .. }
+                | HeldReason::Stopped(_) => false,
+            };
+            if waits {
+                agenda.by(Task::Plan(held.credential.clone()), now);
+            }
+        }
+    }
+
+    /// Asks policy, and writes what follows into the batch: an intent for what may go on, a denial for what may not.
+    fn authorize(&self, action: &Action, now: Timestamp, batch: &mut Batch) -> Result<Started, Held> {
+        let desk = self.read();
+        let act = act_of(action, &desk);
+        let decision = decision(&desk, &action.credential, act);
+        if decision.verdict != Verdict::Proceed {
+            let fresh = desk.declined.get(&action.credential) != Some(&action.digest());
+            drop(desk);
+            if fresh {
+                self.write().declined.insert(action.credential.clone(), action.digest());
+                batch.entries.push(self.denial(action, act, &decision));
+            }
+            let reason = HeldReason::Policy { rule: decision.rule, verdict: decision.verdict };
+            return Err(Held { credential: action.credential.clone(), reason, until: Some(now.plus(POLICY_RETRY)) });
+        }
+        let started = match &action.kind {
+            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, &decision, now, batch),
+            ActionKind::Reinstall(slot) => self.begin_reinstall(&desk, action, *slot, &decision, now, batch),
+            ActionKind::Resume(id) => {
+                let mut attempt = desk.state.attempts.get(id).cloned();
+                if let Some(attempt) = &mut attempt {
+                    attempt.not_before = None;
+                    let mut draft = self.draft_for(attempt, "certificate.resume", "KW2005");
+                    draft.policy = Some(Self::policy_part(&decision));
+                    draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
+                    batch.entries.push(draft);
+                }
+                attempt.map(|attempt| Started { attempt, resumed: true })
+            }
+        };
+        let gone = || Held { credential: action.credential.clone(), reason: HeldReason::Running, until: None };
+        drop(desk);
+        self.write().declined.remove(&action.credential);
+        started.ok_or_else(gone)
+    }
+
+    fn begin_issue(
+        &self,
+        desk: &Desk,
+        action: &Action,
+        issue: &Issue,
+        decision: &Decision,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Option<Started> {
+        let managed = desk.estate.credentials.get(&action.credential)?.managed()?;
+        let id = AttemptId(self.fresh_ulid());
+        let mut intent = self.intent(action, id, "certificate.issue", "KW2001", decision);
+        intent.facts = vec![
+            ("issuer", Json::str(issue.issuer.as_str().to_owned())),
+            ("trigger", Json::str(issue.trigger.as_str())),
+            ("detail", Json::opt(Some(issue.trigger.detail().to_owned()).filter(|d| !d.is_empty()).map(Json::str))),
+            ("names", Json::show(&managed.names)),
+            ("replaces", Json::opt(issue.replaces.as_ref().map(Json::show))),
+            ("spender", Json::str(if issue.spender == Spender::Human { "human" } else { "automation" })),
+        ];
+        if let Trigger::Manual(by) = &issue.trigger {
+            intent.actor = Actor::Human(by.clone());
+        }
+        let attempt = Attempt {
+            id,
+            credential: action.credential.clone(),
+            issuer: issue.issuer.clone(),
+            names: managed.names.clone(),
+            trigger: issue.trigger.clone(),
+            replaces: issue.replaces.clone(),
+            began: now,
+            intent: intent.id,
+            stage: Stage::Begun,
+            failures: 0,
+            not_before: None,
+        };
+        // Each order of this batch sees what the ones before it took.
+        let mut ledger = crate::domain::limits::Ledger::default();
+        ledger.borrow_from(&desk.state.ledger, &issue.spends, &managed.names.key());
+        let mut scratch = crate::domain::state::State { ledger, ..Default::default() };
+        batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).for_each(|c| scratch.apply(c));
+        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, managed, issue.spender, now));
+        batch.changes.push(Change::Attempt(attempt.clone()));
+        batch.entries.push(intent);
+        Some(Started { attempt, resumed: false })
+    }
+
+    fn begin_reinstall(
+        &self,
+        desk: &Desk,
+        action: &Action,
+        slot: AttemptId,
+        decision: &Decision,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Option<Started> {
+        let current = desk.state.credentials.get(&action.credential)?.current.as_ref()?;
+        let mut intent = self.intent(action, slot, "certificate.install", "KW2004", decision);
+        intent.target.serial = Some(current.serial.to_string());
+        let why: Arc<str> = Arc::from("the installed files are missing or damaged");
+        intent.facts.push(("detail", Json::str(why.to_string())));
+        let attempt = Attempt {
+            id: slot,
+            credential: action.credential.clone(),
+            issuer: current.issuer.clone(),
+            names: current.names.clone(),
+            trigger: Trigger::Repair(why),
+            replaces: None,
+            began: now,
+            intent: intent.id,
+            stage: Stage::Issued,
+            failures: 0,
+            not_before: None,
+        };
+        batch.changes.push(Change::Attempt(attempt.clone()));
+        batch.entries.push(intent);
+        Some(Started { attempt, resumed: false })
+    }
+
+    fn intent(
+        &self,
+        action: &Action,
+        attempt: AttemptId,
+        name: &'static str,
+        code: &'static str,
+        decision: &Decision,
+    ) -> Draft {
+        let target = Target::new(TargetKind::Credential, action.credential.as_str());
+        let mut draft = self.draft(name, code, target);
+        draft.phase = Phase::Intent;
+        draft.correlation = Some(attempt);
+        draft.policy = Some(Self::policy_part(decision));
+        draft
+    }
+
+    fn denial(&self, action: &Action, act: Act, decision: &Decision) -> Draft {
+        let target = Target::new(TargetKind::Credential, action.credential.as_str());
+        let mut draft = self.draft("certificate.issue", "KW2007", target);
+        draft.outcome = Some(Outcome::Denied);
+        draft.policy = Some(Self::policy_part(decision));
+        draft.facts = vec![("act", Json::str(act.as_str())), ("action", Json::show(&action.digest()))];
+        let text = format!("{} is held by policy: {} ({})", act.as_str(), decision.rule, decision.verdict.as_str());
+        self.notify(&action.credential, "KW2007", Urgency::Act, text);
+        draft
+    }
+}
+
+pub(super) fn plan_input<'a>(desk: &'a Desk, due: &'a [CredentialId], now: Timestamp) -> PlanInput<'a> {
+    PlanInput {
+        estate: &desk.estate,
+        state: &desk.state,
+        sightings: &desk.sightings,
+        running: &desk.running,
+        due,
+        stopped: desk.clock.fault(),
+        now,
+    }
+}
+
+fn act_of(action: &Action, desk: &Desk) -> Act {
+    match &action.kind {
+        ActionKind::Issue(issue) => issue.trigger.act(),
+        ActionKind::Reinstall(_) => Act::Reinstall,
+        ActionKind::Resume(id) => desk.state.attempts.get(id).map_or(Act::Issue, |a| a.trigger.act()),
+    }
+}
+
+/// What policy says about an act on a credential now.
+pub(super) fn decision(desk: &Desk, credential: &CredentialId, act: Act) -> Decision {
+    let empty = std::collections::BTreeMap::new();
+    let labels = desk.estate.credentials.get(credential).map_or(&empty, |c| &c.labels);
+    let paths: BTreeSet<_> =
+        desk.estate.paths.values().filter(|p| p.needs.contains(credential)).map(|p| &p.id).collect();
+    decide(&Subject { act, labels, paths: paths.len() }, &desk.estate.policy)
+}

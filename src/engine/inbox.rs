@@ -1,0 +1,67 @@
+//! Commands to the engine from outside its loop, and their answers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+use crate::domain::id::CredentialId;
+use crate::domain::inventory::Estate;
+
+/// Something that a person or the shell wants.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Renew now. The caller is named in the audit entry.
+    Renew {
+        /// Which.
+        credential: CredentialId,
+        /// Who asks.
+        by: Arc<str>,
+    },
+    /// Look at a credential again now: its file changed.
+    Look(CredentialId),
+    /// Look at everything again now.
+    Scan,
+    /// A new configuration.
+    Estate(Arc<Estate>),
+    /// A person vouches for the present time.
+    AcceptClock {
+        /// Who.
+        by: Arc<str>,
+    },
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {MOST_COMMANDS} commands are waiting; try again in a moment")]
+pub struct Busy;
+
+/// More commands than this are refused, not queued.
+pub const MOST_COMMANDS: usize = 1_024;
+
+/// A bounded queue that wakes the loop.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    queue: Mutex<VecDeque<Command>>,
+    waker: AtomicWaker,
+}
+
+impl Inbox {
+    pub(crate) fn put(&self, command: Command) -> Result<(), Busy> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() >= MOST_COMMANDS {
+            return Err(Busy);
+        }
+        queue.push_back(command);
+        drop(queue);
+        self.waker.wake();
+        Ok(())
+    }
+
+    pub(crate) fn poll_take(&self, context: &Context<'_>) -> Poll<Command> {
+        self.waker.register(context.waker());
+        let taken = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        taken.map_or(Poll::Pending, Poll::Ready)
+    }
+}

@@ -1,0 +1,289 @@
+//! Installing what was issued: windows, files, reload, proof at the endpoints, rollback.
+//!
+//! A failed hook never re-issues: everything in here works on the slot that is there, and is tried again later from it.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::domain::audit::Outcome;
+use crate::domain::certificate::Chain;
+use crate::domain::execution::{Attempt, Fault, Generation, Trigger};
+use crate::domain::id::AttemptId;
+use crate::domain::inventory::{Ari, Credential, Environment, Managed, Observation, Reload, Seen};
+use crate::domain::json::Json;
+use crate::domain::plan::{SLOT_LOST, window_hold};
+use crate::domain::state::{AriRecord, Change, CredentialRecord};
+use crate::domain::verification::{Proof, verify};
+use crate::engine::Engine;
+use crate::engine::issue::Step;
+use crate::engine::record::Setback;
+use crate::ports::{Batch, Count, HostError, Urgency};
+
+/// How long endpoints may take after a reload to serve the new certificate.
+const SERVE_DEADLINE: Duration = Duration::from_secs(15);
+/// The first look comes at once after this; the pauses double up to a second.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// The pause between two tries of a reload, doubling.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+/// So many endpoints are asked at once.
+const ENDPOINTS_AT_ONCE: usize = 16;
+
+impl Engine {
+    /// `Issued` → done, or put aside with the old set in place.
+    pub(crate) async fn install(&self, attempt: &mut Attempt, credential: &Credential, managed: &Managed) -> Step {
+        let now = self.ports.clock.now();
+        let (record, environment) = {
+            let desk = self.read();
+            (desk.state.credential(&credential.id), desk.estate.environment)
+        };
+        let chain = match self.ports.keys.chain(attempt.id).await {
+            Ok((chain, _)) => chain,
+            Err(error) => {
+                return Step::Fail(Setback::host(SLOT_LOST, format!("the issued certificate is gone: {error}")));
+            }
+        };
+        if let Some(refusal) = worse_than_current(attempt, &chain, &record) {
+            return Step::Fail(Setback::new("KW2202", Fault::Issuer, refusal));
+        }
+        if let Some(until) = window_hold(managed, Some(&record), now) {
+            return self.wait_for_window(attempt, until).await;
+        }
+        if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
+            return Step::Park(Setback::host("KW2203", format!("the files could not be installed: {error}")));
+        }
+        let reloaded = self.reload(credential, managed, environment, attempt.id).await;
+        let problem = match reloaded {
+            Err(error) => Some(Setback::host("KW2204", format!("the reload failed: {error}"))),
+            Ok(()) => self.prove(credential, &chain, environment).await.err(),
+        };
+        match problem {
+            None => self.conclude(attempt, credential, managed, &record, &chain).await,
+            Some(setback) => self.roll_back(attempt, credential, managed, &record, setback).await,
+        }
+    }
+
+    async fn wait_for_window(&self, attempt: &mut Attempt, until: crate::domain::time::Timestamp) -> Step {
+        attempt.not_before = Some(until);
+        let mut draft = self.draft_for(attempt, "certificate.postpone", "KW2205");
+        draft.facts.push(("until", Json::show(&until)));
+        let batch = Batch { changes: vec![Change::Attempt(attempt.clone())], entries: vec![draft] };
+        self.commit(batch).await.map_or_else(Step::from, |()| Step::Done)
+    }
+
+    async fn reload(
+        &self,
+        credential: &Credential,
+        managed: &Managed,
+        environment: Environment,
+        slot: AttemptId,
+    ) -> Result<(), HostError> {
+        let Some(reload) = managed.reload.as_ref().filter(|r| environment == Environment::Production || r.in_staging)
+        else {
+            return Ok(());
+        };
+        self.reload_with_tries(credential, reload, slot).await
+    }
+
+    async fn reload_with_tries(
+        &self,
+        credential: &Credential,
+        reload: &Reload,
+        slot: AttemptId,
+    ) -> Result<(), HostError> {
+        let mut pause = RELOAD_PAUSE;
+        for _ in 1..reload.tries.max(1) {
+            if self.ports.deployer.reload(&credential.id, reload, slot).await.is_ok() {
+                return Ok(());
+            }
+            self.ports.clock.sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
+        self.ports.deployer.reload(&credential.id, reload, slot).await
+    }
+
+    /// Looks at every endpoint until all serve the chain's leaf, or the deadline has passed. In a staging run nothing of
+    /// it is served anywhere, so there is nothing to ask.
+    async fn prove(&self, credential: &Credential, chain: &Chain, environment: Environment) -> Result<(), Setback> {
+        if environment == Environment::Staging || credential.endpoints.is_empty() {
+            return Ok(());
+        }
+        let began = self.ports.clock.boottime();
+        let mut pause = FIRST_LOOK;
+        loop {
+            let served = self.look_at_endpoints(&credential.endpoints, ENDPOINTS_AT_ONCE).await;
+            let proof = verify(&chain.leaf.fingerprint, &credential.endpoints, &served);
+            self.write().sightings.entry(credential.id.clone()).or_default().served.extend(served);
+            match proof {
+                Proof::Served => return Ok(()),
+                Proof::NotServed(misses) if self.ports.clock.boottime().since(began) >= SERVE_DEADLINE => {
+                    let text = format!("the new certificate is not served: {}", misses.join("; "));
+                    return Err(Setback::host("KW2206", text));
+                }
+                Proof::NotServed(_) => {
+                    self.ports.clock.sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    /// Puts the old set back if it still is valid, and keeps the new one in its slot for the next try.
+    async fn roll_back(
+        &self,
+        attempt: &mut Attempt,
+        credential: &Credential,
+        managed: &Managed,
+        record: &CredentialRecord,
+        setback: Setback,
+    ) -> Step {
+        let now = self.ports.clock.now();
+        let environment = self.read().estate.environment;
+        let old = record.current.as_ref().filter(|g| g.validity.contains(now) && g.slot != attempt.id);
+        let text = match old {
+            None => format!("{}; there is no valid older set, so the new files stay", setback.text),
+            Some(old) => {
+                let back = self.ports.deployer.install(&credential.id, &managed.installs, old.slot).await;
+                let reloaded = match back {
+                    Ok(()) => self.reload(credential, managed, environment, old.slot).await,
+                    Err(error) => Err(error),
+                };
+                match reloaded {
+                    Ok(()) => format!("{}; rolled back to serial {}", setback.text, old.serial),
+                    Err(error) => {
+                        format!("{}; and the rollback to serial {} failed: {error}", setback.text, old.serial)
+                    }
+                }
+            }
+        };
+        let stored = self.ports.prober.stored(credential).await;
+        {
+            let mut desk = self.write();
+            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+            sighting.stored = Some(Observation { at: now, seen: stored });
+        }
+        let mut marked = record.clone();
+        marked.rolled_back = old.map(|_| attempt.id);
+        let batch = Batch {
+            changes: vec![Change::Credential(credential.id.clone(), Box::new(marked))],
+            entries: vec![{
+                let mut draft = self.draft_for(attempt, "certificate.rollback", setback.code);
+                draft.outcome = Some(Outcome::Failure);
+                draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&text))));
+                draft
+            }],
+        };
+        if let Err(error) = self.commit(batch).await {
+            return error.into();
+        }
+        Step::Park(Setback { text, ..setback })
+    }
+
+    async fn conclude(
+        &self,
+        attempt: &Attempt,
+        credential: &Credential,
+        managed: &Managed,
+        record: &CredentialRecord,
+        chain: &Arc<Chain>,
+    ) -> Step {
+        let now = self.ports.clock.now();
+        let generation = generation(attempt, chain, now);
+        let reinstalled = record.current.as_ref().is_some_and(|g| g.slot == attempt.id);
+        let retired = if reinstalled { None } else { record.previous.as_ref().map(|g| g.slot) };
+        let ari = generation.cert_id.clone().filter(|_| managed.renewal.ari == Ari::Ask).map(|cert_id| AriRecord {
+            cert_id,
+            window: None,
+            picked: None,
+            next_poll: now,
+            explanation: None,
+        });
+        let next = CredentialRecord {
+            previous: if reinstalled { record.previous.clone() } else { record.current.clone() },
+            ari: if reinstalled { record.ari.clone() } else { ari },
+            current: Some(generation),
+            failures: 0,
+            last_failure: None,
+            next_attempt: None,
+            last_success: Some(now),
+            requested: None,
+            rolled_back: None,
+        };
+        let keep: Vec<AttemptId> = [&next.current, &next.previous].into_iter().flatten().map(|g| g.slot).collect();
+        let mut draft = self.outcome(attempt, "certificate.install", "KW2006", Outcome::Success);
+        draft.target.serial = Some(chain.leaf.serial.clone());
+        draft.target.spki = Some(chain.leaf.spki);
+        draft.facts.push(("served_by", Json::arr(credential.endpoints.iter().map(Json::show))));
+        let changes = vec![Change::Credential(credential.id.clone(), Box::new(next)), Change::AttemptEnded(attempt.id)];
+        if let Err(error) = self.commit(Batch { changes, entries: vec![draft] }).await {
+            return error.into();
+        }
+        {
+            let mut desk = self.write();
+            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+            if managed.installs.is_empty() {
+                sighting.stored = Some(Observation { at: now, seen: Seen::Present(chain.clone()) });
+            }
+        }
+        if !managed.installs.is_empty() {
+            let seen = self.ports.prober.stored(credential).await;
+            let mut desk = self.write();
+            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+            sighting.stored = Some(Observation { at: now, seen });
+        }
+        self.tidy(credential, managed, &keep, retired).await;
+        self.ports.meter.count(Count::Renewal {
+            issuer: attempt.issuer.clone(),
+            trigger: attempt.trigger.as_str(),
+            result: Arc::from("success"),
+            took: now.since(attempt.began),
+        });
+        let served = if credential.endpoints.is_empty() { "" } else { " and seen to be served" };
+        let text =
+            format!("serial {} is installed{served}, valid until {}", chain.leaf.serial, chain.leaf.validity.not_after);
+        self.notify(&credential.id, "KW2006", Urgency::Routine, text);
+        Step::Done
+    }
+
+    /// Removes what nothing refers to any more. A failure here costs disk space, nothing else.
+    async fn tidy(&self, credential: &Credential, managed: &Managed, keep: &[AttemptId], retired: Option<AttemptId>) {
+        let pruned = self.ports.deployer.prune(&credential.id, &managed.installs, keep).await;
+        let destroyed = match retired.filter(|slot| !keep.contains(slot)) {
+            Some(slot) => self.ports.keys.destroy(slot).await,
+            None => Ok(()),
+        };
+        if let Err(error) = pruned.and(destroyed) {
+            self.notify(&credential.id, "KW2009", Urgency::Routine, format!("old files were not removed: {error}"));
+        }
+    }
+}
+
+/// Only what ends later than what it replaces is installed, unless a person asked for it: a CA's mistake must not shorten
+/// what is there. What is expired is always replaced.
+fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecord) -> Option<String> {
+    let current = record.current.as_ref().filter(|g| g.slot != attempt.id)?;
+    let asked = matches!(attempt.trigger, Trigger::Manual(_) | Trigger::Changed(_));
+    let (new, old) = (chain.leaf.validity.not_after, current.validity.not_after);
+    (!asked && new <= old).then(|| {
+        format!(
+            "the new certificate ends {new}, which is not later than the {old} of the one that it would replace; \
+             run `keyward cert renew {}` to take it all the same",
+            attempt.credential
+        )
+    })
+}
+
+fn generation(attempt: &Attempt, chain: &Chain, now: crate::domain::time::Timestamp) -> Generation {
+    let leaf = &chain.leaf;
+    Generation {
+        slot: attempt.id,
+        issuer: attempt.issuer.clone(),
+        fingerprint: leaf.fingerprint,
+        spki: leaf.spki,
+        serial: Arc::from(leaf.serial.as_str()),
+        cert_id: leaf.cert_id.clone(),
+        validity: leaf.validity,
+        names: attempt.names.clone(),
+        installed_at: now,
+        verified_at: Some(now),
+    }
+}

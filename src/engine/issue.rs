@@ -1,0 +1,419 @@
+//! One attempt at the CA: key, order, challenges, certificate. Every arrow of [`crate::domain::execution`] is a commit.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::domain::audit::{Outcome, Phase};
+use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
+use crate::domain::inventory::Managed;
+use crate::domain::json::Json;
+use crate::domain::limits::{Spender, order_spends};
+use crate::domain::plan::ledger_changes;
+use crate::domain::state::{Change, IssuerRecord};
+use crate::engine::record::Setback;
+use crate::engine::{Engine, Event, at_once};
+use crate::ports::{
+    AuthorizationView, Batch, ChallengeTask, Doing, IssuerError, IssuerErrorKind, OrderRequest, OrderStatus, OrderView,
+    StoreError,
+};
+
+/// An order that is not done after this long is put aside; it goes on later at the same URL.
+const ORDER_DEADLINE: Duration = Duration::from_secs(300);
+/// Polls of an order start here and double: a local CA answers in milliseconds.
+const FIRST_POLL: Duration = Duration::from_millis(4);
+/// Polls of an order never grow beyond this.
+const LONGEST_POLL: Duration = Duration::from_secs(5);
+/// A CA's wish for the next poll counts up to this.
+const LONGEST_POLL_WISH: Duration = Duration::from_secs(60);
+/// Transport failures that are retried at once, with a second between, before the attempt is put aside.
+const QUICK_RETRIES: u32 = 2;
+/// So many challenges of one order are handled at once.
+const CHALLENGES_AT_ONCE: usize = 8;
+/// An attempt that was put aside this often, while another issuer is configured, makes room for it.
+const PATIENCE_WITH_ALTERNATIVE: u32 = 2;
+/// An attempt that was put aside this often is given up: its order has long expired.
+const PATIENCE: u32 = 64;
+
+/// What came of one stage.
+pub(crate) enum Step {
+    /// The attempt's stage changed.
+    Next,
+    /// It is over.
+    Done,
+    /// Later, from the same stage.
+    Park(Setback),
+    /// For good; a new attempt will follow.
+    Fail(Setback),
+    /// Nothing can be recorded, so nothing more is done.
+    Unrecorded,
+}
+
+impl From<StoreError> for Step {
+    fn from(_: StoreError) -> Self {
+        Self::Unrecorded
+    }
+}
+
+impl Engine {
+    /// Carries an attempt as far as it gets.
+    pub(crate) fn pursue(&self, mut attempt: Attempt, resumed: bool) -> Doing<'_, Event> {
+        Box::pin(async move {
+            let (id, credential) = (attempt.id, attempt.credential.clone());
+            self.pursue_stages(&mut attempt, resumed).await;
+            Event::Ended(id, credential)
+        })
+    }
+
+    async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) {
+        loop {
+            let managed = {
+                let desk = self.read();
+                desk.estate.credentials.get(&attempt.credential).cloned()
+            };
+            let Some(credential) = managed.filter(|c| c.managed().is_some()) else {
+                return self.abandon(attempt).await;
+            };
+            let Some(managed) = credential.managed() else { return };
+            let url: Arc<str> = match &attempt.stage {
+                Stage::Ordered { url } => url.clone(),
+                Stage::Begun | Stage::Issued => Arc::from(""),
+            };
+            let step = match attempt.stage {
+                Stage::Begun => self.order(attempt, managed, resumed).await,
+                Stage::Ordered { .. } => self.obtain(attempt, managed, &url).await,
+                Stage::Issued => self.install(attempt, &credential, managed).await,
+            };
+            // What cannot be recorded stays as it is durable, and is taken up again from there.
+            let recorded = match step {
+                Step::Next => {
+                    attempt.failures = 0;
+                    continue;
+                }
+                Step::Done | Step::Unrecorded => return,
+                Step::Fail(setback) => self.fail(attempt, &url, setback).await,
+                Step::Park(setback) => {
+                    let at_ca = attempt.stage != Stage::Issued;
+                    let enough = attempt.failures >= PATIENCE
+                        || (managed.issuers.len() > 1 && attempt.failures >= PATIENCE_WITH_ALTERNATIVE);
+                    if at_ca && enough {
+                        self.fail(attempt, &url, setback).await
+                    } else {
+                        self.park(attempt, &url, setback).await
+                    }
+                }
+            };
+            drop(recorded);
+            return;
+        }
+    }
+
+    /// The credential is not configured any more: nothing of the attempt is needed.
+    async fn abandon(&self, attempt: &Attempt) {
+        let mut draft = self.outcome(attempt, "certificate.issue", "KW2008", Outcome::Denied);
+        draft.facts.push(("text", Json::str("the credential is not configured any more")));
+        let batch = Batch { changes: vec![Change::AttemptEnded(attempt.id)], entries: vec![draft] };
+        drop(self.commit(batch).await);
+    }
+
+    /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
+    async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool) -> Step {
+        if let Err(setback) = self.key(attempt, managed).await {
+            return Step::Fail(setback);
+        }
+        let mut unsure = resumed;
+        let mut tries = 0_u32;
+        let url = loop {
+            let request = OrderRequest {
+                names: attempt.names.clone(),
+                profile: managed.profile.clone(),
+                replaces: attempt.replaces.clone(),
+            };
+            match self.order_once(attempt, &request, unsure).await {
+                Ok(url) => break url,
+                Err(e) if e.kind == IssuerErrorKind::Replaces && attempt.replaces.is_some() => {
+                    if let Some(step) = self.without_replaces(attempt, managed, e).await {
+                        return step;
+                    }
+                }
+                Err(e) if e.kind == IssuerErrorKind::Retry && tries < QUICK_RETRIES => {
+                    tries = tries.saturating_add(1);
+                    unsure = true;
+                    self.ports.clock.sleep(Duration::from_secs(1)).await;
+                }
+                Err(e) if e.kind == IssuerErrorKind::Retry => return Step::Park(Setback::issuer(e)),
+                Err(e) => return Step::Fail(Setback::issuer(e)),
+            }
+        };
+        let mut next = attempt.clone();
+        next.stage = Stage::Ordered { url: url.clone() };
+        next.failures = 0;
+        next.not_before = None;
+        let mut draft = self.draft_for(attempt, "certificate.order", "KW2002");
+        draft.facts = vec![
+            ("order_url", Json::str(crate::domain::audit::bounded_text(&url))),
+            ("issuer", Json::str(attempt.issuer.as_str().to_owned())),
+        ];
+        let batch = Batch { changes: vec![Change::Attempt(next.clone())], entries: vec![draft] };
+        if let Err(error) = self.commit(batch).await {
+            return error.into();
+        }
+        *attempt = next;
+        Step::Next
+    }
+
+    /// One try to have an order: looks for an existing one first where an earlier newOrder may have arrived.
+    async fn order_once(
+        &self,
+        attempt: &Attempt,
+        request: &OrderRequest,
+        unsure: bool,
+    ) -> Result<Arc<str>, IssuerError> {
+        if unsure && let Some(url) = self.ports.issuer.find_order(&attempt.issuer, request).await? {
+            let others =
+                self.read().state.attempts.values().any(
+                    |a| matches!(&a.stage, Stage::Ordered { url: theirs } if *theirs == url && a.id != attempt.id),
+                );
+            if !others {
+                return Ok(url);
+            }
+        }
+        self.ports.issuer.new_order(&attempt.issuer, request).await
+    }
+
+    /// The CA does not take `replaces`: the order goes on without it, and then it counts against the limits.
+    async fn without_replaces(&self, attempt: &mut Attempt, managed: &Managed, error: IssuerError) -> Option<Step> {
+        attempt.replaces = None;
+        let now = self.ports.clock.now();
+        let manual = matches!(attempt.trigger, Trigger::Manual(_));
+        let spender = if manual { Spender::Human } else { Spender::Automation };
+        let changes = {
+            let desk = self.read();
+            let limits = desk.estate.issuers.get(&attempt.issuer).map(|i| i.limits.clone()).unwrap_or_default();
+            let spends = order_spends(&attempt.issuer, &limits, &attempt.names);
+            if let Err(e) = desk.state.ledger.check(&spends, spender, now) {
+                let text =
+                    format!("{error}; and without it the limit {} is reached until {}", e.kind.as_str(), e.until);
+                return Some(Step::Fail(Setback::new("KW3002", Fault::Ours, text)));
+            }
+            // Booked as a human's: the automatic issuance was counted when the attempt began.
+            ledger_changes(&desk.state.ledger, &spends, managed, Spender::Human, now)
+        };
+        let mut draft = self.draft_for(attempt, "certificate.order", "KW3003");
+        draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&error.to_string()))));
+        let mut batch = Batch { changes, entries: vec![draft] };
+        batch.changes.push(Change::Attempt(attempt.clone()));
+        self.commit(batch).await.err().map(Step::from)
+    }
+
+    async fn key(&self, attempt: &Attempt, managed: &Managed) -> Result<Vec<u8>, Setback> {
+        let previous =
+            self.read().state.credentials.get(&attempt.credential).and_then(|r| r.current.as_ref()).map(|g| g.slot);
+        self.ports
+            .keys
+            .prepare(attempt.id, managed.key, &attempt.names, managed.key_reuse, previous)
+            .await
+            .map_err(|e| Setback::host("KW2101", format!("the key could not be made: {e}")))
+    }
+
+    /// `Ordered` → `Issued`. Challenge responses are taken away again however this ends.
+    async fn obtain(&self, attempt: &mut Attempt, managed: &Managed, url: &str) -> Step {
+        let csr = match self.key(attempt, managed).await {
+            Ok(csr) => csr,
+            Err(setback) => return Step::Fail(setback),
+        };
+        let mut presented = Vec::new();
+        let step = self.follow_order(attempt, managed, url, &csr, &mut presented).await;
+        let cleanups = presented.iter().map(|(solver, task)| self.ports.solver.cleanup(solver, task)).collect();
+        for error in at_once(CHALLENGES_AT_ONCE, cleanups).await.into_iter().filter_map(Result::err) {
+            let text = format!("a challenge response was not taken away: {error}");
+            self.notify(&attempt.credential, "KW2102", crate::ports::Urgency::Routine, text);
+        }
+        match step {
+            Ok(chain_pem) => self.keep(attempt, &chain_pem, url).await,
+            Err(step) => step,
+        }
+    }
+
+    /// Polls the order to its end and does what its status asks for; gives the downloaded chain.
+    async fn follow_order(
+        &self,
+        attempt: &Attempt,
+        managed: &Managed,
+        url: &str,
+        csr: &[u8],
+        presented: &mut Vec<Presented>,
+    ) -> Result<String, Step> {
+        let began = self.ports.clock.boottime();
+        let mut wait = FIRST_POLL;
+        let mut hiccups = 0_u32;
+        loop {
+            if self.ports.clock.boottime().since(began) > ORDER_DEADLINE {
+                let text = format!("the order at {} was not done in {} s", attempt.issuer, ORDER_DEADLINE.as_secs());
+                return Err(Step::Park(Setback::new("KW3009", Fault::Issuer, text)));
+            }
+            let turn = match self.ports.issuer.order(&attempt.issuer, url).await {
+                Ok(view) => self.answer_status(attempt, managed, url, csr, presented, view).await,
+                Err(error) => Err(error),
+            };
+            match turn {
+                Ok(Turn::Certificate(pem)) => return Ok(pem),
+                Ok(Turn::Failed(setback)) => return Err(Step::Fail(setback)),
+                Ok(Turn::Progress) => wait = FIRST_POLL,
+                Ok(Turn::Poll(wish)) => {
+                    let floor = wish.unwrap_or_default().min(LONGEST_POLL_WISH);
+                    self.ports.clock.sleep(wait.max(floor)).await;
+                    wait = wait.saturating_mul(2).min(LONGEST_POLL);
+                }
+                Err(e) if e.kind == IssuerErrorKind::Retry && hiccups < QUICK_RETRIES => {
+                    hiccups = hiccups.saturating_add(1);
+                    self.ports.clock.sleep(Duration::from_secs(1)).await;
+                }
+                Err(e) if e.kind == IssuerErrorKind::Retry => return Err(Step::Park(Setback::issuer(e))),
+                Err(e) => return Err(Step::Fail(Setback::issuer(e))),
+            }
+        }
+    }
+
+    async fn answer_status(
+        &self,
+        attempt: &Attempt,
+        managed: &Managed,
+        url: &str,
+        csr: &[u8],
+        presented: &mut Vec<Presented>,
+        view: OrderView,
+    ) -> Result<Turn, IssuerError> {
+        match view.status {
+            OrderStatus::Pending if presented.is_empty() && view.authorizations.iter().any(|a| !a.valid) => {
+                match self.respond(attempt, managed, &view.authorizations, presented).await? {
+                    Some(setback) => Ok(Turn::Failed(setback)),
+                    None => Ok(Turn::Progress),
+                }
+            }
+            OrderStatus::Pending | OrderStatus::Processing => Ok(Turn::Poll(view.retry_after)),
+            OrderStatus::Ready => {
+                // A lost answer is no loss: the order is looked at again, and shows whether the CA took the CSR.
+                self.ports.issuer.finalize(&attempt.issuer, url, csr).await?;
+                Ok(Turn::Progress)
+            }
+            OrderStatus::Valid => self.ports.issuer.download(&attempt.issuer, url).await.map(Turn::Certificate),
+            OrderStatus::Invalid => Ok(Turn::Failed(view.error.map_or_else(
+                || Setback::new("KW3004", Fault::Issuer, "the CA made the order invalid and does not say why"),
+                Setback::issuer,
+            ))),
+        }
+    }
+
+    /// Puts every missing response in place and tells the CA to look.
+    async fn respond(
+        &self,
+        attempt: &Attempt,
+        managed: &Managed,
+        authorizations: &[AuthorizationView],
+        presented: &mut Vec<Presented>,
+    ) -> Result<Option<Setback>, IssuerError> {
+        let mut urls = Vec::new();
+        for authorization in authorizations.iter().filter(|a| !a.valid) {
+            let Some((solver, challenge)) = self.choose(managed, authorization) else {
+                let offered: Vec<&str> = authorization.challenges.iter().map(|c| c.kind.as_str()).collect();
+                let text = format!(
+                    "the CA offers {} for {}, and no configured solver can do any of these",
+                    if offered.is_empty() { "no known challenge".to_owned() } else { offered.join(", ") },
+                    authorization.name
+                );
+                return Ok(Some(Setback::new("KW2103", Fault::Ours, text)));
+            };
+            let task = ChallengeTask {
+                kind: challenge.kind,
+                name: authorization.name.clone(),
+                token: challenge.token.clone(),
+                key_authorization: challenge.key_authorization.clone(),
+            };
+            presented.push((solver, task));
+            urls.push(challenge.url.clone());
+        }
+        let presents = presented.iter().map(|(solver, task)| self.ports.solver.present(solver, task)).collect();
+        let results = at_once(CHALLENGES_AT_ONCE, presents).await;
+        if let Some(error) = results.into_iter().find_map(Result::err) {
+            return Ok(Some(Setback::new("KW2104", error.fault, error.text)));
+        }
+        let ready = urls.iter().map(|url| self.ports.issuer.challenge_ready(&attempt.issuer, url)).collect();
+        let told: Vec<Result<(), IssuerError>> = at_once(CHALLENGES_AT_ONCE, ready).await;
+        // The CA may already be validating: what it thinks of the order shows at the next look. Only a lost connection
+        // is worth a retry, and that look makes it.
+        match told.into_iter().find_map(Result::err) {
+            Some(e) if e.kind == IssuerErrorKind::Account => Err(e),
+            _ => Ok(None),
+        }
+    }
+
+    /// The first configured solver that can do a challenge which the CA offers.
+    fn choose<'c>(
+        &self,
+        managed: &Managed,
+        authorization: &'c AuthorizationView,
+    ) -> Option<(crate::domain::id::SolverId, &'c crate::ports::ChallengeView)> {
+        managed.solvers.iter().find_map(|solver| {
+            let kinds = self.ports.solver.kinds(solver, &authorization.name);
+            let challenge = authorization.challenges.iter().find(|c| kinds.contains(&c.kind))?;
+            Some((solver.clone(), challenge))
+        })
+    }
+
+    /// Checks the chain, makes it durable, and records that the certificate is there: `Issued`.
+    async fn keep(&self, attempt: &mut Attempt, pem: &str, url: &str) -> Step {
+        let now = self.ports.clock.now();
+        let accepted = match self.ports.keys.accept(attempt.id, &attempt.issuer, pem, &attempt.names, now).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let text = format!("{} issued what must not be installed: {error}", attempt.issuer);
+                return Step::Fail(Setback::new("KW3010", Fault::Issuer, text));
+            }
+        };
+        let leaf = &accepted.chain.leaf;
+        let mut next = attempt.clone();
+        next.stage = Stage::Issued;
+        next.failures = 0;
+        next.not_before = None;
+        let mut done = self.outcome(attempt, "certificate.issue", "KW2003", Outcome::Success);
+        done.target.serial = Some(leaf.serial.clone());
+        done.target.spki = Some(leaf.spki);
+        done.facts = vec![
+            ("issuer", Json::str(attempt.issuer.as_str().to_owned())),
+            ("names", Json::show(&leaf.names)),
+            ("not_after", Json::show(&leaf.validity.not_after)),
+            ("fingerprint", Json::show(&leaf.fingerprint)),
+        ];
+        done.evidence = self.acme_evidence(&attempt.issuer, url);
+        let mut intent = self.draft_for(attempt, "certificate.install", "KW2004");
+        intent.phase = Phase::Intent;
+        intent.target.serial = Some(leaf.serial.clone());
+        next.intent = intent.id;
+        let good = IssuerRecord {
+            failures: 0,
+            open_until: None,
+            last_success: Some(now),
+            terms: self.read().state.issuers.get(&attempt.issuer).and_then(|r| r.terms.clone()),
+        };
+        let changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
+        if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
+            return error.into();
+        }
+        *attempt = next;
+        Step::Next
+    }
+}
+
+type Presented = (crate::domain::id::SolverId, ChallengeTask);
+
+/// What one look at an order led to.
+enum Turn {
+    /// Something was done; look again at once.
+    Progress,
+    /// Nothing to do; look again after a while.
+    Poll(Option<Duration>),
+    /// The chain, PEM.
+    Certificate(String),
+    /// The order cannot succeed.
+    Failed(Setback),
+}

@@ -1,0 +1,414 @@
+//! Looking: files, endpoints, renewal windows, watched patterns; and what follows from what was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::domain::assessment::{Severity, Subject, assess};
+use crate::domain::audit::{Target, TargetKind};
+use crate::domain::certificate::CertId;
+use crate::domain::gate::{Evidence, Verdict, verdict};
+use crate::domain::id::CredentialId;
+use crate::domain::inventory::{Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch};
+use crate::domain::json::Json;
+use crate::domain::plan::schedule_of;
+use crate::domain::renewal::{pick, poll_after};
+use crate::domain::state::{AriRecord, Change};
+use crate::domain::time::Timestamp;
+use crate::engine::agenda::{Agenda, Task};
+use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
+use crate::ports::{Batch, Doing, HostError, IssuerError, RenewalInfo, Urgency};
+
+/// So many endpoints of one credential are asked at once.
+const ENDPOINTS_AT_ONCE: usize = 8;
+
+/// What a look brought.
+pub(crate) enum Looked {
+    /// A credential's files and endpoints.
+    Seen { credential: CredentialId, sighting: Sighting, before: Timestamp },
+    /// A CA's renewal information.
+    Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
+    /// The files that match a watch.
+    Matches { watch: CredentialId, files: Result<Vec<String>, HostError> },
+}
+
+impl Engine {
+    /// Starts a look, if there still is something to look at.
+    pub(super) fn begin_look<'a>(&'a self, task: &Task, crew: &mut Crew<'a>) {
+        let future: Option<Doing<'a, Event>> = match task {
+            Task::Look(id) => self.look_at(id),
+            Task::Ari(id) => self.ask_ari(id),
+            Task::Expand(id) => self.expand(id),
+            Task::Evaluate | Task::Scan | Task::Plan(_) => None,
+        };
+        if let Some(future) = future {
+            crew.futures.push(future);
+            crew.looks = crew.looks.saturating_add(1);
+        }
+    }
+
+    fn look_at(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
+        let (credential, environment) = {
+            let desk = self.read();
+            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment)
+        };
+        Some(Box::pin(async move {
+            let before = self.ports.clock.now();
+            let sighting = self.sight(&credential, environment).await;
+            Event::Looked(Looked::Seen { credential: credential.id.clone(), sighting, before })
+        }))
+    }
+
+    async fn sight(&self, credential: &Credential, environment: Environment) -> Sighting {
+        let stored = match &credential.care {
+            // Without installed files the key store is where it is stored.
+            Care::Managed(managed) if managed.installs.is_empty() => self.kept(&credential.id).await,
+            Care::Managed(_) => Some(self.ports.prober.stored(credential).await),
+            Care::Observed(source @ Source::File { .. }) => Some(self.ports.prober.source(source).await),
+            Care::Observed(Source::Endpoints) => None,
+        };
+        let at = self.ports.clock.now();
+        let endpoints = if environment == Environment::Staging && credential.managed().is_some() {
+            &[]
+        } else {
+            &*credential.endpoints
+        };
+        let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
+        Sighting { stored: stored.map(|seen| Observation { at, seen }), served }
+    }
+
+    pub(super) async fn look_at_endpoints(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        most: usize,
+    ) -> BTreeMap<Arc<Endpoint>, Observation> {
+        let looks = endpoints.iter().map(|endpoint| {
+            let look: Doing<'_, _> = Box::pin(async move {
+                let seen = self.ports.prober.served(endpoint).await;
+                (endpoint.clone(), Observation { at: self.ports.clock.now(), seen })
+            });
+            look
+        });
+        at_once(most, looks.collect()).await.into_iter().collect()
+    }
+
+    async fn kept(&self, id: &CredentialId) -> Option<Seen> {
+        let slot = self.read().state.credentials.get(id).and_then(|r| r.current.as_ref()).map(|g| g.slot);
+        match slot {
+            None => Some(Seen::Missing),
+            Some(slot) => Some(match self.ports.keys.chain(slot).await {
+                Ok((chain, _)) => Seen::Present(chain),
+                Err(error) => Seen::Unreadable(error.to_string()),
+            }),
+        }
+    }
+
+    fn ask_ari(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
+        let (issuer, cert_id, credential) = {
+            let desk = self.read();
+            let current = desk.state.credentials.get(id)?.current.as_ref()?;
+            (current.issuer.clone(), current.cert_id.clone()?, id.clone())
+        };
+        Some(Box::pin(async move {
+            let answer = self.ports.issuer.renewal_info(&issuer, &cert_id).await;
+            Event::Looked(Looked::Ari { credential, cert_id, answer })
+        }))
+    }
+
+    fn expand(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
+        let watch = self.read().estate.watches.get(id).cloned()?;
+        let id = id.clone();
+        Some(Box::pin(async move {
+            let files = self.ports.prober.matches(&watch.pattern).await;
+            Event::Looked(Looked::Matches { watch: id, files })
+        }))
+    }
+
+    /// Takes in what a look brought.
+    pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
+        let now = self.ports.clock.now();
+        match looked {
+            Looked::Seen { credential, sighting, before } => {
+                self.note_sighting(&credential, sighting, before);
+                let again = self.read().estate.probe_every;
+                agenda.by(Task::Look(credential.clone()), now.plus(again));
+                // What is missing or damaged may be installed again: the planner knows.
+                agenda.by(Task::Plan(credential.clone()), now);
+                touched.insert(credential);
+            }
+            Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
+            Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
+        }
+    }
+
+    /// An attempt may have looked later than this look began; the later one counts.
+    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp) {
+        let mut desk = self.write();
+        let own = desk.sightings.entry(id.clone()).or_default();
+        let newer = |old: Option<&Observation>| old.is_some_and(|o| o.at > before);
+        if !newer(own.stored.as_ref()) {
+            own.stored = sighting.stored;
+        }
+        for (endpoint, seen) in sighting.served {
+            if !newer(own.served.get(&endpoint)) {
+                own.served.insert(endpoint, seen);
+            }
+        }
+    }
+
+    async fn note_ari(
+        &self,
+        id: &CredentialId,
+        cert_id: &CertId,
+        answer: Result<Option<RenewalInfo>, IssuerError>,
+        agenda: &mut Agenda,
+    ) {
+        let now = self.ports.clock.now();
+        let (mut record, lifetime) = {
+            let desk = self.read();
+            let record = desk.state.credential(id);
+            let lifetime = record.current.as_ref().map(|g| g.validity.lifetime()).unwrap_or_default();
+            (record, lifetime)
+        };
+        // Replaced in the meantime: the answer is about another certificate.
+        let Some(old) = record.ari.clone().filter(|a| a.cert_id == *cert_id) else { return };
+        let mut new = AriRecord { next_poll: now.plus(poll_after(None, lifetime)), ..old.clone() };
+        match answer {
+            Ok(Some(info)) => {
+                new.next_poll = now.plus(poll_after(info.retry_after, lifetime));
+                match pick(cert_id, info.start, info.end) {
+                    Ok(picked) => {
+                        new.window = Some((info.start, info.end));
+                        new.picked = Some(picked);
+                        new.explanation = info.explanation.as_deref().map(Arc::from);
+                    }
+                    Err(error) => {
+                        let text = format!(
+                            "the CA's renewal information is not believed: {error} ({} to {})",
+                            info.start, info.end
+                        );
+                        self.notify(id, "KW1102", Urgency::Act, text);
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                new.next_poll = now.plus(poll_after(error.retry_after, lifetime));
+            }
+        }
+        agenda.set(Task::Ari(id.clone()), new.next_poll);
+        if new.window == old.window && new.picked == old.picked {
+            // Only the time of the next poll changed: not worth a commit; after a restart it is asked at once.
+            self.write().state.credentials.entry(id.clone()).or_default().ari = Some(new);
+            return;
+        }
+        let mut draft = self.draft("certificate.schedule", "KW2010", Target::new(TargetKind::Credential, id.as_str()));
+        draft.facts = vec![
+            ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
+            ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
+            ("picked", Json::opt(new.picked.as_ref().map(Json::show))),
+            (
+                "explanation",
+                Json::opt(new.explanation.as_ref().map(|e| Json::str(crate::domain::audit::bounded_text(e)))),
+            ),
+        ];
+        if let Some(url) = new.explanation.as_ref().filter(|_| old.window.is_some()) {
+            self.notify(id, "KW2010", Urgency::Act, format!("the CA changed the renewal window, see {url}"));
+        }
+        record.ari = Some(new);
+        let batch = Batch { changes: vec![Change::Credential(id.clone(), Box::new(record))], entries: vec![draft] };
+        if self.commit(batch).await.is_ok() {
+            agenda.set(Task::Plan(id.clone()), now);
+        }
+    }
+
+    fn note_matches(
+        &self,
+        watch_id: &CredentialId,
+        files: Result<Vec<String>, HostError>,
+        agenda: &mut Agenda,
+        touched: &mut BTreeSet<CredentialId>,
+    ) {
+        let now = self.ports.clock.now();
+        let mut desk = self.write();
+        let Some(watch) = desk.estate.watches.get(watch_id).cloned() else { return };
+        agenda.by(Task::Expand(watch_id.clone()), now.plus(desk.estate.probe_every));
+        let nothing = match &files {
+            Ok(files) if files.is_empty() => Some(Seen::Missing),
+            Ok(_) => None,
+            Err(error) => Some(Seen::Unreadable(error.to_string())),
+        };
+        let wanted: BTreeMap<CredentialId, Arc<Credential>> =
+            files.unwrap_or_default().iter().map(|f| watched(watch_id, &watch, f)).map(|c| (c.id.clone(), c)).collect();
+        // The pattern itself stands for "nothing matches", so that emptiness is never silent.
+        let itself = desk.sightings.entry(watch_id.clone()).or_default();
+        itself.stored = nothing.map(|seen| Observation { at: now, seen });
+        let mut estate = (*desk.estate).clone();
+        let prefix = format!("{watch_id}.");
+        estate
+            .credentials
+            .retain(|id, c| !(id.as_str().starts_with(&prefix) && c.managed().is_none()) || wanted.contains_key(id));
+        for (id, credential) in wanted {
+            if estate.credentials.insert(id.clone(), credential).is_none() {
+                agenda.by(Task::Look(id.clone()), now);
+                touched.insert(id);
+            }
+        }
+        if estate.credentials.len() != desk.estate.credentials.len() || !touched.is_empty() {
+            desk.estate = Arc::new(estate);
+        }
+        touched.insert(watch_id.clone());
+    }
+
+    /// When the renewal window is asked for next, after an attempt changed what is installed.
+    pub(super) fn plan_ari(&self, id: &CredentialId, agenda: &mut Agenda) {
+        let next = self.read().state.credentials.get(id).and_then(|r| r.ari.as_ref()).map(|a| a.next_poll);
+        match next {
+            Some(at) => agenda.set(Task::Ari(id.clone()), at),
+            None => agenda.drop_task(&Task::Ari(id.clone())),
+        }
+    }
+
+    /// Everything is looked at again.
+    pub(super) fn scan(&self, agenda: &mut Agenda, now: Timestamp) {
+        let desk = self.read();
+        desk.estate.credentials.keys().for_each(|id| agenda.by(Task::Look(id.clone()), now));
+        desk.estate.watches.keys().for_each(|id| agenda.by(Task::Expand(id.clone()), now));
+        agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
+    }
+
+    pub(super) fn plan_evaluation(&self, agenda: &mut Agenda, now: Timestamp) {
+        // Without a path nobody asks, and nothing has to be computed in time.
+        if !self.read().estate.paths.is_empty() {
+            agenda.set(Task::Evaluate, now.plus(EVALUATE_EVERY));
+        }
+    }
+
+    /// Assesses credentials again and tells of what is new and of what is over.
+    pub(super) fn assess(&self, ids: &BTreeSet<CredentialId>) {
+        let now = self.ports.clock.now();
+        for id in ids {
+            let (old, new) = {
+                let mut desk = self.write();
+                let new = findings(&desk, id, now);
+                let old = match new.is_empty() {
+                    true => desk.findings.remove(id),
+                    false => desk.findings.insert(id.clone(), new.clone()),
+                };
+                (old.unwrap_or_default(), new)
+            };
+            for finding in &new {
+                if finding.severity > Severity::Note && !old.iter().any(|o| o.code == finding.code) {
+                    let urgency = if finding.severity == Severity::Critical { Urgency::Act } else { Urgency::Routine };
+                    self.notify(id, finding.code, urgency, finding.text.clone());
+                }
+            }
+        }
+    }
+
+    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once; opening
+    /// adds authority, so its entry is durable first.
+    pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let mut opened = Vec::new();
+        let mut batch = Batch::default();
+        {
+            let mut desk = self.write();
+            let fresh: Vec<Verdict> = desk
+                .estate
+                .paths
+                .values()
+                .filter(|p| touched.is_none_or(|t| p.needs.iter().any(|n| t.contains(n))))
+                .map(|p| verdict(p, &evidence(&desk, now, boot)))
+                .collect();
+            for new in fresh {
+                let was_open = desk.verdicts.get(&new.path).is_some_and(Verdict::is_open);
+                let known = desk.verdicts.contains_key(&new.path);
+                if new.is_open() != was_open || !known {
+                    batch.entries.push(self.gate_entry(&new));
+                }
+                if new.is_open() && !was_open {
+                    opened.push(new);
+                } else {
+                    if was_open && !new.is_open() || !known {
+                        desk.since.insert(new.path.clone(), now);
+                    }
+                    desk.verdicts.insert(new.path.clone(), new);
+                }
+            }
+        }
+        if batch.entries.is_empty() || self.commit(batch).await.is_err() {
+            return;
+        }
+        let mut desk = self.write();
+        for new in opened {
+            desk.since.insert(new.path.clone(), now);
+            desk.verdicts.insert(new.path.clone(), new);
+        }
+    }
+
+    fn gate_entry(&self, verdict: &Verdict) -> crate::domain::audit::Draft {
+        let target = Target::new(TargetKind::Path, verdict.path.as_str());
+        let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
+        let mut draft = self.draft(action, code, target);
+        draft.facts = vec![
+            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(format!("{}: {}", r.code, r.text))))),
+            ("until", Json::show(&verdict.until)),
+        ];
+        draft
+    }
+}
+
+pub(super) fn evidence(desk: &Desk, now: Timestamp, boot: crate::domain::time::Boottime) -> Evidence<'_> {
+    Evidence {
+        estate: &desk.estate,
+        sightings: &desk.sightings,
+        clock_fault: desk.clock.fault(),
+        store_fault: desk.store_fault.as_deref(),
+        now,
+        boot,
+    }
+}
+
+pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<crate::domain::assessment::Finding> {
+    let empty = Sighting::default();
+    let sighting = desk.sightings.get(id).unwrap_or(&empty);
+    let pattern = desk.estate.watches.get(id);
+    let standin = pattern.map(|watch| standin(id, watch));
+    let Some(credential) = desk.estate.credentials.get(id).or(standin.as_ref()) else { return Vec::new() };
+    if pattern.is_some() && sighting.stored.is_none() {
+        return Vec::new();
+    }
+    let record = desk.state.credential(id);
+    let schedule = credential.managed().and_then(|m| schedule_of(m, &record));
+    let environment = desk.estate.environment;
+    assess(&Subject { credential, sighting, record: &record, schedule: schedule.as_ref(), environment, now })
+}
+
+/// The pattern as a credential of its own.
+fn standin(id: &CredentialId, watch: &Watch) -> Arc<Credential> {
+    Arc::new(Credential {
+        id: id.clone(),
+        owner: watch.owner.clone(),
+        labels: watch.labels.clone(),
+        care: Care::Observed(Source::File { path: watch.pattern.clone(), password_file: watch.password_file.clone() }),
+        endpoints: Vec::new(),
+    })
+}
+
+/// A file that matches a watch, as a credential: `WATCH.NAME`, or a short hash where the name is no slug.
+fn watched(watch_id: &CredentialId, watch: &Watch, file: &str) -> Arc<Credential> {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let hash = crate::domain::key::Digest::of(file.as_bytes()).short();
+    let own = |part: &str| CredentialId::parse(&format!("{watch_id}.{part}"));
+    // A name is unique only within one directory.
+    let directory = watch.pattern.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let unique = !directory.contains(['*', '?', '[']);
+    let id = if unique { own(name).or_else(|_| own(&hash)) } else { own(&hash) };
+    Arc::new(Credential {
+        id: id.unwrap_or_else(|_| watch_id.clone()),
+        owner: watch.owner.clone(),
+        labels: watch.labels.clone(),
+        care: Care::Observed(Source::File { path: file.to_owned(), password_file: watch.password_file.clone() }),
+        endpoints: Vec::new(),
+    })
+}

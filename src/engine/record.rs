@@ -1,0 +1,292 @@
+//! Recording: commits, audit drafts, and what a failure does to the records.
+
+use std::sync::Arc;
+
+use crate::domain::audit::{Draft, Evidence as Piece, Outcome, Phase, Policy, Target, TargetKind, bounded_text};
+use crate::domain::execution::{Attempt, Failure, Fault, Stage};
+use crate::domain::id::{CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::json::Json;
+use crate::domain::key::Digest;
+use crate::domain::limits::failure_spends;
+use crate::domain::plan::BREAKER_THRESHOLD;
+use crate::domain::policy::Decision;
+use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
+use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
+use crate::domain::time::{HOUR, MINUTE, Timestamp};
+use crate::engine::{Desk, Engine};
+use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
+
+/// The clocks are recorded with a commit when the last record is older than this.
+const MARK_EVERY: core::time::Duration = MINUTE;
+
+/// A failure with everything that the records need; `error` is the CA's word if it was one.
+#[derive(Clone, Debug)]
+pub(crate) struct Setback {
+    pub(crate) code: &'static str,
+    pub(crate) fault: Fault,
+    pub(crate) text: String,
+    pub(crate) error: Option<IssuerError>,
+}
+
+impl Setback {
+    pub(crate) fn host(code: &'static str, text: impl Into<String>) -> Self {
+        Self { code, fault: Fault::Host, text: text.into(), error: None }
+    }
+
+    pub(crate) fn new(code: &'static str, fault: Fault, text: impl Into<String>) -> Self {
+        Self { code, fault, text: text.into(), error: None }
+    }
+
+    pub(crate) fn issuer(error: IssuerError) -> Self {
+        Self { code: code_of(error.kind), fault: error.fault, text: error.to_string(), error: Some(error) }
+    }
+}
+
+/// The stable code of each kind of issuer error.
+pub(crate) fn code_of(kind: IssuerErrorKind) -> &'static str {
+    match kind {
+        IssuerErrorKind::Retry => "KW3001",
+        IssuerErrorKind::RateLimited => "KW3002",
+        IssuerErrorKind::Replaces => "KW3003",
+        IssuerErrorKind::OrderDead => "KW3004",
+        IssuerErrorKind::ValidationFailed => "KW3005",
+        IssuerErrorKind::Account => "KW3006",
+        IssuerErrorKind::Refused => "KW3007",
+        IssuerErrorKind::Protocol => "KW3008",
+    }
+}
+
+impl Engine {
+    /// Commits and, once durable, applies the same changes in memory.
+    pub(crate) async fn commit(&self, mut batch: Batch) -> Result<(), StoreError> {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let mark = {
+            let desk = self.read();
+            let old = desk.state.clock.as_ref().map(|m| m.wall);
+            let due = old.is_none_or(|t| now.since(t) >= MARK_EVERY);
+            due && desk.clock.fault().is_none()
+        };
+        if mark {
+            batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
+        }
+        let changes = batch.changes.clone();
+        let result = self.ports.store.commit(batch).await;
+        let mut desk = self.write();
+        match &result {
+            Ok(()) => {
+                changes.iter().for_each(|c| desk.state.apply(c));
+                desk.store_fault = None;
+            }
+            Err(error) => desk.store_fault = Some(error.to_string()),
+        }
+        drop(desk);
+        self.ports.meter.count(Count::Commit { took: self.ports.clock.boottime().since(boot) });
+        result
+    }
+
+    pub(crate) fn fresh_ulid(&self) -> Ulid {
+        let mut random = [0; 10];
+        self.ports.entropy.fill(&mut random);
+        Ulid::new(self.ports.clock.now(), random)
+    }
+
+    pub(crate) fn draft(&self, action: &'static str, code: &'static str, target: Target) -> Draft {
+        Draft::new(EntryId(self.fresh_ulid()), self.ports.clock.now(), action, code, target)
+    }
+
+    pub(crate) fn draft_for(&self, attempt: &Attempt, action: &'static str, code: &'static str) -> Draft {
+        let mut draft = self.draft(action, code, Target::new(TargetKind::Credential, attempt.credential.as_str()));
+        draft.correlation = Some(attempt.id);
+        draft
+    }
+
+    /// The outcome of `intent`.
+    pub(crate) fn outcome(
+        &self,
+        attempt: &Attempt,
+        action: &'static str,
+        code: &'static str,
+        outcome: Outcome,
+    ) -> Draft {
+        let mut draft = self.draft_for(attempt, action, code);
+        draft.phase = Phase::Outcome;
+        draft.outcome = Some(outcome);
+        draft.intent = Some(attempt.intent);
+        draft
+    }
+
+    /// The exchanges with the CA so far, as one piece of evidence.
+    pub(crate) fn acme_evidence(&self, issuer: &IssuerId, url: &str) -> Vec<Piece> {
+        let exchanges = self.ports.issuer.take_evidence(issuer, url).exchanges;
+        if exchanges.is_empty() {
+            return Vec::new();
+        }
+        let bytes: Arc<[u8]> = Arc::from(exchanges.join("\n").into_bytes());
+        vec![Piece {
+            name: "acme-exchanges".into(),
+            sha256: Digest::of(&bytes),
+            size: bytes.len(),
+            media: "application/x-ndjson",
+            captured_at: self.ports.clock.now(),
+            bytes,
+        }]
+    }
+
+    pub(crate) fn notify(&self, about: &CredentialId, code: &'static str, urgent: Urgency, text: String) {
+        let owner = self.read().estate.credentials.get(about).and_then(|c| c.owner.clone());
+        self.ports.notifier.notify(Notice { about: about.to_string(), owner, code, text, urgent });
+    }
+
+    /// Ends an attempt that failed for good: records the failure, the backoff, the issuer's breaker and what the ledger
+    /// loses, destroys the unused key, and tells the owner.
+    pub(crate) async fn fail(&self, attempt: &Attempt, url: &str, setback: Setback) -> Result<(), StoreError> {
+        let now = self.ports.clock.now();
+        let mut batch = Batch::default();
+        {
+            let desk = self.read();
+            let record = self.after_failure(&desk, attempt, &setback, now);
+            batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
+            batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
+            batch.changes.extend(spent_failures(&desk, attempt, &setback, now));
+        }
+        batch.changes.push(Change::AttemptEnded(attempt.id));
+        let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
+        let mut draft = self.outcome(attempt, action, setback.code, Outcome::Failure);
+        draft.facts = failure_facts(&setback, Some(&attempt.issuer));
+        draft.evidence = self.acme_evidence(&attempt.issuer, url);
+        batch.entries.push(draft);
+        self.commit(batch).await?;
+        self.ports.meter.count(Count::Renewal {
+            issuer: attempt.issuer.clone(),
+            trigger: attempt.trigger.as_str(),
+            result: Arc::from(setback.code),
+            took: now.since(attempt.began),
+        });
+        let slot_in_use = {
+            let desk = self.read();
+            let record = desk.state.credentials.get(&attempt.credential);
+            record.is_some_and(|r| [&r.current, &r.previous].into_iter().flatten().any(|g| g.slot == attempt.id))
+        };
+        if !slot_in_use && let Err(error) = self.ports.keys.destroy(attempt.id).await {
+            self.notify(
+                &attempt.credential,
+                "KW2009",
+                Urgency::Routine,
+                format!("an unused key was not removed: {error}"),
+            );
+        }
+        let link = setback.error.as_ref().and_then(|e| e.link.clone());
+        let hint = link.map_or_else(String::new, |l| format!(" — a person has to open {l}"));
+        self.notify(&attempt.credential, setback.code, Urgency::Act, format!("{}{hint}", setback.text));
+        Ok(())
+    }
+
+    /// Puts an attempt aside: it goes on later from the same stage, with the same order and key.
+    pub(crate) async fn park(&self, attempt: &mut Attempt, url: &str, setback: Setback) -> Result<(), StoreError> {
+        let now = self.ports.clock.now();
+        attempt.failures = attempt.failures.saturating_add(1);
+        let mut batch = Batch::default();
+        {
+            let desk = self.read();
+            let record = self.after_failure(&desk, attempt, &setback, now);
+            attempt.not_before = record.next_attempt;
+            batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
+            batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
+        }
+        batch.changes.push(Change::Attempt(attempt.clone()));
+        let mut draft = self.draft_for(attempt, "certificate.postpone", setback.code);
+        draft.facts = failure_facts(&setback, Some(&attempt.issuer));
+        draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
+        draft.facts.push(("until", Json::opt(attempt.not_before.as_ref().map(Json::show))));
+        draft.evidence = self.acme_evidence(&attempt.issuer, url);
+        batch.entries.push(draft);
+        self.commit(batch).await?;
+        self.notify(&attempt.credential, setback.code, Urgency::Act, setback.text);
+        Ok(())
+    }
+
+    fn after_failure(&self, desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp) -> CredentialRecord {
+        let mut record = desk.state.credential(&attempt.credential);
+        record.failures = record.failures.saturating_add(1);
+        let only_issuer = desk
+            .estate
+            .credentials
+            .get(&attempt.credential)
+            .and_then(|c| c.managed())
+            .is_none_or(|m| m.issuers.len() <= 1);
+        // Another issuer does not care how long the first one wants to be left alone.
+        let retry_after = setback.error.as_ref().and_then(|e| e.retry_after).filter(|_| only_issuer);
+        let validity = record.current.as_ref().map(|g| g.validity);
+        let wait = backoff(&Backoff {
+            failures: record.failures,
+            lifetime: validity.map(|v| v.lifetime()),
+            left: validity.map(|v| now.until(v.not_after)),
+            retry_after,
+            seed: Digest::of(attempt.credential.as_str().as_bytes()).leading_u64(),
+        });
+        record.next_attempt = Some(now.plus(wait));
+        record.last_failure = Some(Failure {
+            at: now,
+            code: Arc::from(setback.code),
+            text: Arc::from(bounded_text(&setback.text)),
+            fault: setback.fault,
+            issuer: (setback.fault != Fault::Host).then(|| attempt.issuer.clone()),
+        });
+        record
+    }
+
+    /// The policy part of an entry.
+    pub(crate) fn policy_part(decision: &Decision) -> Policy {
+        Policy {
+            decision: decision.verdict.as_str(),
+            rule: decision.rule.clone(),
+            version: decision.version,
+            inputs: decision.inputs,
+            tier: decision.tier.level(),
+        }
+    }
+}
+
+/// What the failure does to the issuer's circuit breaker: after three in a row of its own fault it is left alone for
+/// five minutes, doubling to an hour, or for as long as it asks for.
+fn issuer_after(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp) -> Option<Change> {
+    if !matches!(setback.fault, Fault::Issuer | Fault::Network) {
+        return None;
+    }
+    let mut record: IssuerRecord = desk.state.issuers.get(&attempt.issuer).cloned().unwrap_or_default();
+    record.failures = record.failures.saturating_add(1);
+    let asked = setback.error.as_ref().and_then(|e| e.retry_after).map(|d| d.min(LONGEST_BACKOFF));
+    if let Some(beyond) = record.failures.checked_sub(BREAKER_THRESHOLD) {
+        let rest = (MINUTE * 5).saturating_mul(1 << beyond.min(4)).min(HOUR);
+        record.open_until = Some(now.plus(rest.max(asked.unwrap_or_default())));
+    } else if let Some(asked) = asked {
+        record.open_until = Some(now.plus(asked));
+    }
+    Some(Change::Issuer(attempt.issuer.clone(), record))
+}
+
+/// Failed validations count at the CA; they count here too, for exactly the names that failed.
+fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp) -> Vec<Change> {
+    let Some(error) = setback.error.as_ref().filter(|e| e.kind == IssuerErrorKind::ValidationFailed) else {
+        return Vec::new();
+    };
+    let Some(issuer) = desk.estate.issuers.get(&attempt.issuer) else { return Vec::new() };
+    let named: Vec<_> = error.subproblems.iter().map(|(name, ..)| name).collect();
+    let spends = if named.is_empty() {
+        failure_spends(&issuer.id, &issuer.limits, attempt.names.iter())
+    } else {
+        failure_spends(&issuer.id, &issuer.limits, named.into_iter())
+    };
+    spends.iter().map(|s| Change::Bucket(s.bucket.clone(), desk.state.ledger.after(s, now))).collect()
+}
+
+fn failure_facts(setback: &Setback, issuer: Option<&IssuerId>) -> Vec<(&'static str, Json)> {
+    let error = setback.error.as_ref();
+    vec![
+        ("text", Json::str(bounded_text(&setback.text))),
+        ("fault", Json::str(setback.fault.as_str())),
+        ("issuer", Json::opt(issuer.map(|i| Json::str(i.as_str().to_owned())))),
+        ("problem", Json::opt(error.and_then(|e| e.problem.clone()).map(|p| Json::str(bounded_text(&p))))),
+        ("retry_after_secs", Json::opt(error.and_then(|e| e.retry_after).map(|d| Json::show(&d.as_secs())))),
+    ]
+}

@@ -1,0 +1,241 @@
+//! What the outside may see: consistent views over the desk, computed when asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::assessment::Finding;
+use crate::domain::certificate::Chain;
+use crate::domain::execution::{Attempt, Generation};
+use crate::domain::gate::{CLOCK_TOLERANCE, STALE, UNKNOWN_PATH, Verdict};
+use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::inventory::{Credential, Environment, Estate, Sighting};
+use crate::domain::plan::{ActionKind, Held, HeldReason, Issue, plan, schedule_of};
+use crate::domain::policy::{Decision, Verdict as Ruling};
+use crate::domain::renewal::Schedule;
+use crate::domain::state::{CredentialRecord, IssuerRecord, Request};
+use crate::domain::time::{Boottime, Timestamp};
+use crate::engine::cycle::{decision, plan_input};
+use crate::engine::looking::findings;
+use crate::engine::{Desk, EVALUATION_DEADLINE, Engine};
+
+/// Everything about one credential at one moment.
+#[derive(Clone, Debug)]
+pub struct CredentialView {
+    /// What it should be.
+    pub credential: Arc<Credential>,
+    /// What was seen.
+    pub sighting: Sighting,
+    /// What was done.
+    pub record: CredentialRecord,
+    /// When it renews.
+    pub schedule: Option<Schedule>,
+    /// The attempt in flight.
+    pub attempt: Option<Attempt>,
+    /// Why nothing is done now, and until when.
+    pub held: Option<Held>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// The paths that stand on it.
+    pub paths: Vec<PathId>,
+}
+
+impl CredentialView {
+    /// The chain that stands for the credential.
+    #[must_use]
+    pub fn chain(&self) -> Option<&Arc<Chain>> {
+        self.sighting.chain()
+    }
+
+    /// The installed generation.
+    #[must_use]
+    pub fn current(&self) -> Option<&Generation> {
+        self.record.current.as_ref()
+    }
+}
+
+/// The guardian as a whole.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// Production or staging.
+    pub environment: Environment,
+    /// Since when it runs.
+    pub started: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+    /// The last completed turn of the loop.
+    pub last_cycle: Option<Boottime>,
+    /// Why the clock is not believed.
+    pub clock_fault: Option<String>,
+    /// Why nothing can be written.
+    pub store_fault: Option<String>,
+    /// Attempts in flight.
+    pub in_flight: usize,
+    /// Per issuer.
+    pub issuers: BTreeMap<IssuerId, IssuerRecord>,
+}
+
+/// What `renew --plan` shows: what would be done, and what would hold it.
+#[derive(Clone, Debug)]
+pub struct RenewalPreview {
+    /// The order that would be made.
+    pub issue: Option<Issue>,
+    /// What would hold it.
+    pub held: Option<HeldReason>,
+    /// What policy says.
+    pub decision: Decision,
+    /// An attempt that would go on instead.
+    pub attempt: Option<Attempt>,
+}
+
+impl RenewalPreview {
+    /// Whether a request would lead to an order now.
+    #[must_use]
+    pub fn goes(&self) -> bool {
+        self.decision.verdict == Ruling::Proceed && (self.issue.is_some() || self.attempt.is_some())
+    }
+}
+
+impl Engine {
+    /// The configuration in force, watched files included.
+    #[must_use]
+    pub fn estate(&self) -> Arc<Estate> {
+        self.read().estate.clone()
+    }
+
+    /// The verdict over a path as it holds right now; an unknown path is closed.
+    #[must_use]
+    pub fn gate(&self, path: &PathId) -> Verdict {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let desk = self.read();
+        match desk.verdicts.get(path) {
+            Some(verdict) => verdict.at_moment(now, boot, EVALUATION_DEADLINE),
+            None => {
+                let (code, text, reopens) = if desk.estate.paths.contains_key(path) {
+                    (STALE, "was not evaluated yet", "the daemon completes an evaluation")
+                } else {
+                    (UNKNOWN_PATH, "is not configured", "the configuration names it")
+                };
+                let reason =
+                    crate::domain::gate::Reason { code, credential: None, text: format!("{path} {text}"), reopens };
+                Verdict { path: path.clone(), reasons: vec![reason], at: now, at_boot: boot, until: now, weakest: None }
+            }
+        }
+    }
+
+    /// All verdicts as they hold right now, with since when each path is as it is.
+    #[must_use]
+    pub fn gates(&self) -> Vec<(Verdict, Option<Timestamp>)> {
+        let paths: Vec<PathId> = self.read().estate.paths.keys().cloned().collect();
+        paths.iter().map(|p| (self.gate(p), self.read().since.get(p).copied())).collect()
+    }
+
+    /// One credential.
+    #[must_use]
+    pub fn credential(&self, id: &CredentialId) -> Option<CredentialView> {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        let credential = desk.estate.credentials.get(id)?;
+        Some(view(&desk, credential, now))
+    }
+
+    /// All credentials at one moment, in the order of their ids.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<CredentialView> {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        desk.estate.credentials.values().map(|c| view(&desk, c, now)).collect()
+    }
+
+    /// Calls `each` with every credential at one moment, without copying the inventory: for scrapes.
+    pub fn for_each_credential(&self, mut each: impl FnMut(&Credential, Option<&Sighting>, Option<&CredentialRecord>)) {
+        let desk = self.read();
+        for (id, credential) in &desk.estate.credentials {
+            each(credential, desk.sightings.get(id), desk.state.credentials.get(id));
+        }
+    }
+
+    /// The watches that match no file, with what was found instead.
+    #[must_use]
+    pub fn empty_watches(&self) -> Vec<(CredentialId, Vec<Finding>)> {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        let all = desk.estate.watches.keys().map(|id| (id.clone(), findings(&desk, id, now)));
+        all.filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    /// The guardian as a whole.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let desk = self.read();
+        Overview {
+            environment: desk.estate.environment,
+            started: desk.started,
+            now: self.ports.clock.now(),
+            last_cycle: desk.last_cycle,
+            clock_fault: desk.clock.fault().map(str::to_owned),
+            store_fault: desk.store_fault.clone(),
+            in_flight: desk.state.attempts.len(),
+            issuers: desk
+                .estate
+                .issuers
+                .keys()
+                .map(|id| (id.clone(), desk.state.issuers.get(id).cloned().unwrap_or_default()))
+                .collect(),
+        }
+    }
+
+    /// Calls `each` with every limit of every issuer that has a bucket, and how many tokens are left in the emptiest.
+    pub fn for_each_limit(&self, mut each: impl FnMut(&IssuerId, &'static str, u32)) {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        for issuer in desk.estate.issuers.values() {
+            for limit in issuer.limits.iter() {
+                let buckets =
+                    desk.state.ledger.full_at.keys().filter(|b| b.issuer == issuer.id && b.kind == limit.kind);
+                let least = buckets.map(|b| desk.state.ledger.remaining(b, limit, now)).min();
+                each(&issuer.id, limit.kind.as_str(), least.unwrap_or(limit.capacity));
+            }
+        }
+    }
+
+    /// What a request to renew `id` by `by` would do right now, without doing it. `None` if it is not managed here.
+    #[must_use]
+    pub fn preview_renewal(&self, id: &CredentialId, by: &str) -> Option<RenewalPreview> {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        desk.estate.credentials.get(id)?.managed()?;
+        let attempt = desk.state.attempt_for(id).cloned();
+        let mut state = crate::domain::state::State { ledger: desk.state.ledger.clone(), ..Default::default() };
+        let mut record = desk.state.credential(id);
+        record.requested = Some(Request { by: Arc::from(by), at: now });
+        record.next_attempt = None;
+        state.credentials.insert(id.clone(), record);
+        state.issuers = desk.state.issuers.clone();
+        let due = [id.clone()];
+        let made = plan(&crate::domain::plan::PlanInput { state: &state, ..plan_input(&desk, &due, now) });
+        let issue = made.actions.into_iter().find_map(|a| match a.kind {
+            ActionKind::Issue(issue) => Some(issue),
+            ActionKind::Resume(_) | ActionKind::Reinstall(_) => None,
+        });
+        let decision = decision(&desk, id, crate::domain::policy::Act::Renew);
+        Some(RenewalPreview { issue, held: made.held.into_iter().next().map(|h| h.reason), decision, attempt })
+    }
+}
+
+fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> CredentialView {
+    let id = &credential.id;
+    let record = desk.state.credential(id);
+    CredentialView {
+        sighting: desk.sightings.get(id).cloned().unwrap_or_default(),
+        schedule: credential.managed().and_then(|m| schedule_of(m, &record)),
+        attempt: desk.state.attempt_for(id).cloned(),
+        held: desk.held.get(id).cloned(),
+        findings: findings(desk, id, now),
+        paths: desk.estate.paths.values().filter(|p| p.needs.contains(id)).map(|p| p.id.clone()).collect(),
+        credential: credential.clone(),
+        record,
+    }
+}
+
+/// How far the clocks may part; printed where the gate's rules are explained.
+pub const CLOCKS_MAY_PART_BY: core::time::Duration = CLOCK_TOLERANCE;
