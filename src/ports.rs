@@ -10,7 +10,7 @@ use core::pin::Pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::domain::audit::Draft;
+use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
@@ -81,6 +81,36 @@ pub struct Batch {
     pub entries: Vec<Draft>,
 }
 
+/// A batch is at most this many changes and entries together: at some 15,000 rows a second it is written well inside the
+/// two seconds that a commit may take. Whoever has more commits in parts.
+pub const LARGEST_BATCH: usize = 8_192;
+/// The evidence of a batch is at most this many bytes: sixteen pieces of the longest kind.
+pub const LARGEST_BATCH_EVIDENCE: usize = 16 * LONGEST_EVIDENCE;
+
+impl Batch {
+    /// What every store refuses before it begins.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] says which limit is broken; nothing was written.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let rows = self.changes.len().saturating_add(self.entries.len());
+        if rows > LARGEST_BATCH {
+            return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
+        }
+        let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
+        let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));
+        if bytes > LARGEST_BATCH_EVIDENCE {
+            let most = LARGEST_BATCH_EVIDENCE;
+            return refuse(format!("its evidence has {bytes} bytes; at most {most} are taken at once"));
+        }
+        evidence().try_for_each(|e| e.check()).or_else(|error| refuse(error.to_string()))
+    }
+}
+
+fn refuse(why: String) -> Result<(), StoreError> {
+    Err(StoreError::Unavailable(format!("the batch was refused: {why}")))
+}
+
 /// Why a commit or a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -110,7 +140,10 @@ pub struct StoredEntry {
 /// Durable state with its audit log.
 ///
 /// `commit` is atomic and durable on return (it survives power loss if the disk honours flush). Concurrent commits may
-/// share one flush. It never retries. Entries get consecutive sequence numbers in the order of the commits.
+/// share one flush. It never retries. Entries get consecutive sequence numbers in the order of the commits. A batch that
+/// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
+/// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
+/// future is dropped may or may not happen.
 pub trait Store: Send + Sync {
     /// Everything, at start.
     fn load(&self) -> Doing<'_, Result<State, StoreError>>;

@@ -17,6 +17,10 @@ pub const LONGEST_ENTRY: usize = 60 * 1_024;
 /// A text from outside (a CA's error, a hook's output) is cut to this many bytes in an entry.
 pub const LONGEST_TEXT: usize = 2_048;
 
+/// One piece of evidence is at most this long in bytes: an exchange with a CA is some tens of KiB, and whoever has more
+/// cuts it, says so in the evidence, and hashes what is left.
+pub const LONGEST_EVIDENCE: usize = 256 * 1_024;
+
 /// Whether an entry announces, concludes, or stands by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -213,6 +217,41 @@ impl Draft {
     }
 }
 
+/// Why a piece of evidence cannot be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EvidenceError {
+    /// Longer than [`LONGEST_EVIDENCE`].
+    #[error("evidence {name} has {size} bytes; at most {LONGEST_EVIDENCE} are kept, so it must be cut first")]
+    TooLong {
+        /// Its name.
+        name: String,
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The entry would name other bytes than those that are kept.
+    #[error("evidence {name} is not what its entry says: its bytes have another size or another SHA-256")]
+    NotItsHash {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Evidence {
+    /// Whether the bytes are short enough, and are those that size and hash promise.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] says which rule is broken.
+    pub fn check(&self) -> Result<(), EvidenceError> {
+        if self.bytes.len() > LONGEST_EVIDENCE {
+            return Err(EvidenceError::TooLong { name: self.name.clone(), size: self.bytes.len() });
+        }
+        if self.bytes.len() != self.size || Digest::of(&self.bytes) != self.sha256 {
+            return Err(EvidenceError::NotItsHash { name: self.name.clone() });
+        }
+        Ok(())
+    }
+}
+
 /// An entry with its place: the bytes are what is stored, exported and hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
@@ -349,6 +388,25 @@ mod tests {
         let sealed = seal(&long, 1, None);
         assert!(sealed.bytes.len() <= LONGEST_ENTRY);
         assert!(String::from_utf8_lossy(&sealed.bytes).contains("left out: too long"));
+    }
+
+    #[test]
+    fn evidence_that_is_too_long_or_not_its_hash_is_refused() {
+        let evidence = |bytes: &[u8], size, hashed: &[u8]| Evidence {
+            name: "acme-exchange".into(),
+            sha256: Digest::of(hashed),
+            size,
+            media: "text/plain",
+            captured_at: Timestamp::from_unix(0),
+            bytes: Arc::from(bytes),
+        };
+        let name = || "acme-exchange".to_owned();
+        let long = vec![0; LONGEST_EVIDENCE + 1];
+        assert_eq!(evidence(b"ab", 2, b"ab").check(), Ok(()));
+        assert_eq!(evidence(b"ab", 2, b"ac").check(), Err(EvidenceError::NotItsHash { name: name() }));
+        assert_eq!(evidence(b"ab", 3, b"ab").check(), Err(EvidenceError::NotItsHash { name: name() }));
+        let too_long = EvidenceError::TooLong { name: name(), size: long.len() };
+        assert_eq!(evidence(&long, long.len(), &long).check(), Err(too_long));
     }
 
     #[test]

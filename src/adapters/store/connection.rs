@@ -1,0 +1,162 @@
+//! The two connections, their settings, and what SQLite's errors mean for whoever asked.
+
+use core::time::Duration;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::ports::StoreError;
+
+use super::{log, migrations};
+
+/// How long a statement waits for a lock that a foreign tool (a backup, the `sqlite3` shell) holds: an eighth of the two
+/// seconds that a commit may take, so that a foreign lock is an ordinary refusal and never looks like a hang.
+const BUSY: Duration = Duration::from_millis(250);
+
+/// Page cache of each connection in KiB: the rows of one group commit and the tops of the trees fit; what is cold stays
+/// in the kernel's cache.
+const CACHE_KIB: i32 = 512;
+
+/// The write-ahead log is cut back to this many bytes after it grew beyond: twice what a checkpoint interval writes.
+const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
+
+/// Prepared statements that each connection keeps: all that it has, about 30.
+const STATEMENTS: usize = 48;
+
+/// Opens the connection that writes: checks whose database it is, brings its schema up to date, drops what is no longer
+/// needed, and looks for damage.
+///
+/// # Errors
+/// As [`super::SqliteStore::open`].
+pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| about(path, e))?;
+    migrations::check_identity(&connection).map_err(|e| about(path, e))?;
+    settle(&connection).map_err(|e| about(path, e))?;
+    migrations::migrate(&mut connection).map_err(|e| about(path, e))?;
+    check(&connection).map_err(|e| about(path, e))?;
+    migrations::drop_expired(&connection).map_err(|e| about(path, e.into()))?;
+    Ok(connection)
+}
+
+/// Opens the connection that reads.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] or [`StoreError::Damaged`].
+pub(super) fn open_reading(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|e| about(path, e))?;
+    connection.pragma_update(None, "query_only", true).map_err(|e| about(path, e.into()))?;
+    Ok(connection)
+}
+
+/// What went wrong inside: SQLite, or what it gave back.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// SQLite said so.
+    Sqlite(rusqlite::Error),
+    /// It can be read but not believed.
+    Damaged(String),
+    /// The medium or the system refused.
+    Unavailable(String),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Says which database an error is about.
+fn about(path: &Path, trouble: Trouble) -> StoreError {
+    let shown = path.display();
+    match StoreError::from(trouble) {
+        StoreError::Unavailable(text) => StoreError::Unavailable(format!("{shown}: {text}")),
+        StoreError::Damaged(text) => StoreError::Damaged(format!("{shown}: {text}")),
+        StoreError::InUse(text) => StoreError::InUse(text),
+    }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Sqlite(error) if is_medium(&error) => Self::Unavailable(error.to_string()),
+            Trouble::Sqlite(error) => Self::Damaged(format!("{error}; restore the state directory from a backup")),
+            Trouble::Damaged(text) => Self::Damaged(text),
+            Trouble::Unavailable(text) => Self::Unavailable(text),
+        }
+    }
+}
+
+/// Whether an error of reading comes from the medium or the system; all others mean that the database itself is not what
+/// it should be.
+fn is_medium(error: &rusqlite::Error) -> bool {
+    use ErrorCode as E;
+    const MEDIUM: [E; 11] = [
+        E::DiskFull,
+        E::SystemIoFailure,
+        E::ReadOnly,
+        E::CannotOpen,
+        E::PermissionDenied,
+        E::OutOfMemory,
+        E::DatabaseBusy,
+        E::DatabaseLocked,
+        E::FileLockingProtocolFailed,
+        E::OperationInterrupted,
+        E::NoLargeFileSupport,
+    ];
+    error.sqlite_error_code().is_some_and(|code| MEDIUM.contains(&code))
+}
+
+fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
+    // Each connection belongs to one thread, so SQLite's own mutexes are not needed; links in the path are refused.
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    for (option, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
+        // A checkpoint is the writer's alone: closing must not write the log back after an error of the medium, because
+        // recovery at the next start checks every frame's checksum and a checkpoint does not.
+        (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+    ] {
+        connection.set_db_config(option, on)?;
+    }
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(connection)
+}
+
+/// Write-ahead log with a flush at each commit. Checkpoints are explicit, see [`super::writer`].
+fn settle(connection: &Connection) -> Result<(), Trouble> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let text = format!("the file system allows journal mode {mode} but not wal; use a local disk");
+        return Err(Trouble::Unavailable(text));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", LARGEST_IDLE_WAL)?;
+    Ok(())
+}
+
+/// Looks for damage at start.
+///
+/// The state tables are checked page by page with their indexes: they are bounded by the number of credentials (some
+/// 10 MB for 10,000), which takes tens of milliseconds. The log grows for years, and to read it all would make a start
+/// take minutes: here only its newest entries are checked against their hashes; `keyward audit verify` reads the rest.
+fn check(connection: &Connection) -> Result<(), Trouble> {
+    for table in migrations::STATE_TABLES {
+        let found: String = connection.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))?;
+        if found != "ok" {
+            let text = format!("table {table}: {found}; restore the state directory from a backup");
+            return Err(Trouble::Damaged(text));
+        }
+    }
+    log::check_tail(connection)
+}

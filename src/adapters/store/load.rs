@@ -1,0 +1,259 @@
+//! The state from its rows. [`super::save`] is its mirror. A row that cannot be read makes the whole state unbelievable:
+//! nothing is skipped.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row};
+
+use crate::domain::certificate::CertId;
+use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::key::Digest;
+use crate::domain::limits::{BucketKey, LimitKind};
+use crate::domain::name::NameSet;
+use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Request, State};
+use crate::domain::time::{Boottime, Timestamp, Validity};
+
+use super::connection::Trouble;
+
+/// Everything, as of one moment.
+///
+/// # Errors
+/// [`Trouble::Damaged`] names the table and the value that cannot be read.
+pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
+    // One read transaction, so that all tables show the same commit.
+    let connection = &*connection.transaction()?;
+    let mut state = State::default();
+    credentials(connection, &mut state)?;
+    generations(connection, &mut state)?;
+    attempts(connection, &mut state)?;
+    issuers(connection, &mut state)?;
+    ledger(connection, &mut state)?;
+    clock(connection, &mut state)?;
+    Ok(state)
+}
+
+fn credentials(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+    const SQL: &str =
+        "SELECT id, ari_cert_id, ari_from, ari_until, ari_picked, ari_next_poll, ari_explanation, failures,
+        failure_at, failure_code, failure_text, failure_fault, failure_issuer, next_attempt, last_success, requested_by,
+        requested_at, rolled_back FROM credential";
+    each(connection, "credential", SQL, |f| {
+        let id = f.parse(slug(CredentialId::parse))?;
+        let record = CredentialRecord {
+            ari: ari(f)?,
+            failures: f.take()?,
+            last_failure: failure(f)?,
+            next_attempt: f.opt_time()?,
+            last_success: f.opt_time()?,
+            requested: request(f)?,
+            rolled_back: f.opt_parse(attempt_id)?,
+            current: None,
+            previous: None,
+        };
+        state.credentials.insert(id, record);
+        Ok(())
+    })
+}
+
+fn ari(f: &mut Fields<'_>) -> Result<Option<AriRecord>, Trouble> {
+    let cert_id: Option<Arc<str>> = f.take()?;
+    let (from, until, picked) = (f.opt_time()?, f.opt_time()?, f.opt_time()?);
+    let (next_poll, explanation) = (f.opt_time()?, f.take()?);
+    match (cert_id, next_poll) {
+        (Some(cert_id), Some(next_poll)) => {
+            Ok(Some(AriRecord { cert_id: CertId(cert_id), window: from.zip(until), picked, next_poll, explanation }))
+        }
+        (None, None) => Ok(None),
+        _ => Err(f.bad("half a record of renewal information")),
+    }
+}
+
+fn failure(f: &mut Fields<'_>) -> Result<Option<Failure>, Trouble> {
+    let (at, code, text) = (f.opt_time()?, f.take::<Option<Arc<str>>>()?, f.take::<Option<Arc<str>>>()?);
+    let (fault, issuer) = (f.opt_parse(Fault::parse)?, f.opt_parse(slug(IssuerId::parse))?);
+    match (at, code, text, fault) {
+        (Some(at), Some(code), Some(text), Some(fault)) => Ok(Some(Failure { at, code, text, fault, issuer })),
+        (None, None, None, None) => Ok(None),
+        _ => Err(f.bad("half a failure")),
+    }
+}
+
+fn request(f: &mut Fields<'_>) -> Result<Option<Request>, Trouble> {
+    match (f.take::<Option<Arc<str>>>()?, f.opt_time()?) {
+        (Some(by), Some(at)) => Ok(Some(Request { by, at })),
+        (None, None) => Ok(None),
+        _ => Err(f.bad("half a request")),
+    }
+}
+
+fn generations(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+    const SQL: &str =
+        "SELECT credential, place, slot, issuer, fingerprint, spki, serial, cert_id, not_before, not_after,
+        names, installed_at, verified_at FROM generation";
+    each(connection, "generation", SQL, |f| {
+        let credential = f.parse(slug(CredentialId::parse))?;
+        let place: String = f.take()?;
+        let generation = Generation {
+            slot: f.parse(attempt_id)?,
+            issuer: f.parse(slug(IssuerId::parse))?,
+            fingerprint: Digest(f.take()?),
+            spki: Digest(f.take()?),
+            serial: f.take()?,
+            cert_id: f.take::<Option<Arc<str>>>()?.map(CertId),
+            validity: Validity { not_before: f.time()?, not_after: f.time()? },
+            names: f.parse(names)?,
+            installed_at: f.time()?,
+            verified_at: f.opt_time()?,
+        };
+        let Some(record) = state.credentials.get_mut(&credential) else {
+            return Err(f.bad("a generation without its credential"));
+        };
+        match place.as_str() {
+            "current" => record.current = Some(generation),
+            "previous" => record.previous = Some(generation),
+            other => return Err(f.bad(other)),
+        }
+        Ok(())
+    })
+}
+
+fn attempts(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+    const SQL: &str = "SELECT id, credential, issuer, names, cause, cause_detail, replaces, began, intent, stage,
+        order_url, install_failures, not_before FROM attempt";
+    each(connection, "attempt", SQL, |f| {
+        let id = f.parse(attempt_id)?;
+        let attempt = Attempt {
+            id,
+            credential: f.parse(slug(CredentialId::parse))?,
+            issuer: f.parse(slug(IssuerId::parse))?,
+            names: f.parse(names)?,
+            trigger: {
+                let (cause, detail): (String, String) = (f.take()?, f.take()?);
+                Trigger::parse(&cause, &detail).ok_or_else(|| f.bad(&cause))?
+            },
+            replaces: f.take::<Option<Arc<str>>>()?.map(CertId),
+            began: f.time()?,
+            intent: f.parse(|text| Ulid::parse(text).map(EntryId))?,
+            stage: {
+                let (stage, url): (String, Option<String>) = (f.take()?, f.take()?);
+                Stage::parse(&stage, url.as_deref()).ok_or_else(|| f.bad(&stage))?
+            },
+            install_failures: f.take()?,
+            not_before: f.opt_time()?,
+        };
+        state.attempts.insert(id, attempt);
+        Ok(())
+    })
+}
+
+fn issuers(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+    each(connection, "issuer", "SELECT id, failures, open_until, last_success, terms FROM issuer", |f| {
+        let id = f.parse(slug(IssuerId::parse))?;
+        let record = IssuerRecord {
+            failures: f.take()?,
+            open_until: f.opt_time()?,
+            last_success: f.opt_time()?,
+            terms: f.take()?,
+        };
+        state.issuers.insert(id, record);
+        Ok(())
+    })
+}
+
+fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+    each(connection, "bucket", "SELECT issuer, kind, counted, full_at FROM bucket", |f| {
+        let key =
+            BucketKey { issuer: f.parse(slug(IssuerId::parse))?, kind: f.parse(LimitKind::parse)?, key: f.take()? };
+        state.ledger.full_at.insert(key, f.time()?);
+        Ok(())
+    })?;
+    each(connection, "automatic", "SELECT names, at FROM automatic ORDER BY place", |f| {
+        let set: Arc<str> = f.take()?;
+        state.ledger.automatic.entry(set).or_default().push(f.time()?);
+        Ok(())
+    })
+}
+
+fn clock(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+    each(connection, "clock", "SELECT wall, boot_seconds, boot_nanos, boot_id FROM clock", |f| {
+        let wall = f.time()?;
+        let (seconds, nanos): (i64, u32) = (f.take()?, f.take()?);
+        let boot = match u64::try_from(seconds) {
+            // More would carry over into the seconds, which the writer never does.
+            Ok(seconds) if nanos < 1_000_000_000 => Boottime::from_boot(Duration::new(seconds, nanos)),
+            _ => return Err(f.bad(format_args!("{seconds} s and {nanos} ns since boot"))),
+        };
+        state.clock = Some(ClockMark { wall, boot, boot_id: f.take()? });
+        Ok(())
+    })
+}
+
+fn each(
+    connection: &Connection,
+    table: &'static str,
+    sql: &str,
+    mut then: impl FnMut(&mut Fields<'_>) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        then(&mut Fields { table, row, next: 0 })?;
+    }
+    Ok(())
+}
+
+/// A row's fields, taken in the order of the SELECT.
+struct Fields<'r> {
+    table: &'static str,
+    row: &'r Row<'r>,
+    next: usize,
+}
+
+impl Fields<'_> {
+    fn take<T: FromSql>(&mut self) -> Result<T, Trouble> {
+        let value = self.row.get(self.next).map_err(|e| self.bad(e))?;
+        self.next = self.next.saturating_add(1);
+        Ok(value)
+    }
+
+    fn parse<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, Trouble> {
+        let text: String = self.take()?;
+        parse(&text).ok_or_else(|| self.bad(format_args!("{text:?}")))
+    }
+
+    fn opt_parse<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
+        let text: Option<String> = self.take()?;
+        text.map(|text| parse(&text).ok_or_else(|| self.bad(format_args!("{text:?}")))).transpose()
+    }
+
+    fn time(&mut self) -> Result<Timestamp, Trouble> {
+        self.take().map(Timestamp::from_unix)
+    }
+
+    fn opt_time(&mut self) -> Result<Option<Timestamp>, Trouble> {
+        Ok(self.take::<Option<i64>>()?.map(Timestamp::from_unix))
+    }
+
+    fn bad(&self, found: impl fmt::Display) -> Trouble {
+        let (table, before) = (self.table, self.next);
+        Trouble::Damaged(format!(
+            "table {table}, near column {before}: {found} cannot be read; restore the state directory from a backup"
+        ))
+    }
+}
+
+fn slug<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Option<T> {
+    move |text| parse(text).ok()
+}
+
+fn attempt_id(text: &str) -> Option<AttemptId> {
+    Ulid::parse(text).map(AttemptId)
+}
+
+fn names(key: &str) -> Option<NameSet> {
+    NameSet::parse_key(key).ok()
+}

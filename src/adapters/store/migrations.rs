@@ -1,0 +1,208 @@
+//! The schema and its versions.
+//!
+//! `user_version` counts the migrations that were applied. Each runs once, all that are missing in one transaction, and
+//! none is ever changed after it shipped.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::domain::limits::AUTOMATIC_SPAN;
+use crate::domain::state::FULL_BUCKETS_KEPT;
+
+use super::connection::Trouble;
+
+/// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
+const APPLICATION_ID: i32 = 0x4b57_5244;
+
+/// Every table of the state; the log's are `entry` and `evidence`.
+pub(super) const STATE_TABLES: [&str; 7] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
+
+const MIGRATIONS: [&str; 1] = [FIRST];
+
+/// Times are whole seconds since 1970; digests are 32 bytes; absent is NULL.
+const FIRST: &str = "
+CREATE TABLE credential (
+    id              TEXT PRIMARY KEY,
+    ari_cert_id     TEXT,
+    ari_from        INTEGER,
+    ari_until       INTEGER,
+    ari_picked      INTEGER,
+    ari_next_poll   INTEGER,
+    ari_explanation TEXT,
+    failures        INTEGER NOT NULL,
+    failure_at      INTEGER,
+    failure_code    TEXT,
+    failure_text    TEXT,
+    failure_fault   TEXT,
+    failure_issuer  TEXT,
+    next_attempt    INTEGER,
+    last_success    INTEGER,
+    requested_by    TEXT,
+    requested_at    INTEGER,
+    rolled_back     TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE generation (
+    credential   TEXT NOT NULL REFERENCES credential (id) ON DELETE CASCADE,
+    place        TEXT NOT NULL CHECK (place IN ('current', 'previous')),
+    slot         TEXT NOT NULL,
+    issuer       TEXT NOT NULL,
+    fingerprint  BLOB NOT NULL,
+    spki         BLOB NOT NULL,
+    serial       TEXT NOT NULL,
+    cert_id      TEXT,
+    not_before   INTEGER NOT NULL,
+    not_after    INTEGER NOT NULL,
+    names        TEXT NOT NULL,
+    installed_at INTEGER NOT NULL,
+    verified_at  INTEGER,
+    PRIMARY KEY (credential, place)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attempt (
+    id               TEXT PRIMARY KEY,
+    credential       TEXT NOT NULL,
+    issuer           TEXT NOT NULL,
+    names            TEXT NOT NULL,
+    cause            TEXT NOT NULL,
+    cause_detail     TEXT NOT NULL,
+    replaces         TEXT,
+    began            INTEGER NOT NULL,
+    intent           TEXT NOT NULL,
+    stage            TEXT NOT NULL,
+    order_url        TEXT,
+    install_failures INTEGER NOT NULL,
+    not_before       INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issuer (
+    id           TEXT PRIMARY KEY,
+    failures     INTEGER NOT NULL,
+    open_until   INTEGER,
+    last_success INTEGER,
+    terms        TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE bucket (
+    issuer  TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    counted TEXT NOT NULL,
+    full_at INTEGER NOT NULL,
+    PRIMARY KEY (issuer, kind, counted)
+) STRICT, WITHOUT ROWID;
+
+-- The place keeps the order in which they were written.
+CREATE TABLE automatic (
+    place INTEGER PRIMARY KEY,
+    names TEXT NOT NULL,
+    at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX automatic_names ON automatic (names, at);
+
+CREATE TABLE clock (
+    one          INTEGER PRIMARY KEY CHECK (one = 1),
+    wall         INTEGER NOT NULL,
+    boot_seconds INTEGER NOT NULL,
+    boot_nanos   INTEGER NOT NULL,
+    boot_id      TEXT NOT NULL
+) STRICT;
+
+-- The body stands last, so that a link to the previous entry is found without reading it.
+CREATE TABLE entry (
+    sequence    INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    at          INTEGER NOT NULL,
+    target      TEXT NOT NULL,
+    action      TEXT NOT NULL,
+    code        TEXT NOT NULL,
+    phase       TEXT NOT NULL,
+    outcome     TEXT,
+    correlation TEXT,
+    leaf        BLOB NOT NULL CHECK (length(leaf) = 32),
+    body        BLOB NOT NULL
+) STRICT;
+CREATE INDEX entry_target ON entry (target, sequence);
+CREATE INDEX entry_correlation ON entry (correlation, sequence) WHERE correlation IS NOT NULL;
+CREATE INDEX entry_code ON entry (code, sequence);
+
+-- A guard rail against mistakes, ours and an operator's; whoever means to cheat is caught by the hashes.
+CREATE TRIGGER entry_update BEFORE UPDATE ON entry BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry is never changed');
+END;
+CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry is never deleted');
+END;
+-- Also keeps INSERT OR REPLACE from deleting the entry that is there.
+CREATE TRIGGER entry_insert BEFORE INSERT ON entry
+WHEN NEW.sequence <> (SELECT ifnull(max(sequence), -1) + 1 FROM entry)
+    OR EXISTS (SELECT 1 FROM entry WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry has the next number and an id of its own');
+END;
+
+-- Deletable one by one: retention and personal data; an entry names its evidence by hash only.
+CREATE TABLE evidence (
+    sha256 BLOB NOT NULL UNIQUE CHECK (length(sha256) = 32),
+    bytes  BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER evidence_update BEFORE UPDATE ON evidence BEGIN
+    SELECT RAISE(ABORT, 'evidence is never changed');
+END;
+";
+
+/// Refuses a database that is not ours or that a newer Keyward wrote, before anything is written to it.
+///
+/// # Errors
+/// [`Trouble::Damaged`] says what was found.
+pub(super) fn check_identity(connection: &Connection) -> Result<(), Trouble> {
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = version(connection)?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if (application, version, tables) == (0, 0, 0) {
+        return Ok(());
+    }
+    if application != APPLICATION_ID {
+        let text = format!("this is another program's database (application id {application:#010x})");
+        return Err(Trouble::Damaged(text));
+    }
+    if version > MIGRATIONS.len() {
+        let known = MIGRATIONS.len();
+        let text = format!("its schema has version {version} and this keyward knows up to {known}: run the newer one");
+        return Err(Trouble::Damaged(text));
+    }
+    Ok(())
+}
+
+/// Applies every migration that is missing, all or none.
+///
+/// # Errors
+/// [`Trouble::Sqlite`].
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
+    let applied = version(connection)?;
+    if applied == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in MIGRATIONS.iter().skip(applied) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
+    Ok(transaction.commit()?)
+}
+
+/// Drops ledger rows that no longer say anything: buckets that have long been full, and automatic issuances that no
+/// longer count. "Now" is the recorded high-water mark of the wall clock, so no clock is read here.
+pub(super) fn drop_expired(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let kept = |span: u64| i64::try_from(span).unwrap_or(i64::MAX);
+    let full = kept(FULL_BUCKETS_KEPT.as_secs());
+    let counted = kept(AUTOMATIC_SPAN.saturating_add(FULL_BUCKETS_KEPT).as_secs());
+    connection.execute("DELETE FROM bucket WHERE full_at <= (SELECT wall FROM clock) - ?1", [full])?;
+    connection.execute("DELETE FROM automatic WHERE at <= (SELECT wall FROM clock) - ?1", [counted])?;
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<usize, Trouble> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    usize::try_from(version).map_err(|_| Trouble::Damaged(format!("its schema has the impossible version {version}")))
+}

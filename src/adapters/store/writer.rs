@@ -1,0 +1,292 @@
+//! The thread that writes: group commit, the two-second limit, and what happens after an error of the medium.
+//!
+//! What is answered with success is on the disk. What is answered with an error before the flush was rolled back. Only
+//! when the flush itself failed or took too long is it unknown, and then the writer is poisoned: whoever restarts reads
+//! from the disk what became of it.
+
+use core::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::ports::{Batch, LARGEST_BATCH, StoreError};
+
+use super::directory::Lock;
+use super::log;
+use super::save::{self, NotSaved};
+use super::worker::{NotTaken, Worker};
+
+/// A commit that is not durable after this time counts as failed: whoever asked stands before an effect and must not
+/// wait for a disk that hangs.
+const LONGEST_COMMIT: Duration = Duration::from_secs(2);
+
+/// Batches that may wait. At 15,000 rows a second and a dozen rows a batch the last one waits for less than a second.
+const QUEUE: usize = 1_024;
+
+/// Rows that may wait: about a second of work. More are refused, because a queue that cannot be written in two seconds
+/// would look like a disk that hangs.
+const QUEUE_ROWS: usize = 2 * LARGEST_BATCH;
+
+/// A group ends at this many batches or rows, so that the first is not kept waiting by ever more who come later.
+const LARGEST_GROUP: usize = 256;
+/// See [`LARGEST_GROUP`].
+const LARGEST_GROUP_ROWS: usize = LARGEST_BATCH;
+
+/// The write-ahead log is moved into the database after this many groups or rows, whichever comes first. A group alone
+/// writes some 15 pages of 4 KiB: 64 groups are 4 MiB, what SQLite itself takes for its default.
+const CHECKPOINT_GROUPS: usize = 64;
+/// See [`CHECKPOINT_GROUPS`]; rows of one group share pages.
+const CHECKPOINT_ROWS: usize = 2_048;
+
+/// The writing side.
+#[derive(Debug)]
+pub(super) struct Writer {
+    worker: Worker<Job>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    poison: Poison,
+    /// Rows that are queued or being written.
+    waiting: AtomicUsize,
+}
+
+/// Why nothing is written any more; set once.
+type Poison = OnceLock<String>;
+
+type Verdict = Result<(), StoreError>;
+
+#[derive(Debug)]
+struct Job {
+    batch: Batch,
+    answer: oneshot::Sender<Verdict>,
+    _place: Place,
+}
+
+/// Room in the queue for the rows of one batch, given back when the batch is done with.
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    rows: usize,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, rows: usize) -> Option<Self> {
+        let before = shared.waiting.fetch_add(rows, Ordering::AcqRel);
+        // Made before the check, so that it is given back on refusal too.
+        let place = Self { shared: shared.clone(), rows };
+        (before.saturating_add(rows) <= QUEUE_ROWS).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.waiting.fetch_sub(self.rows, Ordering::AcqRel);
+    }
+}
+
+impl Writer {
+    /// Starts the thread; it holds the directory's lock until it ends.
+    pub(super) fn start(connection: Connection, lock: Arc<Lock>) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::default());
+        let known = shared.clone();
+        let worker = Worker::start("keyward-writer", QUEUE, move |jobs| {
+            let _lock = lock;
+            run(&connection, jobs, &known.poison);
+        })
+        .map_err(|e| StoreError::Unavailable(format!("cannot start the thread that writes: {e}")))?;
+        Ok(Self { worker, shared })
+    }
+
+    /// Writes a batch; durable on return.
+    pub(super) async fn commit(&self, batch: Batch) -> Verdict {
+        batch.check()?;
+        if let Some(why) = self.shared.poison.get() {
+            return refused(why);
+        }
+        let rows = rows(&batch);
+        let Some(place) = Place::take(&self.shared, rows) else {
+            return unavailable(format!("commits with more than {QUEUE_ROWS} rows are waiting already"));
+        };
+        let (answer, answered) = oneshot::channel();
+        match self.worker.offer(Job { batch, answer, _place: place }) {
+            Ok(()) => {}
+            Err(NotTaken::Full) => return unavailable(format!("{QUEUE} commits are waiting already")),
+            Err(NotTaken::Gone) => return self.give_up("the thread that writes has ended".to_owned()),
+        }
+        match timeout(LONGEST_COMMIT, answered).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => self.give_up("the thread that writes has ended".to_owned()),
+            Err(_) => {
+                let limit = LONGEST_COMMIT.as_secs();
+                self.give_up(format!("a commit was not on the disk after {limit} s, and whether it will be is unknown"))
+            }
+        }
+    }
+
+    fn give_up(&self, why: String) -> Verdict {
+        refused(self.shared.poison.get_or_init(|| why))
+    }
+}
+
+/// What every commit hears once the writer is poisoned.
+fn refused(why: &str) -> Verdict {
+    unavailable(format!("{why}; nothing more is written until keyward is restarted"))
+}
+
+fn unavailable(text: String) -> Verdict {
+    Err(StoreError::Unavailable(text))
+}
+
+/// The thread: ends when the queue is disconnected and empty.
+fn run(connection: &Connection, jobs: &Receiver<Job>, poison: &Poison) {
+    let (mut groups, mut written) = (0_usize, 0_usize);
+    while let Ok(first) = jobs.recv() {
+        let group = gather(first, jobs);
+        let verdicts = match write_group(connection, &group, poison) {
+            Ok(verdicts) => verdicts,
+            Err(Failed::NotWritten(text)) => vec![unavailable(text); group.len()],
+            Err(Failed::Unknown(text)) => {
+                vec![refused(poison.get_or_init(|| text)); group.len()]
+            }
+        };
+        groups = groups.saturating_add(1);
+        written = group.iter().fold(written, |sum, job| sum.saturating_add(rows(&job.batch)));
+        for (job, verdict) in group.into_iter().zip(verdicts) {
+            // Whoever asked may have gone; the verdict is only for them.
+            drop(job.answer.send(verdict));
+        }
+        // After the answers, so that nobody waits for it.
+        if poison.get().is_none() && (groups >= CHECKPOINT_GROUPS || written >= CHECKPOINT_ROWS) {
+            (groups, written) = (0, 0);
+            checkpoint(connection, "PASSIVE", poison);
+        }
+    }
+    if poison.get().is_none() {
+        checkpoint(connection, "TRUNCATE", poison);
+    }
+}
+
+/// Takes what is waiting, up to the limits of a group.
+fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    let mut sum = rows(&first.batch);
+    let mut group = vec![first];
+    while group.len() < LARGEST_GROUP && sum < LARGEST_GROUP_ROWS {
+        let Ok(job) = jobs.try_recv() else { break };
+        sum = sum.saturating_add(rows(&job.batch));
+        group.push(job);
+    }
+    // Whoever was dropped or has timed out while it waited is not written any more.
+    group.retain(|job| !job.answer.is_closed());
+    group
+}
+
+fn rows(batch: &Batch) -> usize {
+    batch.changes.len().saturating_add(batch.entries.len())
+}
+
+/// Why a whole group was not committed.
+enum Failed {
+    /// It was rolled back and nothing of it is there; the next group may fare better (disk full, a foreign lock).
+    NotWritten(String),
+    /// The medium failed: what of it is there is unknown.
+    Unknown(String),
+}
+
+/// One transaction, one flush, a verdict for each.
+fn write_group(connection: &Connection, group: &[Job], poison: &Poison) -> Result<Vec<Verdict>, Failed> {
+    if let Some(why) = poison.get() {
+        return Ok(vec![refused(why); group.len()]);
+    }
+    let result = write_rows(connection, group).and_then(|verdicts| {
+        // Between the first row and here somebody may have been told that it failed.
+        if poison.get().is_some() {
+            return Err(Failed::NotWritten("a commit took too long".to_owned()));
+        }
+        match statement(connection, "COMMIT") {
+            Ok(()) => Ok(verdicts),
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => Err(Failed::NotWritten(e.to_string())),
+            Err(e) => Err(Failed::Unknown(format!("the disk failed at a commit: {e}"))),
+        }
+    });
+    // SQLite ends the transaction itself after some errors.
+    if result.is_err() && !connection.is_autocommit() {
+        statement(connection, "ROLLBACK").map_err(|e| Failed::Unknown(format!("cannot roll back: {e}")))?;
+    }
+    result
+}
+
+fn write_rows(connection: &Connection, group: &[Job]) -> Result<Vec<Verdict>, Failed> {
+    statement(connection, "BEGIN IMMEDIATE").map_err(before_commit)?;
+    let mut next = log::next_sequence(connection).map_err(before_commit)?;
+    let mut verdicts = Vec::with_capacity(group.len());
+    for job in group {
+        statement(connection, "SAVEPOINT batch").map_err(before_commit)?;
+        let verdict = match write_batch(connection, &job.batch, next) {
+            Ok(after) => {
+                next = after;
+                Ok(())
+            }
+            Err(NotSaved::Refused(text)) => unavailable(format!("the batch was refused: {text}")),
+            Err(NotSaved::Sqlite(e)) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                unavailable(format!("the batch was refused: {e}"))
+            }
+            Err(NotSaved::Sqlite(e)) => return Err(before_commit(e)),
+        };
+        if verdict.is_err() {
+            statement(connection, "ROLLBACK TO batch").map_err(before_commit)?;
+        }
+        statement(connection, "RELEASE batch").map_err(before_commit)?;
+        verdicts.push(verdict);
+    }
+    Ok(verdicts)
+}
+
+/// Writes a batch and returns the sequence number after its last entry.
+fn write_batch(connection: &Connection, batch: &Batch, first: i64) -> Result<i64, NotSaved> {
+    for change in &batch.changes {
+        save::change(connection, change)?;
+    }
+    let mut next = first;
+    for draft in &batch.entries {
+        log::append(connection, draft, next)?;
+        next = next.saturating_add(1);
+    }
+    Ok(next)
+}
+
+/// An error before the flush: the group is rolled back. Some of them pass; all others mean that the medium or the
+/// database is not to be trusted.
+fn before_commit(error: rusqlite::Error) -> Failed {
+    use ErrorCode as E;
+    let code = error.sqlite_error_code();
+    if code.is_some_and(|c| [E::DiskFull, E::DatabaseBusy, E::DatabaseLocked, E::OutOfMemory].contains(&c)) {
+        return Failed::NotWritten(error.to_string());
+    }
+    Failed::Unknown(format!("the disk or the database failed: {error}"))
+}
+
+/// Moves the write-ahead log into the database. SQLite's own automatic checkpoint hides its errors, and a flush that
+/// failed once must not be tried again: the kernel may report success the second time with the data lost.
+fn checkpoint(connection: &Connection, mode: &str, poison: &Poison) {
+    let done = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+    match done {
+        // Full or busy: the log stays as it is and only grows a little; the next checkpoint does it.
+        Ok(()) => {}
+        Err(e) => match before_commit(e) {
+            Failed::NotWritten(_) => {}
+            Failed::Unknown(text) => {
+                poison.get_or_init(|| format!("{text} (while the write-ahead log was moved into the database)"));
+            }
+        },
+    }
+}
+
+fn statement(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
