@@ -123,7 +123,7 @@ fn generations(connection: &Connection, state: &mut State) -> Result<(), Trouble
 
 fn attempts(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     const SQL: &str = "SELECT id, credential, issuer, names, cause, cause_detail, replaces, began, intent, stage,
-        order_url, install_failures, not_before FROM attempt";
+        order_url, failures, not_before FROM attempt";
     each(connection, "attempt", SQL, |f| {
         let id = f.parse(attempt_id)?;
         let attempt = Attempt {
@@ -142,7 +142,7 @@ fn attempts(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
                 let (stage, url): (String, Option<String>) = (f.take()?, f.take()?);
                 Stage::parse(&stage, url.as_deref()).ok_or_else(|| f.bad(&stage))?
             },
-            install_failures: f.take()?,
+            failures: f.take()?,
             not_before: f.opt_time()?,
         };
         state.attempts.insert(id, attempt);

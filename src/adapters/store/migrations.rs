@@ -71,7 +71,7 @@ CREATE TABLE attempt (
     intent           TEXT NOT NULL,
     stage            TEXT NOT NULL,
     order_url        TEXT,
-    install_failures INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
     not_before       INTEGER
 ) STRICT, WITHOUT ROWID;
 

@@ -117,12 +117,12 @@ fn save_attempt(connection: &Connection, attempt: &Attempt) -> Result<(), NotSav
     use crate::domain::execution::Stage;
     let url = match &attempt.stage {
         Stage::Ordered { url } => Some(&**url),
-        Stage::Begun | Stage::Keyed | Stage::Ordering | Stage::Issued | Stage::Installed => None,
+        Stage::Begun | Stage::Issued => None,
     };
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO attempt (id, credential, issuer, names, cause, cause_detail, replaces, began,
-                 intent, stage, order_url, install_failures, not_before)
+                 intent, stage, order_url, failures, not_before)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
@@ -137,7 +137,7 @@ fn save_attempt(connection: &Connection, attempt: &Attempt) -> Result<(), NotSav
             attempt.intent.to_string(),
             attempt.stage.as_str(),
             url,
-            attempt.install_failures,
+            attempt.failures,
             seconds(attempt.not_before),
         ])?;
     Ok(())

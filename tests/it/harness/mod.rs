@@ -1,3 +1,4 @@
 //! What several test modules use: processes, ports, waiting.
 
 pub mod store;
+pub mod estate;

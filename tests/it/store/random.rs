@@ -107,7 +107,7 @@ fn record() -> impl Strategy<Value = CredentialRecord> {
 
 fn attempt() -> impl Strategy<Value = Attempt> {
     let stage = prop_oneof![
-        select(vec![Stage::Begun, Stage::Keyed, Stage::Ordering, Stage::Issued, Stage::Installed]),
+        select(vec![Stage::Begun, Stage::Issued]),
         text().prop_map(|url| Stage::Ordered { url }),
     ];
     let trigger = prop_oneof![
@@ -119,9 +119,9 @@ fn attempt() -> impl Strategy<Value = Attempt> {
     let first = (slot(), credential(), issuer(), names(), trigger, cert_id());
     let second = (time(), 0_u64..9, stage, any::<u32>(), option::of(time()));
     (first, second).prop_map(|((id, credential, issuer, names, trigger, replaces), second)| {
-        let (began, intent, stage, install_failures, not_before) = second;
+        let (began, intent, stage, failures, not_before) = second;
         let intent = EntryId(ulid(intent));
-        Attempt { id, credential, issuer, names, trigger, replaces, began, intent, stage, install_failures, not_before }
+        Attempt { id, credential, issuer, names, trigger, replaces, began, intent, stage, failures, not_before }
     })
 }
 

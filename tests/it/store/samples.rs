@@ -90,7 +90,7 @@ pub fn attempt(n: u64, stage: Stage, trigger: Trigger) -> Attempt {
         began: at(2),
         intent: EntryId(ulid(n + 1_000)),
         stage,
-        install_failures: 3,
+        failures: 3,
         not_before: Some(at(70)),
     }
 }
@@ -139,11 +139,8 @@ pub fn every_change() -> Vec<Change> {
     }
     let stages = [
         Stage::Begun,
-        Stage::Keyed,
-        Stage::Ordering,
         Stage::Ordered { url: Arc::from("https://ca.example/order/1") },
         Stage::Issued,
-        Stage::Installed,
         Stage::Begun,
     ];
     let triggers = [

@@ -1,0 +1,392 @@
+//! Simulated CAs behind the [`Issuer`] door: orders with their states, lifetimes, renewal windows, limits that they
+//! enforce themselves, failures, outages and lost answers.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::certificate::CertId;
+use crate::domain::execution::Fault;
+use crate::domain::id::IssuerId;
+use crate::domain::key::Digest;
+use crate::domain::limits::{Ledger, Limit, Spender, order_spends};
+use crate::domain::name::{Name, NameSet};
+use crate::domain::time::{Timestamp, Validity};
+use crate::ports::{
+    AuthorizationView, ChallengeKind, ChallengeView, Clock, Doing, Evidence, Issuer, IssuerError, IssuerErrorKind,
+    IssuerMeta, OrderRequest, OrderStatus, OrderView, RenewalInfo,
+};
+use crate::sim::clock::SimClock;
+use crate::sim::world::{Steps, draw};
+
+/// How one simulated CA behaves.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// Lifetime of what it issues, by the first label of the first name (`d6-…`, `d47-…`), else this.
+    pub lifetime: Duration,
+    /// Lifetimes by a prefix of the names.
+    pub lifetime_by_prefix: BTreeMap<String, Duration>,
+    /// Orders that fail, in thousandths.
+    pub failing_permille: u64,
+    /// Times in which nothing answers.
+    pub outages: Vec<(Timestamp, Timestamp)>,
+    /// Whether it gives renewal windows (RFC 9773).
+    pub ari: bool,
+    /// "Renew now" for everything, from this time on.
+    pub revoked_from: Option<Timestamp>,
+    /// What it wants to be left alone for after a refusal.
+    pub retry_after: Option<Duration>,
+    /// The limits that it enforces and counts violations of.
+    pub limits: Vec<Limit>,
+    /// Whether the account's orders can be listed.
+    pub lists_orders: bool,
+    /// An order for the same names that is pending or ready is given again (as Boulder does).
+    pub reuses_orders: bool,
+    /// Refuses `replaces`.
+    pub refuses_replaces: bool,
+    /// Orders stay in `processing` for ever.
+    pub stuck: bool,
+    /// Answers to finalize that are lost, still.
+    pub lose_finalize: u32,
+    /// Answers to newOrder that are lost, still.
+    pub lose_new_order: u32,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(90 * 86_400),
+            lifetime_by_prefix: BTreeMap::new(),
+            failing_permille: 0,
+            outages: Vec::new(),
+            ari: false,
+            revoked_from: None,
+            retry_after: None,
+            limits: Vec::new(),
+            lists_orders: true,
+            reuses_orders: false,
+            refuses_replaces: false,
+            stuck: false,
+            lose_finalize: 0,
+            lose_new_order: 0,
+        }
+    }
+}
+
+/// What a CA has seen: for the judgement of a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Orders made.
+    pub orders: u64,
+    /// Certificates issued.
+    pub issued: u64,
+    /// Orders that broke a limit.
+    pub violations: u64,
+    /// Orders that named what they replace.
+    pub replacing: u64,
+}
+
+/// All simulated CAs.
+#[derive(Debug)]
+pub struct SimCa {
+    clock: Arc<SimClock>,
+    steps: Arc<Steps>,
+    seed: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    behaviours: BTreeMap<IssuerId, Behaviour>,
+    orders: BTreeMap<Arc<str>, Order>,
+    made: u64,
+    ledger: Ledger,
+    tallies: BTreeMap<IssuerId, Tally>,
+    /// Validity by certificate id, for renewal windows.
+    certificates: BTreeMap<CertId, Validity>,
+}
+
+#[derive(Clone, Debug)]
+struct Order {
+    issuer: IssuerId,
+    names: NameSet,
+    status: OrderStatus,
+    ready_challenges: usize,
+    fails: bool,
+    chain: Option<Arc<str>>,
+    made: Timestamp,
+}
+
+/// Orders older than this are forgotten, as CAs do.
+const ORDERS_KEPT: Duration = Duration::from_secs(8 * 86_400);
+
+impl SimCa {
+    pub(super) fn new(clock: Arc<SimClock>, steps: Arc<Steps>, seed: u64) -> Self {
+        Self { clock, steps, seed, inner: Mutex::default() }
+    }
+
+    /// Changes how a CA behaves.
+    pub fn behave(&self, issuer: &IssuerId, change: impl FnOnce(&mut Behaviour)) {
+        change(self.lock().behaviours.entry(issuer.clone()).or_default());
+    }
+
+    /// What a CA has seen.
+    #[must_use]
+    pub fn tally(&self, issuer: &IssuerId) -> Tally {
+        self.lock().tallies.get(issuer).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn up(&self, issuer: &IssuerId) -> Result<(), IssuerError> {
+        let now = self.clock.now();
+        let inner = self.lock();
+        let outages = inner.behaviours.get(issuer).map(|b| &b.outages);
+        if outages.is_some_and(|o| o.iter().any(|(from, until)| *from <= now && now < *until)) {
+            return Err(error(IssuerErrorKind::Retry, Fault::Network, "no answer"));
+        }
+        Ok(())
+    }
+
+    fn make_order(&self, issuer: &IssuerId, request: &OrderRequest) -> Result<Arc<str>, IssuerError> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let behaviour = inner.behaviours.get(issuer).cloned().unwrap_or_default();
+        if request.replaces.is_some() && behaviour.refuses_replaces {
+            return Err(error(IssuerErrorKind::Replaces, Fault::Issuer, "this certificate was replaced already"));
+        }
+        if behaviour.reuses_orders
+            && let Some(url) = open_order(&inner, issuer, &request.names)
+        {
+            return Ok(url);
+        }
+        let exempt = request.replaces.as_ref().is_some_and(|id| behaviour.ari && inner.certificates.contains_key(id));
+        let spends = if exempt { Vec::new() } else { order_spends(issuer, &behaviour.limits, &request.names) };
+        let allowed = inner.ledger.check(&spends, Spender::Human, now).is_ok();
+        let tally = inner.tallies.entry(issuer.clone()).or_default();
+        if !allowed {
+            tally.violations = tally.violations.saturating_add(1);
+            let mut refusal = error(IssuerErrorKind::RateLimited, Fault::Ours, "too many orders");
+            refusal.retry_after = behaviour.retry_after;
+            return Err(refusal);
+        }
+        tally.orders = tally.orders.saturating_add(1);
+        tally.replacing = tally.replacing.saturating_add(u64::from(request.replaces.is_some()));
+        for spend in &spends {
+            let full = inner.ledger.after(spend, now);
+            inner.ledger.full_at.insert(spend.bucket.clone(), full);
+        }
+        inner.made = inner.made.saturating_add(1);
+        if inner.made.is_multiple_of(1_024) {
+            inner.orders.retain(|_, o| now.since(o.made) < ORDERS_KEPT);
+        }
+        let made = inner.made;
+        let url: Arc<str> = Arc::from(format!("https://{issuer}.sim/order/{made}"));
+        let fails = draw(self.seed, &[b"fail", &made.to_be_bytes()], 1_000) < behaviour.failing_permille;
+        let order = Order {
+            issuer: issuer.clone(),
+            names: request.names.clone(),
+            status: OrderStatus::Pending,
+            ready_challenges: 0,
+            fails,
+            chain: None,
+            made: now,
+        };
+        inner.orders.insert(url.clone(), order);
+        Ok(url)
+    }
+
+    fn sign(&self, inner: &mut Inner, url: &str, csr: &[u8]) -> Result<(), IssuerError> {
+        let now = self.clock.now();
+        let Some(order) = inner.orders.get(url).cloned() else {
+            return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
+        };
+        let behaviour = inner.behaviours.get(&order.issuer).cloned().unwrap_or_default();
+        let first = order.names.iter().next().map(ToString::to_string).unwrap_or_default();
+        let by_prefix = behaviour.lifetime_by_prefix.iter().find(|(p, _)| first.starts_with(p.as_str()));
+        let lifetime = by_prefix.map_or(behaviour.lifetime, |(_, l)| *l);
+        let validity = Validity { not_before: now, not_after: now.plus(lifetime) };
+        let spki = Digest::of(csr);
+        let serial = Digest::of_parts(&[url.as_bytes()]).short();
+        let text = super::host::certificate_text(&serial, &spki, &validity, &order.names);
+        inner.certificates.insert(CertId(Arc::from(format!("sim.{serial}"))), validity);
+        let tally = inner.tallies.entry(order.issuer.clone()).or_default();
+        tally.issued = tally.issued.saturating_add(1);
+        if inner.certificates.len() > 50_000 {
+            inner.certificates.retain(|_, v| v.not_after > now);
+        }
+        if let Some(order) = inner.orders.get_mut(url) {
+            order.chain = Some(Arc::from(text));
+            order.status = if behaviour.stuck { OrderStatus::Processing } else { OrderStatus::Valid };
+        }
+        Ok(())
+    }
+}
+
+fn open_order(inner: &Inner, issuer: &IssuerId, names: &NameSet) -> Option<Arc<str>> {
+    let open = |o: &&Order| {
+        o.issuer == *issuer && o.names == *names && matches!(o.status, OrderStatus::Pending | OrderStatus::Ready)
+    };
+    inner.orders.iter().filter(|(_, o)| open(o)).max_by_key(|(_, o)| o.made).map(|(url, _)| url.clone())
+}
+
+fn error(kind: IssuerErrorKind, fault: Fault, text: &str) -> IssuerError {
+    IssuerError {
+        kind,
+        fault,
+        text: text.to_owned(),
+        problem: None,
+        subproblems: Vec::new(),
+        retry_after: None,
+        link: None,
+    }
+}
+
+impl Issuer for SimCa {
+    fn meta<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<IssuerMeta, IssuerError>> {
+        Box::pin(async move {
+            self.up(issuer)?;
+            let ari = self.lock().behaviours.get(issuer).is_some_and(|b| b.ari);
+            Ok(IssuerMeta { ari, ..IssuerMeta::default() })
+        })
+    }
+
+    fn new_order<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        request: &'a OrderRequest,
+    ) -> Doing<'a, Result<Arc<str>, IssuerError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.up(issuer)?;
+            let made = self.make_order(issuer, request);
+            self.steps.step().await;
+            let mut lost = false;
+            self.behave(issuer, |b| {
+                lost = b.lose_new_order > 0;
+                b.lose_new_order = b.lose_new_order.saturating_sub(1);
+            });
+            if lost { Err(error(IssuerErrorKind::Retry, Fault::Network, "the answer was lost")) } else { made }
+        })
+    }
+
+    fn find_order<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        request: &'a OrderRequest,
+    ) -> Doing<'a, Result<Option<Arc<str>>, IssuerError>> {
+        Box::pin(async move {
+            self.up(issuer)?;
+            let inner = self.lock();
+            let lists = inner.behaviours.get(issuer).is_none_or(|b| b.lists_orders);
+            Ok(if lists { open_order(&inner, issuer, &request.names) } else { None })
+        })
+    }
+
+    fn order<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<OrderView, IssuerError>> {
+        Box::pin(async move {
+            self.up(issuer)?;
+            let inner = self.lock();
+            let Some(order) = inner.orders.get(url) else {
+                return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
+            };
+            let authorizations = if order.status == OrderStatus::Pending {
+                order.names.iter().enumerate().map(|(i, name)| authorization(url, i, name)).collect()
+            } else {
+                Vec::new()
+            };
+            let failed = error(IssuerErrorKind::ValidationFailed, Fault::Subject, "the response was not seen");
+            let dead = (order.status == OrderStatus::Invalid).then_some(failed);
+            Ok(OrderView { status: order.status, authorizations, error: dead, retry_after: None })
+        })
+    }
+
+    fn challenge_ready<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<(), IssuerError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.up(issuer)?;
+            {
+                let order = url.split('#').next().unwrap_or_default();
+                let mut inner = self.lock();
+                if let Some(order) = inner.orders.get_mut(order) {
+                    order.ready_challenges = order.ready_challenges.saturating_add(1);
+                    if order.status == OrderStatus::Pending && order.ready_challenges >= order.names.len() {
+                        order.status = if order.fails { OrderStatus::Invalid } else { OrderStatus::Ready };
+                    }
+                }
+            }
+            self.steps.step().await;
+            Ok(())
+        })
+    }
+
+    fn finalize<'a>(&'a self, issuer: &'a IssuerId, url: &'a str, csr: &'a [u8]) -> Doing<'a, Result<(), IssuerError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.up(issuer)?;
+            let lost = {
+                let mut inner = self.lock();
+                self.sign(&mut inner, url, csr)?;
+                let behaviour = inner.behaviours.entry(issuer.clone()).or_default();
+                let lost = behaviour.lose_finalize > 0;
+                behaviour.lose_finalize = behaviour.lose_finalize.saturating_sub(1);
+                lost
+            };
+            self.steps.step().await;
+            if lost { Err(error(IssuerErrorKind::Retry, Fault::Network, "the answer was lost")) } else { Ok(()) }
+        })
+    }
+
+    fn download<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<String, IssuerError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.up(issuer)?;
+            let chain = self.lock().orders.get(url).and_then(|o| o.chain.clone());
+            chain
+                .map(|c| c.to_string())
+                .ok_or_else(|| error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no certificate"))
+        })
+    }
+
+    fn renewal_info<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        id: &'a CertId,
+    ) -> Doing<'a, Result<Option<RenewalInfo>, IssuerError>> {
+        Box::pin(async move {
+            self.up(issuer)?;
+            let inner = self.lock();
+            let Some(behaviour) = inner.behaviours.get(issuer).filter(|b| b.ari) else { return Ok(None) };
+            let Some(validity) = inner.certificates.get(id) else { return Ok(None) };
+            // As Let's Encrypt: 2 % of the lifetime around two thirds of it, half when it is under ten days.
+            let middle = if validity.lifetime() < Duration::from_secs(10 * 86_400) { 500 } else { 667 };
+            let (mut start, mut end) =
+                (validity.at_permille(middle - 10), validity.at_permille(middle + 10).plus(Duration::from_secs(1)));
+            if let Some(from) =
+                behaviour.revoked_from.filter(|from| validity.not_before < *from && *from <= self.clock.now())
+            {
+                (start, end) = (from.minus(Duration::from_secs(3_600)), from.minus(Duration::from_secs(60)));
+            }
+            let retry_after = Some(Duration::from_secs(6 * 3_600));
+            Ok(Some(RenewalInfo { start, end, explanation: None, retry_after }))
+        })
+    }
+
+    fn take_evidence(&self, _issuer: &IssuerId, _url: &str) -> Evidence {
+        Evidence::default()
+    }
+}
+
+fn authorization(url: &str, index: usize, name: &Name) -> AuthorizationView {
+    let kind = if name.is_wildcard() { ChallengeKind::Dns01 } else { ChallengeKind::Http01 };
+    let token = Digest::of_parts(&[url.as_bytes(), &index.to_be_bytes()]).short();
+    let challenge = ChallengeView {
+        kind,
+        url: Arc::from(format!("{url}#{index}")),
+        key_authorization: format!("{token}.thumbprint"),
+        token,
+    };
+    AuthorizationView { name: name.authorized(), valid: false, challenges: vec![challenge] }
+}

@@ -1,0 +1,179 @@
+//! Simulated time, and the loop that runs a future in it: time jumps to the next timer whenever nothing else can go on.
+
+use core::future::Future;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
+
+use crate::domain::time::{Boottime, Timestamp};
+use crate::ports::{Clock, Doing};
+
+/// A clock that stands still until [`run`] moves it.
+#[derive(Debug)]
+pub struct SimClock {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Nanoseconds since boot.
+    boot: u128,
+    /// The wall clock at boot; a step changes it.
+    wall_at_boot: i64,
+    boot_id: Arc<str>,
+    timers: BTreeMap<(u128, u64), Waker>,
+    next_timer: u64,
+}
+
+impl SimClock {
+    /// Boots at this wall time.
+    #[must_use]
+    pub fn new(wall: Timestamp) -> Self {
+        let inner = Inner {
+            boot: 0,
+            wall_at_boot: wall.unix(),
+            boot_id: Arc::from("boot-0"),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+        };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Somebody sets the wall clock: it steps by so many seconds, boot time does not.
+    pub fn step(&self, seconds: i64) {
+        let mut inner = self.lock();
+        inner.wall_at_boot = inner.wall_at_boot.saturating_add(seconds);
+    }
+
+    /// Lets time pass without running anything, as while the process is dead.
+    pub fn pass(&self, span: Duration) {
+        let mut inner = self.lock();
+        inner.boot = inner.boot.saturating_add(span.as_nanos());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Jumps to the next timer and wakes it; `false` if there is none.
+    fn advance(&self) -> bool {
+        let mut inner = self.lock();
+        let Some(((at, _), waker)) = inner.timers.pop_first() else { return false };
+        inner.boot = inner.boot.max(at);
+        drop(inner);
+        waker.wake();
+        true
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        let inner = self.lock();
+        let seconds = i64::try_from(inner.boot / 1_000_000_000).unwrap_or(i64::MAX);
+        Timestamp::from_unix(inner.wall_at_boot.saturating_add(seconds))
+    }
+
+    fn boottime(&self) -> Boottime {
+        let nanos = self.lock().boot;
+        let (secs, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        Boottime::from_boot(Duration::new(u64::try_from(secs).unwrap_or(u64::MAX), u32::try_from(rest).unwrap_or(0)))
+    }
+
+    fn boot_id(&self) -> Arc<str> {
+        self.lock().boot_id.clone()
+    }
+
+    fn sleep(&self, span: Duration) -> Doing<'_, ()> {
+        let inner = self.lock();
+        let at = inner.boot.saturating_add(span.as_nanos());
+        Box::pin(Sleep { clock: self, at, timer: None })
+    }
+}
+
+struct Sleep<'a> {
+    clock: &'a SimClock,
+    at: u128,
+    timer: Option<u64>,
+}
+
+impl Future for Sleep<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = self.clock;
+        let mut inner = clock.lock();
+        if inner.boot >= self.at {
+            return Poll::Ready(());
+        }
+        let id = *self.timer.get_or_insert_with(|| {
+            inner.next_timer = inner.next_timer.wrapping_add(1);
+            inner.next_timer
+        });
+        inner.timers.insert((self.at, id), cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.timer {
+            self.clock.lock().timers.remove(&(self.at, id));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Runs a future in simulated time. `None` if it waits for something that can never come.
+pub fn run<F: Future>(clock: &SimClock, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let flag = Arc::new(Flag(AtomicBool::new(true)));
+    let waker = Waker::from(flag.clone());
+    let mut context = Context::from_waker(&waker);
+    loop {
+        while flag.0.swap(false, Ordering::SeqCst) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return Some(output);
+            }
+        }
+        if !clock.advance() {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_year_passes_at_once_and_a_dropped_timer_is_gone() {
+        let clock = SimClock::new(Timestamp::from_unix(1_790_000_000));
+        let year = Duration::from_secs(31_536_000);
+        let slept = run(&clock, async {
+            drop(clock.sleep(Duration::from_secs(1)));
+            clock.sleep(year).await;
+            clock.boottime().as_duration()
+        });
+        assert_eq!(slept, Some(year));
+        assert_eq!(clock.now(), Timestamp::from_unix(1_790_000_000).plus(year));
+        assert!(clock.lock().timers.is_empty());
+    }
+
+    #[test]
+    fn waiting_for_nothing_is_noticed() {
+        let clock = SimClock::new(Timestamp::from_unix(0));
+        assert_eq!(run(&clock, core::future::pending::<()>()), None);
+    }
+}

@@ -1,0 +1,337 @@
+//! The simulated machine: key store, files, servers with their endpoints, challenge responses.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::certificate::{CertId, Certificate, Chain, Trust};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
+use crate::domain::inventory::{Credential, Endpoint, Estate, Install, KeyReuse, Reload, Seen, Source};
+use crate::domain::key::{Digest, KeyAlgorithm};
+use crate::domain::name::{Name, NameSet};
+use crate::domain::time::{Timestamp, Validity};
+use crate::ports::{
+    Accepted, ChallengeKind, ChallengeTask, Clock, Deployer, Doing, HostError, KeyStore, PrivateKey, Prober, Solver,
+    SolverError,
+};
+use crate::sim::ca::SimCa;
+use crate::sim::clock::SimClock;
+use crate::sim::world::Steps;
+
+/// The certificate format of the simulation: one line.
+#[must_use]
+pub fn certificate_text(serial: &str, spki: &Digest, validity: &Validity, names: &NameSet) -> String {
+    let (from, until) = (validity.not_before.unix(), validity.not_after.unix());
+    format!("SIM {serial} {spki} {from} {until} {}", names.key())
+}
+
+fn parse(text: &str) -> Option<Certificate> {
+    let mut parts = text.split(' ');
+    if parts.next()? != "SIM" {
+        return None;
+    }
+    let serial = parts.next()?.to_owned();
+    let spki = Digest::parse(parts.next()?)?;
+    let not_before = Timestamp::from_unix(parts.next()?.parse().ok()?);
+    let not_after = Timestamp::from_unix(parts.next()?.parse().ok()?);
+    let names = NameSet::parse_key(parts.next()?).ok()?;
+    Some(Certificate {
+        fingerprint: Digest::of(text.as_bytes()),
+        spki,
+        subject: String::new(),
+        issuer: "CN=Sim Root".into(),
+        names,
+        validity: Validity { not_before, not_after },
+        cert_id: Some(CertId(Arc::from(format!("sim.{serial}")))),
+        serial,
+        may_issue: false,
+    })
+}
+
+/// The machine. Everything in it outlasts a crash of the guardian.
+#[derive(Debug)]
+pub struct SimHost {
+    clock: Arc<SimClock>,
+    steps: Arc<Steps>,
+    _ca: Arc<SimCa>,
+    root: Arc<Certificate>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: BTreeMap<AttemptId, Slot>,
+    /// What is installed.
+    installed: BTreeMap<CredentialId, AttemptId>,
+    /// What the server took at its last reload.
+    loaded: BTreeMap<CredentialId, AttemptId>,
+    endpoints: BTreeMap<Arc<Endpoint>, CredentialId>,
+    reload_ignored: BTreeSet<CredentialId>,
+    reload_fails: BTreeSet<CredentialId>,
+    /// Moments at which installed sets were seen to be mixed or expired: must stay empty.
+    pub(crate) installs: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    csr: Vec<u8>,
+    spki: Digest,
+    chain: Option<(Arc<Chain>, String)>,
+}
+
+impl SimHost {
+    pub(super) fn new(clock: Arc<SimClock>, steps: Arc<Steps>, ca: Arc<SimCa>, estate: &Estate) -> Self {
+        let root = Certificate {
+            fingerprint: Digest::of(b"sim root"),
+            spki: Digest::of(b"sim root key"),
+            serial: "01".into(),
+            subject: "CN=Sim Root".into(),
+            issuer: "CN=Sim Root".into(),
+            names: NameSet::default(),
+            validity: Validity { not_before: Timestamp::from_unix(0), not_after: Timestamp::MAX },
+            cert_id: None,
+            may_issue: true,
+        };
+        let host = Self { clock, steps, _ca: ca, root: Arc::new(root), inner: Mutex::default() };
+        host.know(estate);
+        host
+    }
+
+    pub(super) fn know(&self, estate: &Estate) {
+        let mut inner = self.lock();
+        for credential in estate.credentials.values() {
+            for endpoint in &credential.endpoints {
+                inner.endpoints.insert(endpoint.clone(), credential.id.clone());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server of this credential takes no new files any more, and says that it did.
+    pub fn ignore_reloads(&self, id: &CredentialId, ignored: bool) {
+        let mut inner = self.lock();
+        if ignored {
+            inner.reload_ignored.insert(id.clone())
+        } else {
+            inner.reload_ignored.remove(id)
+        };
+    }
+
+    /// The reload hook of this credential fails.
+    pub fn fail_reloads(&self, id: &CredentialId, fails: bool) {
+        let mut inner = self.lock();
+        if fails {
+            inner.reload_fails.insert(id.clone())
+        } else {
+            inner.reload_fails.remove(id)
+        };
+    }
+
+    /// Somebody deletes the installed files.
+    pub fn delete_files(&self, id: &CredentialId) {
+        self.lock().installed.remove(id);
+    }
+
+    /// The chain that is installed for a credential, if any.
+    #[must_use]
+    pub fn installed(&self, id: &CredentialId) -> Option<Arc<Chain>> {
+        let inner = self.lock();
+        let slot = inner.installed.get(id)?;
+        inner.slots.get(slot)?.chain.as_ref().map(|(chain, _)| chain.clone())
+    }
+
+    /// How many key slots there are.
+    #[must_use]
+    pub fn slot_count(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// How many sets were installed so far.
+    #[must_use]
+    pub fn installs(&self) -> u64 {
+        self.lock().installs
+    }
+
+    fn chain_of(&self, inner: &Inner, slot: Option<&AttemptId>) -> Seen {
+        let chain = slot.and_then(|s| inner.slots.get(s)).and_then(|s| s.chain.as_ref());
+        chain.map_or(Seen::Missing, |(chain, _)| Seen::Present(chain.clone()))
+    }
+}
+
+impl KeyStore for SimHost {
+    fn prepare<'a>(
+        &'a self,
+        slot: AttemptId,
+        _algorithm: KeyAlgorithm,
+        names: &'a NameSet,
+        reuse: KeyReuse,
+        previous: Option<AttemptId>,
+    ) -> Doing<'a, Result<Vec<u8>, HostError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            let csr = {
+                let mut inner = self.lock();
+                let kept = previous.and_then(|p| inner.slots.get(&p)).filter(|_| reuse == KeyReuse::Keep);
+                let csr = kept.map_or_else(|| format!("{slot} {}", names.key()).into_bytes(), |s| s.csr.clone());
+                let fresh = Slot { spki: Digest::of(&csr), csr, chain: None };
+                inner.slots.entry(slot).or_insert(fresh).csr.clone()
+            };
+            self.steps.step().await;
+            Ok(csr)
+        })
+    }
+
+    fn accept<'a>(
+        &'a self,
+        slot: AttemptId,
+        _issuer: &'a IssuerId,
+        pem: &'a str,
+        names: &'a NameSet,
+        now: Timestamp,
+    ) -> Doing<'a, Result<Accepted, HostError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            let leaf = parse(pem).ok_or_else(|| HostError("is no certificate".into()))?;
+            let chain = {
+                let mut inner = self.lock();
+                let own = inner.slots.get_mut(&slot).ok_or_else(|| HostError("there is no such slot".into()))?;
+                if leaf.spki != own.spki {
+                    return Err(HostError("is for another key".into()));
+                }
+                if leaf.names != *names || !leaf.validity.contains(now) {
+                    return Err(HostError("is for other names, or not valid now".into()));
+                }
+                let above = vec![self.root.clone()];
+                let chain = Arc::new(Chain { leaf: Arc::new(leaf), above, trust: Trust::Anchored });
+                own.chain = Some((chain.clone(), pem.to_owned()));
+                chain
+            };
+            self.steps.step().await;
+            Ok(Accepted { chain })
+        })
+    }
+
+    fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>> {
+        Box::pin(async move {
+            let chain = self.lock().slots.get(&slot).and_then(|s| s.chain.clone());
+            chain.ok_or_else(|| HostError("there is no such slot".into()))
+        })
+    }
+
+    fn private_key(&self, _slot: AttemptId) -> Doing<'_, Result<PrivateKey, HostError>> {
+        Box::pin(async { Err(HostError("the simulation has no private keys".into())) })
+    }
+
+    fn destroy(&self, slot: AttemptId) -> Doing<'_, Result<(), HostError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.lock().slots.remove(&slot);
+            Ok(())
+        })
+    }
+
+    fn slots(&self) -> Doing<'_, Result<Vec<AttemptId>, HostError>> {
+        Box::pin(async { Ok(self.lock().slots.keys().copied().collect()) })
+    }
+}
+
+impl Deployer for SimHost {
+    fn install<'a>(
+        &'a self,
+        credential: &'a CredentialId,
+        _installs: &'a [Install],
+        slot: AttemptId,
+    ) -> Doing<'a, Result<(), HostError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            {
+                let mut inner = self.lock();
+                inner.installs = inner.installs.saturating_add(1);
+                inner.installed.insert(credential.clone(), slot);
+            }
+            self.steps.step().await;
+            Ok(())
+        })
+    }
+
+    fn reload<'a>(
+        &'a self,
+        credential: &'a CredentialId,
+        _reload: &'a Reload,
+        _slot: AttemptId,
+    ) -> Doing<'a, Result<(), HostError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            {
+                let mut inner = self.lock();
+                if inner.reload_fails.contains(credential) {
+                    return Err(HostError("the hook ended with exit code 1".into()));
+                }
+                let installed = inner.installed.get(credential).copied();
+                if let Some(slot) = installed.filter(|_| !inner.reload_ignored.contains(credential)) {
+                    inner.loaded.insert(credential.clone(), slot);
+                }
+            }
+            self.steps.step().await;
+            Ok(())
+        })
+    }
+
+    fn prune<'a>(
+        &'a self,
+        _credential: &'a CredentialId,
+        _installs: &'a [Install],
+        _keep: &'a [AttemptId],
+    ) -> Doing<'a, Result<(), HostError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Prober for SimHost {
+    fn stored<'a>(&'a self, credential: &'a Credential) -> Doing<'a, Seen> {
+        Box::pin(async move {
+            let inner = self.lock();
+            self.chain_of(&inner, inner.installed.get(&credential.id))
+        })
+    }
+
+    fn source<'a>(&'a self, _source: &'a Source) -> Doing<'a, Seen> {
+        Box::pin(async { Seen::Missing })
+    }
+
+    fn matches<'a>(&'a self, _pattern: &'a str) -> Doing<'a, Result<Vec<String>, HostError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen> {
+        Box::pin(async move {
+            self.clock.sleep(Duration::from_millis(1)).await;
+            let inner = self.lock();
+            let owner = inner.endpoints.iter().find(|(e, _)| ***e == *endpoint).map(|(_, id)| id.clone());
+            owner.map_or(Seen::Missing, |id| self.chain_of(&inner, inner.loaded.get(&id)))
+        })
+    }
+}
+
+impl Solver for SimHost {
+    fn kinds(&self, _solver: &SolverId, _name: &Name) -> Vec<ChallengeKind> {
+        vec![ChallengeKind::Http01, ChallengeKind::Dns01]
+    }
+
+    fn present<'a>(&'a self, _solver: &'a SolverId, _task: &'a ChallengeTask) -> Doing<'a, Result<(), SolverError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            Ok(())
+        })
+    }
+
+    fn cleanup<'a>(&'a self, _solver: &'a SolverId, _task: &'a ChallengeTask) -> Doing<'a, Result<(), SolverError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            Ok(())
+        })
+    }
+}
