@@ -45,7 +45,10 @@ async fn each_solver_names_the_kinds_it_can_do_for_a_name() {
 async fn a_solver_that_is_unknown_or_of_another_kind_says_so() {
     let http = start(SolverKind::Http01Webroot { dir: "/srv/www".into() }).await.unwrap();
     let dns = task(ChallengeKind::Dns01, "a.example.com", "t");
-    assert!(http.present(&id("s"), &dns).await.unwrap_err().text.contains("does http-01, but dns-01"));
+    assert!(http.present(&id("s"), &dns).await.unwrap_err().text.contains("does http-01, and cannot do dns-01"));
+    let by_command = start(by_command(&["/bin/true"], Duration::from_secs(5))).await.unwrap();
+    let address = task(ChallengeKind::Dns01, "192.0.2.1", "t");
+    assert!(by_command.present(&id("s"), &address).await.unwrap_err().text.contains("cannot do dns-01 for 192.0.2.1"));
     assert!(http.present(&id("x"), &dns).await.unwrap_err().text.contains("no solver is named x"));
 }
 
@@ -70,6 +73,6 @@ async fn settings_out_of_range_are_refused_at_start() {
         assert!(error.starts_with("solver s: ") && error.contains(expected), "{error}");
     }
     let twice = || SolverConfig { id: id("s"), kind: listener(vec![free_port()]) };
-    let error = Solvers::start(vec![twice(), twice()], RealTime::new(), std::sync::Arc::new(RealChance)).await;
+    let error = Solvers::start(vec![twice(), twice()], RealTime::new(), std::sync::Arc::new(RealChance));
     assert_eq!(error.unwrap_err(), StartError::Twice(id("s")));
 }

@@ -43,7 +43,7 @@ struct Shown {
 struct Table(Presented<Shown>);
 
 impl Alpn01 {
-    pub(super) async fn start(bind: Vec<SocketAddr>, binding: Binding, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub(super) fn start(bind: Vec<SocketAddr>, binding: Binding, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let table = Arc::new(Table(Presented::new()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -120,8 +120,10 @@ fn certificate(task: &ChallengeTask) -> Result<CertifiedKey, String> {
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(key_digest(task).as_ref())];
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
     let certificate = params.self_signed(&key).map_err(|e| e.to_string())?;
-    let chain = vec![certificate.der().clone()];
-    CertifiedKey::from_der(chain, PrivateKeyDer::from(key), &aws_lc_rs::default_provider()).map_err(|e| e.to_string())
+    let signer = aws_lc_rs::default_provider().key_provider.load_private_key(PrivateKeyDer::from(key));
+    // Not `CertifiedKey::from_der`: it checks key against certificate by parsing the latter as a server certificate, and
+    // refuses the very extension that this one is about.
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], signer.map_err(|e| e.to_string())?))
 }
 
 /// The server name a validator sends: the name, or an address's reverse name (RFC 8738 section 6).

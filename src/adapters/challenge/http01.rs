@@ -39,7 +39,7 @@ pub(super) struct Http01 {
 }
 
 impl Http01 {
-    pub(super) async fn start(bind: Vec<SocketAddr>, binding: Binding, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub(super) fn start(bind: Vec<SocketAddr>, binding: Binding, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let table: Table = Arc::new(Presented::new());
         let served = table.clone();
         let mut port = Port::new(bind, binding, clock, Arc::new(move |stream| Box::pin(serve(stream, served.clone()))));

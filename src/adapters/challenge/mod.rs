@@ -147,11 +147,11 @@ enum Way {
 }
 
 impl Solvers {
-    /// Checks the settings, and binds the listeners that always listen. Must run inside the runtime.
+    /// Checks the settings, and binds the listeners that always listen. Must be called inside the runtime.
     ///
     /// # Errors
     /// [`StartError`] for the first solver that cannot be.
-    pub async fn start(
+    pub fn start(
         configs: Vec<SolverConfig>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
@@ -160,11 +160,11 @@ impl Solvers {
         for SolverConfig { id, kind } in configs {
             let way = match kind {
                 SolverKind::Http01Listener { bind, binding } => {
-                    http01::Http01::start(bind, binding, clock.clone()).await.map(Way::Http)
+                    http01::Http01::start(bind, binding, clock.clone()).map(Way::Http)
                 }
                 SolverKind::Http01Webroot { dir } => webroot::Webroot::start(dir, entropy.clone()).map(Way::Webroot),
                 SolverKind::TlsAlpn01Listener { bind, binding } => {
-                    alpn01::Alpn01::start(bind, binding, clock.clone()).await.map(Way::Alpn)
+                    alpn01::Alpn01::start(bind, binding, clock.clone()).map(Way::Alpn)
                 }
                 SolverKind::Dns01 { provider, propagation, delegation } => {
                     dns::Dns01::start(provider, propagation, delegation, clock.clone(), entropy.clone())
@@ -185,11 +185,12 @@ impl Solvers {
         let way = self.by_id.get(solver).ok_or_else(|| {
             failed(Fault::Ours, format!("no solver is named {solver}; add it to the configuration or name another"))
         })?;
-        if way.kind() == task.kind {
+        if way.kind() == task.kind && way.can(&task.name) {
             return Ok(way);
         }
         let (does, asked) = (way.kind().as_str(), task.kind.as_str());
-        Err(failed(Fault::Ours, format!("solver {solver} does {does}, but {asked} was asked of it for {}", task.name)))
+        let text = format!("solver {solver} does {does}, and cannot do {asked} for {}; name another solver", task.name);
+        Err(failed(Fault::Ours, text))
     }
 }
 
@@ -201,18 +202,20 @@ impl Way {
             Self::Dns(_) => ChallengeKind::Dns01,
         }
     }
-}
 
-impl Solver for Solvers {
-    fn kinds(&self, solver: &SolverId, name: &Name) -> Vec<ChallengeKind> {
-        let Some(way) = self.by_id.get(solver) else { return Vec::new() };
-        let possible = match way.kind() {
+    fn can(&self, name: &Name) -> bool {
+        match self.kind() {
             // A wildcard can be proved by dns-01 only (RFC 8555 section 7.1.3 and the Baseline Requirements).
             ChallengeKind::Http01 | ChallengeKind::TlsAlpn01 => !name.is_wildcard(),
             // An address has no TXT record (RFC 8738 section 7).
             ChallengeKind::Dns01 => matches!(name, Name::Dns(_)),
-        };
-        if possible { vec![way.kind()] } else { Vec::new() }
+        }
+    }
+}
+
+impl Solver for Solvers {
+    fn kinds(&self, solver: &SolverId, name: &Name) -> Vec<ChallengeKind> {
+        self.by_id.get(solver).filter(|way| way.can(name)).map(Way::kind).into_iter().collect()
     }
 
     fn present<'a>(&'a self, solver: &'a SolverId, task: &'a ChallengeTask) -> Doing<'a, Result<(), SolverError>> {

@@ -171,6 +171,23 @@ async fn an_alias_into_another_zone_is_followed_unless_told_not_to() {
 }
 
 #[tokio::test]
+async fn a_wildcard_alias_for_visitors_is_told_apart_from_a_delegation() {
+    let key = Key::new("keyward", "hmac-sha256");
+    let zone =
+        "*.shop CNAME visitors.example.test.\nvisitors A 127.0.0.1\nsub NS ns.elsewhere.test.\n*.alias CNAME x.sub\n";
+    let knot = Knot::start(free_port(), &[], from_ref(&key), &[("example.test", zone)]);
+    let kind = updating(knot.address, Some(tsig(&key)), looking_at(&[knot.address], LIMIT));
+    let error =
+        start(kind.clone()).await.unwrap().present(&id("s"), &dns("a.alias.example.test", "t")).await.unwrap_err();
+    assert!(error.text.contains("turn delegation off") && error.text.contains("x.sub.example.test."), "{}", error.text);
+    let SolverKind::Dns01 { provider, propagation, .. } = kind else { panic!("another kind") };
+    let kind = SolverKind::Dns01 { provider, propagation, delegation: Delegation::Ignore };
+    let task = dns("a.shop.example.test", "t");
+    start(kind).await.unwrap().present(&id("s"), &task).await.unwrap();
+    assert_eq!(knot.txt("_acme-challenge.a.shop.example.test"), set([value(&task)]));
+}
+
+#[tokio::test]
 async fn a_configured_zone_must_hold_the_record() {
     let key = Key::new("keyward", "hmac-sha256");
     let knot = Knot::start(free_port(), &[], from_ref(&key), &[("example.test", "")]);
@@ -298,7 +315,7 @@ fn unsigned(message: Vec<u8>) -> Vec<u8> {
 #[tokio::test]
 async fn an_answer_without_the_keys_signature_is_not_believed() {
     let key = Key::new("keyward", "hmac-sha256");
-    let lies: [(Lie, &str); 6] = [
+    let lies: [(Lie, &str); 7] = [
         (unsigned, "not in the name of the TSIG key"),
         // Our own signature sent back.
         (
@@ -307,6 +324,19 @@ async fn an_answer_without_the_keys_signature_is_not_believed() {
                 message
             },
             "not in the name of the TSIG key",
+        ),
+        // Our signature twice: one where none belongs.
+        (
+            |message| {
+                let signed = Message::from_vec(&message).unwrap();
+                let plain = unsigned(message.clone()).len();
+                let record = message[plain..].to_vec();
+                let mut answer = [unsigned(message), record.clone(), record].concat();
+                answer[11] = 2;
+                assert!(signed.signature.is_some());
+                answer
+            },
+            "answered an update with something else",
         ),
         // Record counts whose sum overflows 16 bits.
         (

@@ -148,3 +148,27 @@ async fn a_silent_or_endless_receiver_costs_a_bounded_time_and_text() {
     assert!(error.text.contains("503") && error.text.len() < 600, "{}", error.text.len());
     drop(silent);
 }
+
+#[tokio::test]
+async fn a_receiver_whose_certificate_nobody_vouches_for_gets_nothing() {
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    let solvers = start(solver(&url, &[7; 32], Duration::from_secs(5))).await.unwrap();
+    let (solver, task) = (id("s"), task(ChallengeKind::Dns01, "a.example.com", "t"));
+    let (presented, handshake) = tokio::join!(solvers.present(&solver, &task), async {
+        acceptor.accept(listener.accept().await.unwrap().0).await.map(|_| ())
+    });
+    let error = presented.unwrap_err();
+    assert!(handshake.is_err());
+    assert_eq!(error.fault, Fault::Network);
+    assert!(error.text.contains("certificate"), "{}", error.text);
+}

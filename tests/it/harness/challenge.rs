@@ -51,7 +51,7 @@ pub fn id(text: &str) -> SolverId {
 
 /// One solver with the id `s`.
 pub async fn start(kind: SolverKind) -> Result<Solvers, StartError> {
-    Solvers::start(vec![SolverConfig { id: id("s"), kind }], RealTime::new(), Arc::new(RealChance)).await
+    Solvers::start(vec![SolverConfig { id: id("s"), kind }], RealTime::new(), Arc::new(RealChance))
 }
 
 pub fn task(kind: ChallengeKind, name: &str, token: &str) -> ChallengeTask {

@@ -40,8 +40,10 @@ impl Knot {
     /// file), which these keys may update.
     pub fn start(address: SocketAddr, more: &[&str], keys: &[Key], zones: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("db")).unwrap();
         let at = dir.path().display();
         let mut conf = format!("server:\n  rundir: \"{at}\"\n  udp-workers: 1\n  tcp-workers: 2\n");
+        conf += "  udp-max-payload: 4096\n";
         conf += "  background-workers: 1\n";
         for host in [&*address.ip().to_string()].iter().chain(more) {
             writeln!(conf, "  listen: {host}@{}", address.port()).unwrap();
@@ -105,7 +107,9 @@ impl Knot {
         let mut edns = hickory_proto::op::Edns::new();
         edns.set_max_payload(4_096).set_version(0);
         question.set_edns(edns);
-        socket.send_to(&question.to_vec().unwrap(), self.address).ok()?;
+        // Connected, so that a server that is not there yet is known at once.
+        socket.connect(self.address).ok()?;
+        socket.send(&question.to_vec().unwrap()).ok()?;
         let mut buffer = [0; 4_096];
         let length = socket.recv(&mut buffer).ok()?;
         Message::from_vec(&buffer[..length]).ok()

@@ -115,7 +115,6 @@ impl Dns01 {
 
     pub(super) async fn present(&self, task: &ChallengeTask) -> Result<(), SolverError> {
         // The place in the table is taken before anything is written, so that the bound holds.
-        self.table.room(task)?;
         self.table.insert(task, None)?;
         let placed = Placed { record: self.place(task).await?, value: txt_value(task) };
         self.table.insert(task, Some(placed.clone()))?;
@@ -134,16 +133,25 @@ impl Dns01 {
     }
 
     async fn write(&self, action: Action, task: &ChallengeTask, placed: &Placed) -> Result<(), SolverError> {
-        match &self.writer {
+        let written = match &self.writer {
             Writer::Rfc2136(rfc2136) => rfc2136.write(action, placed, &self.wire, &*self.clock).await,
             Writer::Hook(hook) => hook.run(action, task, placed).await,
             Writer::Webhook(webhook) => webhook.call(action, task, placed).await,
-        }
+        };
+        written.map_err(|e| {
+            let (from, to) = (own_record(task), placed.record.to_ascii());
+            if to.eq_ignore_ascii_case(&from) {
+                return e;
+            }
+            // `*.example.com CNAME …` is an alias of _acme-challenge.www.example.com too, and meant for visitors.
+            let hint = format!("{to} is where the aliases (CNAME) of {from} end; if a wildcard leads there, turn");
+            failed(e.fault, format!("{}; {hint} delegation off for this solver", e.text))
+        })
     }
 
     /// Where the record of a name stands.
     async fn place(&self, task: &ChallengeTask) -> Result<DnsName, SolverError> {
-        let text = format!("_acme-challenge.{}.", task.name);
+        let text = own_record(task);
         let name = DnsName::from_ascii(&text)
             .map_err(|e| failed(Fault::Ours, format!("{text} cannot be a DNS name: {e}; use http-01 for this name")))?;
         match self.delegation {
@@ -157,6 +165,11 @@ impl Dns01 {
             }
         }
     }
+}
+
+/// Where a name's record stands if no alias leads away (RFC 8555 section 8.4).
+fn own_record(task: &ChallengeTask) -> String {
+    format!("_acme-challenge.{}.", task.name)
 }
 
 /// Follows the aliases of a name to their end.
@@ -201,9 +214,9 @@ async fn zone_of(wire: &Wire, server: Option<SocketAddr>, name: &DnsName) -> Res
         if !wire::is_usable(answer.response_code) {
             return Err(format!("the SOA of {at} was answered with {}", rcode_text(answer.response_code)));
         }
-        // A referral: the server knows the parent only, so its own zone above is not the one.
-        if server.is_some() && answer.authorities.iter().any(|r| r.record_type() == RecordType::NS) {
-            return Err(format!("the server holds no zone of {name}, only one above it"));
+        // A referral: the server knows the parent only, so the zone above, which it has, is not the one.
+        if answer.authorities.iter().any(|r| r.record_type() == RecordType::NS) {
+            return Err(format!("it refers to other servers for {at}, and holds only a zone above it"));
         }
         at = at.base_name();
     }

@@ -175,9 +175,10 @@ impl Rfc2136 {
             }
             (code, _) => (rcode_text(code), "see its log"),
         };
+        let fault = if answer.response_code == ResponseCode::ServFail { Fault::Subject } else { Fault::Ours };
         let (server, record) = (self.server, &placed.record);
         let text = format!("DNS server {server} refused to update {record} in zone {zone} with {key}: {code}; {hint}");
-        failed(Fault::Ours, text)
+        failed(fault, text)
     }
 }
 
