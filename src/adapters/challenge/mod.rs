@@ -11,13 +11,13 @@
 //!
 //! Every task is checked before a solver sees it ([`check`]): a hostile token never reaches a file, a command or a zone.
 
-pub mod alpn01;
+mod alpn01;
 pub mod dns;
 pub mod exec;
-pub mod http01;
+mod http01;
 mod listen;
 pub mod webhook;
-pub mod webroot;
+mod webroot;
 
 use core::fmt;
 use std::collections::BTreeMap;

@@ -71,6 +71,9 @@ impl Webhook {
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() && url.scheme() == "https" {
+            return Err("no trusted root certificates were found on this system; install ca-certificates".to_owned());
+        }
         let tls = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("TLS cannot be set up: {e}"))?
