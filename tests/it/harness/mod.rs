@@ -1,4 +1,6 @@
 //! What several test modules use: processes, ports, waiting.
 
-pub mod store;
+pub mod challenge;
 pub mod estate;
+pub mod knot;
+pub mod store;
