@@ -96,7 +96,9 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let known = shared.clone();
         let worker = Worker::start("keyward-writer", QUEUE, move |jobs| {
+            // Dropped in reverse: the connection is closed before the directory is given free.
             let _lock = lock;
+            let connection = connection;
             run(&connection, jobs, &known.poison);
         })
         .map_err(|e| StoreError::Unavailable(format!("cannot start the thread that writes: {e}")))?;

@@ -5,7 +5,7 @@ use keyward::domain::audit::{Draft, LONGEST_EVIDENCE};
 use keyward::domain::id::EntryId;
 use keyward::domain::key::Digest;
 use keyward::domain::state::{Change, State};
-use keyward::ports::{Batch, LARGEST_BATCH, Store};
+use keyward::ports::{Batch, LARGEST_BATCH};
 
 use super::samples::{
     applied, changes, credential, draft, entries, every_change, evidence, full_draft, full_record, one, said,
