@@ -149,10 +149,10 @@ fn check_csr(der: &[u8], ordered: &NameSet) -> Result<Vec<u8>, Problem> {
     if !rest.is_empty() {
         return Err(Problem::bad_csr("bytes follow the certificate request"));
     }
-    csr.verify_signature()
-        .map_err(|_| Problem::bad_csr("the certificate request is not signed with its own key, or not readably"))?;
     let info = &csr.certification_request_info;
     check_key(&info.subject_pki)?;
+    csr.verify_signature()
+        .map_err(|_| Problem::bad_csr("the certificate request is not signed with its own key, or not readably"))?;
     let bad = |text: &str| Problem::bad_csr(format!("the certificate request names {text:?}, which is no name"));
     let mut asked = BTreeSet::new();
     for cn in info.subject.iter_common_name() {

@@ -82,12 +82,12 @@ fn check(certificate: &CertificateDer<'_>, name: &Name, key_authorization: &str)
             digest = Some(extension.value);
         }
     }
-    let matches = |san: &&GeneralName<'_>| match name {
+    let matches = |san: &GeneralName<'_>| match name {
         Name::Dns(dns) => matches!(san, GeneralName::DNSName(text) if text.eq_ignore_ascii_case(dns)),
         Name::Ip(IpAddr::V4(ip)) => matches!(san, GeneralName::IPAddress(bytes) if **bytes == ip.octets()),
         Name::Ip(IpAddr::V6(ip)) => matches!(san, GeneralName::IPAddress(bytes) if **bytes == ip.octets()),
     };
-    if names.len() != 1 || !names.iter().all(|san| matches(&san)) {
+    if names.len() != 1 || !names.iter().copied().all(matches) {
         return Err(format!("the subject alternative names are {names:?}, expected {name} alone"));
     }
     // An OCTET STRING of 32 bytes in DER.
