@@ -265,9 +265,20 @@ fn failure(error: &reqwest::Error, limit: Duration) -> Failure {
     Failure::Broken(chain(error))
 }
 
+/// An I/O error hides what it wraps from `source`, and connectors wrap I/O errors in I/O errors.
 fn is_tls(error: &(dyn core::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>())
+    let mut error = error;
+    // As deep as the chain of causes may be.
+    for _ in 0..16 {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => error = wrapped,
+            None => return false,
+        }
+    }
+    false
 }
 
 fn causes<'a>(

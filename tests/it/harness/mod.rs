@@ -1,1 +1,4 @@
 //! What several test modules use: processes, ports, waiting.
+
+pub mod acme;
+pub mod pebble;
