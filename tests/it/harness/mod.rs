@@ -4,3 +4,5 @@ pub mod challenge;
 pub mod estate;
 pub mod knot;
 pub mod store;
+pub mod acme;
+pub mod pebble;
