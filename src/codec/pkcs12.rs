@@ -37,6 +37,18 @@ impl core::fmt::Debug for Bundle {
     }
 }
 
+/// Whether this is a PKCS#12 file, whatever else is wrong with it: a SEQUENCE (also of indefinite length, as old tools
+/// write it) that starts with the version 3, where a certificate has another SEQUENCE.
+#[must_use]
+pub fn looks_like(bytes: &[u8]) -> bool {
+    let after = |n: usize| bytes.get(n..).is_some_and(|rest| rest.starts_with(&[der::INTEGER, 1, 3]));
+    let header = match bytes {
+        [der::SEQUENCE, length @ 0x81..=0x84, ..] => usize::from(length & 0x7f).saturating_add(2),
+        _ => 2,
+    };
+    bytes.first() == Some(&der::SEQUENCE) && after(header)
+}
+
 /// Opens a file with its password.
 ///
 /// # Errors
