@@ -1,1 +1,2 @@
 //! What several test modules use: processes, ports, waiting.
+pub mod pki;
