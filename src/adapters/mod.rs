@@ -9,4 +9,5 @@ pub mod keystore;
 pub mod meter;
 pub mod notify;
 pub mod probe;
+pub mod roots;
 pub mod store;

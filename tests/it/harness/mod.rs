@@ -6,3 +6,4 @@ pub mod knot;
 pub mod store;
 pub mod acme;
 pub mod pebble;
+pub mod pki;
