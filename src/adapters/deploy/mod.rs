@@ -12,6 +12,7 @@ mod reload;
 mod render;
 mod versioned;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ impl FileDeployer {
         if installs.is_empty() {
             return Ok(());
         }
+        each_target_once(installs)?;
         let (chain, pem) = self.keys.chain(slot).await?;
         let key = if installs.iter().flat_map(formats).any(Format::holds_key) {
             Some(self.keys.private_key(slot).await?)
@@ -119,6 +121,23 @@ impl Deployer for FileDeployer {
             })
         }))
     }
+}
+
+/// Refuses two sets, or two files of one, in the same place: the second would undo the first.
+fn each_target_once(installs: &[Install]) -> Result<(), HostError> {
+    let mut taken = BTreeSet::new();
+    let targets = installs.iter().flat_map(|install| match &install.layout {
+        Layout::Versioned { dir, .. } => vec![dir.trim_end_matches('/')],
+        Layout::Plain { files } => files.values().map(String::as_str).collect(),
+    });
+    for target in targets {
+        if !taken.insert(target) {
+            return Err(HostError(format!(
+                "{target} is a target twice: give each set and each file a place of its own"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A set that is written but not yet in use.

@@ -7,8 +7,8 @@
 //!
 //! A target that is a link, a hard link, a pipe or a socket is replaced as a name; what it leads to is never written.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 
 use rustix::fs::{AtFlags, FileType, renameat, statat};
 
@@ -51,9 +51,6 @@ pub(super) fn stage(
     material: &Rendering<'_>,
     slot: AttemptId,
 ) -> Result<Staged, HostError> {
-    if paths.values().collect::<BTreeSet<_>>().len() < paths.len() {
-        return Err(HostError("two files of the set have the same path: give each format its own".to_owned()));
-    }
     let mut staged = Staged(Vec::new());
     for (format, path) in ORDER.iter().filter_map(|f| Some((*f, paths.get(f)?))) {
         let (dir, target) = root.parent(path)?;
@@ -113,7 +110,7 @@ pub(super) fn prune(root: &Root, paths: &BTreeMap<Format, String>) -> Result<(),
 }
 
 /// `.NAME.keyward-SLOT`.
-fn temporary(target: &std::ffi::OsStr, slot: &str) -> OsString {
+fn temporary(target: &OsStr, slot: &str) -> OsString {
     let mut name = OsString::from(".");
     name.push(target);
     name.push(format!(".{TEMPORARY}{slot}"));
@@ -121,7 +118,7 @@ fn temporary(target: &std::ffi::OsStr, slot: &str) -> OsString {
 }
 
 /// Seen before anything is renamed, so that the set is not left half changed.
-fn refuse_a_directory(dir: &Dir, target: &std::ffi::OsStr) -> Result<(), HostError> {
+fn refuse_a_directory(dir: &Dir, target: &OsStr) -> Result<(), HostError> {
     match statat(&dir.fd, target, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Err(HostError(format!(
             "{} is a directory where a file is expected: remove it or correct the path",

@@ -28,6 +28,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const OUTPUT_MAX: usize = 8 << 10;
 /// What an error repeats of it: enough for a server's complaint about its configuration.
 const LINES_MAX: usize = 12;
+/// The same for output without line ends: a screen's worth.
+const SAID_MAX: usize = 2_000;
 /// After the program has ended, what is still in the pipe comes at once; this is for a slow machine.
 const DRAIN: Duration = Duration::from_millis(200);
 /// A killed process that is not gone by then hangs in the kernel.
@@ -229,9 +231,10 @@ impl Tail {
             return " and said nothing".to_owned();
         }
         let from = lines.len().saturating_sub(LINES_MAX);
-        let dots = if self.cut || from > 0 { "… " } else { "" };
-        let last = lines.get(from..).unwrap_or_default().join(" | ");
-        format!(": {dots}{}", last.replace(|c: char| c.is_control(), "\u{fffd}"))
+        let last = lines.get(from..).unwrap_or_default().join(" | ").replace(|c: char| c.is_control(), "\u{fffd}");
+        let start = last.char_indices().rev().nth(SAID_MAX - 1).map_or(0, |(at, _)| at);
+        let dots = if self.cut || from > 0 || start > 0 { "… " } else { "" };
+        format!(": {dots}{}", last.get(start..).unwrap_or_default())
     }
 }
 

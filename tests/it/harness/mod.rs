@@ -1,1 +1,3 @@
 //! What several test modules use: processes, ports, waiting.
+
+pub mod deploy;
