@@ -7,3 +7,4 @@ pub mod store;
 pub mod acme;
 pub mod pebble;
 pub mod pki;
+pub mod deploy;
