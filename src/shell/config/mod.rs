@@ -5,10 +5,10 @@
 //!                                         └─► ConfigError (file:line:col, caret, what is wrong, how to mend it)
 //! ```
 //! Refuses to know what is done with the settings: no adapter is named, nothing is opened or bound. What can only be
-//! told by looking at the machine is `verify_host`'s business.
+//! told by looking at the machine is [`verify_host`]'s business.
 
 mod diagnostic;
-
+mod host;
 mod raw;
 pub mod sample;
 mod settings;
@@ -18,7 +18,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use self::diagnostic::{Colour, ConfigError, Problem};
-
+pub use self::host::{Check, Group, Level, verify_host};
 pub use self::settings::{
     DnsUpdate, Eab, GateSocket, HttpChallenge, IssuerSettings, Listen, Propagation, Settings, SolverKind,
     SolverSettings, TsigAlgorithm,

@@ -26,6 +26,9 @@ impl<T> At<T> {
     }
 }
 
+/// Texts by names that the file chooses.
+pub(super) type Pairs<'a> = Vec<(At<&'a str>, At<&'a str>)>;
+
 /// Why a text is not what it should be; the place is added by the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
@@ -109,13 +112,11 @@ impl<'a> Section<'a> {
     /// A string.
     pub(super) fn text(&mut self, p: &mut Problems, key: &'static str, example: &str) -> Option<At<&'a str>> {
         let value = self.take(key)?;
-        match value.get_ref() {
-            DeValue::String(text) => sound(p, key, text, value.span()),
-            _ => {
-                self.wrong_type(p, key, value, "a string", example);
-                None
-            }
-        }
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(p, key, value, "a string", example);
+            return None;
+        };
+        sound(p, key, text, value.span())
     }
 
     /// A string that must be there.
@@ -177,13 +178,11 @@ impl<'a> Section<'a> {
     /// `true` or `false`.
     pub(super) fn flag(&mut self, p: &mut Problems, key: &'static str) -> Option<At<bool>> {
         let value = self.take(key)?;
-        match value.get_ref() {
-            DeValue::Boolean(flag) => Some(At { value: *flag, span: value.span() }),
-            _ => {
-                self.wrong_type(p, key, value, "true or false", "true");
-                None
-            }
-        }
+        let Some(flag) = value.get_ref().as_bool() else {
+            self.wrong_type(p, key, value, "true or false", "true");
+            return None;
+        };
+        Some(At { value: flag, span: value.span() })
     }
 
     /// A whole number in a range.
@@ -228,9 +227,9 @@ impl<'a> Section<'a> {
         }
         let mut texts = Vec::with_capacity(items.len());
         for item in items.iter() {
-            match item.get_ref() {
-                DeValue::String(text) => texts.extend(sound(p, key, text, item.span())),
-                _ => self.wrong_type(p, key, item, "a list of strings", example),
+            match item.get_ref().as_str() {
+                Some(text) => texts.extend(sound(p, key, text, item.span())),
+                None => self.wrong_type(p, key, item, "a list of strings", example),
             }
         }
         Some(At { value: texts, span: value.span() })
@@ -243,7 +242,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         most: usize,
         example: &str,
-    ) -> Option<At<Vec<(At<&'a str>, At<&'a str>)>>> {
+    ) -> Option<At<Pairs<'a>>> {
         let value = self.take(key)?;
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong_type(p, key, value, "a table of strings", example);
@@ -255,12 +254,12 @@ impl<'a> Section<'a> {
         }
         let mut pairs = Vec::with_capacity(table.len());
         for (name, item) in table.iter() {
-            match item.get_ref() {
-                DeValue::String(text) => {
+            match item.get_ref().as_str() {
+                Some(text) => {
                     let name = At { value: name.get_ref().as_ref(), span: name.span() };
                     pairs.extend(sound(p, key, text, item.span()).map(|text| (name, text)));
                 }
-                _ => self.wrong_type(p, key, item, "a table of strings", example),
+                None => self.wrong_type(p, key, item, "a table of strings", example),
             }
         }
         Some(At { value: pairs, span: value.span() })
@@ -269,17 +268,11 @@ impl<'a> Section<'a> {
     /// A table inside.
     pub(super) fn section(&mut self, p: &mut Problems, key: &'static str, name: &'static str) -> Option<Section<'a>> {
         let value = self.take(key)?;
-        match value.get_ref() {
-            DeValue::Table(table) => {
-                // The span of a table made of dotted keys is the first of them: the key's own span points better.
-                let at = if value.span().is_empty() { self.key_span(key) } else { value.span() };
-                Some(Section { name, at, table, known: Vec::new() })
-            }
-            _ => {
-                self.wrong_type(p, key, value, "a table", "{ … }");
-                None
-            }
-        }
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(p, key, value, "a table", "{ … }");
+            return None;
+        };
+        Some(Section { name, at: value.span(), table, known: Vec::new() })
     }
 
     /// A list of tables inside, at most `most`.
@@ -302,9 +295,9 @@ impl<'a> Section<'a> {
         }
         let mut sections = Vec::with_capacity(items.len());
         for item in items.iter() {
-            match item.get_ref() {
-                DeValue::Table(table) => sections.push(Section { name, at: item.span(), table, known: Vec::new() }),
-                _ => self.wrong_type(p, key, item, "a list of tables", "[{ … }]"),
+            match item.get_ref().as_table() {
+                Some(table) => sections.push(Section { name, at: item.span(), table, known: Vec::new() }),
+                None => self.wrong_type(p, key, item, "a list of tables", "[{ … }]"),
             }
         }
         sections

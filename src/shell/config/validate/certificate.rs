@@ -64,7 +64,7 @@ impl<'a> Credentials<'a> {
         let reload = install::read_reload(p, reload);
         let host = names.iter().find_map(|n| match &n.value {
             Name::Dns(host) if !n.value.is_wildcard() => Some(host.to_string()),
-            _ => None,
+            Name::Dns(_) | Name::Ip(_) => None,
         });
         let endpoints = endpoints(p, &mut s, "[[certificate.endpoint]]", host.as_deref());
         let windows = schedule::read(p, &mut s);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{scalar, solver};
 use crate::domain::inventory::{Format, Install, Layout, Reload, ReloadHow};
 use crate::shell::config::diagnostic::{Problems, Span, quoted};
-use crate::shell::config::raw::{At, Section, Wrong, understood};
+use crate::shell::config::raw::{At, Pairs, Section, Wrong, understood};
 
 const MOST_INSTALLS: usize = 32;
 /// A reload that takes longer than ten minutes hangs.
@@ -115,15 +115,12 @@ fn read(p: &mut Problems, mut s: Section<'_>, places: &mut Places, state_dir: Op
     })
 }
 
-/// A list of texts by name, as the file gives it.
-type Files<'a> = Option<At<Vec<(At<&'a str>, At<&'a str>)>>>;
-
 fn layout(
     p: &mut Problems,
     s: &Section<'_>,
     dir: Option<At<String>>,
     formats: Option<At<Vec<At<Format>>>>,
-    files: Files<'_>,
+    files: Option<At<Pairs<'_>>>,
     places: &mut Places,
     state_dir: Option<&Path>,
 ) -> Option<Layout> {

@@ -113,14 +113,10 @@ fn listen(
             p.add("KW0004", &s.key_span(key), what, "of which socket?", "add gate_socket = \"/run/keyward/gate.sock\"");
         }
     }
-    let admin_span = admin.as_ref().map(|a| a.span.clone());
     let gate_path = gate.as_ref().map(|g| g.value.clone());
-    if let (Some(gate), Some(admin)) = (&gate, &admin) {
-        if gate.value == admin.value {
-            let at = admin_span.unwrap_or_else(|| s.at.clone());
-            let mend = "give each its own path: who may ask the gate must not thereby command the daemon";
-            p.add_with("KW0040", &at, "one path for two sockets", "second time", mend, (&gate.span, "first time"));
-        }
+    if let Some((gate, admin)) = gate.zip(admin.as_ref()).filter(|(gate, admin)| gate.value == admin.value) {
+        let mend = "give each its own path: who may ask the gate must not thereby command the daemon";
+        p.add_with("KW0040", &admin.span, "one path for two sockets", "second time", mend, (&gate.span, "first time"));
     }
     s.close(p);
     let state = state?;
