@@ -107,11 +107,10 @@ fn listen(
     let mode = s.parsed(p, "gate_socket_mode", "\"0660\"", |t| scalar::mode(t, 0o666, 0o600, why));
     let group = s.parsed(p, "gate_socket_group", "\"www-data\"", scalar::account);
     let admin = s.parsed(p, "admin_socket", "\"/run/keyward/admin.sock\"", scalar::socket_path);
-    for key in ["gate_socket_mode", "gate_socket_group"] {
-        if s.has(key) && !s.has("gate_socket") {
-            let what = format!("`{key}` without `gate_socket`");
-            p.add("KW0004", &s.key_span(key), what, "of which socket?", "add gate_socket = \"/run/keyward/gate.sock\"");
-        }
+    let alone = ["gate_socket_mode", "gate_socket_group"].into_iter().find(|key| s.has(key));
+    if let Some(key) = alone.filter(|_| !s.has("gate_socket")) {
+        let what = format!("`{key}` without `gate_socket`");
+        p.add("KW0004", &s.key_span(key), what, "of which socket?", "add gate_socket = \"/run/keyward/gate.sock\"");
     }
     let gate_path = gate.as_ref().map(|g| g.value.clone());
     if let Some((gate, admin)) = gate.zip(admin.as_ref()).filter(|(gate, admin)| gate.value == admin.value) {
