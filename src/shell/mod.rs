@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod explain;
 pub mod http;
+pub mod wire;
 
 /// Runs the command line.
 #[must_use]
