@@ -68,10 +68,18 @@ pub const LETS_ENCRYPT: [Limit; 4] = [
     Limit { kind: LimitKind::FailedAuthorizations, capacity: 5, refill: Duration::from_secs(3_600 / 5), reserve: 1 },
 ];
 
-/// Without a human, at most this many issuances per exact set of names in [`AUTOMATIC_SPAN`], whatever the CA allows.
+/// Without a human, at most this many issuances per exact set of names in any [`automatic_span`], whatever the CA allows:
+/// a renewal loop that runs wild ends here.
 pub const AUTOMATIC_ISSUANCES: usize = 2;
-/// The sliding span of [`AUTOMATIC_ISSUANCES`].
+/// The longest span of [`AUTOMATIC_ISSUANCES`], and how long issuances are remembered.
 pub const AUTOMATIC_SPAN: Duration = DAY;
+
+/// The sliding span of [`AUTOMATIC_ISSUANCES`]: 24 h, or half of the lifetime of what is replaced where that is shorter
+/// (a certificate of two hours could not be kept otherwise).
+#[must_use]
+pub fn automatic_span(lifetime: Option<Duration>) -> Duration {
+    lifetime.map_or(AUTOMATIC_SPAN, |l| (l / 2).min(AUTOMATIC_SPAN))
+}
 
 /// Who spends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -286,8 +294,23 @@ mod tests {
         let t = Timestamp::from_unix(1_000_000);
         let mut ledger = Ledger::default();
         ledger.automatic.insert(Arc::from("a"), vec![t, t.plus(HOUR)]);
-        assert_eq!(ledger.check_automatic("a", t.plus(HOUR)), Err(t.plus(DAY)));
-        assert_eq!(ledger.check_automatic("a", t.plus(DAY)), Ok(()));
-        assert_eq!(ledger.check_automatic("b", t), Ok(()));
+        assert_eq!(ledger.check_automatic("a", DAY, 0, t.plus(HOUR)), Err(t.plus(DAY)));
+        assert_eq!(ledger.check_automatic("a", DAY, 0, t.plus(DAY)), Ok(()));
+        assert!(ledger.check_automatic("a", DAY, 1, t.plus(DAY)).is_err(), "what is in flight counts");
+        assert_eq!(ledger.check_automatic("b", DAY, 0, t), Ok(()));
+        assert_eq!(automatic_span(Some(HOUR)), HOUR / 2);
+        assert_eq!(automatic_span(Some(DAY * 90)), DAY);
+    }
+
+    #[test]
+    fn a_refund_gives_back_certificates_but_never_orders() {
+        let (mut ledger, s, now) = (Ledger::default(), spend(5, 100, 0), Timestamp::from_unix(1_000_000));
+        assert!(take(&mut ledger, &s, Spender::Human, now).is_ok());
+        assert_eq!(ledger.refunded(&s), None);
+        let mut set = s.clone();
+        set.limit.kind = LimitKind::ExactSet;
+        set.bucket.kind = LimitKind::ExactSet;
+        assert!(take(&mut ledger, &set, Spender::Human, now).is_ok());
+        assert_eq!(ledger.refunded(&set), Some(now));
     }
 }

@@ -20,8 +20,6 @@ pub struct Why<'a> {
     pub sighting: &'a Sighting,
     /// What was done.
     pub record: &'a CredentialRecord,
-    /// Why the installed certificate was issued, as its intent recorded it.
-    pub issued_because: Option<&'a Trigger>,
     /// The attempt in flight.
     pub attempt: Option<&'a Attempt>,
     /// When it renews.
@@ -62,10 +60,12 @@ fn what_it_is(told: &Why<'_>) -> String {
 fn what_there_is(told: &Why<'_>) -> Vec<String> {
     let mut out = Vec::new();
     if let Some(current) = &told.record.current {
-        let because = told.issued_because.map_or_else(String::new, |t| format!(" because {}", because(t)));
         out.push(format!(
-            "Serial {} was issued by {}{because} and installed {}.",
-            current.serial, current.issuer, current.installed_at
+            "Serial {} was issued by {} because {}, and installed {}.",
+            current.serial,
+            current.issuer,
+            because(&current.trigger),
+            current.installed_at
         ));
         let left = told.now.until(current.validity.not_after);
         out.push(if left.is_zero() {

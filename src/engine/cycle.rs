@@ -209,7 +209,7 @@ impl Engine {
         ledger.borrow_from(&desk.state.ledger, &issue.spends, &managed.names.key());
         let mut scratch = crate::domain::state::State { ledger, ..Default::default() };
         batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).for_each(|c| scratch.apply(c));
-        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, managed, issue.spender, now));
+        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, now));
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
         Some(Started { attempt, resumed: false })

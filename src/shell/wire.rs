@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -27,7 +27,7 @@ use crate::adapters::store::SqliteStore;
 use crate::codec::verify::Roots;
 use crate::domain::id::IssuerId;
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, IssuerError, Notice, Notifier, Ports, StoreError};
+use crate::ports::{Clock, Entropy, HostError, IssuerError, Notice, Ports, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
@@ -230,7 +230,7 @@ fn dns_provider(update: &config::DnsUpdate) -> Result<Provider, WireError> {
     })
 }
 
-fn secret_text(path: &PathBuf) -> Result<Zeroizing<String>, WireError> {
+fn secret_text(path: &Path) -> Result<Zeroizing<String>, WireError> {
     let bytes = read(path, LONGEST_SECRET)?;
     let text = core::str::from_utf8(&bytes)
         .map_err(|_| WireError::Host(format!("{} holds no text", path.display())))?
