@@ -3,15 +3,19 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use keyward::adapters::store::SqliteStore;
-use keyward::domain::state::Change;
+use keyward::domain::limits::{BucketKey, LimitKind};
+use keyward::domain::state::{Change, ClockMark};
+use keyward::domain::time::Boottime;
 use keyward::ports::{Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::samples::{
-    applied, changes, credential, draft, entries, every_change, evidence, full_record, one, sound_log,
+    applied, at, changes, credential, draft, entries, every_change, evidence, full_record, issuer, one, sound_log,
 };
 use crate::harness::store::{SmallDisk, block_on, refusal};
 
@@ -280,6 +284,30 @@ fn a_read_only_directory_is_unavailable_and_loses_nothing() {
     disk.remount("rw");
     let store = SqliteStore::open(disk.path()).unwrap();
     assert_eq!(block_on(sound_log(&store)).len(), 2);
+}
+
+#[test]
+fn a_start_drops_ledger_rows_that_say_nothing_any_more() {
+    const DAY: i64 = 86_400;
+    let dir = TempDir::new().unwrap();
+    let bucket = |key: &str| BucketKey { issuer: issuer("le"), kind: LimitKind::Orders, key: Arc::from(key) };
+    let set = |text: &str| Arc::from(text);
+    let ledger = vec![
+        Change::Bucket(bucket("long full"), at(-DAY)),
+        Change::Bucket(bucket("just full"), at(1 - DAY)),
+        Change::AutomaticIssuance(set("long ago"), at(-2 * DAY)),
+        Change::AutomaticIssuance(set("not so long ago"), at(1 - 2 * DAY)),
+    ];
+    let reopened = || block_on(SqliteStore::open(dir.path()).unwrap().load()).unwrap().ledger;
+    block_on(SqliteStore::open(dir.path()).unwrap().commit(changes(ledger.clone()))).unwrap();
+    // Without a recorded clock nothing is known to be old.
+    assert_eq!(reopened(), applied(&ledger).ledger);
+    let boot = Boottime::from_boot(Duration::ZERO);
+    let clock = Change::Clock(ClockMark { wall: at(0), boot, boot_id: Arc::from("") });
+    block_on(SqliteStore::open(dir.path()).unwrap().commit(changes(vec![clock]))).unwrap();
+    let left = reopened();
+    assert_eq!(left.full_at.keys().map(|k| &*k.key).collect::<Vec<_>>(), ["just full"]);
+    assert_eq!(left.automatic.keys().map(|k| &**k).collect::<Vec<_>>(), ["not so long ago"]);
 }
 
 #[test]

@@ -94,6 +94,9 @@ fn a_bounded_store_hashes_all_and_keeps_the_newest() {
     let kept = |bytes: &[u8]| ready(bounded.evidence(Digest::of(bytes))).unwrap().is_some();
     assert!(kept(b"always") && kept(&49_u64.to_be_bytes()) && kept(&45_u64.to_be_bytes()));
     assert!(!kept(&44_u64.to_be_bytes()) && !kept(&0_u64.to_be_bytes()));
+    // Ids are remembered as long as their entries.
+    refusal(ready(bounded.commit(entries(vec![draft(90, "a")]))));
+    ready(bounded.commit(entries(vec![draft(89, "a")]))).unwrap();
 }
 
 #[test]
