@@ -128,7 +128,8 @@ impl ScriptedCa {
                 ("https", Some(TlsAcceptor::from(Arc::new(tls))))
             }
         };
-        let base = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{bound}"));
+        let own = || format!("{scheme}://{bound}");
+        let base = config.public_url.as_deref().map_or_else(own, |url| url.trim_end_matches('/').to_owned());
         let ca = Arc::new(Ca::new(config, clock, entropy, base, pki, foreign));
         let (end, ended) = watch::channel(());
         let listening = tokio::spawn(listen(ca.clone(), listener, acceptor, ended));

@@ -202,7 +202,7 @@ impl Ca {
                 "the content type must be application/jose+json (RFC 8555 section 6.2)",
             ));
         }
-        let url = format!("{}{}", self.base, request.uri());
+        let url = format!("{}{}", self.base, request.uri().path_and_query().map_or("", |p| p.as_str()));
         let query = request.uri().query().unwrap_or_default().to_owned();
         let body = self.body(request.into_body()).await?;
         self.refused(strike)?;

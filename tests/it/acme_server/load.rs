@@ -68,7 +68,7 @@ async fn a_request_under_way_is_answered_when_the_ca_stops() {
 
 #[tokio::test]
 async fn urls_and_the_certificate_follow_the_public_url() {
-    let lab = Lab::trusting(|config| config.public_url = Some("https://acme.corp.example:14000".to_owned())).await;
+    let lab = Lab::trusting(|config| config.public_url = Some("https://acme.corp.example:14000/".to_owned())).await;
     assert_eq!(lab.ca.directory_url(), "https://acme.corp.example:14000/directory");
     let client = super::kit::client_of(lab.ca.root_pem()).resolve("acme.corp.example", lab.ca.address());
     let url = format!("https://acme.corp.example:{}/directory", lab.ca.address().port());
