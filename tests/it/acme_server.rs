@@ -5,4 +5,5 @@ mod issuance;
 mod kit;
 mod lego;
 mod refusals;
+mod validator;
 mod load;

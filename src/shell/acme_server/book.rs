@@ -222,7 +222,7 @@ impl Book {
             Stage::Open => {
                 let mut all = true;
                 for id in &order.authorizations {
-                    match self.authorizations.get(id).map(|a| a.status) {
+                    match self.authorizations.get(id).filter(|a| a.expires > now).map(|a| a.status) {
                         Some(AuthorizationStatus::Valid) => {}
                         Some(AuthorizationStatus::Pending) => all = false,
                         Some(AuthorizationStatus::Invalid | AuthorizationStatus::Deactivated) | None => {

@@ -74,7 +74,7 @@ pub enum Fault {
     DropResponse,
     /// Closes the connection without reading the request.
     DropRequest,
-    /// Waits before the request is looked at.
+    /// Waits before the request is looked at; if the client hangs up meanwhile, it never is.
     Delay(Duration),
     /// Answers with a problem instead of doing anything.
     Status {

@@ -48,6 +48,7 @@ pub use control::Control;
 pub use fault::{Ari, Endpoint, Fault, FaultId, Length, Scope};
 pub use stats::{AccountKeyRecord, CertificateRecord, OrderRecord, ValidationRecord, ViolationRecord};
 
+use crate::domain::name::Name;
 use crate::ports::{Clock, Entropy};
 use pki::Pki;
 use server::{Ca, lock};
@@ -80,6 +81,7 @@ pub enum CaError {
 /// A running CA. It stops when dropped, at once; [`Self::stop`] lets requests under way end.
 pub struct ScriptedCa {
     ca: Arc<Ca>,
+    address: SocketAddr,
     end: watch::Sender<()>,
     listening: Option<JoinHandle<()>>,
 }
@@ -112,7 +114,11 @@ impl ScriptedCa {
         let (scheme, acceptor) = match config.transport {
             Transport::Http => ("http", None),
             Transport::Https => {
-                let (certificate, key) = pki.server_identity(bound.ip(), &*entropy)?;
+                let mut hosts = vec![Name::Ip(bound.ip())];
+                hosts.extend(Name::parse("localhost"));
+                hosts.extend(public_host(config.public_url.as_deref())?);
+                hosts.dedup();
+                let (certificate, key) = pki.server_identity(&hosts, &*entropy)?;
                 let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
                 let mut tls = ServerConfig::builder_with_provider(provider)
                     .with_safe_default_protocol_versions()?
@@ -122,17 +128,24 @@ impl ScriptedCa {
                 ("https", Some(TlsAcceptor::from(Arc::new(tls))))
             }
         };
-        let base = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{bound}"));
+        let own = || format!("{scheme}://{bound}");
+        let base = config.public_url.as_deref().map_or_else(own, |url| url.trim_end_matches('/').to_owned());
         let ca = Arc::new(Ca::new(config, clock, entropy, base, pki, foreign));
         let (end, ended) = watch::channel(());
         let listening = tokio::spawn(listen(ca.clone(), listener, acceptor, ended));
-        Ok(Self { ca, end, listening: Some(listening) })
+        Ok(Self { ca, address: bound, end, listening: Some(listening) })
     }
 
     /// Where clients start.
     #[must_use]
     pub fn directory_url(&self) -> String {
         format!("{}/directory", self.ca.base)
+    }
+
+    /// Where it listens, for a proxy before it.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The root certificate in PEM: what clients must trust, for issued certificates and for the directory itself.
@@ -165,6 +178,15 @@ impl Drop for ScriptedCa {
         }
         lock(&self.ca.tasks).abort_all();
     }
+}
+
+/// The host of the URL by which clients reach the CA.
+fn public_host(url: Option<&str>) -> Result<Option<Name>, CaError> {
+    let Some(text) = url else { return Ok(None) };
+    let bad = |why: String| CaError::Config(format!("public_url {text:?} is no scheme, host and port: {why}"));
+    let url = url::Url::parse(text).map_err(|e| bad(e.to_string()))?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    Name::parse(host).map(Some).map_err(|e| bad(format!("the host {e}")))
 }
 
 /// Accepts until the end, then waits for what is under way. Dropped, it drops its connections.

@@ -66,7 +66,7 @@ impl Ca {
         let now = self.clock.now();
         let mut book = self.book();
         if self.config.reuse_orders == Reuse::SameAccount
-            && let Some(order) = same_order(&book, account, &names, asked.profile.as_deref(), now)
+            && let Some(order) = same_order(&book, account, &names, asked.profile.as_deref(), replaces.as_ref(), now)
         {
             let (url, json) = (self.url("order", order.id), self.order_json(&book, order, now));
             return Ok(self.created(StatusCode::CREATED, url, json));
@@ -348,18 +348,20 @@ fn order_error(book: &Book, order: &Order) -> Option<Problem> {
     Problem::of_parts(errors.collect(), "several identifiers could not be validated")
 }
 
-/// The account's pending or ready order for the same names and profile.
+/// The account's pending or ready order for the same names and profile that replaces the same.
 fn same_order<'a>(
     book: &'a Book,
     account: u64,
     names: &NameSet,
     profile: Option<&str>,
+    replaces: Option<&CertId>,
     now: Timestamp,
 ) -> Option<&'a Order> {
     let orders = book.accounts.get(&account)?.orders.iter().rev().filter_map(|id| book.orders.get(id));
     orders.into_iter().find(|o| {
         o.names == *names
             && o.profile.as_deref() == profile
+            && o.replaces.as_ref() == replaces
             && matches!(book.status(o, now), OrderStatus::Pending | OrderStatus::Ready)
     })
 }

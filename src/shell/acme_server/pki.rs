@@ -104,12 +104,11 @@ impl Pki {
     /// A key and a certificate from the root for the CA's own listener.
     pub(super) fn server_identity(
         &self,
-        address: std::net::IpAddr,
+        hosts: &[Name],
         entropy: &dyn Entropy,
     ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CaError> {
         let mut params = base(&self.root_validity, entropy);
-        let localhost = "localhost".try_into().map_err(failed("the listener's name is bad"))?;
-        params.subject_alt_names = vec![SanType::IpAddress(address), SanType::DnsName(localhost)];
+        params.subject_alt_names = sans(hosts.iter())?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -125,15 +124,7 @@ impl Pki {
         let above = self.root_validity.not_after.min(self.intermediate_validity.not_after);
         let validity = Validity { not_before: leaf.validity.not_before, not_after: leaf.validity.not_after.min(above) };
         let mut params = base(&validity, entropy);
-        params.subject_alt_names = leaf
-            .names
-            .iter()
-            .map(|name| match name {
-                Name::Dns(dns) => Ok(SanType::DnsName(dns.to_string().try_into()?)),
-                Name::Ip(ip) => Ok(SanType::IpAddress(*ip)),
-            })
-            .collect::<Result<_, rcgen::Error>>()
-            .map_err(failed("a name cannot be encoded"))?;
+        params.subject_alt_names = sans(leaf.names.iter())?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         if *key.algorithm() == rcgen::PKCS_RSA_SHA256 {
@@ -152,6 +143,14 @@ impl Pki {
             validity,
         })
     }
+}
+
+fn sans<'a>(names: impl Iterator<Item = &'a Name>) -> Result<Vec<SanType>, CaError> {
+    let san = |name: &Name| match name {
+        Name::Dns(dns) => Ok(SanType::DnsName(dns.to_string().try_into()?)),
+        Name::Ip(ip) => Ok(SanType::IpAddress(*ip)),
+    };
+    names.map(san).collect::<Result<_, rcgen::Error>>().map_err(failed("a name cannot be encoded"))
 }
 
 /// base64url(AKI) `.` base64url(serial) (RFC 9773 section 4.1).

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::header::{CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::answer::{Answer, Content};
 use super::book::{AccountStatus, Book};
@@ -201,18 +202,11 @@ impl Ca {
                 "the content type must be application/jose+json (RFC 8555 section 6.2)",
             ));
         }
-        let url = format!("{}{}", self.base, request.uri());
+        let url = format!("{}{}", self.base, request.uri().path_and_query().map_or("", |p| p.as_str()));
         let query = request.uri().query().unwrap_or_default().to_owned();
-        let body = Limited::new(request.into_body(), self.config.bounds.body).collect().await.map_err(|e| {
-            let most = self.config.bounds.body;
-            Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "malformed",
-                format!("the body cannot be read or exceeds {most} bytes: {e}"),
-            )
-        })?;
+        let body = self.body(request.into_body()).await?;
         self.refused(strike)?;
-        let signed = self.signed(Jws::parse(&body.to_bytes())?, &url, strike)?;
+        let signed = self.signed(Jws::parse(&body)?, &url, strike)?;
         match route {
             Route::Directory => Ok(Answer::json(self.directory())),
             Route::NewNonce => Ok(Answer::new(StatusCode::NO_CONTENT, Content::Nothing)),
@@ -228,6 +222,23 @@ impl Ca {
             Route::Challenge(id, index) => self.challenge(id, index, &signed),
             Route::Cert(id) => self.certificate(id, &signed),
             Route::Revoke => self.revoke(&signed),
+        }
+    }
+
+    async fn body(&self, body: Incoming) -> Result<Bytes, Problem> {
+        let (most, idle) = (self.config.bounds.body, self.config.bounds.idle);
+        match timeout(idle, Limited::new(body, most).collect()).await {
+            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Err(e)) => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "malformed",
+                format!("the body cannot be read or exceeds {most} bytes: {e}"),
+            )),
+            Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "malformed",
+                format!("the body did not end within {} s", idle.as_secs()),
+            )),
         }
     }
 

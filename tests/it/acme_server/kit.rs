@@ -120,12 +120,7 @@ impl Lab {
     }
 
     pub async fn account(&self) -> Account {
-        let new = NewAccount {
-            contact: &["mailto:owner@example.com"],
-            terms_of_service_agreed: true,
-            only_return_existing: false,
-        };
-        self.builder().create(&new, self.ca.directory_url(), None).await.unwrap().0
+        account(&self.http, &self.ca.directory_url()).await
     }
 
     /// From the order to the certificate, by one kind of challenge; returns the PEM chain.
@@ -168,6 +163,24 @@ impl Lab {
     }
 }
 
+pub async fn account(http: &reqwest::Client, directory: &str) -> Account {
+    let contact = &["mailto:owner@example.com"][..];
+    let new = NewAccount { contact, terms_of_service_agreed: true, only_return_existing: false };
+    let builder = Account::builder_with_http(Box::new(Transport(http.clone())));
+    builder.create(&new, directory.to_owned(), None).await.unwrap().0
+}
+
+/// From the order to the certificate at a CA that validates nothing.
+pub async fn issue_trusted(account: &Account, name: &str) {
+    let mut order = account.new_order(&NewOrder::new(&dns(&[name]))).await.unwrap();
+    let mut authorizations = order.authorizations();
+    let mut authorization = authorizations.next().await.unwrap().unwrap();
+    authorization.challenge(ChallengeType::Http01).unwrap().set_ready().await.unwrap();
+    assert_eq!(order.poll_ready(&fast()).await.unwrap(), OrderStatus::Ready);
+    order.finalize_csr(&csr(&[name.to_owned()], &key())).await.unwrap();
+    order.poll_certificate(&fast()).await.unwrap();
+}
+
 pub fn fast() -> RetryPolicy {
     RetryPolicy::new().initial_delay(Duration::from_millis(5)).backoff(1.5).timeout(Duration::from_secs(10))
 }
@@ -199,6 +212,10 @@ pub fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 pub fn client(root_pem: &str) -> reqwest::Client {
+    client_of(root_pem).build().unwrap()
+}
+
+pub fn client_of(root_pem: &str) -> reqwest::ClientBuilder {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(ders(root_pem));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -212,8 +229,6 @@ pub fn client(root_pem: &str) -> reqwest::Client {
         .no_proxy()
         .tcp_nodelay(true)
         .timeout(Duration::from_secs(10))
-        .build()
-        .unwrap()
 }
 
 struct Transport(reqwest::Client);
