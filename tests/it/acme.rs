@@ -14,7 +14,7 @@ use keyward::domain::id::IssuerId;
 use keyward::ports::{Issuer, IssuerErrorKind, OrderStatus};
 use serde_json::json;
 
-use crate::harness::acme::{TestClock, TestEntropy, TestMeter, request};
+use crate::harness::acme::{Acme, TestClock, TestEntropy, TestMeter, request};
 use fake::{Does, Fake, authorization, json_answer, order, problem};
 
 fn tmp() -> tempfile::TempDir {
@@ -490,4 +490,22 @@ async fn requests_say_who_we_are_and_carry_the_account() {
     assert!(order.head.contains("application/jose+json"));
     assert_eq!(order.signer(), format!("{}/account/1", ca.base));
     assert_eq!(order.payload["identifiers"][0], json!({ "type": "dns", "value": "a.example.com" }));
+}
+
+#[tokio::test]
+async fn a_configured_proxy_gets_the_requests() {
+    let proxy = Fake::start(|asked, base| {
+        let directory = Fake::directory(base);
+        (asked.path == "http://ca.example/dir").then(|| json_answer(200, &directory))
+    })
+    .await;
+    let mut config = proxy.config();
+    config.directory = "http://ca.example/dir".to_owned();
+    config.proxy = Some(proxy.base.clone());
+    let dir = tmp();
+    let acme = Acme::new(config, dir.path());
+    let error = acme.issuers.meta(&acme.id).await.unwrap_err();
+    // The directory came through the proxy; its URLs point to the proxy's own address, which is not the CA's host.
+    assert!(error.kind == IssuerErrorKind::Protocol && error.text.contains("not the directory's host"), "{error}");
+    assert_eq!(proxy.count("http://ca.example/dir"), 1);
 }

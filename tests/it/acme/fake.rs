@@ -98,6 +98,12 @@ impl Fake {
         Acme::new(self.config(), accounts)
     }
 
+    pub fn directory(base: &str) -> Value {
+        let at = |path: &str| format!("{base}{path}");
+        json!({ "newNonce": at("/nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
+                "keyChange": at("/key-change"), "renewalInfo": at("/ari") })
+    }
+
     /// How often a path was asked for.
     pub fn count(&self, path: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|a| a.path == path).count()
@@ -163,11 +169,7 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
 pub fn usual(asked: &Asked, base: &str) -> Does {
     let at = |path: &str| format!("{base}{path}");
     match asked.path.as_str() {
-        "/dir" => json_answer(
-            200,
-            &json!({ "newNonce": at("/nonce"), "newAccount": at("/new-account"), "newOrder": at("/new-order"),
-                     "keyChange": at("/key-change"), "renewalInfo": at("/ari") }),
-        ),
+        "/dir" => json_answer(200, &Fake::directory(base)),
         "/nonce" => Does::Answers(200, vec![], vec![]),
         "/new-account" => Does::Answers(201, vec![("Location", at("/account/1"))], br#"{"status":"valid"}"#.to_vec()),
         "/new-order" => Does::Answers(201, vec![("Location", at("/order/1"))], b"{}".to_vec()),
