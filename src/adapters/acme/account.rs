@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::classify::{self, Carried};
 use super::client::{BODY_CAP, Client, JSON, Post};
+use super::config::CaUrl;
 use super::files::{AccountDir, Replace};
 use super::jws::{AccountKey, Signer};
 use super::messages::{AccountObject, Endpoint};
@@ -161,9 +162,14 @@ impl Client {
         {
             return self.write_record(key, url, None).await;
         }
-        let mut payload = json!({ "termsOfServiceAgreed": config.terms_agreed, "contact": config.contacts });
-        if let (Some(eab), Some(map)) = (&config.eab, payload.as_object_mut()) {
-            map.insert("externalAccountBinding".to_owned(), key.bind(eab, url.as_str()));
+        let mut payload = json!({ "termsOfServiceAgreed": config.terms_agreed });
+        if let Some(map) = payload.as_object_mut() {
+            if !config.contacts.is_empty() {
+                map.insert("contact".to_owned(), json!(config.contacts));
+            }
+            if let Some(eab) = &config.eab {
+                map.insert("externalAccountBinding".to_owned(), key.bind(eab, url.as_str()));
+            }
         }
         let answer = self.post(key, Signer::Jwk, self.account_post(&url, &payload)).await?;
         let answer = self.accepted(Endpoint::NewAccount, answer, Carried::Nothing)?;
@@ -171,7 +177,7 @@ impl Client {
         self.check_status(answer)?;
         // RFC 8555 section 7.3.1: 200 is an account that was there already, with contacts of its own.
         let told = (status != 200).then(|| config.contacts.clone());
-        self.write_record(key, location.into(), told).await
+        self.write_record(key, location.as_str().to_owned(), told).await
     }
 
     /// The URL of the account that has this key; `None` if the CA knows none (RFC 8555 section 7.3.1).
@@ -184,14 +190,14 @@ impl Client {
             Ok(answer) => {
                 let location = self.located(&url, answer.headers.location.as_deref())?;
                 self.check_status(answer)?;
-                Ok(Some(location.into()))
+                Ok(Some(location.as_str().to_owned()))
             }
             Err(error) if error.problem.as_deref() == Some("accountDoesNotExist") => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn account_post<'a>(&self, url: &'a url::Url, payload: &'a Value) -> Post<'a> {
+    fn account_post<'a>(&self, url: &'a CaUrl, payload: &'a Value) -> Post<'a> {
         Post { order: "", endpoint: Endpoint::NewAccount, url, payload: Some(payload), accept: JSON, cap: BODY_CAP }
     }
 

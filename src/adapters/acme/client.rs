@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::RwLock;
-use url::Url;
 
 use super::account::Seat;
 use super::classify::{self, Carried};
-use super::config::{AcmeConfigError, AcmeIssuerConfig, UrlRules};
+use super::config::{AcmeConfigError, AcmeIssuerConfig, CaUrl, UrlRules};
 use super::evidence::{Book, Exchange};
 use super::files::AccountDir;
 use super::jws::{AccountKey, Signer};
@@ -58,7 +57,7 @@ pub(super) struct Post<'a> {
     /// The order under whose URL it is kept as evidence; empty if there is none yet.
     pub(super) order: &'a str,
     pub(super) endpoint: Endpoint,
-    pub(super) url: &'a Url,
+    pub(super) url: &'a CaUrl,
     /// `None` is POST-as-GET.
     pub(super) payload: Option<&'a Value>,
     pub(super) accept: &'static str,
@@ -105,7 +104,7 @@ impl Client {
     }
 
     /// Checks a URL that the CA handed out; `what` names it.
-    pub(super) fn url(&self, what: &str, text: &str) -> Result<Url, IssuerError> {
+    pub(super) fn url(&self, what: &str, text: &str) -> Result<CaUrl, IssuerError> {
         self.rules
             .check(text)
             .map_err(|why| classify::broken(self.id(), format!("{what} URL {:?} {why}", clean(text, 256))))
@@ -163,7 +162,7 @@ impl Client {
     }
 
     /// An unsigned GET that must end in 2xx.
-    pub(super) async fn get(&self, order: &str, endpoint: Endpoint, url: &Url) -> Result<Answer, IssuerError> {
+    pub(super) async fn get(&self, order: &str, endpoint: Endpoint, url: &CaUrl) -> Result<Answer, IssuerError> {
         let request = Request { method: Method::Get, url, body: None, accept: JSON, cap: BODY_CAP };
         let answer = self.exchange(order, endpoint, request).await?;
         self.accepted(endpoint, answer, Carried::Nothing)
@@ -226,7 +225,7 @@ impl Client {
 
     /// One exchange within the limit of requests a second, counted and kept as evidence.
     async fn exchange(&self, order: &str, endpoint: Endpoint, request: Request<'_>) -> Result<Answer, IssuerError> {
-        let host = request.url.host_str().unwrap_or_default().to_owned();
+        let host = request.url.parsed().host_str().unwrap_or_default().to_owned();
         let (method, url) = (request.method, request.url);
         let passed = self.shared.limiter.pass(&host, self.config.requests_per_second).await;
         let outcome = match passed {
@@ -257,14 +256,17 @@ impl Client {
             problem: problem.as_ref(),
             failure: failure.map(ToString::to_string),
         };
-        self.shared.book.record(self.id(), made.as_ref().map_or(order, Url::as_str), &line);
+        self.shared.book.record(self.id(), made.as_ref().map_or(order, CaUrl::as_str), &line);
         outcome.map_err(|f| classify::failed(self.id(), endpoint, &f))
     }
 
     /// The URL of a `Location` header, which may be relative to the request's.
-    pub(super) fn located(&self, base: &Url, location: Option<&str>) -> Result<Url, IssuerError> {
+    pub(super) fn located(&self, base: &CaUrl, location: Option<&str>) -> Result<CaUrl, IssuerError> {
         let text = location.ok_or_else(|| classify::broken(self.id(), "the answer has no Location header"))?;
-        let joined = base.join(text).map_or_else(|_| text.to_owned(), String::from);
+        if text.contains("://") {
+            return self.url("Location", text);
+        }
+        let joined = base.parsed().join(text).map_or_else(|_| text.to_owned(), String::from);
         self.url("Location", &joined)
     }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::domain::id::IssuerId;
 
 /// One CA with the account to use there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AcmeIssuerConfig {
     /// Its id in the configuration.
     pub id: IssuerId,
@@ -37,6 +37,13 @@ pub struct AcmeIssuerConfig {
     pub timeouts: AcmeTimeouts,
     /// URL of an HTTP proxy; settings of the environment are not looked at.
     pub proxy: Option<String>,
+}
+
+impl fmt::Debug for AcmeIssuerConfig {
+    /// Without the proxy, whose URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AcmeIssuerConfig({} at {})", self.id, self.directory)
+    }
 }
 
 impl AcmeIssuerConfig {
@@ -134,7 +141,27 @@ pub enum AcmeConfigError {
 /// Which URLs an issuer may use: its own directory decides.
 #[derive(Clone, Debug)]
 pub(super) struct UrlRules {
-    directory: Url,
+    directory: CaUrl,
+}
+
+/// A URL that passed the rules. A CA compares what is signed with its own spelling, so that is kept: parsing drops a
+/// `:443`, for example.
+#[derive(Clone, Debug)]
+pub(super) struct CaUrl {
+    text: String,
+    parsed: Url,
+}
+
+impl CaUrl {
+    /// As the CA spelt it.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// To send a request to.
+    pub(super) fn parsed(&self) -> &Url {
+        &self.parsed
+    }
 }
 
 /// No CA hands out URLs of more than a few hundred bytes.
@@ -151,13 +178,13 @@ impl UrlRules {
             "http" if config.allow_http_directory_in_tests => {}
             _ => return Err(refused("is not https: an ACME directory is only believed over https")),
         }
-        let rules = Self { directory: url };
+        let rules = Self { directory: CaUrl { text: config.directory.clone(), parsed: url } };
         rules.check(&config.directory).map_err(|why| refused(&why))?;
         Ok(rules)
     }
 
     /// The directory's URL.
-    pub(super) fn directory(&self) -> &Url {
+    pub(super) fn directory(&self) -> &CaUrl {
         &self.directory
     }
 
@@ -166,13 +193,17 @@ impl UrlRules {
     ///
     /// # Errors
     /// A clause that says what is wrong with it.
-    pub(super) fn check(&self, text: &str) -> Result<Url, String> {
+    pub(super) fn check(&self, text: &str) -> Result<CaUrl, String> {
+        let directory = &self.directory.parsed;
         if text.len() > LONGEST_URL {
             return Err(format!("is {} bytes long, more than {LONGEST_URL}", text.len()));
         }
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("holds characters that no URL has".to_owned());
+        }
         let url = Url::parse(text).map_err(|e| format!("is no URL: {e}"))?;
-        if url.scheme() != self.directory.scheme() {
-            return Err(format!("is {}, but the directory is {}", url.scheme(), self.directory.scheme()));
+        if url.scheme() != directory.scheme() {
+            return Err(format!("is {}, but the directory is {}", url.scheme(), directory.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("holds credentials".to_owned());
@@ -180,10 +211,10 @@ impl UrlRules {
         let Some(host) = url.host_str().filter(|h| !h.is_empty()) else { return Err("has no host".to_owned()) };
         let literal = !matches!(url.host(), Some(url::Host::Domain(_)));
         let local = host == "localhost" || host.ends_with(".localhost");
-        if (literal || local) && self.directory.host_str() != Some(host) {
+        if (literal || local) && directory.host_str() != Some(host) {
             return Err(format!("points to {host}, which is not the directory's host"));
         }
-        Ok(url)
+        Ok(CaUrl { text: text.to_owned(), parsed: url })
     }
 }
 
@@ -248,10 +279,20 @@ mod tests {
             "https://localhost/x",
             "file:///etc/passwd",
             "/relative",
+            " https://ca.example/order/1",
+            "https://ca.example/or\nder/1",
             &long,
         ] {
             assert!(rules.check(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_url_keeps_the_spelling_of_the_ca() {
+        let rules = UrlRules::new(&config("https://ca.example:443/dir")).expect("rules");
+        let url = rules.check("https://CA.example:443/order/%7e1").expect("url");
+        assert_eq!(url.as_str(), "https://CA.example:443/order/%7e1");
+        assert_eq!(url.parsed().as_str(), "https://ca.example/order/%7e1");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What was said to and by each CA, kept until the engine takes it into the audit trail.
 //!
-//! Bounded at 256 orders × 64 lines × 2 KiB. Never holds a JWS, a signature, a key, a nonce or a key authorization.
+//! Bounded at 256 orders × 64 lines × 2 KiB, and at 4 MiB in all. Never holds a JWS, a signature, a key, a nonce or a key authorization.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,8 @@ const LONGEST_LINE: usize = 2 * 1024;
 const MOST_LINES: usize = 64;
 /// More orders than run at once by far; the least recently written goes first.
 const MOST_ORDERS: usize = 256;
+/// 64 lines usually have 400 bytes each; this holds 160 such orders, and a CA that fills every line pushes out its own.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// Challenges whose order is remembered: 256 orders of a few names each.
 const MOST_CHALLENGES: usize = 2_048;
 
@@ -102,9 +104,19 @@ struct Pages {
     lines: BTreeMap<(IssuerId, String), VecDeque<String>>,
     /// Keys of `lines`, the least recently written first.
     order: VecDeque<(IssuerId, String)>,
+    /// Sum of the lengths of all lines.
+    bytes: usize,
     /// Challenge URL → order URL, and the URLs, oldest first.
     challenges: BTreeMap<(IssuerId, String), String>,
     seen: VecDeque<(IssuerId, String)>,
+}
+
+impl Pages {
+    fn drop_lines(&mut self, key: &(IssuerId, String)) -> VecDeque<String> {
+        let lines = self.lines.remove(key).unwrap_or_default();
+        self.bytes = self.bytes.saturating_sub(lines.iter().map(String::len).sum());
+        lines
+    }
 }
 
 impl Book {
@@ -115,15 +127,15 @@ impl Book {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.order.retain(|k| *k != key);
         pages.order.push_back(key.clone());
+        pages.bytes = pages.bytes.saturating_add(line.len());
         let lines = pages.lines.entry(key).or_default();
         lines.push_back(line);
-        if lines.len() > MOST_LINES {
-            lines.pop_front();
-        }
-        if pages.order.len() > MOST_ORDERS
-            && let Some(oldest) = pages.order.pop_front()
-        {
-            pages.lines.remove(&oldest);
+        let dropped = if lines.len() > MOST_LINES { lines.pop_front() } else { None };
+        pages.bytes = pages.bytes.saturating_sub(dropped.map_or(0, |l| l.len()));
+        // One order alone is far below the bound in bytes, so what was just written always stays.
+        while pages.order.len() > MOST_ORDERS || pages.bytes > MOST_BYTES {
+            let Some(oldest) = pages.order.pop_front() else { break };
+            pages.drop_lines(&oldest);
         }
     }
 
@@ -132,7 +144,7 @@ impl Book {
         let key = (issuer.clone(), order.to_owned());
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.order.retain(|k| *k != key);
-        Evidence { exchanges: pages.lines.remove(&key).unwrap_or_default().into() }
+        Evidence { exchanges: pages.drop_lines(&key).into() }
     }
 
     /// Remembers which order a challenge belongs to: the port names only the challenge when its response is ready.
@@ -224,6 +236,21 @@ mod tests {
         assert!(book.take(&ca(), "o200").exchanges.is_empty());
         (0..500).for_each(|_| book.record(&ca(), "busy", &exchange(None)));
         assert_eq!(book.take(&ca(), "busy").exchanges.len(), MOST_LINES);
+    }
+
+    #[test]
+    fn a_ca_that_fills_every_line_fills_four_mib_and_no_more() {
+        let book = Book::default();
+        let long = said("malformed", &"word ".repeat(200));
+        let full = Exchange { url: &"u".repeat(512), failure: Some("f ".repeat(200)), ..exchange(Some(&long)) };
+        for i in 0..(MOST_ORDERS * MOST_LINES) {
+            book.record(&ca(), &format!("o{}", i / MOST_LINES), &full);
+        }
+        let pages = book.0.lock().expect("book");
+        let held: usize = pages.lines.values().flatten().map(String::len).sum();
+        assert_eq!(held, pages.bytes);
+        assert!(held <= MOST_BYTES && held > MOST_BYTES / 2, "{held}");
+        assert_eq!(pages.lines.len(), pages.order.len());
     }
 
     #[test]

@@ -124,15 +124,17 @@ impl AccountDir {
         self.entropy.fill(&mut random);
         let tmp = self.path.join(format!(".{name}.{:016x}.tmp", u64::from_be_bytes(random)));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::open(&tmp, flags, Mode::RUSR | Mode::WUSR)?);
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{} cannot be written: {e}", tmp.display()));
+        let file = rustix::fs::open(&tmp, flags, Mode::RUSR | Mode::WUSR);
+        let mut file = File::from(file.map_err(|e| named(e.into()))?);
         let written = file
             .write_all(bytes)
             .and_then(|()| file.sync_all())
             .and_then(|()| self.rename(&tmp, &self.path.join(name), replace));
         if let Err(error) = written {
             return Err(match fs::remove_file(&tmp) {
-                Ok(()) => error,
-                Err(left) => io::Error::other(format!("{error}; and {} stays behind: {left}", tmp.display())),
+                Ok(()) => named(error),
+                Err(left) => named(io::Error::other(format!("{error}; and it stays behind: {left}"))),
             });
         }
         self.flush()
@@ -143,7 +145,10 @@ impl AccountDir {
     /// # Errors
     /// Nothing changed, or the change is not known to be durable.
     pub(super) fn promote(&self, from: &str, to: &str) -> io::Result<()> {
-        self.rename(&self.path.join(from), &self.path.join(to), Replace::Always)?;
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        self.rename(&from, &to, Replace::Always).map_err(|e| {
+            io::Error::new(e.kind(), format!("{} cannot be renamed to {}: {e}", from.display(), to.display()))
+        })?;
         self.flush()
     }
 
@@ -155,7 +160,7 @@ impl AccountDir {
         match fs::remove_file(self.path.join(name)) {
             Ok(()) => self.flush(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
+            Err(e) => Err(io::Error::new(e.kind(), format!("{name} cannot be removed: {e}"))),
         }
     }
 
@@ -180,7 +185,9 @@ impl AccountDir {
     }
 
     fn flush(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        File::open(&self.path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|e| io::Error::new(e.kind(), format!("{} cannot be flushed: {e}", self.path.display())))
     }
 }
 

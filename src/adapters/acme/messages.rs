@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::domain::name::Name;
 use crate::ports::{ChallengeKind, OrderStatus};
@@ -60,7 +60,7 @@ pub(super) struct Directory {
     pub(super) new_order: String,
     pub(super) key_change: Option<String>,
     pub(super) renewal_info: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) meta: Meta,
 }
 
@@ -69,8 +69,10 @@ pub(super) struct Directory {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Meta {
     pub(super) terms_of_service: Option<String>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) external_account_required: bool,
     /// Name to description (draft-ietf-acme-profiles).
+    #[serde(deserialize_with = "or_default")]
     pub(super) profiles: BTreeMap<String, serde_json::Value>,
 }
 
@@ -84,7 +86,7 @@ pub(super) struct AccountObject {
 /// RFC 8555 section 7.1.2.1.
 #[derive(Debug, Deserialize)]
 pub(super) struct OrdersObject {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) orders: Vec<String>,
 }
 
@@ -93,9 +95,9 @@ pub(super) struct OrdersObject {
 pub(super) struct OrderObject {
     pub(super) status: Status,
     pub(super) expires: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) identifiers: Vec<Identifier>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) authorizations: Vec<String>,
     pub(super) finalize: Option<String>,
     pub(super) certificate: Option<String>,
@@ -109,7 +111,7 @@ pub(super) struct OrderObject {
 pub(super) struct AuthorizationObject {
     pub(super) status: Status,
     pub(super) identifier: Identifier,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) challenges: Vec<ChallengeObject>,
 }
 
@@ -119,7 +121,8 @@ pub(super) struct ChallengeObject {
     #[serde(rename = "type", default)]
     pub(super) kind: String,
     pub(super) url: Option<String>,
-    pub(super) status: Option<Status>,
+    /// As text: a kind of challenge that we do not know may have a status that we do not know.
+    pub(super) status: Option<String>,
     pub(super) token: Option<String>,
     pub(super) error: Option<Problem>,
 }
@@ -133,7 +136,7 @@ impl ChallengeObject {
     }
 }
 
-/// Every status that an order, authorization or challenge can have (RFC 8555 section 7.1.6).
+/// Every status that an order or authorization can have (RFC 8555 section 7.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -203,6 +206,7 @@ pub(super) struct Problem {
     pub(super) detail: Option<String>,
     pub(super) instance: Option<String>,
     pub(super) identifier: Option<Identifier>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) subproblems: Vec<Problem>,
 }
 
@@ -225,6 +229,11 @@ impl Problem {
     pub(super) fn said(&self) -> &str {
         self.detail.as_deref().unwrap_or_default()
     }
+}
+
+/// Servers written in Go send `null` for a list that is empty.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// RFC 9773 section 4.2.
@@ -264,6 +273,15 @@ mod tests {
         for bad in ["{}", "[]", "<html>", "", r#"{"type":7}"#, r#"{"status":"valid"}"#] {
             assert_eq!(kind(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn null_is_as_good_as_an_empty_list() {
+        assert!(serde_json::from_str::<OrdersObject>(r#"{"orders":null}"#).is_ok_and(|o| o.orders.is_empty()));
+        let problem = r#"{"type":"dns","detail":null,"identifier":null,"subproblems":null}"#;
+        assert!(Problem::parse(problem.as_bytes()).is_some_and(|p| p.short_kind() == "dns"));
+        let directory = r#"{"newNonce":"n","newAccount":"a","newOrder":"o","meta":null}"#;
+        assert!(serde_json::from_str::<Directory>(directory).is_ok());
     }
 
     #[test]

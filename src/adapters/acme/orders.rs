@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use url::Url;
 
 use super::classify::{self, Carried};
 use super::client::{BODY_CAP, Client, JSON, Post};
+use super::config::CaUrl;
 use super::headers::Headers;
 use super::jws::b64;
-use super::messages::{AccountObject, AuthorizationObject, Endpoint, Identifier, OrderObject, OrdersObject, Status};
+use super::messages::{AccountObject, AuthorizationObject, Endpoint, Identifier, OrderObject, OrdersObject};
 use super::transport::Answer;
 use super::views;
 use crate::domain::execution::Fault;
@@ -60,7 +60,7 @@ impl Client {
         });
         let found: Vec<_> = stream::iter(loads).buffered(AT_ONCE).try_collect().await?;
         let now = self.shared.clock.now();
-        let rank = |(place, url, order): (usize, Url, OrderObject)| {
+        let rank = |(place, url, order): (usize, CaUrl, OrderObject)| {
             let open = match order.status.of_order() {
                 OrderStatus::Invalid => return None,
                 OrderStatus::Pending | OrderStatus::Ready => true,
@@ -75,7 +75,7 @@ impl Client {
 
     /// The URLs of the account's list: at most 100. Which end of a list is new is nowhere written, so half of what is
     /// kept of a longer one comes from each end.
-    async fn listed_orders(&self) -> Result<Vec<Url>, IssuerError> {
+    async fn listed_orders(&self) -> Result<Vec<CaUrl>, IssuerError> {
         let account = self.account().await?.url.clone();
         let url = self.url("account", &account)?;
         let (account, _) = self.load::<AccountObject>(Endpoint::Account, "", &url).await?;
@@ -97,7 +97,7 @@ impl Client {
                 }
             }
             next = match headers.link("next") {
-                Some(link) => Some(self.located(&url, Some(link))?).filter(|n| *n != url),
+                Some(link) => Some(self.located(&url, Some(link))?).filter(|n| n.as_str() != url.as_str()),
                 None => None,
             };
         }
@@ -165,7 +165,7 @@ impl Client {
         }
         // Boulder refuses with "malformed" once the authorization is no longer pending.
         match self.load::<super::messages::ChallengeObject>(Endpoint::Challenge, &order, &checked).await {
-            Ok((challenge, _)) if challenge.status.is_some_and(|s| s != Status::Pending) => Ok(()),
+            Ok((challenge, _)) if challenge.status.as_deref().is_some_and(|s| s != "pending") => Ok(()),
             _ => Err(error),
         }
     }
@@ -234,7 +234,7 @@ impl Client {
         &self,
         endpoint: Endpoint,
         order: &str,
-        url: &Url,
+        url: &CaUrl,
     ) -> Result<(T, Headers), IssuerError> {
         let answer = self.signed(read(order, endpoint, url), Carried::Nothing).await?;
         let headers = answer.headers.clone();
@@ -243,7 +243,7 @@ impl Client {
 }
 
 /// POST-as-GET (RFC 8555 section 6.3).
-fn read<'a>(order: &'a str, endpoint: Endpoint, url: &'a Url) -> Post<'a> {
+fn read<'a>(order: &'a str, endpoint: Endpoint, url: &'a CaUrl) -> Post<'a> {
     Post { order, endpoint, url, payload: None, accept: JSON, cap: BODY_CAP }
 }
 

@@ -74,8 +74,8 @@ impl Client {
             cap: BODY_CAP,
         };
         let sent = self.post(&account.key, Signer::Kid(&account.url), post).await;
-        // Only an answer that is a refusal is certain to have no late effect.
-        let refused_for_good = sent.as_ref().is_ok_and(|a| (400..500).contains(&a.status));
+        // Only an answer that is a refusal is certain to have no late effect; 408 comes from whoever stands in between.
+        let refused_for_good = sent.as_ref().is_ok_and(|a| (400..500).contains(&a.status) && a.status != 408);
         let sent = sent.and_then(|a| self.accepted(Endpoint::KeyChange, a, Carried::Nothing));
         if let Err(error) = sent {
             let straggling = if refused_for_good { Duration::ZERO } else { STRAGGLING };

@@ -7,13 +7,12 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Mutex;
-use url::Url;
 
-use super::config::{AcmeConfigError, AcmeIssuerConfig, AcmeTimeouts, extra_roots};
+use super::config::{AcmeConfigError, AcmeIssuerConfig, AcmeTimeouts, CaUrl, extra_roots};
 use super::headers::Headers;
 use super::text::clean;
 use crate::ports::Clock;
@@ -40,7 +39,7 @@ impl Method {
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    pub(super) url: &'a Url,
+    pub(super) url: &'a CaUrl,
     /// A JWS; its content never reaches a log.
     pub(super) body: Option<String>,
     pub(super) accept: &'static str,
@@ -123,6 +122,8 @@ pub(super) struct Transport {
 
 /// Connections kept open to a host: as many as authorizations are fetched at once, of about 40 KiB each while idle.
 const IDLE_CONNECTIONS: usize = 8;
+/// TLS sessions to resume: a CA has one host, perhaps two; each session has some KiB.
+const SESSIONS: usize = 4;
 /// Shorter than the keep-alive of common servers (nginx: 75 s, Go: as long as configured, often 60 s), so that a request
 /// is not sent into a connection that is just being closed: such a request would not be retried here.
 const IDLE_TIME: Duration = Duration::from_secs(20);
@@ -159,10 +160,11 @@ impl Transport {
     /// There was no head of an answer; a body that failed is in the answer.
     pub(super) async fn send(&self, request: Request<'_>) -> Result<Answer, Failure> {
         let client = self.client().await?;
+        let url = request.url.parsed().clone();
         let mut builder = match request.method {
-            Method::Get => client.get(request.url.clone()),
-            Method::Head => client.head(request.url.clone()),
-            Method::Post => client.post(request.url.clone()),
+            Method::Get => client.get(url),
+            Method::Head => client.head(url),
+            Method::Post => client.post(url),
         };
         builder = builder.header(ACCEPT, HeaderValue::from_static(request.accept));
         if let Some(body) = request.body {
@@ -208,11 +210,12 @@ impl Transport {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let local = |e: &dyn core::fmt::Display| Failure::Local(format!("TLS cannot be set up: {e}"));
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-        let tls = ClientConfig::builder_with_provider(provider)
+        let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| local(&e))?
             .with_webpki_verifier(verifier.map_err(|e| local(&e))?)
             .with_no_client_auth();
+        tls.resumption = Resumption::in_memory_sessions(SESSIONS);
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))

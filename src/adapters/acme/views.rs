@@ -39,7 +39,7 @@ pub(super) async fn authorizations(
         let mut challenges = Vec::new();
         for challenge in authorization.challenges.iter().take(MOST_CHALLENGES) {
             // A valid authorization needs none, and a challenge that failed cannot be answered again.
-            let spent = challenge.status.is_some_and(|s| !s.is_alive());
+            let spent = challenge.status.as_deref() == Some("invalid");
             if let Some(kind) = challenge.known_kind().filter(|_| !valid && !spent) {
                 let (url, token) = checked(client, &name, challenge)?;
                 client.shared.book.link(client.id(), &url, order);
