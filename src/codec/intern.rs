@@ -13,6 +13,12 @@ use crate::domain::key::Digest;
 /// CAs kept. The web's PKI has about 150 roots and 3,000 intermediates.
 const MOST: usize = 4_096;
 
+/// Facts of a CA that is worth sharing: real ones have no names and short titles. A server that presents thousands of
+/// monstrous CAs fills no table with them; this many of at most 4 KiB are 16 MiB.
+fn is_small(facts: &Certificate) -> bool {
+    facts.names.len() <= 16 && facts.subject.len().saturating_add(facts.issuer.len()) <= 1_024
+}
+
 static CERTIFICATES: Mutex<BTreeMap<Digest, Arc<Certificate>>> = Mutex::new(BTreeMap::new());
 
 /// (Fingerprint of the signed certificate, SPKI digest of its signer): the signature is good.
@@ -27,6 +33,9 @@ pub(crate) fn certificate(
         return Ok(Arc::clone(known));
     }
     let made = Arc::new(facts()?);
+    if !is_small(&made) {
+        return Ok(made);
+    }
     let mut table = CERTIFICATES.lock().unwrap_or_else(PoisonError::into_inner);
     if table.len() >= MOST {
         // What nobody holds any more goes first; if all are held, this one is not shared.

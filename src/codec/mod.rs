@@ -1,10 +1,10 @@
 //! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
 //! signature or a salt needs by its own rules.
 
-pub mod constraints;
-pub mod der;
-pub mod dn;
-pub mod intern;
+mod constraints;
+mod der;
+mod dn;
+mod intern;
 pub mod keys;
 pub mod pem;
 pub mod pkcs12;

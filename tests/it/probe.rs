@@ -66,7 +66,7 @@ impl Room {
 fn trusted(seen: &Seen) -> bool {
     match seen {
         Seen::Present(chain) => chain.trust == Trust::Anchored,
-        other => panic!("{other:?}"),
+        other @ (Seen::Missing | Seen::Unreadable(_) | Seen::Unparseable(_)) => panic!("{other:?}"),
     }
 }
 
@@ -362,6 +362,19 @@ mod servers {
     }
 
     #[tokio::test]
+    async fn every_kind_of_key_is_seen() {
+        let mut room = room();
+        for (algorithm, name) in KeyAlgorithm::ALL {
+            room.key = KeyPair::try_from(keyward::codec::keys::generate(algorithm).unwrap().to_vec()).unwrap();
+            room.leaf = room.middle.sign(&crate::harness::pki::leaf_params(&["a.example"]), &room.key);
+            for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+                let port = serve(config(&room, room.chain(), &[version]), plain).await;
+                assert!(trusted(&room.prober.served(&at(port, StartTls::None)).await), "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_missing_intermediate_is_present_and_untrusted() {
         let room = room();
         let port = serve(config(&room, vec![room.leaf.clone()], rustls::ALL_VERSIONS), plain).await;
@@ -471,7 +484,7 @@ mod servers {
     }
 
     /// A server that says the lines and expects what the client answers, before TLS.
-    async fn script(tcp: TcpStream, steps: &'static [(&'static str, &'static str)]) -> TcpStream {
+    async fn script(tcp: TcpStream, steps: Steps) -> TcpStream {
         let mut stream = BufReader::new(tcp);
         for (say, expect) in steps {
             drop(stream.write_all(say.as_bytes()).await);
@@ -483,12 +496,15 @@ mod servers {
         stream.into_inner()
     }
 
-    const SMTP: &[(&str, &str)] = &[
+    /// What the server says, and what the client must answer.
+    type Steps = &'static [(&'static str, &'static str)];
+
+    const SMTP: Steps = &[
         ("220-mx.example ESMTP\r\n220 welcome\r\n", "EHLO [127.0.0.1]"),
         ("250-mx.example\r\n250-SIZE 1000\r\n250 starttls\r\n", "STARTTLS"),
         ("220 go ahead\r\n", ""),
     ];
-    const IMAP: &[(&str, &str)] =
+    const IMAP: Steps =
         &[("* OK [CAPABILITY IMAP4rev1] ready\r\n", "k1 STARTTLS"), ("* note\r\nk1 OK begin TLS\r\n", "")];
 
     #[tokio::test]
@@ -513,7 +529,7 @@ mod servers {
     #[tokio::test]
     async fn what_stands_before_tls_is_checked_line_by_line() {
         let room = room();
-        let cases: [(StartTls, &[(&str, &str)], &str); 9] = [
+        let cases: [(StartTls, Steps, &str); 9] = [
             (StartTls::Smtp, &[("554 no\r\n", "")], "expected 220"),
             (StartTls::Smtp, &[("220 hi\r\n", "EHLO [127.0.0.1]"), ("250 SIZE\r\n", "")], "does not offer STARTTLS"),
             (
