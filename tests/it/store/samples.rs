@@ -47,6 +47,7 @@ pub fn generation(n: u64) -> Generation {
         cert_id: Some(CertId(Arc::from(format!("aki.{n}")))),
         validity: Validity { not_before: at(-10), not_after: at(86_400 * 90) },
         names: names(&["portal.example.org", "*.portal.example.org", "192.0.2.7", "2001:db8::7"]),
+        trigger: Trigger::Changed(Arc::from("names were a, are now b")),
         installed_at: at(5),
         verified_at: Some(at(7)),
     }
