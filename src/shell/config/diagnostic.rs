@@ -58,8 +58,7 @@ pub struct Problem {
 impl ConfigError {
     /// A file that could not even be read.
     pub(super) fn about_file(source_name: &str, what: String) -> Self {
-        let mend =
-            format!("name a readable file: keyward --config FILE; `keyward init DIR` writes one (was: {source_name})");
+        let mend = "name a readable file; `keyward init DIR` writes one".to_owned();
         let problem = Problem {
             code: "KW0001",
             what: format!("{source_name}: {what}"),

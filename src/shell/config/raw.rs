@@ -1,7 +1,8 @@
 //! TOML with its places: tables are read key by key, each value of the type it must have, and what nobody read is an
 //! unknown key.
 //!
-//! Nothing here stops at the first problem. A reader that returns `None` has either found no key, or said what is wrong.
+//! Nothing here stops at the first problem. A reader that returns `None` has either found no key, or said what is wrong;
+//! a list with a wrong element is `None` as a whole, so that what is left of it is not judged.
 
 use core::ops::RangeInclusive;
 
@@ -18,12 +19,6 @@ const LONGEST_TEXT: usize = 4_096;
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) span: Span,
-}
-
-impl<T> At<T> {
-    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
-        At { value: f(self.value), span: self.span }
-    }
 }
 
 /// Texts by names that the file chooses.
@@ -79,6 +74,11 @@ impl<'a> Section<'a> {
     /// Where the key stands; the header if it does not.
     pub(super) fn key_span(&self, key: &str) -> Span {
         self.table.get_key_value(key).map_or_else(|| self.at.clone(), |(k, _)| k.span())
+    }
+
+    /// Where the key's value stands; the header if it does not.
+    pub(super) fn value_span(&self, key: &str) -> Span {
+        self.table.get(key).map_or_else(|| self.at.clone(), Spanned::span)
     }
 
     /// Says that a key is missing.
@@ -172,7 +172,9 @@ impl<'a> Section<'a> {
     ) -> Option<At<Vec<At<T>>>> {
         let example = words.first().map_or(String::new(), |(_, w)| format!("[{w:?}]"));
         let list = self.texts(p, key, 64, &example)?;
-        Some(list.map(|l| l.into_iter().filter_map(|t| one_of(p, key, t, words)).collect()))
+        let count = list.value.len();
+        let found: Vec<At<T>> = list.value.into_iter().filter_map(|t| one_of(p, key, t, words)).collect();
+        (found.len() == count).then_some(At { value: found, span: list.span })
     }
 
     /// `true` or `false`.
@@ -232,7 +234,7 @@ impl<'a> Section<'a> {
                 None => self.wrong_type(p, key, item, "a list of strings", example),
             }
         }
-        Some(At { value: texts, span: value.span() })
+        (texts.len() == items.len()).then_some(At { value: texts, span: value.span() })
     }
 
     /// A table of strings, at most `most`, with keys that the file chooses.
@@ -262,7 +264,7 @@ impl<'a> Section<'a> {
                 None => self.wrong_type(p, key, item, "a table of strings", example),
             }
         }
-        Some(At { value: pairs, span: value.span() })
+        (pairs.len() == table.len()).then_some(At { value: pairs, span: value.span() })
     }
 
     /// A table inside.

@@ -148,6 +148,9 @@ fn secret_files(settings: &Settings) -> BTreeMap<PathBuf, &'static str> {
             };
         }
     }
+    for file in settings.estate.watches.values().filter_map(|w| w.password_file.as_ref()) {
+        files.insert(PathBuf::from(file), "the PKCS#12 password");
+    }
     for credential in settings.estate.credentials.values() {
         match &credential.care {
             Care::Managed(managed) => {

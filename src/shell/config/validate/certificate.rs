@@ -57,7 +57,7 @@ impl<'a> Credentials<'a> {
         let key = s.word(p, "key", &KeyAlgorithm::ALL);
         let key_reuse = s.flag(p, "key_reuse").is_some_and(|f| f.value);
         let profile = s.parsed(p, "profile", "\"tlsserver\"", scalar::short_text);
-        let rules = renewal(p, &mut s);
+        let (rules, possible) = renewal(p, &mut s);
         let (owner, labels) = about(p, &mut s);
         let installs = install::read_all(p, &mut s, &mut self.places, world.state_dir);
         let reload = s.section(p, "reload", "[certificate.reload]");
@@ -77,7 +77,9 @@ impl<'a> Credentials<'a> {
                 let left = lifetime::left_at_renewal(profile.lifetime, rules.fallback_permille);
                 let emergency = lifetime::share(profile.lifetime, rules.emergency_permille);
                 let what_for = format!("the profile {}", profile.name);
-                schedule::opens_in_time(p, &windows, &what_for, left.saturating_sub(emergency));
+                if possible {
+                    schedule::opens_in_time(p, &windows, &what_for, left.saturating_sub(emergency));
+                }
                 self.lifetimes.insert(id.value.clone(), (profile.lifetime, left));
             }
         }
@@ -227,7 +229,8 @@ fn references<T>(
     found
 }
 
-fn renewal(p: &mut Problems, s: &mut Section<'_>) -> RenewalRules {
+/// When to renew, and whether that is before the emergency point.
+fn renewal(p: &mut Problems, s: &mut Section<'_>) -> (RenewalRules, bool) {
     // Between 10 % and 95 %: earlier wastes the CA's limits, later leaves no time to fail once.
     let renew_at = s.parsed(p, "renew_at", "\"66%\"", |t| scalar::permille(t, 100..=950));
     let emergency = s.parsed(p, "emergency_at", "\"5%\"", |t| scalar::permille(t, 10..=500));
@@ -237,7 +240,8 @@ fn renewal(p: &mut Problems, s: &mut Section<'_>) -> RenewalRules {
     let fallback_permille = renew_at.as_ref().map(|r| r.value);
     // Without a word the fallback is 2/3 at most.
     let fallback = fallback_permille.unwrap_or(667);
-    if let Some(at) = renew_at.or(emergency).filter(|_| fallback.saturating_add(emergency_permille) >= 1_000) {
+    let possible = fallback.saturating_add(emergency_permille) < 1_000;
+    if let Some(at) = renew_at.or(emergency).filter(|_| !possible) {
         let what = format!(
             "the renewal after {}% of the lifetime comes no earlier than the emergency with {}% left",
             fallback / 10,
@@ -251,7 +255,7 @@ fn renewal(p: &mut Problems, s: &mut Section<'_>) -> RenewalRules {
             "lower `renew_at` or `emergency_at`: together they stay below 100%",
         );
     }
-    RenewalRules { fallback_permille, emergency_permille, ari }
+    (RenewalRules { fallback_permille, emergency_permille, ari }, possible)
 }
 
 /// Owner and labels.

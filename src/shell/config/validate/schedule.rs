@@ -15,10 +15,11 @@ const MOST_WINDOWS: usize = 28;
 /// Two days half a year apart, in and out of daylight saving on either hemisphere: 2027-01-04 and 2027-07-05.
 const REFERENCES: [i64; 2] = [1_799_020_800, 1_814_745_600];
 
-/// Reads the windows of a certificate.
+/// Reads the windows of a certificate; none if one has a problem, so that the rest is not judged without it.
 pub(super) fn read(p: &mut Problems, s: &mut Section<'_>) -> Vec<At<Window>> {
     let sections = s.sections(p, "window", "[[certificate.window]]", MOST_WINDOWS);
-    sections.into_iter().filter_map(|section| window(p, section)).collect()
+    let windows: Vec<Option<At<Window>>> = sections.into_iter().map(|section| window(p, section)).collect();
+    windows.into_iter().collect::<Option<_>>().unwrap_or_default()
 }
 
 fn window(p: &mut Problems, mut s: Section<'_>) -> Option<At<Window>> {
@@ -34,6 +35,9 @@ fn window(p: &mut Problems, mut s: Section<'_>) -> Option<At<Window>> {
     let span = s.at.clone();
     s.close(p);
     let (from, until) = (from?, until?);
+    if days.as_ref().is_some_and(|d| d.value.is_empty()) {
+        return None;
+    }
     if from.value == until.value || from.value == 1_440 {
         let mend = "write from = \"00:00\" and until = \"24:00\" for the whole day";
         p.add("KW0019", &until.span, "a window must not end when it begins", "no length", mend);
