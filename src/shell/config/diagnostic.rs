@@ -134,7 +134,9 @@ impl ConfigError {
             let clamp = |n: usize| n.saturating_sub(start).min(excerpt.len());
             clamp(span.start)..clamp(span.end)
         };
-        let mut snippet = Snippet::source(excerpt)
+        // C1 controls (U+009B begins a terminal command) pass the renderer; they take two bytes, and so does what stands
+        // for them.
+        let mut snippet = Snippet::source(excerpt.replace(|c| matches!(c, '\u{80}'..='\u{9f}'), "¿"))
             .line_start(line)
             .path(self.source_name.as_str())
             .annotation(AnnotationKind::Primary.span(local(at)).label(label));

@@ -1,7 +1,7 @@
 //! One mistake each: the code, the caret and the way to mend it.
 
 use super::{parse, parse_staging, sample};
-use keyward::shell::config::ConfigError;
+use keyward::shell::config::{Colour, ConfigError};
 
 /// Edit of the reference sample (what → by what), code, what stands at the caret, what the help says.
 type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -296,4 +296,12 @@ fn a_hopeless_file_gives_a_bounded_report() {
         &report[report.len() - 200..]
     );
     assert!(report.len() < 100_000);
+}
+
+#[test]
+fn colours_come_only_when_asked_for_and_never_from_the_file() {
+    let error = parse("state_dir = \"/s\" # \u{1b}[31mred\u{9b}\u{202e}\n").unwrap_err();
+    let plain = error.report(Colour::Plain);
+    assert!(plain.contains("KW0002") && !plain.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{plain:?}");
+    assert!(error.report(Colour::Ansi).contains("\u{1b}["));
 }
