@@ -168,16 +168,34 @@ impl Ledger {
         self.full_at.get(&spend.bucket).copied().unwrap_or(now).max(now).plus(spend.limit.refill)
     }
 
-    /// Whether automation may issue for this exact set now, by our own limit of two in a day.
+    /// Whether automation may issue for this exact set now, by our own limit of two in a span; `in_flight` attempts for
+    /// the same set count as issued.
     ///
     /// # Errors
     /// The time from which it may.
-    pub fn check_automatic(&self, set: &str, now: Timestamp) -> Result<(), Timestamp> {
-        let recent: Vec<Timestamp> = self.recent(set, now).collect();
+    pub fn check_automatic(
+        &self,
+        set: &str,
+        span: Duration,
+        in_flight: usize,
+        now: Timestamp,
+    ) -> Result<(), Timestamp> {
+        let times = self.automatic.get(set).into_iter().flatten();
+        let mut recent: Vec<Timestamp> = times.copied().filter(|t| now.since(*t) < span).collect();
+        recent.extend(core::iter::repeat_n(now, in_flight));
         match recent.len().checked_sub(AUTOMATIC_ISSUANCES) {
-            Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(AUTOMATIC_SPAN)),
+            Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(span)),
             None => Ok(()),
         }
+    }
+
+    /// The time at which a bucket is full again once a token that was taken for nothing is given back. Certificates per
+    /// domain and per exact set count at the CA only when they are issued.
+    #[must_use]
+    pub fn refunded(&self, spend: &Spend) -> Option<Timestamp> {
+        let counts_at_issuance = matches!(spend.limit.kind, LimitKind::RegisteredDomain | LimitKind::ExactSet);
+        let full = self.full_at.get(&spend.bucket).filter(|_| counts_at_issuance)?;
+        Some(full.minus(spend.limit.refill))
     }
 
     /// Copies from `base` what these spends and this exact set need, unless it is here already. A plan books on such a
@@ -191,11 +209,6 @@ impl Ledger {
         if let Some((key, times)) = base.automatic.get_key_value(set) {
             self.automatic.entry(key.clone()).or_insert_with(|| times.clone());
         }
-    }
-
-    /// The automatic issuances for `set` that still count at `now`, oldest first.
-    pub fn recent(&self, set: &str, now: Timestamp) -> impl Iterator<Item = Timestamp> {
-        self.automatic.get(set).into_iter().flatten().copied().filter(move |t| now.since(*t) < AUTOMATIC_SPAN)
     }
 }
 

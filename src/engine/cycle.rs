@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
+use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::json::Json;
 use crate::domain::limits::Spender;
-use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, check, ledger_changes, plan};
+use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, ledger_changes, plan};
 use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
@@ -93,7 +94,7 @@ impl Engine {
         }
     }
 
-    fn make_plan(&self, due: &[CredentialId], now: Timestamp) -> (Plan, Option<crate::domain::plan::Violation>) {
+    fn make_plan(&self, due: &[CredentialId], now: Timestamp) -> (Plan, Option<Violation>) {
         let desk = self.read();
         let input = plan_input(&desk, due, now);
         let plan = plan(&input);

@@ -46,8 +46,8 @@ impl Client {
         Ok(Arc::from(self.located(&url, answer.headers.location.as_deref())?.as_str()))
     }
 
-    /// Searches the account's list for an order like `request` that is not over. Orders that wait to be finalized come
-    /// first, then the newest: a processing or valid one may have been finalized with another attempt's key.
+    /// Searches the account's list for an order like `request` that waits to be finalized: the newest. A processing or
+    /// valid one was finalized with another attempt's key.
     pub(super) async fn find_order(&self, request: &OrderRequest) -> Result<Option<Arc<str>>, IssuerError> {
         let urls = self.listed_orders().await?;
         let loads = urls.into_iter().enumerate().map(|(place, url)| async move {
@@ -61,13 +61,11 @@ impl Client {
         let found: Vec<_> = stream::iter(loads).buffered(AT_ONCE).try_collect().await?;
         let now = self.shared.clock.now();
         let rank = |(place, url, order): (usize, CaUrl, OrderObject)| {
-            let open = match order.status.of_order() {
-                OrderStatus::Invalid => return None,
-                OrderStatus::Pending | OrderStatus::Ready => true,
-                OrderStatus::Processing | OrderStatus::Valid => false,
-            };
+            if !matches!(order.status.of_order(), OrderStatus::Pending | OrderStatus::Ready) {
+                return None;
+            }
             let expires = order.expires.as_deref().and_then(Timestamp::parse).unwrap_or(Timestamp::MAX);
-            (matches(&order, request) && expires > now).then(|| ((open, expires, place), Arc::from(url.as_str())))
+            (matches(&order, request) && expires > now).then(|| ((expires, place), Arc::from(url.as_str())))
         };
         let best = found.into_iter().flatten().filter_map(rank).max_by_key(|(rank, _): &(_, Arc<str>)| *rank);
         Ok(best.map(|(_, url)| url))
