@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::adapters::deploy::files::read_bounded;
-use crate::adapters::deploy::place::ours;
+use crate::adapters::deploy::place::{Root, ours};
 use crate::domain::id::CredentialId;
 use crate::domain::inventory::{Environment, Reload, ReloadHow};
 use crate::ports::HostError;
@@ -72,7 +72,8 @@ async fn exec(
     environment: Environment,
 ) -> Result<(), HostError> {
     let (program, arguments) = argv.split_first().ok_or_else(|| HostError("the reload names no program".to_owned()))?;
-    check_program(program)?;
+    let checked = program.clone();
+    crate::adapters::deploy::blocking(move || check_program(&checked)).await?;
     let start = || -> std::io::Result<(Running, pipe::Receiver)> {
         let (reader, writer) = std::io::pipe()?;
         let mut command = Command::new(program);
@@ -147,6 +148,13 @@ fn check_program(program: &str) -> Result<(), HostError> {
             stat.st_uid,
             stat.st_mode & 0o7777
         )));
+    }
+    // Neither may the directories be, nor, behind a link, those of the file itself.
+    let file =
+        std::fs::canonicalize(program).map_err(|e| HostError(format!("cannot find out what {program} is: {e}")))?;
+    let host = Root::new(None, Environment::Production);
+    for path in [program, &*file.to_string_lossy()] {
+        host.parent(path).map_err(|e| HostError(format!("the reload program {program} cannot be trusted: {e}")))?;
     }
     Ok(())
 }

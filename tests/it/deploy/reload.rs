@@ -1,7 +1,7 @@
 //! Programs, signals and units that make a server take its files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -141,10 +141,27 @@ async fn a_program_that_cannot_be_run_or_trusted_is_refused_with_the_reason() {
         let said = exec(&hook.program(), LONG).await.unwrap_err().0;
         assert!(said.contains(expected), "{said}");
     }
-    fs::write(hook.program(), "#!/no/such/interpreter\n").unwrap();
     fs::set_permissions(hook.program(), fs::Permissions::from_mode(0o755)).unwrap();
+    let open = hook.at("open");
+    fs::create_dir(&open).unwrap();
+    fs::copy(hook.program(), open.join("hook")).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    symlink(open.join("hook"), hook.at("link")).unwrap();
+    for program in [open.join("hook"), hook.at("link")] {
+        let said = exec(&program, LONG).await.unwrap_err().0;
+        assert!(said.contains("cannot be trusted") && said.contains("writable by every user"), "{said}");
+    }
+    fs::write(hook.program(), "#!/no/such/interpreter\n").unwrap();
     let said = exec(&hook.program(), LONG).await.unwrap_err().0;
     assert!(said.contains("interpreter in its first line does not exist"), "{said}");
+}
+
+#[tokio::test]
+async fn a_unit_that_does_not_exist_is_an_error_that_names_it() {
+    // On a host without systemd too: systemctl is missing there, or says so.
+    let unit = "keyward-no-such-unit.service";
+    let said = run(ReloadHow::Systemd(unit.to_owned()), LONG).await.unwrap_err().0;
+    assert!(said.contains("systemctl") && said.len() > "systemctl".len() + 20, "{said}");
 }
 
 struct Sleeper(Child);
