@@ -127,7 +127,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         issuer: issuers.clone(),
         solver: Arc::new(solver),
         keys,
-        prober: Arc::new(SystemProber::new(all_roots)?),
+        prober: Arc::new(SystemProber::new(all_roots, settings.sandbox_dir.clone())?),
         deployer: Arc::new(deployer),
         notifier: notifier.clone(),
         meter: meter.clone(),

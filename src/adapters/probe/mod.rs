@@ -9,12 +9,13 @@ mod tls;
 
 use core::fmt;
 use core::time::Duration;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::codec::verify::Roots;
-use crate::domain::inventory::{Care, Credential, Endpoint, Seen, Source};
+use crate::domain::inventory::{Care, Credential, Endpoint, Install, Layout, Seen, Source};
 use crate::ports::{Doing, HostError, Prober};
 
 /// Files read at once. They come from the page cache; more would only wait for the same cores. A reader that hangs (a
@@ -28,6 +29,7 @@ const FILE_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct SystemProber {
     roots: Arc<Roots>,
+    sandbox: Option<PathBuf>,
     files: Arc<Semaphore>,
     tls: tls::Prober,
 }
@@ -39,13 +41,14 @@ impl fmt::Debug for SystemProber {
 }
 
 impl SystemProber {
-    /// Judges trust by these roots: those of the system and of every issuer.
+    /// Judges trust by these roots: those of the system and of every issuer. With a `sandbox`, installed files are
+    /// looked for below it, where the deployer puts them in a staging run.
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
-    pub fn new(roots: Arc<Roots>) -> Result<Self, HostError> {
+    pub fn new(roots: Arc<Roots>, sandbox: Option<PathBuf>) -> Result<Self, HostError> {
         let tls = tls::Prober::new(Arc::clone(&roots))?;
-        Ok(Self { roots, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), tls })
+        Ok(Self { roots, sandbox, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), tls })
     }
 
     /// Runs file work on a thread that may block, within the deadline.
@@ -72,6 +75,20 @@ impl SystemProber {
     }
 }
 
+/// The set at the same paths below the sandbox.
+fn below(sandbox: Option<&Path>, install: &Install) -> Install {
+    let mut install = install.clone();
+    let Some(sandbox) = sandbox else { return install };
+    let moved = |path: &str| format!("{}/{}", sandbox.display(), path.trim_start_matches('/'));
+    install.layout = match install.layout {
+        Layout::Versioned { dir, formats } => Layout::Versioned { dir: moved(&dir), formats },
+        Layout::Plain { files } => {
+            Layout::Plain { files: files.into_iter().map(|(f, path)| (f, moved(&path))).collect() }
+        }
+    };
+    install
+}
+
 impl Prober for SystemProber {
     fn stored<'a>(&'a self, credential: &'a Credential) -> Doing<'a, Seen> {
         match &credential.care {
@@ -80,7 +97,7 @@ impl Prober for SystemProber {
                 // Only the key store holds it; nothing is installed that could be looked at.
                 None => Box::pin(async { Seen::Missing }),
                 Some(install) => {
-                    let install = install.clone();
+                    let install = below(self.sandbox.as_deref(), install);
                     Box::pin(self.look(move |roots| files::installed(&install, roots)))
                 }
             },
