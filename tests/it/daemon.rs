@@ -1,3 +1,4 @@
 //! The guardian as a whole, over real doors: from the configuration to installed files, against a CA that may lie.
 
+mod hostile;
 mod issuance;
