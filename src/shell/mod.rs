@@ -3,6 +3,7 @@
 pub mod acme_server;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod http;
