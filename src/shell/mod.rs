@@ -4,6 +4,7 @@ pub mod acme_server;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod explain;
 pub mod http;
 
 /// Runs the command line.

@@ -1,0 +1,161 @@
+//! Every rule of the configuration, section by section; all problems of a file are found in one pass.
+//!
+//! Order: settings of the guardian, issuers and solvers first, then certificates and observed credentials that name
+//! them, then paths and policy that name those. A section with a problem still counts as there, so that one mistake is
+//! reported once.
+
+mod certificate;
+mod install;
+mod issuer;
+mod lifetime;
+mod path;
+mod place;
+mod scalar;
+mod schedule;
+mod solver;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::diagnostic::{ConfigError, Problems, Span, quoted};
+use super::raw::{self, At, Section, Wrong};
+use super::settings::Settings;
+use super::{LONGEST_FILE, Overrides};
+use crate::domain::inventory::{Environment, Estate};
+use crate::domain::key::Digest;
+use crate::domain::time::{DAY, HOUR, MINUTE};
+
+/// Observing everything again takes I/O for each certificate: not more often than each minute, and at least daily.
+const FULL_SCAN: core::ops::RangeInclusive<Duration> = MINUTE..=DAY;
+/// A gate closes when a probe's answer is stale: six hours is what a 6-day certificate can bear.
+const PROBE_EVERY: core::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(6 * 3_600);
+
+/// Reads a whole text.
+pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> Result<Settings, ConfigError> {
+    if text.len() > LONGEST_FILE {
+        let what = format!("the configuration has {} bytes; at most {LONGEST_FILE} are read", text.len());
+        return Err(ConfigError::about_file(source_name, what));
+    }
+    let mut problems = Problems::default();
+    let table = raw::parse(text, &mut problems);
+    // What is left of broken TOML is misleading: a missing quote would look like a dozen missing keys.
+    problems.finish(source_name, text)?;
+    let settings = root(&mut problems, Section::new("the configuration", &table), text, &overrides);
+    problems.finish(source_name, text)?;
+    settings.ok_or_else(|| ConfigError::about_file(source_name, "the configuration is not complete".to_owned()))
+}
+
+fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
+    let place = place::read(p, &mut root, overrides);
+    let section = root.section(p, "timing", "[timing]");
+    let timing = timing(p, section);
+    let issuers = issuer::read_all(p, &mut root, place.environment);
+    let solvers = solver::read_all(p, &mut root);
+    let mut credentials = certificate::Credentials::default();
+    let world =
+        certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
+    credentials.read_managed(p, &mut root, &world);
+    credentials.read_observed(p, &mut root);
+    let paths = path::read_paths(p, &mut root, &credentials);
+    let policy = path::read_policy(p, &mut root);
+    root.close(p);
+
+    let estate = Estate {
+        credentials: credentials.managed_and_observed,
+        issuers: issuers.estate,
+        paths,
+        watches: credentials.watches,
+        policy,
+        environment: place.environment,
+        full_scan: timing.full_scan,
+        probe_every: timing.probe_every,
+        orders_in_flight: timing.orders_in_flight,
+    };
+    let state_dir = place.state_dir?;
+    Some(Settings {
+        estate,
+        sandbox_dir: (place.environment == Environment::Staging).then(|| state_dir.join("sandbox")),
+        state_dir,
+        listen: place.listen?,
+        issuers: issuers.settings,
+        solvers: solvers.settings,
+        digest: Digest::of(text.as_bytes()),
+        path: None,
+    })
+}
+
+struct Timing {
+    full_scan: Duration,
+    probe_every: Duration,
+    orders_in_flight: usize,
+}
+
+fn timing(p: &mut Problems, section: Option<Section<'_>>) -> Timing {
+    // A probe of each endpoint every five minutes notices a wrong certificate before most people do; eight orders at once
+    // keep well below the CAs' request limits.
+    let mut timing = Timing { full_scan: HOUR, probe_every: Duration::from_secs(300), orders_in_flight: 8 };
+    let Some(mut s) = section else { return timing };
+    if let Some(span) = s.parsed(p, "full_scan", "\"1h\"", |t| scalar::duration(t, FULL_SCAN)) {
+        timing.full_scan = span.value;
+    }
+    if let Some(span) = s.parsed(p, "probe_every", "\"5m\"", |t| scalar::duration(t, PROBE_EVERY)) {
+        timing.probe_every = span.value;
+    }
+    if let Some(number) = s.number(p, "orders_in_flight", 1..=64) {
+        timing.orders_in_flight = usize::try_from(number.value).unwrap_or(1);
+    }
+    s.close(p);
+    timing
+}
+
+/// Ids of one kind: where each was first seen.
+#[derive(Debug, Default)]
+struct Ids<'a> {
+    seen: BTreeMap<&'a str, Span>,
+}
+
+impl<'a> Ids<'a> {
+    /// Reads a section's `id`; says so if it is no slug or is taken.
+    fn read<T>(
+        &mut self,
+        p: &mut Problems,
+        s: &mut Section<'a>,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, crate::domain::id::SlugError>,
+    ) -> Option<At<T>> {
+        let text = s.need_text(p, "id", example)?;
+        if let Some(first) = self.seen.get(text.value) {
+            let mend = "give each its own id; certificates and observed credentials share one set of ids";
+            let what = format!("the id {} is taken", quoted(text.value));
+            p.add_with("KW0011", &text.span, what, "second time", mend, (first, "first time"));
+            return None;
+        }
+        self.seen.insert(text.value, text.span.clone());
+        raw::understood(p, "id", text, |t| {
+            parse(t).map_err(|e| {
+                let slug: String =
+                    t.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+                let slug = slug.trim_matches('-');
+                let slug = slug.get(..slug.len().min(63)).filter(|s| !s.is_empty()).unwrap_or("portal");
+                Wrong::new("KW0010", format!("{} {e}", quoted(t)), format!("write for example \"{slug}\""))
+            })
+        })
+    }
+
+    fn contains(&self, id: &str) -> bool {
+        self.seen.contains_key(id)
+    }
+
+    /// Says that nothing has this id.
+    fn unknown(&self, p: &mut Problems, kind: &str, id: &At<&str>) {
+        let mend = match p.did_you_mean(id.value, self.seen.keys().copied()) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None if self.seen.is_empty() => format!("the configuration has no {kind} at all: add one"),
+            None => {
+                let some: Vec<&str> = self.seen.keys().copied().take(8).collect();
+                format!("there are: {}{}", some.join(", "), if self.seen.len() > 8 { ", …" } else { "" })
+            }
+        };
+        p.add("KW0012", &id.span, format!("there is no {kind} {}", quoted(id.value)), "unknown", mend);
+    }
+}

@@ -1,0 +1,103 @@
+//! `[[path]]` and `[[policy.rule]]`: what stands on the credentials, and what may be done to them.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::certificate::{self, Credentials};
+use super::{Ids, scalar};
+use crate::domain::id::{CredentialId, PathId};
+use crate::domain::inventory::ApprovalPath;
+use crate::domain::policy::{Act, Lane, Policy, Rule, Tier};
+use crate::domain::time::{DAY, HOUR, human_span};
+use crate::shell::config::diagnostic::{Problems, quoted};
+use crate::shell::config::raw::Section;
+
+const MOST_PATHS: usize = 1_000;
+const MOST_NEEDS: usize = 1_000;
+const MOST_RULES: usize = 1_000;
+/// A margin of a whole CA/B lifetime (398 days, Baseline Requirements 6.3.2 of before 2026) would never be open.
+const MARGIN: core::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(DAY.as_secs() * 397);
+
+pub(super) fn read_paths<'a>(
+    p: &mut Problems,
+    root: &mut Section<'a>,
+    credentials: &Credentials<'a>,
+) -> BTreeMap<PathId, Arc<ApprovalPath>> {
+    let mut ids = Ids::default();
+    let mut paths = BTreeMap::new();
+    for mut s in root.sections(p, "path", "[[path]]", MOST_PATHS) {
+        let id = ids.read(p, &mut s, "\"approve\"", PathId::parse);
+        let margin = s.parsed(p, "margin", "\"2h\"", |t| scalar::duration(t, MARGIN));
+        if !s.has("needs") {
+            s.missing(p, "needs", "[\"portal\"]");
+        }
+        let list = s.texts(p, "needs", MOST_NEEDS, "[\"portal\"]");
+        if let Some(list) = list.as_ref().filter(|l| l.value.is_empty()) {
+            let mend = "name the certificates that it stands on: a path that stands on nothing would be open for ever";
+            p.add("KW0047", &list.span, "a path needs a credential", "empty", mend);
+        }
+        // Two hours by default: time for a person to see the alarm before approvals stop.
+        let span = margin.as_ref().map_or(HOUR.saturating_mul(2), |m| m.value);
+        let mut needs = BTreeSet::new();
+        for need in list.map_or(Vec::new(), |l| l.value) {
+            if !credentials.ids.contains(need.value) {
+                credentials.ids.unknown(p, "certificate or observed credential", &need);
+                continue;
+            }
+            let Ok(id) = CredentialId::parse(need.value) else { continue };
+            if let Some((lifetime, left)) = credentials.lifetimes.get(&id).filter(|(_, left)| span >= *left) {
+                let at = margin.as_ref().map_or(&need.span, |m| &m.span);
+                let what = format!(
+                    "the margin of {} is too long for {}: it lives {}, and {} are left when its renewal is due",
+                    human_span(span),
+                    quoted(need.value),
+                    human_span(*lifetime),
+                    human_span(*left)
+                );
+                let mend =
+                    format!("choose a margin well below {}, or the path closes before each renewal", human_span(*left));
+                p.add_with("KW0049", at, what, "too long", mend, (&need.span, "this one"));
+            }
+            if !needs.insert(id) {
+                let what = format!("{} stands twice", quoted(need.value));
+                p.add("KW0011", &need.span, what, "second time", "remove one of them");
+            }
+        }
+        s.close(p);
+        if let Some(id) = id {
+            let path = ApprovalPath { id: id.value.clone(), needs, margin: span };
+            paths.insert(id.value, Arc::new(path));
+        }
+    }
+    paths
+}
+
+pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> Policy {
+    let Some(mut policy) = root.section(p, "policy", "[policy]") else { return Policy::default() };
+    let mut ids = Ids::default();
+    let mut rules = Vec::new();
+    for mut s in policy.sections(p, "rule", "[[policy.rule]]", MOST_RULES) {
+        // Rules share the shape of ids, so that audit entries and metrics can hold them.
+        let id = ids.read(p, &mut s, "\"no-reissue-in-prod\"", |t| PathId::parse(t).map(|id| id.to_string()));
+        let acts = s.words(p, "actions", &Act::ALL);
+        let labels = certificate::labels(p, &mut s);
+        let tier = s.number(p, "min_tier", 0..=u32::from(Tier::HIGHEST.level()));
+        if !s.has("lane") {
+            s.missing(p, "lane", "\"review-required\"");
+        }
+        let lane = s.word(p, "lane", &Lane::ALL);
+        s.close(p);
+        if let (Some(id), Some(lane)) = (id, lane) {
+            rules.push(Rule {
+                id: Arc::from(id.value),
+                acts: acts.map_or(BTreeSet::new(), |a| a.value.into_iter().map(|a| a.value).collect()),
+                labels,
+                min_tier: Tier::new(tier.map_or(0, |t| u8::try_from(t.value).unwrap_or(u8::MAX))),
+                lane: lane.value,
+            });
+        }
+    }
+    policy.close(p);
+    Policy::new(rules)
+}

@@ -1,0 +1,116 @@
+//! Every stable code, what it means and what to do: `keyward explain KW0012`, and `docs/codes.md`, which is made of it.
+//!
+//! | range | about | rows in |
+//! |---|---|---|
+//! | `KW00xx` | the configuration | `explain/configuration.rs` |
+//! | `KW01xx` | the host (`keyward check`) | `explain/host.rs` |
+//! | `KW1xxx` | findings of the engine | `explain/engine.rs` |
+//! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
+//! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
+//! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
+//!
+//! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
+
+mod acme;
+mod audit;
+mod configuration;
+mod engine;
+mod gate;
+mod host;
+
+/// What a code means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `KW` and four digits.
+    pub code: &'static str,
+    /// A few words.
+    pub title: &'static str,
+    /// What it means, in sentences.
+    pub meaning: &'static str,
+    /// What to do about it.
+    pub action: &'static str,
+}
+
+/// A row of a table.
+const fn row(code: &'static str, title: &'static str, meaning: &'static str, action: &'static str) -> Entry {
+    Entry { code, title, meaning, action }
+}
+
+/// The tables with their headings.
+const TABLES: [(&str, &[Entry]); 6] = [
+    ("Configuration", configuration::ROWS),
+    ("Host", host::ROWS),
+    ("Engine", engine::ROWS),
+    ("Audit", audit::ROWS),
+    ("ACME", acme::ROWS),
+    ("Gate", gate::ROWS),
+];
+
+/// Every code in order.
+pub fn all() -> impl Iterator<Item = &'static Entry> {
+    TABLES.iter().flat_map(|(_, rows)| rows.iter())
+}
+
+/// What a code means; case and surrounding spaces do not matter.
+#[must_use]
+pub fn explain(code: &str) -> Option<&'static Entry> {
+    let code = code.trim();
+    all().find(|entry| entry.code.eq_ignore_ascii_case(code))
+}
+
+/// The text of `docs/codes.md`.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "# Stable codes\n\nMade from `src/shell/explain/`; `keyward explain CODE` prints the same. \
+         A code never changes its meaning.\n",
+    );
+    for (heading, rows) in TABLES.iter().filter(|(_, rows)| !rows.is_empty()) {
+        out.push_str(&format!("\n## {heading}\n"));
+        for entry in *rows {
+            out.push_str(&format!(
+                "\n### {} {}\n\n{}\n\n**What to do:** {}\n",
+                entry.code, entry.title, entry.meaning, entry.action
+            ));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_well_formed_in_order_and_never_twice() {
+        let codes: Vec<&str> = all().map(|e| e.code).collect();
+        for code in &codes {
+            assert!(
+                code.len() == 6 && code.starts_with("KW") && code[2..].bytes().all(|b| b.is_ascii_digit()),
+                "{code}"
+            );
+        }
+        assert!(codes.windows(2).all(|w| w[0] < w[1]), "rows stand in the order of their codes");
+    }
+
+    #[test]
+    fn a_row_says_what_it_means_and_what_to_do_in_sentences() {
+        for entry in all() {
+            for text in [entry.title, entry.meaning, entry.action] {
+                assert!(text.len() >= 4 && text.trim() == text, "{}: {text:?}", entry.code);
+            }
+            assert!(
+                entry.meaning.ends_with('.') && entry.action.ends_with('.'),
+                "{}: sentences end with '.'",
+                entry.code
+            );
+            assert!(!entry.title.ends_with('.'), "{}: titles do not", entry.code);
+        }
+    }
+
+    #[test]
+    fn a_code_is_found_whatever_its_case() {
+        assert_eq!(explain(" kw0003 ").map(|e| e.code), Some("KW0003"));
+        assert_eq!(explain("KW9999"), None);
+    }
+}

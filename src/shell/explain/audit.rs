@@ -1,0 +1,6 @@
+//! Actions in the audit log, `KW2xxx`.
+
+use super::Entry;
+
+/// `row(code, title, meaning, what to do)`, in the order of the codes.
+pub(super) const ROWS: &[Entry] = &[];

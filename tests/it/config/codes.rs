@@ -1,0 +1,59 @@
+//! Every code in the sources is explained, and `docs/codes.md` says the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use keyward::shell::explain;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_published_list_of_codes_is_up_to_date() {
+    let path = root().join("docs/codes.md");
+    let expected = explain::markdown();
+    if std::fs::read_to_string(&path).unwrap_or_default() != expected {
+        let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("codes.md");
+        std::fs::write(&fresh, expected).unwrap();
+        panic!("docs/codes.md is out of date: cp {} {}", fresh.display(), path.display());
+    }
+}
+
+#[test]
+fn every_code_in_the_sources_has_a_row() {
+    let mut paths = Vec::new();
+    sources(&root().join("src"), &mut paths);
+    let mut missing: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, _) in product.match_indices("\"KW") {
+            let code: String = product[at + 1..].chars().take_while(|c| *c != '"').collect();
+            if code.len() == 6 && code[2..].bytes().all(|b| b.is_ascii_digit()) && explain::explain(&code).is_none() {
+                missing.insert(code, path.clone());
+            }
+        }
+    }
+    assert!(missing.is_empty(), "add rows to src/shell/explain/ for {missing:#?}");
+}
+
+#[test]
+fn every_code_of_configuration_and_host_is_used() {
+    let mut paths = Vec::new();
+    sources(&root().join("src/shell/config"), &mut paths);
+    let text: String = paths.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect();
+    let unused: Vec<_> = explain::all().filter(|e| e.code.starts_with("KW0") && !text.contains(e.code)).collect();
+    assert!(unused.is_empty(), "no rule gives {unused:?}");
+}
