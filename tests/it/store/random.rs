@@ -106,10 +106,7 @@ fn record() -> impl Strategy<Value = CredentialRecord> {
 }
 
 fn attempt() -> impl Strategy<Value = Attempt> {
-    let stage = prop_oneof![
-        select(vec![Stage::Begun, Stage::Issued]),
-        text().prop_map(|url| Stage::Ordered { url }),
-    ];
+    let stage = prop_oneof![select(vec![Stage::Begun, Stage::Issued]), text().prop_map(|url| Stage::Ordered { url }),];
     let trigger = prop_oneof![
         select(vec![Trigger::First, Trigger::Ari, Trigger::Lifetime, Trigger::Emergency]),
         text().prop_map(Trigger::Changed),

@@ -137,12 +137,8 @@ pub fn every_change() -> Vec<Change> {
         changes.push(Change::Bucket(key.clone(), at(1)));
         changes.push(Change::Bucket(key, at(2)));
     }
-    let stages = [
-        Stage::Begun,
-        Stage::Ordered { url: Arc::from("https://ca.example/order/1") },
-        Stage::Issued,
-        Stage::Begun,
-    ];
+    let stages =
+        [Stage::Begun, Stage::Ordered { url: Arc::from("https://ca.example/order/1") }, Stage::Issued, Stage::Begun];
     let triggers = [
         Trigger::First,
         Trigger::Changed(Arc::from("names")),
