@@ -36,6 +36,7 @@ impl Engine {
             clock,
             store_fault: None,
             last_cycle: None,
+            wakes_by: None,
             started: now,
         };
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
