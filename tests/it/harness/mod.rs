@@ -2,5 +2,6 @@
 
 pub mod challenge;
 pub mod estate;
+pub mod http;
 pub mod knot;
 pub mod store;
