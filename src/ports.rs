@@ -336,8 +336,9 @@ pub trait Issuer: Send + Sync {
         issuer: &'a IssuerId,
         request: &'a OrderRequest,
     ) -> Doing<'a, Result<Arc<str>, IssuerError>>;
-    /// Looks for an order with these names that is pending, ready, processing or valid, in the account's list (RFC 8555
-    /// section 7.1.2.1); `None` if there is none or the CA has no list. Used after a lost answer to newOrder.
+    /// Looks for an order with exactly these names that is pending or ready, in the account's list (RFC 8555 section
+    /// 7.1.2.1); `None` if there is none or the CA has no list. Used after a lost answer to newOrder: nothing was
+    /// finalized then, so an order that is processing or valid belongs to somebody else's key.
     fn find_order<'a>(
         &'a self,
         issuer: &'a IssuerId,

@@ -9,4 +9,6 @@ pub mod keystore;
 pub mod meter;
 pub mod notify;
 pub mod probe;
+pub mod roots;
 pub mod store;
+pub mod watch;

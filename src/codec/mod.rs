@@ -1,5 +1,23 @@
-//! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in.
+//! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
+//! signature or a salt needs by its own rules.
 
+mod constraints;
+mod der;
+mod dn;
+mod intern;
+pub mod keys;
+pub mod pem;
 pub mod pkcs12;
 pub mod verify;
 pub mod x509;
+
+/// Why bytes are not what they should be: what was seen and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseError(pub String);
+
+impl ParseError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}

@@ -173,6 +173,8 @@ pub struct Generation {
     pub validity: Validity,
     /// Its names.
     pub names: NameSet,
+    /// Why it was issued.
+    pub trigger: Trigger,
     /// Since when it is installed.
     pub installed_at: Timestamp,
     /// When every endpoint was last seen to serve it; `None` until then.

@@ -3,7 +3,7 @@
 //! Refuses to know who asks and how the answer travels.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Trust, display_name};
@@ -146,10 +146,20 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
         reasons.push(reason(AUDIT, None, why.to_owned(), "the state directory can be written again"));
     }
     let (mut until, mut weakest) = (Timestamp::MAX, None);
-    for id in &path.needs {
+    for id in &needed(path, evidence) {
         let before = reasons.len();
         let sighting = evidence.sightings.get(id);
         match evidence.estate.credentials.get(id) {
+            None if evidence.estate.watches.contains_key(id) => {
+                if let Some(observation) = sighting.and_then(|s| s.stored.as_ref()) {
+                    let nothing = matches!(observation.seen, Seen::Missing);
+                    let (code, text) =
+                        if nothing { (MISSING, "no file matches") } else { (UNREADABLE, "cannot be looked through") };
+                    reasons.push(reason(code, Some(id), format!("{id}: {text}"), "a file matches the pattern"));
+                } else if sighting.is_none() {
+                    reasons.push(reason(UNREADABLE, Some(id), format!("{id} was not looked at yet"), "it is seen"));
+                }
+            }
             None => reasons.push(reason(
                 UNKNOWN_CREDENTIAL,
                 Some(id),
@@ -170,6 +180,17 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
         until = evidence.now;
     }
     Verdict { path: path.id.clone(), reasons, at: evidence.now, at_boot: evidence.boot, until, weakest }
+}
+
+/// What the path names, and for a watched pattern every file that matches it besides the pattern itself.
+fn needed(path: &ApprovalPath, evidence: &Evidence<'_>) -> BTreeSet<CredentialId> {
+    let mut all = path.needs.clone();
+    for watch in path.needs.iter().filter(|id| evidence.estate.watches.contains_key(*id)) {
+        let prefix = format!("{watch}.");
+        let matches = evidence.estate.credentials.keys().filter(|id| id.as_str().starts_with(&prefix));
+        all.extend(matches.cloned());
+    }
+    all
 }
 
 fn reason(code: &'static str, credential: Option<&CredentialId>, text: String, reopens: &'static str) -> Reason {

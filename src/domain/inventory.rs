@@ -185,9 +185,9 @@ pub enum Ari {
 pub struct Install {
     /// How the set is laid out.
     pub layout: Layout,
-    /// Owner as a user name or number; unchanged if `None`.
+    /// Owner as a user name or number; Keyward's own user if `None`.
     pub owner: Option<String>,
-    /// Group as a name or number; unchanged if `None`.
+    /// Group as a name or number; Keyward's own if `None`.
     pub group: Option<String>,
     /// Mode of files that hold a private key, for example 0o600.
     pub key_mode: u32,

@@ -68,10 +68,18 @@ pub const LETS_ENCRYPT: [Limit; 4] = [
     Limit { kind: LimitKind::FailedAuthorizations, capacity: 5, refill: Duration::from_secs(3_600 / 5), reserve: 1 },
 ];
 
-/// Without a human, at most this many issuances per exact set of names in [`AUTOMATIC_SPAN`], whatever the CA allows.
+/// Without a human, at most this many issuances per exact set of names in any [`automatic_span`], whatever the CA allows:
+/// a renewal loop that runs wild ends here.
 pub const AUTOMATIC_ISSUANCES: usize = 2;
-/// The sliding span of [`AUTOMATIC_ISSUANCES`].
+/// The longest span of [`AUTOMATIC_ISSUANCES`], and how long issuances are remembered.
 pub const AUTOMATIC_SPAN: Duration = DAY;
+
+/// The sliding span of [`AUTOMATIC_ISSUANCES`]: 24 h, or half of the lifetime of what is replaced where that is shorter
+/// (a certificate of two hours could not be kept otherwise).
+#[must_use]
+pub fn automatic_span(lifetime: Option<Duration>) -> Duration {
+    lifetime.map_or(AUTOMATIC_SPAN, |l| (l / 2).min(AUTOMATIC_SPAN))
+}
 
 /// Who spends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,16 +168,34 @@ impl Ledger {
         self.full_at.get(&spend.bucket).copied().unwrap_or(now).max(now).plus(spend.limit.refill)
     }
 
-    /// Whether automation may issue for this exact set now, by our own limit of two in a day.
+    /// Whether automation may issue for this exact set now, by our own limit of two in a span; `in_flight` attempts for
+    /// the same set count as issued.
     ///
     /// # Errors
     /// The time from which it may.
-    pub fn check_automatic(&self, set: &str, now: Timestamp) -> Result<(), Timestamp> {
-        let recent: Vec<Timestamp> = self.recent(set, now).collect();
+    pub fn check_automatic(
+        &self,
+        set: &str,
+        span: Duration,
+        in_flight: usize,
+        now: Timestamp,
+    ) -> Result<(), Timestamp> {
+        let times = self.automatic.get(set).into_iter().flatten();
+        let mut recent: Vec<Timestamp> = times.copied().filter(|t| now.since(*t) < span).collect();
+        recent.extend(core::iter::repeat_n(now, in_flight));
         match recent.len().checked_sub(AUTOMATIC_ISSUANCES) {
-            Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(AUTOMATIC_SPAN)),
+            Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(span)),
             None => Ok(()),
         }
+    }
+
+    /// The time at which a bucket is full again once a token that was taken for nothing is given back. Certificates per
+    /// domain and per exact set count at the CA only when they are issued.
+    #[must_use]
+    pub fn refunded(&self, spend: &Spend) -> Option<Timestamp> {
+        let counts_at_issuance = matches!(spend.limit.kind, LimitKind::RegisteredDomain | LimitKind::ExactSet);
+        let full = self.full_at.get(&spend.bucket).filter(|_| counts_at_issuance)?;
+        Some(full.minus(spend.limit.refill))
     }
 
     /// Copies from `base` what these spends and this exact set need, unless it is here already. A plan books on such a
@@ -183,11 +209,6 @@ impl Ledger {
         if let Some((key, times)) = base.automatic.get_key_value(set) {
             self.automatic.entry(key.clone()).or_insert_with(|| times.clone());
         }
-    }
-
-    /// The automatic issuances for `set` that still count at `now`, oldest first.
-    pub fn recent(&self, set: &str, now: Timestamp) -> impl Iterator<Item = Timestamp> {
-        self.automatic.get(set).into_iter().flatten().copied().filter(move |t| now.since(*t) < AUTOMATIC_SPAN)
     }
 }
 
@@ -286,8 +307,23 @@ mod tests {
         let t = Timestamp::from_unix(1_000_000);
         let mut ledger = Ledger::default();
         ledger.automatic.insert(Arc::from("a"), vec![t, t.plus(HOUR)]);
-        assert_eq!(ledger.check_automatic("a", t.plus(HOUR)), Err(t.plus(DAY)));
-        assert_eq!(ledger.check_automatic("a", t.plus(DAY)), Ok(()));
-        assert_eq!(ledger.check_automatic("b", t), Ok(()));
+        assert_eq!(ledger.check_automatic("a", DAY, 0, t.plus(HOUR)), Err(t.plus(DAY)));
+        assert_eq!(ledger.check_automatic("a", DAY, 0, t.plus(DAY)), Ok(()));
+        assert!(ledger.check_automatic("a", DAY, 1, t.plus(DAY)).is_err(), "what is in flight counts");
+        assert_eq!(ledger.check_automatic("b", DAY, 0, t), Ok(()));
+        assert_eq!(automatic_span(Some(HOUR)), HOUR / 2);
+        assert_eq!(automatic_span(Some(DAY * 90)), DAY);
+    }
+
+    #[test]
+    fn a_refund_gives_back_certificates_but_never_orders() {
+        let (mut ledger, s, now) = (Ledger::default(), spend(5, 100, 0), Timestamp::from_unix(1_000_000));
+        assert!(take(&mut ledger, &s, Spender::Human, now).is_ok());
+        assert_eq!(ledger.refunded(&s), None);
+        let mut set = s.clone();
+        set.limit.kind = LimitKind::ExactSet;
+        set.bucket.kind = LimitKind::ExactSet;
+        assert!(take(&mut ledger, &set, Spender::Human, now).is_ok());
+        assert_eq!(ledger.refunded(&set), Some(now));
     }
 }

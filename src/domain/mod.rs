@@ -19,6 +19,7 @@ pub mod execution;
 pub mod state;
 pub mod assessment;
 pub mod plan;
+pub mod check;
 pub mod verification;
 pub mod gate;
 pub mod story;

@@ -1,8 +1,10 @@
 //! The plan: what to do now, what is held and why, and when to look again.
 //!
-//! [`plan`] only computes; [`check`] is written separately and must accept every plan before anything of it runs.
+//! [`plan`] only computes; [`crate::domain::check`] is written separately and must accept every plan before anything of it
+//! runs.
 //! Refuses to know how an action is carried out.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,11 +14,12 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::{Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
-use crate::domain::limits::{Ledger, Spend, Spender, failure_spends, order_spends};
+use crate::domain::limits::{Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
+use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
-use crate::domain::time::{Timestamp, human_span};
+use crate::domain::time::Timestamp;
 
 /// What a plan is made from. `due` names the credentials to consider; all others are left alone.
 #[derive(Clone, Copy, Debug)]
@@ -214,7 +217,7 @@ fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecor
 /// The code of the failure that says that what was issued is not in the key store any more.
 pub const SLOT_LOST: &str = "KW2201";
 
-fn slot_lost(record: &CredentialRecord) -> bool {
+pub(super) fn slot_lost(record: &CredentialRecord) -> bool {
     record.last_failure.as_ref().is_some_and(|f| &*f.code == SLOT_LOST)
 }
 
@@ -319,7 +322,9 @@ fn issue(
     let set = managed.names.key();
     book.scratch.ledger.borrow_from(&input.state.ledger, &[], &set);
     if spender == Spender::Automation {
-        book.scratch.ledger.check_automatic(&set, input.now).map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
+        let (span, in_flight) = (automatic_span(lifetime(record)), book.same_set(&managed.names));
+        let room = book.scratch.ledger.check_automatic(&set, span, in_flight, input.now);
+        room.map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
     }
     let mut refusals: Vec<(String, Option<Timestamp>)> = Vec::new();
     let mut full = false;
@@ -349,7 +354,7 @@ fn issue(
         let room = book.scratch.ledger.check(&spends, spender, input.now);
         match room.and_then(|()| book.scratch.ledger.check(&failures, spender, input.now)) {
             Ok(()) => {
-                book.take(id, &spends, managed, spender, input.now);
+                book.take(id, &spends, managed, input.now);
                 return Ok(Issue { issuer: id.clone(), trigger, replaces, spends, spender });
             }
             Err(e) => {
@@ -391,9 +396,14 @@ fn spends(
     replaces: Option<&CertId>,
     now: Timestamp,
 ) -> Vec<Spend> {
+    if is_exempt(record, replaces, now) { Vec::new() } else { order_spends(&issuer.id, &issuer.limits, &managed.names) }
+}
+
+/// Inside the CA's own window, and the CA is told what is replaced: its limits do not count then (RFC 9773 section 5, and
+/// Let's Encrypt's documentation).
+fn is_exempt(record: &CredentialRecord, replaces: Option<&CertId>, at: Timestamp) -> bool {
     let window = record.ari.as_ref().and_then(|a| a.window);
-    let exempt = replaces.is_some() && window.is_some_and(|(start, end)| start <= now && now < end);
-    if exempt { Vec::new() } else { order_spends(&issuer.id, &issuer.limits, &managed.names) }
+    replaces.is_some() && window.is_some_and(|(start, end)| start <= at && at < end)
 }
 
 /// How many failures in a row open an issuer's circuit breaker.
@@ -427,6 +437,12 @@ struct Book<'a> {
     scratch: State,
     in_flight: BTreeMap<&'a CredentialId, &'a Attempt>,
     per_issuer: BTreeMap<IssuerId, usize>,
+    planned: Vec<NameSet>,
+}
+
+/// The lifetime of what is installed.
+pub(super) fn lifetime(record: &CredentialRecord) -> Option<Duration> {
+    record.current.as_ref().map(|g| g.validity.lifetime())
 }
 
 impl<'a> Book<'a> {
@@ -437,21 +453,28 @@ impl<'a> Book<'a> {
             *count = count.saturating_add(1);
         }
         let in_flight = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
-        Self { state: input.state, scratch: State::default(), in_flight, per_issuer }
+        Self { state: input.state, scratch: State::default(), in_flight, per_issuer, planned: Vec::new() }
     }
 
     fn count(&self, issuer: &IssuerId) -> usize {
         self.per_issuer.get(issuer).copied().unwrap_or(0)
     }
 
+    /// How many attempts for exactly these names are in flight or planned.
+    fn same_set(&self, names: &NameSet) -> usize {
+        let open = self.in_flight.values().filter(|a| a.stage != Stage::Issued && a.names == *names).count();
+        open.saturating_add(self.planned.iter().filter(|n| **n == *names).count())
+    }
+
     fn breaker(&self, issuer: &IssuerId, now: Timestamp) -> Breaker {
         breaker(self.state.issuers.get(issuer), now)
     }
 
-    fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, spender: Spender, now: Timestamp) {
+    fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, now: Timestamp) {
         let count = self.per_issuer.entry(issuer.clone()).or_default();
         *count = count.saturating_add(1);
-        for change in ledger_changes(&self.scratch.ledger, spends, managed, spender, now) {
+        self.planned.push(managed.names.clone());
+        for change in ledger_changes(&self.scratch.ledger, spends, now) {
             self.scratch.apply(&change);
         }
     }
@@ -459,135 +482,16 @@ impl<'a> Book<'a> {
 
 /// The changes that book an order.
 #[must_use]
-pub fn ledger_changes(
-    ledger: &Ledger,
-    spends: &[Spend],
-    managed: &Managed,
-    spender: Spender,
-    now: Timestamp,
-) -> Vec<Change> {
-    let mut changes: Vec<Change> =
-        spends.iter().map(|s| Change::Bucket(s.bucket.clone(), ledger.after(s, now))).collect();
-    if spender == Spender::Automation {
-        changes.push(Change::AutomaticIssuance(Arc::from(managed.names.key()), now));
-    }
-    changes
+pub fn ledger_changes(ledger: &Ledger, spends: &[Spend], now: Timestamp) -> Vec<Change> {
+    spends.iter().map(|s| Change::Bucket(s.bucket.clone(), ledger.after(s, now))).collect()
 }
 
-/// A rule that a plan breaks.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{credential}: {what}")]
-pub struct Violation {
-    /// Which credential.
-    pub credential: CredentialId,
-    /// Which rule.
-    pub what: String,
-}
-
-/// Checks a plan against the rules, without using what made it. Nothing of a plan runs that breaks one.
-///
-/// # Errors
-/// The first [`Violation`].
-pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
-    let mut seen = BTreeSet::new();
-    let mut scratch = State::default();
-    let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
-    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
-        let count = orders.entry(&attempt.issuer).or_default();
-        *count = count.saturating_add(1);
+/// What an attempt that ended without a certificate gives back to the ledger: what counts only at issuance.
+#[must_use]
+pub fn refunds(attempt: &Attempt, issuer: &Issuer, record: &CredentialRecord, ledger: &Ledger) -> Vec<Change> {
+    if is_exempt(record, attempt.replaces.as_ref(), attempt.began) {
+        return Vec::new();
     }
-    for action in &plan.actions {
-        let fail = |what: String| Err(Violation { credential: action.credential.clone(), what });
-        if !seen.insert(&action.credential) {
-            return fail("has two actions".into());
-        }
-        if input.stopped.is_some() {
-            return fail("is acted on although everything is stopped".into());
-        }
-        let Some(managed) = input.estate.credentials.get(&action.credential).and_then(|c| c.managed()) else {
-            return fail("is not managed".into());
-        };
-        let own = input.state.attempts.values().find(|a| a.credential == action.credential);
-        match &action.kind {
-            ActionKind::Resume(id) => match own {
-                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {}
-                _ => return fail("is resumed without an attempt that may go on".into()),
-            },
-            ActionKind::Reinstall(slot) => {
-                let known = input.state.credentials.get(&action.credential).and_then(|r| r.current.as_ref());
-                if own.is_some() || known.is_none_or(|g| g.slot != *slot) {
-                    return fail("reinstalls what is not its current generation".into());
-                }
-            }
-            ActionKind::Issue(issue) => {
-                if own.is_some() {
-                    return fail("has an attempt in flight already".into());
-                }
-                let record = input.state.credential(&action.credential);
-                scratch.ledger.borrow_from(&input.state.ledger, &issue.spends, &managed.names.key());
-                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, &scratch.ledger) {
-                    return fail(what);
-                }
-                let count = orders.entry(&issue.issuer).or_default();
-                *count = count.saturating_add(1);
-                if *count > input.estate.orders_in_flight {
-                    return fail(format!("is one order too many at {}", issue.issuer));
-                }
-                for change in ledger_changes(&scratch.ledger, &issue.spends, managed, issue.spender, plan.at) {
-                    scratch.apply(&change);
-                }
-            }
-        }
-    }
-    let held: BTreeSet<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
-    let lost = input.due.iter().find(|id| {
-        let managed = input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some());
-        managed && !seen.contains(id) && !held.contains(id)
-    });
-    match lost {
-        Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),
-        None => Ok(()),
-    }
-}
-
-fn check_issue(
-    at: Timestamp,
-    input: &PlanInput<'_>,
-    managed: &Managed,
-    record: &CredentialRecord,
-    issue: &Issue,
-    ledger: &Ledger,
-) -> Result<(), String> {
-    if !managed.issuers.contains(&issue.issuer) || !input.estate.issuers.contains_key(&issue.issuer) {
-        return Err(format!("is ordered at {}, which it does not name", issue.issuer));
-    }
-    if let Some(until) = record.next_attempt.filter(|t| *t > at) {
-        return Err(format!("is ordered {} too early", human_span(at.until(until))));
-    }
-    if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at) {
-        return Err(format!("is ordered at {} whose breaker is open until {until}", issue.issuer));
-    }
-    let human = matches!(issue.trigger, Trigger::Manual(_));
-    if human != (issue.spender == Spender::Human) || (human && record.requested.is_none()) {
-        return Err("spends a human's reserve without a human's request".into());
-    }
-    if !human && ledger.check_automatic(&managed.names.key(), at).is_err() {
-        return Err("would be the third automatic issuance for these names in 24 h".into());
-    }
-    if let Err(e) = ledger.check(&issue.spends, issue.spender, at) {
-        return Err(format!("exceeds the limit {} until {}", e.kind.as_str(), e.until));
-    }
-    if issue.spends.is_empty()
-        && issue.replaces.is_none()
-        && !input.estate.issuers.get(&issue.issuer).is_none_or(|i| i.limits.is_empty())
-    {
-        return Err("takes nothing from the ledger and is not exempt".into());
-    }
-    let due = schedule_of(managed, record).is_none_or(|s| s.renew_at <= at);
-    let changed = record.current.as_ref().is_some_and(|g| g.names != managed.names);
-    let repair = matches!(issue.trigger, Trigger::Repair(_)) && slot_lost(record);
-    if !(due || changed || human || repair) {
-        return Err("is ordered before it is due".into());
-    }
-    Ok(())
+    let spends = order_spends(&issuer.id, &issuer.limits, &attempt.names);
+    spends.iter().filter_map(|s| Some(Change::Bucket(s.bucket.clone(), ledger.refunded(s)?))).collect()
 }

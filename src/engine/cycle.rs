@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
+use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::json::Json;
 use crate::domain::limits::Spender;
-use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, check, ledger_changes, plan};
+use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, ledger_changes, plan};
 use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
@@ -93,7 +94,7 @@ impl Engine {
         }
     }
 
-    fn make_plan(&self, due: &[CredentialId], now: Timestamp) -> (Plan, Option<crate::domain::plan::Violation>) {
+    fn make_plan(&self, due: &[CredentialId], now: Timestamp) -> (Plan, Option<Violation>) {
         let desk = self.read();
         let input = plan_input(&desk, due, now);
         let plan = plan(&input);
@@ -209,7 +210,7 @@ impl Engine {
         ledger.borrow_from(&desk.state.ledger, &issue.spends, &managed.names.key());
         let mut scratch = crate::domain::state::State { ledger, ..Default::default() };
         batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).for_each(|c| scratch.apply(c));
-        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, managed, issue.spender, now));
+        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, now));
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
         Some(Started { attempt, resumed: false })

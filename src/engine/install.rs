@@ -187,7 +187,7 @@ impl Engine {
         chain: &Arc<Chain>,
     ) -> Step {
         let now = self.ports.clock.now();
-        let generation = generation(attempt, chain, now);
+        let generation = generation(attempt, chain, record, now);
         let reinstalled = record.current.as_ref().is_some_and(|g| g.slot == attempt.id);
         let retired = if reinstalled { None } else { record.previous.as_ref().map(|g| g.slot) };
         let ari = generation.cert_id.clone().filter(|_| managed.renewal.ari == Ari::Ask).map(|cert_id| AriRecord {
@@ -272,8 +272,16 @@ fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecor
     })
 }
 
-fn generation(attempt: &Attempt, chain: &Chain, now: crate::domain::time::Timestamp) -> Generation {
+fn generation(
+    attempt: &Attempt,
+    chain: &Chain,
+    record: &CredentialRecord,
+    now: crate::domain::time::Timestamp,
+) -> Generation {
     let leaf = &chain.leaf;
+    // A repair installs what was issued for another reason.
+    let same = record.current.as_ref().filter(|g| g.slot == attempt.id);
+    let trigger = same.map_or_else(|| attempt.trigger.clone(), |g| g.trigger.clone());
     Generation {
         slot: attempt.id,
         issuer: attempt.issuer.clone(),
@@ -283,6 +291,7 @@ fn generation(attempt: &Attempt, chain: &Chain, now: crate::domain::time::Timest
         cert_id: leaf.cert_id.clone(),
         validity: leaf.validity,
         names: attempt.names.clone(),
+        trigger,
         installed_at: now,
         verified_at: Some(now),
     }

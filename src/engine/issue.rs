@@ -131,7 +131,7 @@ impl Engine {
             match self.order_once(attempt, &request, unsure).await {
                 Ok(url) => break url,
                 Err(e) if e.kind == IssuerErrorKind::Replaces && attempt.replaces.is_some() => {
-                    if let Some(step) = self.without_replaces(attempt, managed, e).await {
+                    if let Some(step) = self.without_replaces(attempt, e).await {
                         return step;
                     }
                 }
@@ -181,7 +181,7 @@ impl Engine {
     }
 
     /// The CA does not take `replaces`: the order goes on without it, and then it counts against the limits.
-    async fn without_replaces(&self, attempt: &mut Attempt, managed: &Managed, error: IssuerError) -> Option<Step> {
+    async fn without_replaces(&self, attempt: &mut Attempt, error: IssuerError) -> Option<Step> {
         attempt.replaces = None;
         let now = self.ports.clock.now();
         let manual = matches!(attempt.trigger, Trigger::Manual(_));
@@ -195,8 +195,7 @@ impl Engine {
                     format!("{error}; and without it the limit {} is reached until {}", e.kind.as_str(), e.until);
                 return Some(Step::Fail(Setback::new("KW3002", Fault::Ours, text)));
             }
-            // Booked as a human's: the automatic issuance was counted when the attempt began.
-            ledger_changes(&desk.state.ledger, &spends, managed, Spender::Human, now)
+            ledger_changes(&desk.state.ledger, &spends, now)
         };
         let mut draft = self.draft_for(attempt, "certificate.order", "KW3003");
         draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&error.to_string()))));
@@ -395,7 +394,10 @@ impl Engine {
             last_success: Some(now),
             terms: self.read().state.issuers.get(&attempt.issuer).and_then(|r| r.terms.clone()),
         };
-        let changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
+        let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
+        if !matches!(attempt.trigger, Trigger::Manual(_)) {
+            changes.push(Change::AutomaticIssuance(Arc::from(attempt.names.key()), now));
+        }
         if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
             return error.into();
         }

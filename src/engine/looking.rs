@@ -8,7 +8,9 @@ use crate::domain::audit::{Target, TargetKind};
 use crate::domain::certificate::CertId;
 use crate::domain::gate::{Evidence, Verdict, verdict};
 use crate::domain::id::CredentialId;
-use crate::domain::inventory::{Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch};
+use crate::domain::inventory::{
+    ApprovalPath, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+};
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
 use crate::domain::renewal::{pick, poll_after};
@@ -317,7 +319,7 @@ impl Engine {
                 .estate
                 .paths
                 .values()
-                .filter(|p| touched.is_none_or(|t| p.needs.iter().any(|n| t.contains(n))))
+                .filter(|p| touched.is_none_or(|t| stands_on(p, t)))
                 .map(|p| verdict(p, &evidence(&desk, now, boot)))
                 .collect();
             for new in fresh {
@@ -356,6 +358,14 @@ impl Engine {
         ];
         draft
     }
+}
+
+/// Whether a path stands on one of these; a watched file counts for its pattern.
+fn stands_on(path: &ApprovalPath, touched: &BTreeSet<CredentialId>) -> bool {
+    path.needs.iter().any(|need| {
+        let below = format!("{need}.");
+        touched.iter().any(|t| t == need || t.as_str().starts_with(&below))
+    })
 }
 
 pub(super) fn evidence(desk: &Desk, now: Timestamp, boot: crate::domain::time::Boottime) -> Evidence<'_> {

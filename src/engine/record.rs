@@ -8,7 +8,7 @@ use crate::domain::id::{CredentialId, EntryId, IssuerId, Ulid};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::limits::failure_spends;
-use crate::domain::plan::BREAKER_THRESHOLD;
+use crate::domain::plan::{BREAKER_THRESHOLD, refunds};
 use crate::domain::policy::Decision;
 use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
@@ -148,6 +148,7 @@ impl Engine {
             batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
             batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
             batch.changes.extend(spent_failures(&desk, attempt, &setback, now));
+            batch.changes.extend(given_back(&desk, attempt, &setback));
         }
         batch.changes.push(Change::AttemptEnded(attempt.id));
         let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
@@ -278,6 +279,26 @@ fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timest
         failure_spends(&issuer.id, &issuer.limits, named.into_iter())
     };
     spends.iter().map(|s| Change::Bucket(s.bucket.clone(), desk.state.ledger.after(s, now))).collect()
+}
+
+/// What counts at the CA only with a certificate is given back when there surely is none.
+fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback) -> Vec<Change> {
+    let refused = setback.error.as_ref().is_some_and(|e| {
+        matches!(
+            e.kind,
+            IssuerErrorKind::ValidationFailed
+                | IssuerErrorKind::RateLimited
+                | IssuerErrorKind::Refused
+                | IssuerErrorKind::Account
+        )
+    });
+    let unissued = match attempt.stage {
+        Stage::Begun => true,
+        Stage::Ordered { .. } => refused || setback.error.is_none() && setback.fault != Fault::Issuer,
+        Stage::Issued => false,
+    };
+    let Some(issuer) = desk.estate.issuers.get(&attempt.issuer).filter(|_| unissued) else { return Vec::new() };
+    refunds(attempt, issuer, &desk.state.credential(&attempt.credential), &desk.state.ledger)
 }
 
 fn failure_facts(setback: &Setback, issuer: Option<&IssuerId>) -> Vec<(&'static str, Json)> {

@@ -119,7 +119,9 @@ impl Engine {
         let now = self.ports.clock.now();
         match command {
             Command::Renew { credential, by } => self.request(&credential, by, agenda).await,
-            Command::Look(credential) => agenda.set(Task::Look(credential), now),
+            Command::Look(id) if self.read().estate.watches.contains_key(&id) => agenda.set(Task::Expand(id), now),
+            Command::Look(id) => agenda.set(Task::Look(id), now),
+            Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
             Command::Estate(estate) => self.adopt(estate, agenda).await,
             Command::AcceptClock { by } => {

@@ -3,9 +3,11 @@
 pub mod acme_server;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod http;
+pub mod wire;
 
 /// Runs the command line.
 #[must_use]

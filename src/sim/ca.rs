@@ -9,7 +9,7 @@ use crate::domain::certificate::CertId;
 use crate::domain::execution::Fault;
 use crate::domain::id::IssuerId;
 use crate::domain::key::Digest;
-use crate::domain::limits::{Ledger, Limit, Spender, order_spends};
+use crate::domain::limits::{Ledger, Limit, LimitKind, Spend, Spender, order_spends};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
 use crate::ports::{
@@ -115,6 +115,7 @@ struct Order {
     fails: bool,
     chain: Option<Arc<str>>,
     made: Timestamp,
+    spends: Vec<Spend>,
 }
 
 /// Orders older than this are forgotten, as CAs do.
@@ -174,7 +175,9 @@ impl SimCa {
         }
         tally.orders = tally.orders.saturating_add(1);
         tally.replacing = tally.replacing.saturating_add(u64::from(request.replaces.is_some()));
-        for spend in &spends {
+        // As Let's Encrypt: an order counts when it is made, a certificate when it is issued.
+        let (at_once, later): (Vec<_>, Vec<_>) = spends.into_iter().partition(|s| s.limit.kind == LimitKind::Orders);
+        for spend in &at_once {
             let full = inner.ledger.after(spend, now);
             inner.ledger.full_at.insert(spend.bucket.clone(), full);
         }
@@ -193,6 +196,7 @@ impl SimCa {
             fails,
             chain: None,
             made: now,
+            spends: later,
         };
         inner.orders.insert(url.clone(), order);
         Ok(url)
@@ -212,6 +216,10 @@ impl SimCa {
         let serial = Digest::of_parts(&[url.as_bytes()]).short();
         let text = super::host::certificate_text(&serial, &spki, &validity, &order.names);
         inner.certificates.insert(CertId(Arc::from(format!("sim.{serial}"))), validity);
+        for spend in order.spends.iter().filter(|_| order.chain.is_none()) {
+            let full = inner.ledger.after(spend, now);
+            inner.ledger.full_at.insert(spend.bucket.clone(), full);
+        }
         let tally = inner.tallies.entry(order.issuer.clone()).or_default();
         tally.issued = tally.issued.saturating_add(1);
         if inner.certificates.len() > 50_000 {

@@ -65,11 +65,11 @@ fn what_init_writes_loads_in_production_and_in_staging() {
 }
 
 #[test]
-fn what_init_writes_loads_even_where_a_socket_path_would_be_too_long() {
-    let dir = format!("/{}", "d".repeat(120));
-    // The admin socket lies in the state directory: its length is the daemon's trouble, and the gate's is left out.
+fn a_directory_too_deep_for_its_sockets_is_refused_before_the_daemon_starts() {
+    let dir = format!("/{}", "d".repeat(96));
     let text = config::sample::render("review.example.com", "ops@example.com", dir.as_ref());
-    assert!(parse(&text).unwrap_or_else(|e| panic!("{e}")).listen.gate_socket.is_none());
+    let codes = |e: ConfigError| e.problems().iter().map(|p| p.code).collect::<Vec<_>>();
+    assert_eq!(codes(parse(&text).unwrap_err()), ["KW0017"], "state/admin.sock is too long, gate.sock just fits");
 }
 
 #[test]

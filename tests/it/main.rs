@@ -32,3 +32,4 @@ mod pebble;
 mod probe;
 mod sim;
 mod store;
+mod x509;

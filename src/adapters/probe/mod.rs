@@ -1,1 +1,125 @@
-//! To come.
+//! Looking at what is stored and what is served.
+//!
+//! Refuses to judge: a chain that is expired, untrusted or for other names is reported as it is. What is missing, what
+//! cannot be read and what cannot be understood are three things.
+
+mod files;
+mod starttls;
+mod tls;
+
+use core::fmt;
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::codec::verify::Roots;
+use crate::domain::inventory::{Care, Credential, Endpoint, Install, Layout, Seen, Source};
+use crate::ports::{Doing, HostError, Prober};
+
+/// Files read at once. They come from the page cache; more would only wait for the same cores. A reader that hangs (a
+/// dead network file system) keeps its place, so that hanging threads stay bounded too.
+const FILES_AT_ONCE: usize = 16;
+
+/// A file that takes longer than this is reported as unreadable.
+const FILE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Looks at files and endpoints. Cheap to clone.
+#[derive(Clone)]
+pub struct SystemProber {
+    roots: Arc<Roots>,
+    sandbox: Option<PathBuf>,
+    files: Arc<Semaphore>,
+    tls: tls::Prober,
+}
+
+impl fmt::Debug for SystemProber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemProber")
+    }
+}
+
+impl SystemProber {
+    /// Judges trust by these roots: those of the system and of every issuer. With a `sandbox`, installed files are
+    /// looked for below it, where the deployer puts them in a staging run.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new(roots: Arc<Roots>, sandbox: Option<PathBuf>) -> Result<Self, HostError> {
+        let tls = tls::Prober::new(Arc::clone(&roots))?;
+        Ok(Self { roots, sandbox, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), tls })
+    }
+
+    /// Runs file work on a thread that may block, within the deadline.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Roots) -> T + Send + 'static,
+    ) -> Result<T, HostError> {
+        let (roots, files) = (Arc::clone(&self.roots), Arc::clone(&self.files));
+        let run = async move {
+            let place = files.acquire_owned().await.map_err(|_| HostError("the prober was stopped".to_owned()))?;
+            let worker = tokio::task::spawn_blocking(move || {
+                let done = work(&roots);
+                drop(place);
+                done
+            });
+            worker.await.map_err(|_| HostError("the prober's worker was stopped".to_owned()))
+        };
+        let late = HostError(format!("reading took longer than {} s", FILE_DEADLINE.as_secs()));
+        tokio::time::timeout(FILE_DEADLINE, run).await.unwrap_or(Err(late))
+    }
+
+    async fn look(&self, work: impl FnOnce(&Roots) -> Seen + Send + 'static) -> Seen {
+        self.blocking(work).await.unwrap_or_else(|error| Seen::Unreadable(error.0))
+    }
+}
+
+/// The set at the same paths below the sandbox.
+fn below(sandbox: Option<&Path>, install: &Install) -> Install {
+    let mut install = install.clone();
+    let Some(sandbox) = sandbox else { return install };
+    let moved = |path: &str| format!("{}/{}", sandbox.display(), path.trim_start_matches('/'));
+    install.layout = match install.layout {
+        Layout::Versioned { dir, formats } => Layout::Versioned { dir: moved(&dir), formats },
+        Layout::Plain { files } => {
+            Layout::Plain { files: files.into_iter().map(|(f, path)| (f, moved(&path))).collect() }
+        }
+    };
+    install
+}
+
+impl Prober for SystemProber {
+    fn stored<'a>(&'a self, credential: &'a Credential) -> Doing<'a, Seen> {
+        match &credential.care {
+            Care::Observed(source) => self.source(source),
+            Care::Managed(managed) => match managed.installs.first() {
+                // Only the key store holds it; nothing is installed that could be looked at.
+                None => Box::pin(async { Seen::Missing }),
+                Some(install) => {
+                    let install = below(self.sandbox.as_deref(), install);
+                    Box::pin(self.look(move |roots| files::installed(&install, roots)))
+                }
+            },
+        }
+    }
+
+    fn source<'a>(&'a self, source: &'a Source) -> Doing<'a, Seen> {
+        match source {
+            Source::Endpoints => Box::pin(async { Seen::Missing }),
+            Source::File { path, password_file } => {
+                let (path, password_file) = (path.clone(), password_file.clone());
+                Box::pin(self.look(move |roots| files::watched(&path, password_file.as_deref(), roots)))
+            }
+        }
+    }
+
+    fn matches<'a>(&'a self, pattern: &'a str) -> Doing<'a, Result<Vec<String>, HostError>> {
+        let pattern = pattern.to_owned();
+        Box::pin(async move { self.blocking(move |_| files::matches(&pattern)).await? })
+    }
+
+    fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen> {
+        Box::pin(self.tls.served(endpoint))
+    }
+}

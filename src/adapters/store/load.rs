@@ -93,7 +93,7 @@ fn request(f: &mut Fields<'_>) -> Result<Option<Request>, Trouble> {
 fn generations(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     const SQL: &str =
         "SELECT credential, place, slot, issuer, fingerprint, spki, serial, cert_id, not_before, not_after,
-        names, installed_at, verified_at FROM generation";
+        names, cause, cause_detail, installed_at, verified_at FROM generation";
     each(connection, "generation", SQL, |f| {
         let credential = f.parse(slug(CredentialId::parse))?;
         let place: String = f.take()?;
@@ -106,6 +106,10 @@ fn generations(connection: &Connection, state: &mut State) -> Result<(), Trouble
             cert_id: f.take::<Option<Arc<str>>>()?.map(CertId),
             validity: Validity { not_before: f.time()?, not_after: f.time()? },
             names: f.parse(names)?,
+            trigger: {
+                let (cause, detail): (String, String) = (f.take()?, f.take()?);
+                Trigger::parse(&cause, &detail).ok_or_else(|| f.bad(&cause))?
+            },
             installed_at: f.time()?,
             verified_at: f.opt_time()?,
         };

@@ -54,6 +54,8 @@ CREATE TABLE generation (
     not_before   INTEGER NOT NULL,
     not_after    INTEGER NOT NULL,
     names        TEXT NOT NULL,
+    cause        TEXT NOT NULL,
+    cause_detail TEXT NOT NULL,
     installed_at INTEGER NOT NULL,
     verified_at  INTEGER,
     PRIMARY KEY (credential, place)

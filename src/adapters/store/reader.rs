@@ -29,9 +29,11 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Starts the thread; it holds the directory's lock until it ends.
-    pub(super) fn start(mut connection: Connection, lock: Arc<Lock>) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, lock: Arc<Lock>) -> Result<Self, StoreError> {
         let worker = Worker::start("keyward-reader", QUEUE, move |jobs: &Receiver<Job>| {
+            // Dropped in reverse: the connection is closed before the directory is given free.
             let _lock = lock;
+            let mut connection = connection;
             for job in jobs {
                 job(&mut connection);
             }

@@ -87,8 +87,8 @@ fn generation(connection: &Connection, id: &CredentialId, place: &str, kept: &Ge
     connection
         .prepare_cached(
             "INSERT INTO generation (credential, place, slot, issuer, fingerprint, spki, serial, cert_id, not_before,
-                 not_after, names, installed_at, verified_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 not_after, names, cause, cause_detail, installed_at, verified_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             id.as_str(),
@@ -102,6 +102,8 @@ fn generation(connection: &Connection, id: &CredentialId, place: &str, kept: &Ge
             kept.validity.not_before.unix(),
             kept.validity.not_after.unix(),
             names(&kept.names)?,
+            kept.trigger.as_str(),
+            kept.trigger.detail(),
             kept.installed_at.unix(),
             seconds(kept.verified_at),
         ])?;

@@ -96,7 +96,9 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let known = shared.clone();
         let worker = Worker::start("keyward-writer", QUEUE, move |jobs| {
+            // Dropped in reverse: the connection is closed before the directory is given free.
             let _lock = lock;
+            let connection = connection;
             run(&connection, jobs, &known.poison);
         })
         .map_err(|e| StoreError::Unavailable(format!("cannot start the thread that writes: {e}")))?;
@@ -289,4 +291,100 @@ fn checkpoint(connection: &Connection, mode: &str, poison: &Poison) {
 
 fn statement(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures_util::future::join_all;
+    use futures_util::poll;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::adapters::store::{connection, directory, load};
+    use crate::domain::id::IssuerId;
+    use crate::domain::state::{Change, IssuerRecord};
+
+    /// A writer that waits for a foreign lock as long as it takes: to it the disk seems to hang.
+    fn patient_writer(dir: &Path) -> Writer {
+        let path = directory::database(dir).unwrap();
+        let connection = connection::open_writing(&path).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        Writer::start(connection, Arc::new(Lock::take(dir).unwrap())).unwrap()
+    }
+
+    fn foreign_lock(dir: &Path) -> Connection {
+        let foreign = Connection::open(dir.join("keyward.db")).unwrap();
+        foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+        foreign
+    }
+
+    fn batch(rows: usize) -> Batch {
+        let change = Change::Issuer(IssuerId::parse("le").unwrap(), IssuerRecord::default());
+        Batch { changes: vec![change; rows], entries: Vec::new() }
+    }
+
+    fn text(verdict: Verdict) -> String {
+        verdict.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_before_the_flush_is_rolled_back_and_nothing_follows() {
+        let dir = TempDir::new().unwrap();
+        let writer = patient_writer(dir.path());
+        let foreign = foreign_lock(dir.path());
+        assert!(text(writer.commit(batch(1)).await).contains("was not on the disk after 2 s"));
+        foreign.execute_batch("ROLLBACK").unwrap();
+        assert!(text(writer.commit(batch(1)).await).contains("until keyward is restarted"));
+        drop(writer);
+        let mut reading = connection::open_reading(&dir.path().join("keyward.db")).unwrap();
+        assert_eq!(load::state(&mut reading).unwrap().issuers.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_what_it_took_is_written() {
+        for (rows_each, commits, taken_at_least) in [(1, QUEUE + 300, QUEUE), (QUEUE_ROWS / 4, 9, 4)] {
+            let dir = TempDir::new().unwrap();
+            let writer = patient_writer(dir.path());
+            let foreign = foreign_lock(dir.path());
+            let (mut waiting, mut refused) = (Vec::new(), Vec::new());
+            for _ in 0..commits {
+                let mut commit = Box::pin(writer.commit(batch(rows_each)));
+                match poll!(&mut commit) {
+                    core::task::Poll::Ready(verdict) => refused.push(text(verdict)),
+                    core::task::Poll::Pending => waiting.push(commit),
+                }
+            }
+            assert!(!refused.is_empty() && refused.iter().all(|t| t.contains("are waiting already")), "{refused:?}");
+            assert!(waiting.len() >= taken_at_least, "{} of {commits} were taken", waiting.len());
+            foreign.execute_batch("ROLLBACK").unwrap();
+            for verdict in join_all(waiting).await {
+                verdict.unwrap();
+            }
+            // And there is room again.
+            writer.commit(batch(rows_each)).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn a_group_is_bounded_and_leaves_out_whoever_gave_up() {
+        let shared = Arc::new(Shared::default());
+        let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE);
+        let mut callers = Vec::new();
+        let mut job = |rows| {
+            let (answer, answered) = oneshot::channel();
+            callers.push(answered);
+            Job { batch: batch(rows), answer, _place: Place::take(&shared, 0).unwrap() }
+        };
+        let first = job(1);
+        (0..LARGEST_GROUP + 5).for_each(|_| queue.try_send(job(1)).unwrap());
+        queue.try_send(job(LARGEST_GROUP_ROWS)).unwrap();
+        queue.try_send(job(1)).unwrap();
+        callers.drain(..10);
+        let next = || jobs.recv().unwrap();
+        assert_eq!(gather(first, &jobs).len(), LARGEST_GROUP - 10);
+        let rest = gather(next(), &jobs);
+        assert_eq!((rest.len(), gather(next(), &jobs).len()), (7, 1), "a group ends with the batch that fills it");
+    }
 }

@@ -58,8 +58,7 @@ pub struct Problem {
 impl ConfigError {
     /// A file that could not even be read.
     pub(super) fn about_file(source_name: &str, what: String) -> Self {
-        let mend =
-            format!("name a readable file: keyward --config FILE; `keyward init DIR` writes one (was: {source_name})");
+        let mend = "name a readable file; `keyward init DIR` writes one".to_owned();
         let problem = Problem {
             code: "KW0001",
             what: format!("{source_name}: {what}"),
@@ -135,7 +134,9 @@ impl ConfigError {
             let clamp = |n: usize| n.saturating_sub(start).min(excerpt.len());
             clamp(span.start)..clamp(span.end)
         };
-        let mut snippet = Snippet::source(excerpt)
+        // C1 controls (U+009B begins a terminal command) pass the renderer; they take two bytes, and so does what stands
+        // for them.
+        let mut snippet = Snippet::source(excerpt.replace(|c| matches!(c, '\u{80}'..='\u{9f}'), "¿"))
             .line_start(line)
             .path(self.source_name.as_str())
             .annotation(AnnotationKind::Primary.span(local(at)).label(label));

@@ -76,6 +76,11 @@ impl<'a> Section<'a> {
         self.table.get_key_value(key).map_or_else(|| self.at.clone(), |(k, _)| k.span())
     }
 
+    /// Where the key's value stands; the header if it does not.
+    pub(super) fn value_span(&self, key: &str) -> Span {
+        self.table.get(key).map_or_else(|| self.at.clone(), Spanned::span)
+    }
+
     /// Says that a key is missing.
     pub(super) fn missing(&self, p: &mut Problems, key: &str, example: &str) {
         let what = format!("{} has no `{key}`", self.name);

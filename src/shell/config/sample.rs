@@ -3,9 +3,6 @@
 
 use std::path::Path;
 
-/// The longest socket path; a deeper directory gets its gate over TCP only.
-const LONGEST_SOCKET_PATH: usize = 107;
-
 /// The configuration for one certificate of `domain`, with `email` as the CA's contact and everything below `dir`
 /// (absolute).
 ///
@@ -14,15 +11,9 @@ const LONGEST_SOCKET_PATH: usize = 107;
 pub fn render(domain: &str, email: &str, dir: &Path) -> String {
     let quoted = |text: String| toml::Value::String(text).to_string();
     let below = |rest: &str| quoted(dir.join(rest).to_string_lossy().into_owned());
-    let socket = dir.join("gate.sock");
-    let gate = if socket.as_os_str().len() > LONGEST_SOCKET_PATH {
-        "# gate_socket: this directory's path is too long for a Unix socket; choose one below /run".to_owned()
-    } else {
-        format!("gate_socket = {}", below("gate.sock"))
-    };
     TEMPLATE
         .replace("@STATE@", &below("state"))
-        .replace("@GATE@", &gate)
+        .replace("@GATE@", &below("gate.sock"))
         .replace("@INSTALL@", &below("live/portal"))
         .replace("@CONTACT@", &quoted(format!("mailto:{email}")))
         .replace("@DOMAIN@", &quoted(domain.to_owned()))
@@ -36,7 +27,7 @@ state_dir = @STATE@
 
 [listen]
 http = "127.0.0.1:9180"                   # gate checks, metrics, health, pages: this machine only
-@GATE@
+gate_socket = @GATE@
 
 [[issuer]]
 id = "letsencrypt"

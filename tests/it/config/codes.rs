@@ -57,3 +57,29 @@ fn every_code_of_configuration_and_host_is_used() {
     let unused: Vec<_> = explain::all().filter(|e| e.code.starts_with("KW0") && !text.contains(e.code)).collect();
     assert!(unused.is_empty(), "no rule gives {unused:?}");
 }
+
+#[test]
+fn every_key_that_is_read_is_documented() {
+    let (reference, docs) =
+        (super::sample("keyward.toml"), std::fs::read_to_string(root().join("docs/configuration.md")).unwrap());
+    let mut places: Vec<(String, String)> = reference
+        .lines()
+        .map(|l| l.split('#').next().unwrap().trim())
+        .filter(|l| l.starts_with('['))
+        .map(|header| (header.to_owned(), format!("{header}\nzzzzzz = 1")))
+        .collect();
+    for inline in ["eab = { ", "propagation = { ", "webhook = { "] {
+        places.push((inline.to_owned(), format!("{inline}zzzzzz = 1, ")));
+    }
+    places.push(("state_dir =".to_owned(), "zzzzzz = 1\nstate_dir =".to_owned()));
+    assert!(places.len() > 15, "{places:?}");
+    let mut undocumented = Vec::new();
+    for (at, by) in places {
+        assert!(reference.contains(&at), "{at}");
+        let error = super::parse(&reference.replacen(&at, &by, 1)).unwrap_err();
+        let (_, keys) = error.problems()[0].mend.split_once("may hold: ").unwrap_or_else(|| panic!("{at}: {error}"));
+        undocumented
+            .extend(keys.split(", ").filter(|k| !docs.contains(&format!("`{k}`"))).map(|k| format!("{at}: {k}")));
+    }
+    assert!(undocumented.is_empty(), "docs/configuration.md lacks {undocumented:#?}");
+}

@@ -56,7 +56,8 @@ fn a_host_in_order_has_a_line_for_each_check_and_no_complaint() {
     let mut codes: Vec<_> = checks.iter().map(|c| c.code).collect();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), 13, "{codes:?}");
+    // Nothing is watched and no owner is named here: those two say nothing.
+    assert_eq!(codes.len(), 11, "{codes:?}");
     assert!(checks.iter().all(|c| keyward::shell::explain::explain(c.code).is_some() && !c.text.is_empty()));
     assert!(checks.iter().all(|c| !Group::title(c.group).is_empty()));
 }

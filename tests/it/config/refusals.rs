@@ -1,7 +1,7 @@
 //! One mistake each: the code, the caret and the way to mend it.
 
 use super::{parse, parse_staging, sample};
-use keyward::shell::config::ConfigError;
+use keyward::shell::config::{Colour, ConfigError};
 
 /// Edit of the reference sample (what → by what), code, what stands at the caret, what the help says.
 type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -129,7 +129,8 @@ const ROWS: &[Row] = &[
     ("terms_agreed = true  ", "  ", "KW0052", "[[issuer]]", "terms_agreed = true"),
     ("  [[issuer.limit]]", "limits = \"none\"\n  [[issuer.limit]]", "KW0054", "\"none\"", "keep either"),
     ("key_id = \"kid-1\", ", "", "KW0004", "{ hmac_file", "key_id = \"kid-1\""),
-    ("webroot = \"/var/www/html\"   ", "", "", "", ""),
+    ("# staging_http = \"127.0.0.1:9181\"", "staging_http = \"127.0.0.1:9180\"", "KW0061", "\"127.0.0.1:9180\"", "next port"),
+    ("gate_socket = \"/run/keyward/gate.sock\"", "gate_socket = \"/var/lib/keyward/admin.sock\"", "KW0040", "\"/var/lib", "own path"),
     ("# webroot = ", "webroot = ", "KW0062", "[[solver]]", "keep one"),
     ("listen = [\"0.0.0.0:80\", \"[::]:80\"]", "", "KW0062", "[[solver]]", "webroot"),
     ("listen = [\"0.0.0.0:443\"]", "listen = []", "KW0062", "[]", "0.0.0.0:443"),
@@ -295,4 +296,12 @@ fn a_hopeless_file_gives_a_bounded_report() {
         &report[report.len() - 200..]
     );
     assert!(report.len() < 100_000);
+}
+
+#[test]
+fn colours_come_only_when_asked_for_and_never_from_the_file() {
+    let error = parse("state_dir = \"/s\" # \u{1b}[31mred\u{9b}\u{202e}\n").unwrap_err();
+    let plain = error.report(Colour::Plain);
+    assert!(plain.contains("KW0002") && !plain.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{plain:?}");
+    assert!(error.report(Colour::Ansi).contains("\u{1b}["));
 }

@@ -72,7 +72,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+        Command::new("umount").arg("-l").arg(self.dir.path()).status().ok();
     }
 }
 
@@ -124,8 +124,8 @@ impl Second {
 
 impl Drop for Second {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

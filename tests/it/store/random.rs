@@ -64,13 +64,34 @@ fn fault() -> impl Strategy<Value = Fault> {
     select(vec![Fault::Ours, Fault::Issuer, Fault::Subject, Fault::Network, Fault::Host])
 }
 
+fn trigger() -> impl Strategy<Value = Trigger> {
+    prop_oneof![
+        select(vec![Trigger::First, Trigger::Ari, Trigger::Lifetime, Trigger::Emergency]),
+        text().prop_map(Trigger::Changed),
+        text().prop_map(Trigger::Repair),
+        text().prop_map(Trigger::Manual),
+    ]
+}
+
 fn generation() -> impl Strategy<Value = Generation> {
     let who = (slot(), issuer(), digest(), digest(), text());
-    let what = (cert_id(), time(), time(), names(), time(), option::of(time()));
+    let what = (cert_id(), time(), time(), names(), trigger(), time(), option::of(time()));
     (who, what).prop_map(|((slot, issuer, fingerprint, spki, serial), what)| {
-        let (cert_id, not_before, not_after, names, installed_at, verified_at) = what;
+        let (cert_id, not_before, not_after, names, trigger, installed_at, verified_at) = what;
         let validity = Validity { not_before, not_after };
-        Generation { slot, issuer, fingerprint, spki, serial, cert_id, validity, names, installed_at, verified_at }
+        Generation {
+            slot,
+            issuer,
+            fingerprint,
+            spki,
+            serial,
+            cert_id,
+            validity,
+            names,
+            trigger,
+            installed_at,
+            verified_at,
+        }
     })
 }
 
@@ -107,13 +128,7 @@ fn record() -> impl Strategy<Value = CredentialRecord> {
 
 fn attempt() -> impl Strategy<Value = Attempt> {
     let stage = prop_oneof![select(vec![Stage::Begun, Stage::Issued]), text().prop_map(|url| Stage::Ordered { url }),];
-    let trigger = prop_oneof![
-        select(vec![Trigger::First, Trigger::Ari, Trigger::Lifetime, Trigger::Emergency]),
-        text().prop_map(Trigger::Changed),
-        text().prop_map(Trigger::Repair),
-        text().prop_map(Trigger::Manual),
-    ];
-    let first = (slot(), credential(), issuer(), names(), trigger, cert_id());
+    let first = (slot(), credential(), issuer(), names(), trigger(), cert_id());
     let second = (time(), 0_u64..9, stage, any::<u32>(), option::of(time()));
     (first, second).prop_map(|((id, credential, issuer, names, trigger, replaces), second)| {
         let (began, intent, stage, failures, not_before) = second;

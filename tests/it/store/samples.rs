@@ -47,6 +47,7 @@ pub fn generation(n: u64) -> Generation {
         cert_id: Some(CertId(Arc::from(format!("aki.{n}")))),
         validity: Validity { not_before: at(-10), not_after: at(86_400 * 90) },
         names: names(&["portal.example.org", "*.portal.example.org", "192.0.2.7", "2001:db8::7"]),
+        trigger: Trigger::Changed(Arc::from("names were a, are now b")),
         installed_at: at(5),
         verified_at: Some(at(7)),
     }
@@ -137,8 +138,8 @@ pub fn every_change() -> Vec<Change> {
         changes.push(Change::Bucket(key.clone(), at(1)));
         changes.push(Change::Bucket(key, at(2)));
     }
-    let stages =
-        [Stage::Begun, Stage::Ordered { url: Arc::from("https://ca.example/order/1") }, Stage::Issued, Stage::Begun];
+    let ordered = || Stage::Ordered { url: Arc::from("https://ca.example/order/1") };
+    let stages = [Stage::Begun, ordered(), Stage::Issued, Stage::Begun, ordered(), Stage::Issued, Stage::Begun];
     let triggers = [
         Trigger::First,
         Trigger::Changed(Arc::from("names")),

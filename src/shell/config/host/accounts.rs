@@ -30,12 +30,14 @@ pub(super) fn known(report: &mut Report, settings: &Settings) {
     let mut own_groups = rustix::process::getgroups().unwrap_or_default();
     own_groups.push(rustix::process::getegid());
     for ((kind, name), number) in &names {
-        let (file, tool, option) =
-            if *kind == "user" { ("/etc/passwd", "useradd", "-u") } else { ("/etc/group", "groupadd", "-g") };
+        let (file, tool, database) =
+            if *kind == "user" { ("/etc/passwd", "useradd", "passwd") } else { ("/etc/group", "groupadd", "group") };
         match number {
             None => {
-                let fix =
-                    format!("sudo {tool} --system {0}; or write the number that `id {option} {0}` prints", sh(name));
+                let fix = format!(
+                    "sudo {tool} --system {0}; or write the number that `getent {database} {0} | cut -d: -f3` prints",
+                    sh(name)
+                );
                 found.error(format!("there is no {kind} {name} in {file}"), fix);
             }
             Some(_) if euid.is_root() => {}
@@ -50,7 +52,13 @@ pub(super) fn known(report: &mut Report, settings: &Settings) {
             Some(_) => {}
         }
     }
-    report.put("KW0109", Group::Files, found, format!("{} users and groups are known", names.len()));
+    report.put_counted(
+        "KW0109",
+        Group::Files,
+        found,
+        names.len(),
+        format!("{} users and groups are known", names.len()),
+    );
 }
 
 fn id(accounts: &BTreeMap<String, u32>, name: &str) -> Option<u32> {

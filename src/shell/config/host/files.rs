@@ -101,7 +101,13 @@ pub(super) fn secrets(report: &mut Report, settings: &Settings) {
             Ok(_) => {}
         }
     }
-    report.put("KW0103", Group::Secrets, found, format!("{} root files are readable", roots.len()));
+    report.put_counted(
+        "KW0103",
+        Group::Secrets,
+        found,
+        roots.len(),
+        format!("{} root files are readable", roots.len()),
+    );
 
     let secrets = secret_files(settings);
     let mut found = Found::default();
@@ -126,10 +132,11 @@ pub(super) fn secrets(report: &mut Report, settings: &Settings) {
             Ok(_) => {}
         }
     }
-    report.put(
+    report.put_counted(
         "KW0104",
         Group::Secrets,
         found,
+        secrets.len(),
         format!("{} secret files are readable, and not by others", secrets.len()),
     );
 }
@@ -147,6 +154,9 @@ fn secret_files(settings: &Settings) -> BTreeMap<PathBuf, &'static str> {
                 DnsUpdate::Exec { .. } => None,
             };
         }
+    }
+    for file in settings.estate.watches.values().filter_map(|w| w.password_file.as_ref()) {
+        files.insert(PathBuf::from(file), "the PKCS#12 password");
     }
     for credential in settings.estate.credentials.values() {
         match &credential.care {
@@ -214,12 +224,20 @@ pub(super) fn programs(report: &mut Report, settings: &Settings) {
         }
     }
     let count = programs.len().saturating_add(units.len()).saturating_add(pid_files.len());
-    report.put("KW0105", Group::Programs, found, format!("{count} programs, units and pid files are usable"));
+    report.put_counted(
+        "KW0105",
+        Group::Programs,
+        found,
+        count,
+        format!("{count} programs, units and pid files are usable"),
+    );
 }
 
 pub(super) fn installs(report: &mut Report, settings: &Settings) {
     let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
-    for install in settings.estate.credentials.values().filter_map(|c| c.managed()).flat_map(|m| &m.installs) {
+    let installs = settings.estate.credentials.values().filter_map(|c| c.managed()).flat_map(|m| &m.installs);
+    // In staging all of them lie in the sandbox, which is part of the state.
+    for install in installs.filter(|_| settings.sandbox_dir.is_none()) {
         match &install.layout {
             Layout::Versioned { dir, .. } => _ = dirs.insert(PathBuf::from(dir)),
             Layout::Plain { files } => {
@@ -257,8 +275,20 @@ pub(super) fn installs(report: &mut Report, settings: &Settings) {
             usable.error(text, format!("sudo install -d -o \"$(id -u)\" {}/.well-known/acme-challenge", sh(dir)));
         }
     }
-    report.put("KW0106", Group::Files, usable, format!("{} install directories are there, or can be made", dirs.len()));
-    report.put("KW0107", Group::Files, open, "no install directory is open to everybody".to_owned());
+    report.put_counted(
+        "KW0106",
+        Group::Files,
+        usable,
+        dirs.len(),
+        format!("{} install directories are there, or can be made", dirs.len()),
+    );
+    report.put_counted(
+        "KW0107",
+        Group::Files,
+        open,
+        dirs.len(),
+        "no install directory is open to everybody".to_owned(),
+    );
 }
 
 /// The first directory on the way up that everybody may write, unless its sticky bit protects the names in it.
@@ -283,7 +313,7 @@ pub(super) fn watched(report: &mut Report, settings: &Settings) {
             }
         }
     }
-    report.put("KW0108", Group::Files, found, format!("{count} watched files are readable"));
+    report.put_counted("KW0108", Group::Files, found, count, format!("{count} watched files are readable"));
 }
 
 /// What stands in a file, as far as it can be told with a bounded look.

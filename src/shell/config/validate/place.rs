@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::scalar;
 use crate::domain::inventory::Environment;
 use crate::shell::config::Overrides;
-use crate::shell::config::diagnostic::Problems;
+use crate::shell::config::diagnostic::{Problems, Span, quoted};
 use crate::shell::config::raw::{At, Section};
 use crate::shell::config::settings::{GateSocket, Listen};
 
@@ -41,7 +41,8 @@ pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, overrides: &Overrid
         None => of_the_file,
     };
     let section = root.section(p, "listen", "[listen]");
-    let listen = listen(p, section, environment, state_dir.as_deref());
+    let state_span = root.value_span("state_dir");
+    let listen = listen(p, section, environment, state_dir.as_deref().map(|dir| (dir, state_span)));
     Place { environment, state_dir, production_state, listen }
 }
 
@@ -79,20 +80,65 @@ fn listen(
     p: &mut Problems,
     section: Option<Section<'_>>,
     environment: Environment,
-    state: Option<&Path>,
+    state: Option<(&Path, Span)>,
 ) -> Option<Listen> {
-    let Some(mut s) = section else {
-        return Some(Listen {
-            http: in_environment(HTTP, None, environment),
-            gate_socket: None,
-            admin_socket: state?.join("admin.sock"),
-        });
+    let (mut http, mut staging_http, mut gate, mut mode, mut group, mut admin) = (None, None, None, None, None, None);
+    if let Some(mut s) = section {
+        http = s.parsed(p, "http", "\"127.0.0.1:9180\"", scalar::address);
+        staging_http = s.parsed(p, "staging_http", "\"127.0.0.1:9181\"", scalar::address);
+        let remote = s.flag(p, "allow_remote").is_some_and(|f| f.value);
+        addresses(p, http.as_ref(), staging_http.as_ref(), remote);
+        gate = s.parsed(p, "gate_socket", "\"/run/keyward/gate.sock\"", scalar::socket_path);
+        let why = "a socket needs read and write for its owner, and no execute bits";
+        mode = s.parsed(p, "gate_socket_mode", "\"0660\"", |t| scalar::mode(t, 0o666, 0o600, why));
+        group = s.parsed(p, "gate_socket_group", "\"www-data\"", scalar::account);
+        admin = s.parsed(p, "admin_socket", "\"/run/keyward/admin.sock\"", scalar::socket_path);
+        let alone = ["gate_socket_mode", "gate_socket_group"].into_iter().find(|key| s.has(key));
+        if let Some(key) = alone.filter(|_| !s.has("gate_socket")) {
+            let what = format!("`{key}` without `gate_socket`");
+            p.add("KW0004", &s.key_span(key), what, "of which socket?", "add gate_socket = \"/run/keyward/gate.sock\"");
+        }
+        s.close(p);
+    }
+    let (state, state_span) = state?;
+    // A staging guardian must never answer at the door of production: its sockets live with its state.
+    let place = |said: Option<At<String>>, name: &str| match said {
+        Some(said) if environment == Environment::Production => {
+            At { value: PathBuf::from(said.value), span: said.span }
+        }
+        Some(said) => At { value: state.join(name), span: said.span },
+        None => At { value: state.join(name), span: state_span.clone() },
     };
-    let http = s.parsed(p, "http", "\"127.0.0.1:9180\"", scalar::address);
-    let staging_http = s.parsed(p, "staging_http", "\"127.0.0.1:9181\"", scalar::address);
-    let remote = s.flag(p, "allow_remote").is_some_and(|f| f.value);
-    for (key, address) in [("http", &http), ("staging_http", &staging_http)] {
-        if let Some(at) = address.as_ref().filter(|a| !a.value.ip().is_loopback() && !remote) {
+    let admin = place(admin, "admin.sock");
+    let gate = gate.map(|gate| place(Some(gate), "gate.sock"));
+    if let Some(gate) = gate.as_ref().filter(|gate| gate.value == admin.value) {
+        let mend = "give each its own path: who may ask the gate must not thereby command the daemon";
+        p.add_with(
+            "KW0040",
+            &gate.span,
+            "one path for two sockets",
+            "the gate",
+            mend,
+            (&admin.span, "the command line"),
+        );
+    }
+    for socket in gate.iter().chain([&admin]) {
+        if let Err(wrong) = scalar::socket_path(&socket.value.to_string_lossy()) {
+            let what = format!("the socket {} {}", quoted(&socket.value.to_string_lossy()), wrong.what);
+            let mend =
+                "choose a shorter state directory, or name the sockets in [listen]; in staging they lie with the state";
+            p.add(wrong.code, &socket.span, what, "too long", mend);
+        }
+    }
+    let mode = mode.map_or(0o660, |m| m.value);
+    let gate_socket = gate.map(|g| GateSocket { path: g.value, mode, group: group.map(|g| g.value) });
+    let http = in_environment(http.map_or(HTTP, |a| a.value), staging_http.map(|a| a.value), environment);
+    Some(Listen { http, gate_socket, admin_socket: admin.value })
+}
+
+fn addresses(p: &mut Problems, http: Option<&At<SocketAddr>>, staging: Option<&At<SocketAddr>>, remote: bool) {
+    for (key, address) in [("http", http), ("staging_http", staging)] {
+        if let Some(at) = address.filter(|a| !a.value.ip().is_loopback() && !remote) {
             let mend = format!(
                 "listen on 127.0.0.1:{} or on the gate socket; only if others must reach it, and a firewall or proxy \
                  decides who, set `allow_remote = true`",
@@ -102,31 +148,11 @@ fn listen(
             p.add("KW0050", &at.span, what, "not a loopback address", mend);
         }
     }
-    let gate = s.parsed(p, "gate_socket", "\"/run/keyward/gate.sock\"", scalar::socket_path);
-    let why = "a socket needs read and write for its owner, and no execute bits";
-    let mode = s.parsed(p, "gate_socket_mode", "\"0660\"", |t| scalar::mode(t, 0o666, 0o600, why));
-    let group = s.parsed(p, "gate_socket_group", "\"www-data\"", scalar::account);
-    let admin = s.parsed(p, "admin_socket", "\"/run/keyward/admin.sock\"", scalar::socket_path);
-    let alone = ["gate_socket_mode", "gate_socket_group"].into_iter().find(|key| s.has(key));
-    if let Some(key) = alone.filter(|_| !s.has("gate_socket")) {
-        let what = format!("`{key}` without `gate_socket`");
-        p.add("KW0004", &s.key_span(key), what, "of which socket?", "add gate_socket = \"/run/keyward/gate.sock\"");
+    let production = http.map_or(HTTP, |a| a.value);
+    if let Some(staging) = staging.filter(|s| s.value == production) {
+        let mend = "choose another port, or leave `staging_http` out: then it is the next port";
+        p.add("KW0061", &staging.span, "`staging_http` is the address of production", "not apart", mend);
     }
-    let gate_path = gate.as_ref().map(|g| g.value.clone());
-    if let Some((gate, admin)) = gate.zip(admin.as_ref()).filter(|(gate, admin)| gate.value == admin.value) {
-        let mend = "give each its own path: who may ask the gate must not thereby command the daemon";
-        p.add_with("KW0040", &admin.span, "one path for two sockets", "second time", mend, (&gate.span, "first time"));
-    }
-    s.close(p);
-    let state = state?;
-    let staged = environment == Environment::Staging;
-    // A staging guardian must never answer at the door of production: its sockets live with its state.
-    let gate_path = gate_path.map(|path| if staged { state.join("gate.sock") } else { PathBuf::from(path) });
-    let admin = admin.filter(|_| !staged).map_or_else(|| state.join("admin.sock"), |a| PathBuf::from(a.value));
-    let gate_socket =
-        gate_path.map(|path| GateSocket { path, mode: mode.map_or(0o660, |m| m.value), group: group.map(|g| g.value) });
-    let http = in_environment(http.map_or(HTTP, |a| a.value), staging_http.map(|a| a.value), environment);
-    Some(Listen { http, gate_socket, admin_socket: admin })
 }
 
 /// In staging: the address set for it, else the next port.

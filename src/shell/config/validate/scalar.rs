@@ -177,7 +177,7 @@ pub(super) fn url(text: &str, schemes: &[&str]) -> Result<Url, Wrong> {
     }
     if !schemes.contains(&url.scheme()) {
         let why = format!("begins with {}", quoted(url.scheme()));
-        return Err(wrong(why, format!("it must begin with {}", schemes.map_join("://, or "))));
+        return Err(wrong(why, format!("it must begin with {}://", schemes.join(":// or "))));
     }
     if !url.username().is_empty() || url.password().is_some() {
         let mend = "take user and password out: secrets never stand in the configuration";
@@ -187,16 +187,6 @@ pub(super) fn url(text: &str, schemes: &[&str]) -> Result<Url, Wrong> {
         return Err(wrong("has a fragment".into(), "remove the '#' and what follows".into()));
     }
     Ok(url)
-}
-
-trait MapJoin {
-    fn map_join(&self, glue: &str) -> String;
-}
-
-impl MapJoin for &[&str] {
-    fn map_join(&self, glue: &str) -> String {
-        format!("{}://", self.join(glue))
-    }
 }
 
 /// `mailto:` with one address and nothing else (RFC 8555 section 7.3).

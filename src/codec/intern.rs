@@ -1,0 +1,79 @@
+//! One copy of each CA's facts in memory, and one check of each CA's signature.
+//!
+//! Ten thousand certificates stand on a handful of CAs. Both tables are keyed by SHA-256 of the bytes that the answer
+//! follows from, so that an entry can be missing but never wrong, and both are bounded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::codec::ParseError;
+use crate::domain::certificate::Certificate;
+use crate::domain::key::Digest;
+
+/// CAs kept. The web's PKI has about 150 roots and 3,000 intermediates.
+const MOST: usize = 4_096;
+
+/// Facts of a CA that is worth sharing: real ones have no names and short titles. A server that presents thousands of
+/// monstrous CAs fills no table with them; this many of at most 4 KiB are 16 MiB.
+fn is_small(facts: &Certificate) -> bool {
+    facts.names.len() <= 16 && facts.subject.len().saturating_add(facts.issuer.len()) <= 1_024
+}
+
+static CERTIFICATES: Mutex<BTreeMap<Digest, Arc<Certificate>>> = Mutex::new(BTreeMap::new());
+
+/// (Fingerprint of the signed certificate, SPKI digest of its signer): the signature is good.
+static SIGNED: Mutex<BTreeSet<(Digest, Digest)>> = Mutex::new(BTreeSet::new());
+
+/// The shared facts of the CA certificate with this fingerprint.
+pub(crate) fn certificate(
+    fingerprint: Digest,
+    facts: impl FnOnce() -> Result<Certificate, ParseError>,
+) -> Result<Arc<Certificate>, ParseError> {
+    if let Some(known) = CERTIFICATES.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint) {
+        return Ok(Arc::clone(known));
+    }
+    let made = Arc::new(facts()?);
+    if !is_small(&made) {
+        return Ok(made);
+    }
+    let mut table = CERTIFICATES.lock().unwrap_or_else(PoisonError::into_inner);
+    if table.len() >= MOST {
+        // What nobody holds any more goes first; if all are held, this one is not shared.
+        table.retain(|_, c| Arc::strong_count(c) > 1);
+    }
+    if table.len() < MOST {
+        table.insert(fingerprint, Arc::clone(&made));
+    }
+    Ok(made)
+}
+
+/// Checks a CA certificate's signature once; only a good answer is kept.
+pub(crate) fn signature(signed: Digest, signer: Digest, check: impl FnOnce() -> bool) -> bool {
+    let key = (signed, signer);
+    if SIGNED.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+        return true;
+    }
+    let good = check();
+    if good {
+        let mut table = SIGNED.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= MOST {
+            table.clear();
+        }
+        table.insert(key);
+    }
+    good
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_signature_is_checked_again_and_a_good_one_is_not() {
+        let (a, b) = (Digest::of(b"intern a"), Digest::of(b"intern b"));
+        assert!(!signature(a, b, || false));
+        assert!(signature(a, b, || true));
+        assert!(signature(a, b, || false), "the good answer was kept");
+        assert!(!signature(b, a, || false), "the other way round is another question");
+    }
+}

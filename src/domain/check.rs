@@ -1,0 +1,139 @@
+//! The plan checker: every plan must pass it before anything of it runs.
+//!
+//! It is written apart from what makes plans and uses none of it but the definitions of the rules themselves. Refuses to
+//! mend: a plan that breaks a rule is a defect, and nothing of it happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::execution::{Stage, Trigger};
+use crate::domain::id::{CredentialId, IssuerId};
+use crate::domain::inventory::Managed;
+use crate::domain::limits::{Ledger, Spender, automatic_span};
+use crate::domain::name::NameSet;
+use crate::domain::plan::{
+    ActionKind, Breaker, Issue, Plan, PlanInput, breaker, ledger_changes, lifetime, schedule_of, slot_lost,
+};
+use crate::domain::state::{CredentialRecord, State};
+use crate::domain::time::{Timestamp, human_span};
+
+/// A rule that a plan breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{credential}: {what}")]
+pub struct Violation {
+    /// Which credential.
+    pub credential: CredentialId,
+    /// Which rule.
+    pub what: String,
+}
+
+/// Checks a plan against the rules, without using what made it. Nothing of a plan runs that breaks one.
+///
+/// # Errors
+/// The first [`Violation`].
+pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
+    let mut seen = BTreeSet::new();
+    let mut scratch = State::default();
+    let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
+    let mut planned: Vec<&NameSet> = Vec::new();
+    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
+        let count = orders.entry(&attempt.issuer).or_default();
+        *count = count.saturating_add(1);
+    }
+    for action in &plan.actions {
+        let fail = |what: String| Err(Violation { credential: action.credential.clone(), what });
+        if !seen.insert(&action.credential) {
+            return fail("has two actions".into());
+        }
+        if input.stopped.is_some() {
+            return fail("is acted on although everything is stopped".into());
+        }
+        let Some(managed) = input.estate.credentials.get(&action.credential).and_then(|c| c.managed()) else {
+            return fail("is not managed".into());
+        };
+        let own = input.state.attempts.values().find(|a| a.credential == action.credential);
+        match &action.kind {
+            ActionKind::Resume(id) => match own {
+                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {}
+                _ => return fail("is resumed without an attempt that may go on".into()),
+            },
+            ActionKind::Reinstall(slot) => {
+                let known = input.state.credentials.get(&action.credential).and_then(|r| r.current.as_ref());
+                if own.is_some() || known.is_none_or(|g| g.slot != *slot) {
+                    return fail("reinstalls what is not its current generation".into());
+                }
+            }
+            ActionKind::Issue(issue) => {
+                if own.is_some() {
+                    return fail("has an attempt in flight already".into());
+                }
+                let record = input.state.credential(&action.credential);
+                scratch.ledger.borrow_from(&input.state.ledger, &issue.spends, &managed.names.key());
+                let flying = input.state.attempts.values().filter(|a| a.stage != Stage::Issued).map(|a| &a.names);
+                let same = flying.chain(planned.iter().copied()).filter(|n| **n == managed.names).count();
+                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, (&scratch.ledger, same)) {
+                    return fail(what);
+                }
+                let count = orders.entry(&issue.issuer).or_default();
+                *count = count.saturating_add(1);
+                if *count > input.estate.orders_in_flight {
+                    return fail(format!("is one order too many at {}", issue.issuer));
+                }
+                planned.push(&managed.names);
+                for change in ledger_changes(&scratch.ledger, &issue.spends, plan.at) {
+                    scratch.apply(&change);
+                }
+            }
+        }
+    }
+    let held: BTreeSet<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
+    let lost = input.due.iter().find(|id| {
+        let managed = input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some());
+        managed && !seen.contains(id) && !held.contains(id)
+    });
+    match lost {
+        Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),
+        None => Ok(()),
+    }
+}
+
+fn check_issue(
+    at: Timestamp,
+    input: &PlanInput<'_>,
+    managed: &Managed,
+    record: &CredentialRecord,
+    issue: &Issue,
+    (ledger, same_set): (&Ledger, usize),
+) -> Result<(), String> {
+    if !managed.issuers.contains(&issue.issuer) || !input.estate.issuers.contains_key(&issue.issuer) {
+        return Err(format!("is ordered at {}, which it does not name", issue.issuer));
+    }
+    if let Some(until) = record.next_attempt.filter(|t| *t > at) {
+        return Err(format!("is ordered {} too early", human_span(at.until(until))));
+    }
+    if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at) {
+        return Err(format!("is ordered at {} whose breaker is open until {until}", issue.issuer));
+    }
+    let human = matches!(issue.trigger, Trigger::Manual(_));
+    if human != (issue.spender == Spender::Human) || (human && record.requested.is_none()) {
+        return Err("spends a human's reserve without a human's request".into());
+    }
+    if !human && ledger.check_automatic(&managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
+        return Err("would be one automatic issuance too many for these names".into());
+    }
+    if let Err(e) = ledger.check(&issue.spends, issue.spender, at) {
+        return Err(format!("exceeds the limit {} until {}", e.kind.as_str(), e.until));
+    }
+    if issue.spends.is_empty()
+        && issue.replaces.is_none()
+        && !input.estate.issuers.get(&issue.issuer).is_none_or(|i| i.limits.is_empty())
+    {
+        return Err("takes nothing from the ledger and is not exempt".into());
+    }
+    let due = schedule_of(managed, record).is_none_or(|s| s.renew_at <= at);
+    let changed = record.current.as_ref().is_some_and(|g| g.names != managed.names);
+    let repair = matches!(issue.trigger, Trigger::Repair(_)) && slot_lost(record);
+    if !(due || changed || human || repair) {
+        return Err("is ordered before it is due".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! Puts the concrete adapters behind the doors: the only place that names them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::adapters::acme::{AcmeIssuerConfig, AcmeIssuers, EabConfig};
+use crate::adapters::challenge::dns::{Delegation, Propagation, Provider, Rfc2136, Tsig, TsigAlgorithm};
+use crate::adapters::challenge::exec::Exec;
+use crate::adapters::challenge::webhook::WebhookConfig;
+use crate::adapters::challenge::{Binding, Secret, SolverConfig, SolverKind, Solvers};
+use crate::adapters::clock::SystemClock;
+use crate::adapters::deploy::FileDeployer;
+use crate::adapters::entropy::OsEntropy;
+use crate::adapters::keystore::FileKeyStore;
+use crate::adapters::meter::PrometheusMeter;
+use crate::adapters::notify::LogNotifier;
+use crate::adapters::probe::SystemProber;
+use crate::adapters::roots;
+use crate::adapters::store::SqliteStore;
+use crate::codec::verify::Roots;
+use crate::domain::id::{CredentialId, IssuerId};
+use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
+use crate::domain::time::Timestamp;
+use crate::ports::{Clock, Entropy, HostError, IssuerError, Notice, Ports, StoreError};
+use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
+
+/// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
+const LONGEST_SECRET: u64 = 16 * 1_024;
+/// A file with roots is at most this long: the system's bundle has 220 KiB.
+const LONGEST_ROOTS: u64 = 4 * 1_024 * 1_024;
+
+/// Why the parts could not be put together. Each says what to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file, a key store, a socket.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl From<HostError> for WireError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error.0)
+    }
+}
+
+/// Everything put together.
+#[derive(Debug)]
+pub struct Wired {
+    /// The doors.
+    pub ports: Ports,
+    /// The counters, for `/metrics`.
+    pub meter: Arc<PrometheusMeter>,
+    notifier: Arc<LogNotifier>,
+    issuers: Arc<AcmeIssuers>,
+}
+
+impl Wired {
+    /// What people were told lately, oldest first.
+    #[must_use]
+    pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
+        self.notifier.recent()
+    }
+
+    /// Gives the account at an issuer a new key (RFC 8555 section 7.3.5).
+    ///
+    /// # Errors
+    /// As the CA answered.
+    pub async fn rollover(&self, issuer: &IssuerId) -> Result<(), IssuerError> {
+        self.issuers.rollover(issuer).await
+    }
+}
+
+/// The system's clock.
+#[must_use]
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+/// The system's randomness.
+#[must_use]
+pub fn entropy() -> Arc<dyn Entropy> {
+    Arc::new(OsEntropy)
+}
+
+/// Puts everything together over the system's own clock. Call inside a runtime.
+///
+/// # Errors
+/// [`WireError`] says which part and what to mend. Nothing was sent anywhere.
+pub fn wire(settings: &Settings) -> Result<Wired, WireError> {
+    wire_with(settings, clock())
+}
+
+/// As [`wire`], over a given clock.
+///
+/// # Errors
+/// As [`wire`].
+pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    let entropy = entropy();
+    let notifier = Arc::new(LogNotifier::new(clock.clone()));
+    let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
+    let store = Arc::new(SqliteStore::open(&settings.state_dir)?);
+    let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
+    let keys =
+        Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
+    let environment = settings.estate.environment;
+    let deployer = FileDeployer::new(keys.clone(), settings.sandbox_dir.clone(), environment, clock.clone());
+    let issuers = settings.issuers.iter().map(acme_issuer).collect::<Result<Vec<_>, _>>()?;
+    let accounts = settings.state_dir.join("accounts");
+    let issuers = AcmeIssuers::new(issuers, &accounts, clock.clone(), entropy.clone(), meter.clone())
+        .map_err(|e| WireError::Host(e.to_string()))?;
+    let issuers = Arc::new(issuers);
+    let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
+    let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
+    let ports = Ports {
+        clock,
+        entropy,
+        store,
+        issuer: issuers.clone(),
+        solver: Arc::new(solver),
+        keys,
+        prober: Arc::new(SystemProber::new(all_roots, settings.sandbox_dir.clone())?),
+        deployer: Arc::new(deployer),
+        notifier: notifier.clone(),
+        meter: meter.clone(),
+    };
+    Ok(Wired { ports, meter, notifier, issuers })
+}
+
+/// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.
+#[derive(Debug)]
+pub struct FileWatch {
+    watch: crate::adapters::watch::DirectoryWatch,
+    owners: Arc<std::sync::Mutex<Owners>>,
+}
+
+/// Which credentials have files in a directory.
+type Owners = BTreeMap<std::path::PathBuf, Vec<CredentialId>>;
+
+impl FileWatch {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// If the kernel gives no watch; polling then has to do.
+    pub fn new(changed: impl Fn(CredentialId) + Send + 'static) -> Result<Self, HostError> {
+        let owners: Arc<std::sync::Mutex<Owners>> = Arc::default();
+        let known = owners.clone();
+        let watch = crate::adapters::watch::DirectoryWatch::new(move |directory| {
+            let owners = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            owners.get(directory).into_iter().flatten().cloned().for_each(&changed);
+        })?;
+        Ok(Self { watch, owners })
+    }
+
+    /// Watches what this estate needs; returns how many directories polling alone must cover.
+    pub fn follow(&mut self, estate: &Estate) -> usize {
+        let mut owners = Owners::new();
+        for credential in estate.credentials.values() {
+            for directory in directories_of(credential) {
+                owners.entry(directory).or_default().push(credential.id.clone());
+            }
+        }
+        for (id, watch) in &estate.watches {
+            if let Some((directory, _)) = watch.pattern.rsplit_once('/') {
+                owners.entry(directory.into()).or_default().push(id.clone());
+            }
+        }
+        let directories = owners.keys().cloned().collect();
+        *self.owners.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = owners;
+        self.watch.set(&directories).len()
+    }
+}
+
+/// The directories in which a credential's own files change.
+fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
+    let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
+    match &credential.care {
+        Care::Observed(Source::File { path, .. }) => parent(path).into_iter().collect(),
+        Care::Observed(Source::Endpoints) => Vec::new(),
+        Care::Managed(managed) => managed
+            .installs
+            .iter()
+            .flat_map(|install| match &install.layout {
+                Layout::Versioned { dir, .. } => vec![std::path::PathBuf::from(dir)],
+                Layout::Plain { files } => files.values().filter_map(|f| parent(f)).collect(),
+            })
+            .collect(),
+    }
+}
+
+type Trust = (BTreeMap<IssuerId, Arc<Roots>>, Arc<Roots>, Arc<Roots>);
+
+/// What each issuer's chains may end in, what the others' may, and all of it for looking around. The system's roots cost
+/// a megabyte and are left out where every issuer brings its own and nothing else is looked at.
+fn trust(issuers: &[IssuerSettings]) -> Result<Trust, WireError> {
+    let mut by_issuer = BTreeMap::new();
+    let mut all = Roots::default();
+    for issuer in issuers.iter().filter(|i| !i.root_files.is_empty()) {
+        let own = roots::bundles(&issuer.root_files)?;
+        all.extend(&own);
+        by_issuer.insert(issuer.id.clone(), Arc::new(own));
+    }
+    let system = roots::system();
+    all.extend(&system);
+    Ok((by_issuer, system, Arc::new(all)))
+}
+
+fn acme_issuer(settings: &IssuerSettings) -> Result<AcmeIssuerConfig, WireError> {
+    let mut config = AcmeIssuerConfig::new(settings.id.clone(), settings.directory.clone());
+    config.contacts.clone_from(&settings.contacts);
+    config.terms_agreed = settings.terms_agreed;
+    config.allow_http_directory_in_tests = settings.danger_allow_http_directory;
+    config.requests_per_second = settings.requests_per_second;
+    config.proxy.clone_from(&settings.proxy);
+    config.extra_roots = settings
+        .root_files
+        .iter()
+        .map(|file| read(file, LONGEST_ROOTS).map(|bytes| bytes.to_vec()))
+        .collect::<Result<_, _>>()?;
+    if let Some(eab) = &settings.eab {
+        let text = secret_text(&eab.hmac_file)?;
+        let hmac = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=').as_bytes()).map_err(|_| {
+            WireError::Host(format!(
+                "{} holds no base64url; put the CA's MAC key there as it came",
+                eab.hmac_file.display()
+            ))
+        })?;
+        config.eab = Some(EabConfig { key_id: eab.key_id.clone(), hmac: Zeroizing::new(hmac) });
+    }
+    Ok(config)
+}
+
+fn solver(settings: &SolverSettings) -> Result<SolverConfig, WireError> {
+    let kind = match &settings.kind {
+        config::SolverKind::Http01(config::HttpChallenge::Listen(bind)) => {
+            SolverKind::Http01Listener { bind: bind.clone(), binding: Binding::WhilePresented }
+        }
+        config::SolverKind::Http01(config::HttpChallenge::Webroot(dir)) => {
+            SolverKind::Http01Webroot { dir: dir.clone() }
+        }
+        config::SolverKind::TlsAlpn01 { listen } => {
+            SolverKind::TlsAlpn01Listener { bind: listen.clone(), binding: Binding::WhilePresented }
+        }
+        config::SolverKind::Dns01 { update, propagation, follow_cname } => SolverKind::Dns01 {
+            provider: dns_provider(update)?,
+            propagation: Propagation {
+                check: propagation.check,
+                deadline: propagation.deadline,
+                servers: Some(propagation.servers.clone()).filter(|s| !s.is_empty()),
+                resolver: propagation.resolver,
+                ..Propagation::default()
+            },
+            delegation: if *follow_cname { Delegation::Follow } else { Delegation::Ignore },
+        },
+    };
+    Ok(SolverConfig { id: settings.id.clone(), kind })
+}
+
+fn dns_provider(update: &config::DnsUpdate) -> Result<Provider, WireError> {
+    Ok(match update {
+        config::DnsUpdate::Rfc2136 { server, zone, tsig_name, tsig_algorithm, tsig_secret_file, ttl_secs } => {
+            let secret = STANDARD.decode(secret_text(tsig_secret_file)?.as_bytes()).map_err(|_| {
+                WireError::Host(format!("{} holds no base64; put the TSIG secret there", tsig_secret_file.display()))
+            })?;
+            let algorithm = match tsig_algorithm {
+                config::TsigAlgorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
+                config::TsigAlgorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
+                config::TsigAlgorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
+            };
+            Provider::Rfc2136(Rfc2136 {
+                server: *server,
+                zone: zone.clone(),
+                tsig: Some(Tsig { name: tsig_name.clone(), algorithm, secret: Secret::new(secret) }),
+                ttl: *ttl_secs,
+            })
+        }
+        config::DnsUpdate::Exec { argv, timeout } => Provider::Exec(Exec { argv: argv.clone(), timeout: *timeout }),
+        config::DnsUpdate::Webhook { url, secret_file, timeout } => Provider::Webhook(WebhookConfig {
+            url: url.clone(),
+            secret: Secret::new(secret_text(secret_file)?.as_bytes().to_vec()),
+            timeout: *timeout,
+        }),
+    })
+}
+
+fn secret_text(path: &Path) -> Result<Zeroizing<String>, WireError> {
+    let bytes = read(path, LONGEST_SECRET)?;
+    let text = core::str::from_utf8(&bytes)
+        .map_err(|_| WireError::Host(format!("{} holds no text", path.display())))?
+        .trim()
+        .to_owned();
+    Ok(Zeroizing::new(text))
+}
+
+fn read(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, WireError> {
+    let failed = |why: String| WireError::Host(format!("{}: {why}", path.display()));
+    let file = File::open(path).map_err(|e| failed(format!("cannot be opened: {e}")))?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = file
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|e| failed(format!("cannot be read: {e}")))?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > most {
+        return Err(failed(format!("is longer than {most} bytes")));
+    }
+    Ok(bytes)
+}
