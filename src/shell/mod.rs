@@ -12,5 +12,5 @@ pub mod wire;
 /// Runs the command line.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    cli::main()
 }
