@@ -30,4 +30,5 @@ pub fn main() -> std::process::ExitCode {
         }),
         _ => std::process::ExitCode::FAILURE,
     }
+    cli::main()
 }

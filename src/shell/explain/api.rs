@@ -70,4 +70,16 @@ pub(super) const ROWS: &[Entry] = &[
         "The answer was not ready within ten seconds.",
         "Try again; if it stays so, look at the daemon's load and disk.",
     ),
+    row(
+        "KW5012",
+        "no daemon",
+        "Nobody answers at the admin socket of the configuration, or this user may not use it. Without a daemon nothing is renewed, and every gate is closed.",
+        "Start it with keyward run; ask as its user or root; before the first start use keyward check --pre.",
+    ),
+    row(
+        "KW5013",
+        "daemon in trouble",
+        "The daemon answers, but its loop does not turn, its clock is not believed, or it can write nothing.",
+        "keyward status says which; its log says more.",
+    ),
 ];

@@ -17,6 +17,7 @@ use super::{metrics, model, views};
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::id::CredentialId;
 use crate::domain::policy::Verdict;
+use crate::domain::story;
 use crate::engine::Command;
 use crate::engine::view::CredentialView;
 
@@ -31,6 +32,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/gates", get(gates))
         .route("/v1/credentials", get(credentials))
         .route("/v1/credentials/{id}", get(credential))
+        .route("/v1/credentials/{id}/why", get(why))
         .route("/v1/credentials/{id}/history", get(history))
         .route("/v1/credentials/{id}/renew", post(renew))
         .route("/v1/clock/accept", post(accept_clock))
@@ -87,6 +89,22 @@ async fn credentials(State(app): Shared) -> Json<Vec<model::Credential>> {
 async fn credential(State(app): Shared, Path(id): Path<String>) -> Answer<Json<model::Detail>> {
     let view = find(&app, &id)?;
     Ok(Json(views::detail(&view, app.web.clock.now(), app.web.environment)))
+}
+
+async fn why(State(app): Shared, Path(id): Path<String>) -> Answer<Json<model::Why>> {
+    let view = find(&app, &id)?;
+    let sentences = story::why(&story::Why {
+        credential: &view.credential,
+        sighting: &view.sighting,
+        record: &view.record,
+        attempt: view.attempt.as_ref(),
+        schedule: view.schedule.as_ref(),
+        held: view.held.as_ref(),
+        findings: &view.findings,
+        paths: &view.paths,
+        now: app.web.clock.now(),
+    });
+    Ok(Json(model::Why { sentences }))
 }
 
 fn find(app: &App, id: &str) -> Answer<CredentialView> {

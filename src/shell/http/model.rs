@@ -178,7 +178,9 @@ pub struct Detail {
     pub looked_at: Option<String>,
     /// What each endpoint serves.
     pub endpoints: Vec<Endpoint>,
-    /// Since when the installed generation is installed.
+    /// Serial number of the generation that is installed.
+    pub installed_serial: Option<String>,
+    /// Since when it is installed.
     pub installed_at: Option<String>,
     /// When every endpoint was last seen to serve it.
     pub verified_at: Option<String>,

@@ -286,6 +286,7 @@ pub(super) fn detail(view: &CredentialView, now: Timestamp, environment: Environ
         untrusted,
         looked_at: looked.map(text),
         endpoints: endpoints.collect(),
+        installed_serial: view.current().map(|g| text(&g.serial)),
         installed_at: view.current().map(|g| text(g.installed_at)),
         verified_at: view.current().and_then(|g| g.verified_at).map(text),
         ari_window: record.ari.as_ref().and_then(|a| a.window).map(|(from, to)| (text(from), text(to))),

@@ -2,6 +2,7 @@
 
 pub mod challenge;
 pub mod estate;
+pub mod http;
 pub mod knot;
 pub mod store;
 pub mod acme;
