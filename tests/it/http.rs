@@ -7,9 +7,10 @@ mod metrics;
 mod page;
 mod sockets;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::domain::inventory::{Care, Credential, Environment, Estate, Source};
+use keyward::domain::inventory::{Care, Credential, Endpoint, Environment, Estate, Source, StartTls};
 use keyward::domain::time::HOUR;
 
 use crate::harness::estate::{add, cid, estate, managed, path, served};
@@ -32,6 +33,10 @@ pub fn observed(id: &str, file: &str) -> Credential {
         care: Care::Observed(Source::File { path: file.into(), password_file: None }),
         endpoints: Vec::new(),
     }
+}
+
+pub fn endpoint(host: &str) -> Arc<Endpoint> {
+    Arc::new(Endpoint { host: host.into(), port: 443, sni: None, starttls: StartTls::None })
 }
 
 pub fn staging(mut estate: Estate) -> Estate {

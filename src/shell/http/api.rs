@@ -207,8 +207,10 @@ fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesReje
     if bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|e| refuse(StatusCode::BAD_REQUEST, format!("the body is not understood: {e}")))
+    // An array would be taken for a struct's fields in order.
+    let fields: serde_json::Result<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&bytes);
+    let parsed = fields.and_then(|fields| serde_json::from_value(fields.into()));
+    parsed.map_err(|e| refuse(StatusCode::BAD_REQUEST, format!("the body is not understood: {e}")))
 }
 
 fn command(app: &App, command: Command) -> Answer<()> {
