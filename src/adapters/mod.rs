@@ -11,3 +11,4 @@ pub mod notify;
 pub mod probe;
 pub mod roots;
 pub mod store;
+pub mod watch;

@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use crate::domain::certificate::Trust;
+use crate::domain::certificate::{Trust, display_name};
 use crate::domain::inventory::{Credential, Environment, Seen, Sighting};
 use crate::domain::renewal::Schedule;
 use crate::domain::state::CredentialRecord;
@@ -160,7 +160,8 @@ fn chain(s: &Subject<'_>, out: &mut Vec<Finding>) {
         } else {
             ("is not valid before", bad.validity.not_before)
         };
-        let whose = if bad.fingerprint == chain.leaf.fingerprint { "the certificate" } else { &*bad.subject };
+        let leaf = bad.fingerprint == chain.leaf.fingerprint;
+        let whose = if leaf { "the certificate".to_owned() } else { display_name(bad) };
         add(out, OUT_OF_TIME, Severity::Critical, format!("{whose} {what} {when}"));
     }
     if let Trust::Untrusted(why) = &chain.trust {
@@ -169,7 +170,7 @@ fn chain(s: &Subject<'_>, out: &mut Vec<Finding>) {
     }
     let weakest = chain.weakest();
     if weakest.fingerprint != chain.leaf.fingerprint && weakest.validity.not_after < chain.leaf.validity.not_after {
-        let text = format!("{} above it ends first, {}", weakest.subject, weakest.validity.not_after);
+        let text = format!("{} above it ends first, {}", display_name(weakest), weakest.validity.not_after);
         add(out, CHAIN_ENDS_FIRST, Severity::Warning, text);
     }
 }
@@ -237,7 +238,10 @@ fn unmanaged_expiry(s: &Subject<'_>, out: &mut Vec<Finding>) {
 fn failures(s: &Subject<'_>, out: &mut Vec<Finding>) {
     if let Some(failure) = s.record.last_failure.as_ref().filter(|_| s.record.failures > 0) {
         let severity = if s.record.failures > 1 { Severity::Critical } else { Severity::Warning };
-        let text = format!("{} in a row failed, last {}: {}", s.record.failures, failure.at, failure.text);
+        let text = match s.record.failures {
+            1 => format!("the last attempt failed {}: {}", failure.at, failure.text),
+            n => format!("{n} attempts in a row failed, the last {}: {}", failure.at, failure.text),
+        };
         add(out, FAILING, severity, text);
     }
     if s.record.rolled_back.is_some() {

@@ -23,6 +23,8 @@ pub enum Command {
     Look(CredentialId),
     /// Look at everything again now.
     Scan,
+    /// Turn the loop once: shows that it is alive.
+    Beat,
     /// A new configuration.
     Estate(Arc<Estate>),
     /// A person vouches for the present time.

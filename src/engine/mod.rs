@@ -85,6 +85,8 @@ pub(crate) struct Desk {
     pub(crate) clock: ClockWatch,
     pub(crate) store_fault: Option<String>,
     pub(crate) last_cycle: Option<Boottime>,
+    /// When the loop wakes by itself at the latest.
+    pub(crate) wakes_by: Option<Boottime>,
     pub(crate) started: Timestamp,
 }
 
@@ -138,6 +140,7 @@ impl Engine {
             let now = self.ports.clock.now();
             let next = agenda.next(LOOKS_AT_ONCE.saturating_sub(crew.looks));
             let nap = next.map_or(LONGEST_SLEEP, |at| now.until(at).min(LONGEST_SLEEP));
+            self.write().wakes_by = Some(self.ports.clock.boottime().plus(nap));
             let mut timer = self.ports.clock.sleep(nap);
             let woken = core::future::poll_fn(|cx| {
                 if stop.as_mut().poll(cx).is_ready() {

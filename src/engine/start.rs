@@ -36,6 +36,7 @@ impl Engine {
             clock,
             store_fault: None,
             last_cycle: None,
+            wakes_by: None,
             started: now,
         };
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
@@ -118,7 +119,9 @@ impl Engine {
         let now = self.ports.clock.now();
         match command {
             Command::Renew { credential, by } => self.request(&credential, by, agenda).await,
-            Command::Look(credential) => agenda.set(Task::Look(credential), now),
+            Command::Look(id) if self.read().estate.watches.contains_key(&id) => agenda.set(Task::Expand(id), now),
+            Command::Look(id) => agenda.set(Task::Look(id), now),
+            Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
             Command::Estate(estate) => self.adopt(estate, agenda).await,
             Command::AcceptClock { by } => {

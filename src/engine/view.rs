@@ -64,6 +64,8 @@ pub struct Overview {
     pub now: Timestamp,
     /// The last completed turn of the loop.
     pub last_cycle: Option<Boottime>,
+    /// The loop turned, and is not overdue to turn again.
+    pub alive: bool,
     /// Why the clock is not believed.
     pub clock_fault: Option<String>,
     /// Why nothing can be written.
@@ -122,6 +124,12 @@ impl Engine {
         }
     }
 
+    /// Since when a path is as it is.
+    #[must_use]
+    pub fn gate_since(&self, path: &PathId) -> Option<Timestamp> {
+        self.read().since.get(path).copied()
+    }
+
     /// All verdicts as they hold right now, with since when each path is as it is.
     #[must_use]
     pub fn gates(&self) -> Vec<(Verdict, Option<Timestamp>)> {
@@ -166,12 +174,14 @@ impl Engine {
     /// The guardian as a whole.
     #[must_use]
     pub fn overview(&self) -> Overview {
+        let boot = self.ports.clock.boottime();
         let desk = self.read();
         Overview {
             environment: desk.estate.environment,
             started: desk.started,
             now: self.ports.clock.now(),
             last_cycle: desk.last_cycle,
+            alive: desk.wakes_by.is_some_and(|by| boot.since(by) <= EVALUATION_DEADLINE),
             clock_fault: desk.clock.fault().map(str::to_owned),
             store_fault: desk.store_fault.clone(),
             in_flight: desk.state.attempts.len(),

@@ -8,10 +8,12 @@
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
 mod acme;
+mod api;
 mod audit;
 mod configuration;
 mod engine;
@@ -37,13 +39,14 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 6] = [
+const TABLES: [(&str, &[Entry]); 7] = [
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("API", api::ROWS),
 ];
 
 /// Every code in order.

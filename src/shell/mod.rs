@@ -3,6 +3,7 @@
 pub mod acme_server;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod http;
@@ -11,5 +12,5 @@ pub mod wire;
 /// Runs the command line.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    cli::main()
 }

@@ -25,7 +25,8 @@ use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
 use crate::adapters::store::SqliteStore;
 use crate::codec::verify::Roots;
-use crate::domain::id::IssuerId;
+use crate::domain::id::{CredentialId, IssuerId};
+use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy, HostError, IssuerError, Notice, Ports, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
@@ -106,7 +107,7 @@ pub fn wire(settings: &Settings) -> Result<Wired, WireError> {
 pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
-    let meter = Arc::new(PrometheusMeter::new());
+    let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
     let store = Arc::new(SqliteStore::open(&settings.state_dir)?);
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
@@ -133,6 +134,67 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         meter: meter.clone(),
     };
     Ok(Wired { ports, meter, notifier, issuers })
+}
+
+/// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.
+#[derive(Debug)]
+pub struct FileWatch {
+    watch: crate::adapters::watch::DirectoryWatch,
+    owners: Arc<std::sync::Mutex<Owners>>,
+}
+
+/// Which credentials have files in a directory.
+type Owners = BTreeMap<std::path::PathBuf, Vec<CredentialId>>;
+
+impl FileWatch {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// If the kernel gives no watch; polling then has to do.
+    pub fn new(changed: impl Fn(CredentialId) + Send + 'static) -> Result<Self, HostError> {
+        let owners: Arc<std::sync::Mutex<Owners>> = Arc::default();
+        let known = owners.clone();
+        let watch = crate::adapters::watch::DirectoryWatch::new(move |directory| {
+            let owners = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            owners.get(directory).into_iter().flatten().cloned().for_each(&changed);
+        })?;
+        Ok(Self { watch, owners })
+    }
+
+    /// Watches what this estate needs; returns how many directories polling alone must cover.
+    pub fn follow(&mut self, estate: &Estate) -> usize {
+        let mut owners = Owners::new();
+        for credential in estate.credentials.values() {
+            for directory in directories_of(credential) {
+                owners.entry(directory).or_default().push(credential.id.clone());
+            }
+        }
+        for (id, watch) in &estate.watches {
+            if let Some((directory, _)) = watch.pattern.rsplit_once('/') {
+                owners.entry(directory.into()).or_default().push(id.clone());
+            }
+        }
+        let directories = owners.keys().cloned().collect();
+        *self.owners.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = owners;
+        self.watch.set(&directories).len()
+    }
+}
+
+/// The directories in which a credential's own files change.
+fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
+    let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
+    match &credential.care {
+        Care::Observed(Source::File { path, .. }) => parent(path).into_iter().collect(),
+        Care::Observed(Source::Endpoints) => Vec::new(),
+        Care::Managed(managed) => managed
+            .installs
+            .iter()
+            .flat_map(|install| match &install.layout {
+                Layout::Versioned { dir, .. } => vec![std::path::PathBuf::from(dir)],
+                Layout::Plain { files } => files.values().filter_map(|f| parent(f)).collect(),
+            })
+            .collect(),
+    }
 }
 
 type Trust = (BTreeMap<IssuerId, Arc<Roots>>, Arc<Roots>, Arc<Roots>);

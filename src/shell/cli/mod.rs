@@ -1,1 +1,146 @@
-//! To come.
+//! The command line: noun, then verb. Data goes to standard output, everything else to standard error.
+//!
+//! Refuses to know the guardian's insides: whatever is about a running daemon is asked through its admin socket, and
+//! whatever is about files is read here.
+
+mod args;
+mod cert;
+mod client;
+mod console;
+mod gate;
+mod host;
+mod meaning;
+mod renew;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches as _;
+
+use self::args::{Cert, Cli, Clock, Command, Common, Config, Gate};
+use self::client::Daemon;
+use self::console::{Console, Exit, Failure};
+use crate::shell::http::model::Accepted;
+use crate::shell::{daemon, demo};
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let console = Console::new();
+    let parsed = args::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Standard output for help that was asked for, standard error for the rest.
+            error.print().ok();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() });
+        }
+    };
+    let run = Run { console, common: cli.common };
+    match run.dispatch(cli.command) {
+        Ok(Ending::Exit(exit)) => ExitCode::from(exit.code()),
+        Ok(Ending::Code(code)) => code,
+        Err(failure) => {
+            console.fail(&failure);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// How a command ended.
+enum Ending {
+    Exit(Exit),
+    /// Daemon and demo have the last word themselves.
+    Code(ExitCode),
+}
+
+/// What every command works with.
+struct Run {
+    console: Console,
+    common: Common,
+}
+
+type Done = Result<Exit, Failure>;
+
+impl Run {
+    fn dispatch(&self, command: Command) -> Result<Ending, Failure> {
+        let done = match command {
+            Command::Init(init) => self.init(&init),
+            Command::Check(check) => self.check(&check),
+            Command::Cert(Cert::List) => self.cert_list(),
+            Command::Cert(Cert::Show { name }) => self.cert_show(&name),
+            Command::Cert(Cert::Why { name }) => self.cert_why(&name),
+            Command::Cert(Cert::History { name, limit }) => self.cert_history(&name, limit),
+            Command::Cert(Cert::Renew(renew)) => self.cert_renew(&renew),
+            Command::Cert(Cert::Scan) => self.start("/v1/scan"),
+            Command::Gate(Gate::Status) => self.gate_status(),
+            Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Status => self.status(),
+            Command::Config(Config::Check) => self.config_check(),
+            Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),
+            Command::Config(Config::Reload) => self.start("/v1/reload"),
+            Command::Clock(Clock::Accept) => self.start("/v1/clock/accept"),
+            Command::Explain { code, all: _ } => self.explain(code.as_deref()),
+            Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
+            Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
+            Command::Run => {
+                let config = client::config_path(&self.common)?;
+                return Ok(Ending::Code(daemon::run(&daemon::Options { config, staging: self.common.staging })));
+            }
+        };
+        done.map(Ending::Exit)
+    }
+
+    /// The daemon of the configuration, or at the named socket.
+    fn daemon(&self) -> Result<Daemon, Failure> {
+        let staging = if self.common.staging { " --staging" } else { "" };
+        if let Some(socket) = &self.common.socket {
+            let config = self.common.config.as_ref().map_or("FILE".to_owned(), |c| c.display().to_string());
+            return Daemon::at(socket.clone(), format!("keyward run{staging} -c {config}"));
+        }
+        let path = client::config_path(&self.common)?;
+        let settings = client::settings(&path, &self.common).map_err(|error| {
+            self.console.note(error.report(self.console.report_colour()));
+            let text = "the configuration names the daemon's socket, and it cannot be used";
+            Failure::new(Exit::BadConfig, text, "mend it, or name the socket: --socket PATH")
+        })?;
+        Daemon::at(settings.listen.admin_socket, format!("keyward run{staging} -c {}", path.display()))
+    }
+
+    /// Has the daemon start something that answers with a sentence.
+    fn start(&self, path: &str) -> Done {
+        let daemon = self.daemon()?;
+        let accepted: Accepted = daemon.post(path, &serde_json::json!({}))?;
+        self.banner(&daemon);
+        self.console.note(accepted.text);
+        Ok(Exit::Ok)
+    }
+
+    /// In a dry run every output says so: where people read, and beside what programs read.
+    fn banner(&self, daemon: &Daemon) {
+        const TEXT: &str = "STAGING: a dry run; nothing in production is touched";
+        if daemon.is_staging() {
+            match self.common.output {
+                args::Output::Table => self.console.out(TEXT),
+                args::Output::Json | args::Output::Name => self.console.note(TEXT),
+            }
+        }
+    }
+}
+
+impl From<args::Demo> for demo::Options {
+    fn from(told: args::Demo) -> Self {
+        Self {
+            dir: told.dir,
+            keep: told.keep,
+            break_: told.break_.map(|b| match b {
+                args::Break::Ca => demo::Break::Ca,
+                args::Break::Hook => demo::Break::Hook,
+                args::Break::Clock => demo::Break::Clock,
+                args::Break::Expiry => demo::Break::Expiry,
+            }),
+            seconds: told.seconds,
+            lifetime: told.lifetime,
+            quiet: told.quiet,
+        }
+    }
+}

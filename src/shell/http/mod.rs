@@ -1,1 +1,70 @@
-//! To come.
+//! Gate answers, metrics, health, the overview page and the API, over loopback HTTP and Unix sockets.
+//!
+//! | door | who comes | what they may |
+//! |---|---|---|
+//! | gate socket | proxies, by the socket's mode and group | ask gates |
+//! | HTTP, loopback | this machine | ask gates, scrape, look |
+//! | admin socket | the daemon's own user and root | everything |
+//!
+//! What changes something comes through the admin socket only, and carries the peer's uid into the audit entry. Refuses
+//! to know why a path is open or closed: the engine says so, this module only carries it.
+
+mod api;
+mod exposition;
+mod gate;
+mod listen;
+mod metrics;
+pub mod model;
+mod page;
+mod problem;
+mod server;
+mod shield;
+mod views;
+
+use core::fmt;
+use std::sync::Arc;
+
+use crate::domain::inventory::Environment;
+use crate::engine::Engine;
+use crate::ports::{Clock, Meter, Notice, Solver, Store};
+
+pub use self::listen::{BindError, Listeners, bind};
+pub use self::server::serve;
+
+/// What was said to people lately, newest last.
+pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
+/// Reads the configuration again: what was adopted, or why nothing was. May block.
+pub type ReloadHook = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// Everything that the answers are made of.
+#[derive(Clone)]
+pub struct Web {
+    /// The guardian.
+    pub engine: Arc<Engine>,
+    /// For a credential's history.
+    pub store: Arc<dyn Store>,
+    /// For times of answers.
+    pub clock: Arc<dyn Clock>,
+    /// Counts gate answers.
+    pub meter: Arc<dyn Meter>,
+    /// Says which challenges a solver can do, for previews.
+    pub solver: Arc<dyn Solver>,
+    /// Counters and histograms for the scrape.
+    pub registry: prometheus::Registry,
+    /// What was said to people lately.
+    pub notices: Notices,
+    /// What `POST /v1/reload` does.
+    pub reload: ReloadHook,
+    /// Production or staging: said in every answer.
+    pub environment: Environment,
+    /// Also emit `x509_cert_not_after`, so that existing dashboards work.
+    pub compat_x509: bool,
+    /// More names that the HTTP listener answers to; loopback names and, where it listens elsewhere, addresses always.
+    pub hosts: Vec<String>,
+}
+
+impl fmt::Debug for Web {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Web").field("environment", &self.environment).finish_non_exhaustive()
+    }
+}

@@ -4,6 +4,7 @@ pub mod acme;
 pub mod challenge;
 pub mod deploy;
 pub mod estate;
+pub mod http;
 pub mod knot;
 pub mod life;
 pub mod nginx;

@@ -1,0 +1,315 @@
+//! The command line as operators see it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 ok · 1 failed · 2 usage · 3 warning · 4 waits for a human · 5 gate closed · 6 refused by policy · 64 bad configuration";
+
+const FIRST_STEPS: &str = "\
+First steps:
+  keyward demo                                             see all of it in two minutes, nothing is touched
+  keyward init ./kw --domain app.example.org --email me@example.org
+  keyward check --pre -c ./kw/keyward.toml                 what is missing on this machine
+  keyward run --staging -c ./kw/keyward.toml               dry run at the CA's staging directory
+
+Exit codes:
+  0 ok · 1 failed · 2 usage · 3 warning · 4 waits for a human · 5 gate closed · 6 refused by policy · 64 bad configuration";
+
+/// Guards certificates and keys: issues, renews, installs, looks whether they are served, and closes gates in time.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, max_term_width = 100, after_help = FIRST_STEPS, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Common {
+    /// Configuration file [default: ./keyward.toml, else /etc/keyward/keyward.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The daemon's admin socket, if it is not the one of the configuration
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// The dry run: own state, the CAs' staging directories, nothing in production is touched
+    #[arg(long, global = true)]
+    pub(super) staging: bool,
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+    /// Names only, one a line
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write a first configuration into a directory of its own
+    #[command(after_help = "\
+Example:
+  keyward init ./kw --domain app.example.org --email me@example.org
+
+Overwrites nothing, and says how to undo it.")]
+    Init(Init),
+    /// Look what is missing on this machine, with a fix for each
+    #[command(after_help = "\
+Examples:
+  keyward check --pre -c keyward.toml     before the first start
+  keyward check -o json                   for a script; the daemon should be running
+
+Exits with 0 if all is well, 3 for warnings, 1 for errors, 64 for a bad configuration.")]
+    Check(Check),
+    /// Run the guardian in the foreground
+    #[command(after_help = "\
+Examples:
+  keyward run -c /etc/keyward/keyward.toml
+  keyward run --staging -c keyward.toml   dry run
+
+SIGTERM ends it after what is being answered; what is in flight goes on at the next start.
+SIGHUP reads the configuration again, all or nothing; it issues nothing by itself.")]
+    Run,
+    /// See everything at work: a CA, a portal, a gate, in one process on loopback
+    #[command(after_help = "\
+Examples:
+  keyward demo
+  keyward demo --break ca      the CA dies; watch the gate close before the expiry
+  keyward demo --seconds 30 --quiet
+
+No network, no root; everything is below one directory, which is removed at the end.")]
+    Demo(Demo),
+    /// The demo's reload hook
+    #[command(hide = true)]
+    DemoHook {
+        /// The demo's directory
+        dir: PathBuf,
+    },
+    /// Certificates and their keys
+    #[command(subcommand, arg_required_else_help = true)]
+    Cert(Cert),
+    /// Approval paths and whether they are open
+    #[command(subcommand, arg_required_else_help = true)]
+    Gate(Gate),
+    /// The guardian as a whole
+    #[command(after_help = "\
+Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
+    Status,
+    /// The configuration file
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(Config),
+    /// The clock that the guardian goes by
+    #[command(subcommand, arg_required_else_help = true)]
+    Clock(Clock),
+    /// What a code means and what to do about it; works without a daemon
+    #[command(after_help = "Example:\n  keyward explain KW4007")]
+    Explain {
+        /// A code, for example KW4007
+        #[arg(required_unless_present = "all")]
+        code: Option<String>,
+        /// All of them, as Markdown
+        #[arg(long, conflicts_with = "code")]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The directory; it is made if it is not there
+    pub(super) dir: PathBuf,
+    /// The name that the first certificate is for
+    #[arg(long)]
+    pub(super) domain: String,
+    /// Where the CA may write to
+    #[arg(long)]
+    pub(super) email: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Before the first start: does not ask for a running daemon
+    #[arg(long)]
+    pub(super) pre: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// The directory to use; it stays [default: a temporary one, removed at the end]
+    #[arg(long)]
+    pub(super) dir: Option<PathBuf>,
+    /// Leave the directory behind
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Break something once everything runs
+    #[arg(long = "break", value_enum, value_name = "WHAT")]
+    pub(super) break_: Option<Break>,
+    /// End by itself after so many seconds
+    #[arg(long, value_name = "N")]
+    pub(super) seconds: Option<u64>,
+    /// Lifetime of the portal's certificate in seconds [default: 120]
+    #[arg(long, value_name = "N")]
+    pub(super) lifetime: Option<u64>,
+    /// Say only what happens, not what to try
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Break {
+    /// The CA stops answering
+    Ca,
+    /// The reload hook fails
+    Hook,
+    /// The wall clock steps an hour ahead
+    Clock,
+    /// The watched credential expires
+    Expiry,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Cert {
+    /// All certificates, the worst first
+    #[command(after_help = "Examples:\n  keyward cert list\n  keyward cert list -o name | xargs -n1 keyward cert why")]
+    List,
+    /// One certificate with everything
+    Show {
+        /// Its id
+        name: String,
+    },
+    /// Why it is as it is, and what comes next, in sentences
+    Why {
+        /// Its id
+        name: String,
+    },
+    /// What happened to it, newest first
+    History {
+        /// Its id
+        name: String,
+        /// At most so many entries
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
+        limit: u16,
+    },
+    /// Renew it now
+    #[command(after_help = "\
+Examples:
+  keyward cert renew portal --plan            exactly what would run; nothing does
+  keyward cert renew portal --wait            until it is installed and served, or failed
+
+You are named in the audit log. Policy and the CA's limits hold for you too, but you may spend the reserve.
+With --wait: 0 installed and served, 1 failed, 3 issued but held, 4 waits for a human, 6 refused by policy.")]
+    Renew(Renew),
+    /// Look at everything again now
+    Scan,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Renew {
+    /// Its id
+    pub(super) name: String,
+    /// Print what would be done, and do nothing
+    #[arg(long, conflicts_with_all = ["wait", "timeout"])]
+    pub(super) plan: bool,
+    /// Follow it until it is installed and served, or failed
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// How long to follow it: 90s, 10m, 1h
+    #[arg(long, requires = "wait", default_value = "120s", value_name = "SPAN", value_parser = span)]
+    pub(super) timeout: core::time::Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Gate {
+    /// All approval paths
+    Status,
+    /// Ask one path, as a proxy would
+    #[command(after_help = "\
+Example:
+  keyward gate check approve && ./release.sh
+
+Exits with 0 if it is open, and 5 if it is closed or nobody can tell.")]
+    Check {
+        /// The path's id
+        path: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Read the file and show every problem in its place
+    #[command(after_help = "Exits with 0 if it may be used and 64 if not. Nothing is opened, bound or asked.")]
+    Check,
+    /// Say in sentences what the file means, defaults included
+    Explain {
+        /// Only this certificate or approval path
+        name: Option<String>,
+    },
+    /// Have the running daemon read the file again, all or nothing
+    Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Clock {
+    /// Vouch for the present time after the clock stepped
+    #[command(after_help = "\
+Gates stay closed and nothing is renewed while the clocks disagree. Compare with another clock first:
+  timedatectl timesync-status
+You are named in the audit log.")]
+    Accept,
+}
+
+/// `90s`, `10m`, `2h`; a bare number is seconds.
+fn span(text: &str) -> Result<core::time::Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = digits.parse().map_err(|_| "write a number with s, m or h, for example 90s".to_owned())?;
+    let scale = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(format!("{unit:?} is no unit; write s, m or h")),
+    };
+    let seconds = number.saturating_mul(scale);
+    if seconds == 0 || seconds > 86_400 {
+        Err("between 1s and 24h".to_owned())
+    } else {
+        Ok(core::time::Duration::from_secs(seconds))
+    }
+}
+
+/// Where a command's own help ends, the table of exit codes follows.
+pub(super) fn command() -> clap::Command {
+    use clap::CommandFactory as _;
+    Cli::command().mut_subcommands(|sub| {
+        if sub.get_after_help().is_none() && !sub.has_subcommands() { sub.after_help(EXIT_CODES) } else { sub }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn spans_have_a_unit_and_bounds() {
+        let secs = |text| span(text).map(|s| s.as_secs());
+        assert_eq!((secs("90s"), secs("2m"), secs("1h"), secs("5")), (Ok(90), Ok(120), Ok(3_600), Ok(5)));
+        for bad in ["", "s", "0s", "25h", "1d", "1.5m", "99999999999999999999s"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+    }
+}

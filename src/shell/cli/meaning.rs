@@ -1,0 +1,184 @@
+//! `keyward config explain`: what the file means, defaults included, in sentences.
+
+use core::fmt::Write as _;
+
+use super::console::{Exit, Failure, Tone};
+use super::{Done, Run};
+use crate::domain::inventory::{Ari, Care, Credential, Environment, KeyReuse, Layout, Managed, ReloadHow, Source};
+use crate::domain::policy::{Act, Subject, Verdict, decide};
+use crate::domain::time::human_span;
+use crate::shell::config::Settings;
+
+impl Run {
+    pub(super) fn config_explain(&self, name: Option<&str>) -> Done {
+        let settings = self.settings()?;
+        let estate = &settings.estate;
+        let mut found = false;
+        let mut say = |title: &str, sentences: Vec<String>| {
+            if name.is_none_or(|n| n == title) {
+                found = true;
+                self.console.out(self.console.paint(title, Tone::Strong));
+                sentences.iter().for_each(|s| self.console.out(format!("  {s}")));
+            }
+        };
+        if name.is_none() {
+            say("keyward", guardian(&settings));
+        }
+        for credential in estate.credentials.values() {
+            say(credential.id.as_str(), about(credential, &settings));
+        }
+        for (id, watch) in &estate.watches {
+            let owner = watch.owner.as_deref().unwrap_or("nobody");
+            say(id.as_str(), vec![format!("watches every file that matches {}; {owner} is asked.", watch.pattern)]);
+        }
+        for path in estate.paths.values() {
+            let needs: Vec<&str> = path.needs.iter().map(crate::domain::id::CredentialId::as_str).collect();
+            let margin = human_span(path.margin);
+            let sentences = vec![
+                format!("is an approval path: open while {} are proved good.", needs.join(", ")),
+                format!("closes {margin} before the end of the first of them, and whenever anything cannot be told."),
+            ];
+            say(path.id.as_str(), sentences);
+        }
+        match (found, name) {
+            (false, Some(name)) => {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+                let text = format!("the configuration has no certificate, watch or path {shown:?}");
+                Err(Failure::new(Exit::Failed, text, "see them all: keyward config explain"))
+            }
+            _ => Ok(Exit::Ok),
+        }
+    }
+}
+
+fn guardian(settings: &Settings) -> Vec<String> {
+    let mut out = vec![match settings.estate.environment {
+        Environment::Production => "runs in production.".to_owned(),
+        Environment::Staging => {
+            "runs in STAGING: a dry run with its own state; nothing in production is touched.".to_owned()
+        }
+    }];
+    out.push(format!("keeps state, keys and audit log in {}.", settings.state_dir.display()));
+    out.push(format!("answers http://{}/ (page, metrics, gates) on this machine.", settings.listen.http));
+    if let Some(gate) = &settings.listen.gate_socket {
+        let group = gate.group.as_deref().map(|g| format!(", group {g}")).unwrap_or_default();
+        out.push(format!("answers gate checks at {} (mode {:04o}{group}).", gate.path.display(), gate.mode));
+    }
+    out.push(format!("takes commands at {}.", settings.listen.admin_socket.display()));
+    let estate = &settings.estate;
+    out.push(format!(
+        "looks at everything every {}, at endpoints every {}.",
+        human_span(estate.full_scan),
+        human_span(estate.probe_every)
+    ));
+    for issuer in &settings.issuers {
+        let limits = estate.issuers.get(&issuer.id).map_or(0, |i| i.limits.len());
+        out.push(format!("may order at {} ({}), {limits} limits of it are kept.", issuer.id, issuer.directory));
+    }
+    if estate.policy.rules().is_empty() {
+        out.push("has no policy rules: what the configuration names is renewed without asking.".to_owned());
+    }
+    for rule in estate.policy.rules() {
+        let acts: Vec<&str> = rule.acts.iter().map(|a| a.as_str()).collect();
+        let acts = if acts.is_empty() { "everything".to_owned() } else { acts.join(", ") };
+        out.push(format!("policy {}: {acts} from tier {} on is {}.", rule.id, rule.min_tier, rule.lane.as_str()));
+    }
+    out
+}
+
+fn about(credential: &Credential, settings: &Settings) -> Vec<String> {
+    let owner = credential.owner.as_deref().unwrap_or("nobody");
+    let mut out = match &credential.care {
+        Care::Observed(Source::File { path, .. }) => vec![format!("is only watched, in {path}; {owner} is asked.")],
+        Care::Observed(Source::Endpoints) => vec![format!("is only watched where it is served; {owner} is asked.")],
+        Care::Managed(managed) => managed_sentences(managed, owner),
+    };
+    if !credential.endpoints.is_empty() {
+        let places: Vec<String> = credential.endpoints.iter().map(ToString::to_string).collect();
+        out.push(format!("must be seen at {}.", places.join(", ")));
+    }
+    let paths: Vec<&str> =
+        settings.estate.paths.values().filter(|p| p.needs.contains(&credential.id)).map(|p| p.id.as_str()).collect();
+    if !paths.is_empty() {
+        out.push(format!("the approval paths {} stand on it.", paths.join(", ")));
+    }
+    if credential.managed().is_some() {
+        for act in [Act::Issue, Act::Renew, Act::Reissue] {
+            let decision =
+                decide(&Subject { act, labels: &credential.labels, paths: paths.len() }, &settings.estate.policy);
+            let what = match decision.verdict {
+                Verdict::Proceed => "goes by itself",
+                Verdict::AwaitApproval => "waits for a person",
+                Verdict::Refuse => "is forbidden",
+            };
+            out.push(format!("to {} it {what} (tier {}, rule {}).", act.as_str(), decision.tier, decision.rule));
+        }
+    }
+    out
+}
+
+fn managed_sentences(managed: &Managed, owner: &str) -> Vec<String> {
+    let issuers: Vec<&str> = managed.issuers.iter().map(crate::domain::id::IssuerId::as_str).collect();
+    let solvers: Vec<&str> = managed.solvers.iter().map(crate::domain::id::SolverId::as_str).collect();
+    let key = match managed.key_reuse {
+        KeyReuse::Fresh => "a new key each time",
+        KeyReuse::Keep => "the same key each time",
+    };
+    let mut order = format!("is kept for {}; {owner} is asked.", managed.names);
+    // Writing to a string cannot fail.
+    write!(order, " Ordered at {}", issuers.join(", else ")).ok();
+    if let Some(profile) = &managed.profile {
+        write!(order, " with profile {profile}").ok();
+    }
+    write!(order, ", {key} ({}), proved by {}.", managed.key, solvers.join(", else ")).ok();
+    let rules = &managed.renewal;
+    let first = match rules.ari {
+        Ari::Ask => "renews when the CA suggests (RFC 9773), else ",
+        Ari::Ignore => "renews ",
+    };
+    let fallback = match rules.fallback_permille {
+        Some(permille) => format!("at {} % of its life", f64::from(permille) / 10.0),
+        None => "at two thirds of its life (at half of it if that is under ten days)".to_owned(),
+    };
+    let emergency = f64::from(rules.emergency_permille) / 10.0;
+    let mut out = vec![order, format!("{first}{fallback}; nothing holds it once {emergency} % are left.")];
+    for install in &managed.installs {
+        let files = match &install.layout {
+            Layout::Versioned { dir, formats } => {
+                let names: Vec<&str> = formats.iter().map(|f| f.file_name()).collect();
+                format!("{} in {dir}/current, swapped as a set", names.join(", "))
+            }
+            Layout::Plain { files } => files.values().cloned().collect::<Vec<_>>().join(", "),
+        };
+        let owner = match (&install.owner, &install.group) {
+            (None, None) => String::new(),
+            (owner, group) => format!(
+                ", owned by {}:{}",
+                owner.as_deref().unwrap_or("(unchanged)"),
+                group.as_deref().unwrap_or("(unchanged)")
+            ),
+        };
+        out.push(format!(
+            "writes {files} (keys {:04o}, certificates {:04o}{owner}).",
+            install.key_mode, install.cert_mode
+        ));
+    }
+    if managed.installs.is_empty() {
+        out.push("writes no files: only the key store holds it.".to_owned());
+    }
+    if let Some(reload) = &managed.reload {
+        let how = match &reload.how {
+            ReloadHow::Exec(argv) => format!("runs {}", argv.join(" ")),
+            ReloadHow::Signal { signal, pid_file } => format!("sends signal {signal} to the process in {pid_file}"),
+            ReloadHow::Systemd(unit) => format!("reloads {unit}"),
+        };
+        out.push(format!("then {how} (at most {}, {} tries).", human_span(reload.timeout), reload.tries));
+    }
+    if !managed.windows.is_empty() {
+        out.push(format!(
+            "installs only in {} deployment windows; renewals are never held by them.",
+            managed.windows.len()
+        ));
+    }
+    out
+}

@@ -1,0 +1,275 @@
+//! `keyward run`: the daemon's life from its configuration to its end.
+//!
+//! ```text
+//! configuration ─► wiring ─► engine ─► listeners ─► ready ─► (reload | beat | watch)* ─► drain ─► end
+//! ```
+//! Nothing is bound and nothing is looked at before the configuration is whole. A reload is all or nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use core::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine};
+use crate::ports::Clock;
+use crate::shell::config::{self, ConfigError, Overrides, Settings};
+use crate::shell::http::{Web, bind, serve};
+use crate::shell::wire::{self, FileWatch, Wired};
+
+/// What `keyward run` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Run as a dry run whatever the file says.
+    pub staging: bool,
+}
+
+impl Options {
+    fn overrides(&self) -> Overrides {
+        Overrides { staging: self.staging, state_dir: None }
+    }
+}
+
+/// Worker threads: a sidecar has two cores at most, and each thread costs memory.
+const WORKERS: usize = 2;
+/// Threads for files and keys; what needs more waits.
+const BLOCKING_THREADS: usize = 16;
+/// After a stop the listeners may take this long to end what they are answering.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to stop; the exit code is 64 for a bad configuration and 1 for any other failure.
+#[must_use]
+pub fn run(options: &Options) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let settings = match config::load(&options.config, options.overrides()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            say(&error.to_string());
+            return ExitCode::from(64);
+        }
+    };
+    match runtime().map_err(|e| e.to_string()).and_then(|rt| rt.block_on(live(options, settings))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!(
+                "keyward stops: {error}\nhint: `keyward check -c {}` looks for the cause",
+                options.config.display()
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime of daemon and demo.
+///
+/// # Errors
+/// If threads cannot be started.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(Duration::from_secs(5))
+        .enable_all()
+        .build()
+}
+
+#[allow(clippy::print_stderr, reason = "the last words of a process that has no log any more")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The guardian with its doors open.
+#[derive(Debug)]
+pub struct Running {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Everything put together.
+    pub wired: Arc<Wired>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<Result<(), String>>>,
+}
+
+impl Running {
+    /// Tells everything to end and waits for it, within bounds.
+    ///
+    /// # Errors
+    /// The first failure of engine or listeners.
+    pub async fn stop(mut self) -> Result<(), String> {
+        self.stop.send_replace(true);
+        self.joined().await
+    }
+
+    /// Waits until a part ends by itself: always a failure unless everything was told to stop.
+    async fn joined(&mut self) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for task in self.tasks.drain(..) {
+            let ended = tokio::time::timeout(DRAIN, task).await;
+            let ended = ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(|e| Err(format!("a part of the daemon broke: {e}")));
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+
+    fn ended(&self) -> bool {
+        self.tasks.iter().any(tokio::task::JoinHandle::is_finished)
+    }
+}
+
+/// What a reload through the API does: what was adopted, or why nothing was.
+pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, String> + Send + Sync>;
+
+/// Starts engine and listeners for these settings; `reload` is what the API's reload does.
+///
+/// # Errors
+/// One sentence: what cannot be opened, bound or read, and how to mend it.
+pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
+    let wired = Arc::new(wire::wire_with(settings, clock).map_err(|e| e.to_string())?);
+    let estate = Arc::new(settings.estate.clone());
+    let engine = Arc::new(Engine::start(wired.ports.clone(), estate).await.map_err(|e| e.to_string())?);
+    let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
+    let (notices, reloading) = (wired.clone(), engine.clone());
+    let web = Arc::new(Web {
+        engine: engine.clone(),
+        store: wired.ports.store.clone(),
+        clock: wired.ports.clock.clone(),
+        meter: wired.ports.meter.clone(),
+        solver: wired.ports.solver.clone(),
+        registry: wired.meter.registry(),
+        notices: Arc::new(move || notices.notices().into_iter().map(|(_, notice)| notice).collect()),
+        reload: Arc::new(move || reload(&reloading)),
+        environment: settings.estate.environment,
+        compat_x509: false,
+        hosts: Vec::new(),
+    });
+    let (stop, stopped) = watch::channel(false);
+    let until = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone, which is a stop too.
+        drop(stopped.wait_for(|stop| *stop).await);
+    };
+    let working = engine.clone();
+    let end = until(stopped.clone());
+    let engine_task = tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) });
+    let end = until(stopped);
+    let web_task = tokio::spawn(async move {
+        serve(web, listeners, end).await;
+        Ok(())
+    });
+    Ok(Running { engine, wired, stop, tasks: vec![engine_task, web_task] })
+}
+
+async fn live(options: &Options, settings: Settings) -> Result<(), String> {
+    let current = Arc::new(Mutex::new(settings.clone()));
+    let reload = {
+        let (options, current) = (options.clone(), current.clone());
+        Arc::new(move |engine: &Arc<Engine>| reload(&options, &current, engine))
+    };
+    let mut running = start(&settings, wire::clock(), reload.clone()).await?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
+    let looked = running.engine.clone();
+    let mut files = FileWatch::new(move |id| ask(&looked, Command::Look(id)));
+    follow(&mut files, &running.engine);
+    tracing::info!(
+        environment = settings.estate.environment.as_str(),
+        http = %settings.listen.http,
+        admin = %settings.listen.admin_socket.display(),
+        credentials = settings.estate.credentials.len(),
+        "ready"
+    );
+    tell_systemd(&[NotifyState::Ready]);
+    let mut beat = tokio::time::interval(EVALUATE_EVERY);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                match reload(&running.engine) {
+                    Ok(text) => tracing::info!("{text}"),
+                    Err(text) => tracing::error!("the old configuration stays in force: {text}"),
+                }
+                follow(&mut files, &running.engine);
+            }
+            _ = beat.tick() => {
+                if running.ended() {
+                    break;
+                }
+                beat_once(&running.engine, &*running.wired.ports.clock);
+            }
+        }
+    }
+    tell_systemd(&[NotifyState::Stopping]);
+    tracing::info!("stopping");
+    running.stop.send_replace(true);
+    running.joined().await
+}
+
+/// Makes the loop turn, and pings systemd's watchdog only if it did: the evaluator's own liveness, not this task's.
+fn beat_once(engine: &Engine, clock: &dyn Clock) {
+    let last = engine.overview().last_cycle;
+    if last.is_some_and(|last| clock.boottime().since(last) < EVALUATION_DEADLINE) {
+        tell_systemd(&[NotifyState::Watchdog]);
+    }
+    ask(engine, Command::Beat);
+}
+
+/// What does not fit into the queue now is asked again: looks by the next poll, beats by the next beat.
+fn ask(engine: &Engine, command: Command) {
+    if let Err(busy) = engine.command(command) {
+        tracing::debug!(%busy, "a command was not taken");
+    }
+}
+
+fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engine) {
+    match files {
+        Ok(files) => {
+            let missed = files.follow(&engine.estate());
+            if missed > 0 {
+                tracing::info!(directories = missed, "not there or too many to watch: polled only");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "files are polled only"),
+    }
+}
+
+/// Without systemd there is nobody to tell.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Reads the file again and adopts it, all or nothing. What was opened at the start cannot change under way.
+fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Result<String, String> {
+    let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
+    let mut old = current.lock().unwrap_or_else(PoisonError::into_inner);
+    if new.digest == old.digest {
+        return Ok("the configuration did not change".into());
+    }
+    let fixed: Vec<&str> = [
+        ("state_dir", new.state_dir != old.state_dir),
+        ("environment", new.estate.environment != old.estate.environment),
+        ("listen", new.listen != old.listen),
+        ("issuer", new.issuers != old.issuers),
+        ("solver", new.solvers != old.solvers),
+    ]
+    .into_iter()
+    .filter_map(|(name, changed)| changed.then_some(name))
+    .collect();
+    if !fixed.is_empty() {
+        return Err(format!(
+            "`{}` changed, which takes a restart; nothing was adopted. Restart the daemon: what is in flight goes on",
+            fixed.join("`, `")
+        ));
+    }
+    engine.command(Command::Estate(Arc::new(new.estate.clone()))).map_err(|e| e.to_string())?;
+    let count = new.estate.credentials.len();
+    *old = new;
+    Ok(format!("the configuration was adopted: {count} credentials"))
+}

@@ -1,0 +1,279 @@
+//! The scrape: state as series, made anew each time, so that no series outlives what it is about.
+//!
+//! Labels hold configuration slugs and fixed words, never a serial number, a name from a certificate or a fingerprint.
+//! Times are exported as such, not as seconds left. What is absent is a series with `present 0`, never a missing series.
+
+use std::collections::BTreeMap;
+
+use prometheus::TextEncoder;
+
+use super::exposition::Family;
+use super::{Web, views};
+use crate::domain::gate::REASONS;
+use crate::domain::id::{CredentialId, PathId};
+use crate::domain::inventory::{Care, Credential, Environment, Seen, Sighting, Source};
+use crate::domain::state::CredentialRecord;
+use crate::domain::time::Timestamp;
+
+/// The whole scrape.
+pub(super) fn text(web: &Web) -> String {
+    let mut out = String::new();
+    guardian(web, &mut out);
+    credentials(web, &mut out);
+    limits(web, &mut out);
+    gates(web, &mut out);
+    match TextEncoder::new().encode_to_string(&web.registry.gather()) {
+        Ok(events) => out.push_str(&events),
+        // Our own families are well formed; a comment is all that could be said here.
+        Err(error) => out.push_str(&format!("# {}\n", error.to_string().replace('\n', " "))),
+    }
+    out
+}
+
+fn guardian(web: &Web, out: &mut String) {
+    let overview = web.engine.overview();
+    let mut info = Family::gauge("keyward_build_info", "Always 1; says which version runs, and where.");
+    let environment = overview.environment.as_str();
+    info.put(&[("version", env!("CARGO_PKG_VERSION")), ("environment", environment)], 1);
+    info.finish(out);
+    let mut which = Family::gauge("keyward_environment", "1 for the environment in which the guardian runs.");
+    for each in [Environment::Production, Environment::Staging] {
+        which.put(&[("environment", each.as_str())], i64::from(each == overview.environment));
+    }
+    which.finish(out);
+    let mut single = |name, help, value| {
+        let mut family = Family::gauge(name, help);
+        family.put(&[], value);
+        family.finish(out);
+    };
+    single("keyward_up", "1 while the guardian's loop turns.", i64::from(overview.alive));
+    single("keyward_start_timestamp_seconds", "Since when the guardian runs.", overview.started.unix());
+    single(
+        "keyward_audit_writable",
+        "1 while state and audit log can be written; otherwise every gate is closed.",
+        i64::from(overview.store_fault.is_none()),
+    );
+    single("keyward_clock_trusted", "1 while the clocks agree.", i64::from(overview.clock_fault.is_none()));
+    single(
+        "keyward_attempts_in_flight",
+        "Attempts to issue and install that are not over.",
+        i64::try_from(overview.in_flight).unwrap_or(i64::MAX),
+    );
+}
+
+/// The families that have a line for each credential.
+struct PerCredential {
+    not_after: Family,
+    not_before: Family,
+    renew_at: Family,
+    last_verified: Family,
+    present: Family,
+    mismatch: Family,
+    info: Family,
+    member: Family,
+    window_start: Family,
+    window_end: Family,
+    next_attempt: Family,
+    compat: Family,
+}
+
+impl PerCredential {
+    fn new() -> Self {
+        let gauge = Family::gauge;
+        Self {
+            not_after: gauge("keyward_credential_not_after_timestamp_seconds", "End of the certificate's validity."),
+            not_before: gauge(
+                "keyward_credential_not_before_timestamp_seconds",
+                "Start of the certificate's validity.",
+            ),
+            renew_at: gauge("keyward_credential_renew_at_timestamp_seconds", "When the renewal is due."),
+            last_verified: gauge(
+                "keyward_credential_last_verified_timestamp_seconds",
+                "When every endpoint was last seen to serve what is stored.",
+            ),
+            present: gauge("keyward_credential_present", "1 if a certificate is there and can be read."),
+            mismatch: gauge(
+                "keyward_credential_deployed_mismatch",
+                "1 if an endpoint serves another certificate than the stored one.",
+            ),
+            info: gauge("keyward_credential_info", "Always 1; what the credential is, for joins."),
+            member: gauge("keyward_path_member", "1 for each credential that an approval path stands on."),
+            window_start: gauge("keyward_ari_window_start_timestamp_seconds", "The CA's renewal window (RFC 9773)."),
+            window_end: gauge("keyward_ari_window_end_timestamp_seconds", "The CA's renewal window (RFC 9773)."),
+            next_attempt: gauge(
+                "keyward_renewal_next_attempt_timestamp_seconds",
+                "No new attempt before this time: the last one failed.",
+            ),
+            compat: gauge("x509_cert_not_after", "As x509-certificate-exporter has it, for existing dashboards."),
+        }
+    }
+
+    fn finish(self, out: &mut String) {
+        let all = [
+            self.not_after,
+            self.not_before,
+            self.renew_at,
+            self.last_verified,
+            self.present,
+            self.mismatch,
+            self.info,
+            self.member,
+            self.window_start,
+            self.window_end,
+            self.next_attempt,
+            self.compat,
+        ];
+        all.into_iter().for_each(|family| family.finish(out));
+    }
+
+    fn put(
+        &mut self,
+        credential: &Credential,
+        sighting: Option<&Sighting>,
+        record: Option<&CredentialRecord>,
+        paths: &[&PathId],
+    ) {
+        let own = ("credential", credential.id.as_str());
+        let id = [own];
+        let at = |family: &mut Family, time: Option<Timestamp>| {
+            if let Some(time) = time {
+                family.put(&id, time.unix());
+            }
+        };
+        let chain = sighting.and_then(Sighting::chain);
+        at(&mut self.not_after, chain.map(|c| c.leaf.validity.not_after));
+        at(&mut self.not_before, chain.map(|c| c.leaf.validity.not_before));
+        at(&mut self.renew_at, views::renew_at(credential, record));
+        at(&mut self.last_verified, last_verified(credential, sighting, record));
+        let window = record.and_then(|r| r.ari.as_ref()).and_then(|a| a.window);
+        at(&mut self.window_start, window.map(|w| w.0));
+        at(&mut self.window_end, window.map(|w| w.1));
+        at(&mut self.next_attempt, record.and_then(|r| r.next_attempt));
+        self.present.put(&id, i64::from(present(sighting)));
+        self.mismatch.put(&id, i64::from(mismatch(credential, sighting)));
+        let managed = credential.managed();
+        let current = record.and_then(|r| r.current.as_ref()).map(|g| g.issuer.as_str());
+        let tier = views::credential_tier(credential, paths.len()).to_string();
+        self.info.put(
+            &[
+                own,
+                ("kind", if managed.is_some() { "managed" } else { "observed" }),
+                ("tier", &tier),
+                ("owner", credential.owner.as_deref().unwrap_or_default()),
+                ("issuer", managed.and_then(|m| m.issuers.first()).map_or("", |i| i.as_str())),
+                ("ca", current.unwrap_or_default()),
+            ],
+            1,
+        );
+        for path in paths {
+            self.member.put(&[own, ("path", path.as_str())], 1);
+        }
+    }
+}
+
+fn credentials(web: &Web, out: &mut String) {
+    let estate = web.engine.estate();
+    let mut paths: BTreeMap<&CredentialId, Vec<&PathId>> = BTreeMap::new();
+    for path in estate.paths.values() {
+        path.needs.iter().for_each(|need| paths.entry(need).or_default().push(&path.id));
+    }
+    let none = Vec::new();
+    let mut families = PerCredential::new();
+    web.engine.for_each_credential(|credential, sighting, record| {
+        families.put(credential, sighting, record, paths.get(&credential.id).unwrap_or(&none));
+        if let Some(chain) = sighting.and_then(Sighting::chain).filter(|_| web.compat_x509) {
+            let path = file(credential);
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let labels = [("filename", name), ("filepath", &path), ("credential", credential.id.as_str())];
+            families.compat.put(&labels, chain.leaf.validity.not_after.unix());
+        }
+    });
+    for (id, _) in web.engine.empty_watches() {
+        let Some(watch) = estate.watches.get(&id) else { continue };
+        let source = Source::File { path: watch.pattern.clone(), password_file: None };
+        let empty = Credential {
+            id: id.clone(),
+            owner: watch.owner.clone(),
+            labels: watch.labels.clone(),
+            care: Care::Observed(source),
+            endpoints: Vec::new(),
+        };
+        families.put(&empty, None, None, paths.get(&id).unwrap_or(&none));
+    }
+    families.finish(out);
+}
+
+fn present(sighting: Option<&Sighting>) -> bool {
+    let Some(sighting) = sighting else { return false };
+    match sighting.stored.as_ref().map(|o| &o.seen) {
+        Some(seen) => seen.chain().is_some(),
+        None => sighting.chain().is_some(),
+    }
+}
+
+fn mismatch(credential: &Credential, sighting: Option<&Sighting>) -> bool {
+    let Some(sighting) = sighting else { return false };
+    let Some(stored) = sighting.stored.as_ref().and_then(|o| o.seen.chain()) else { return false };
+    let served = credential.endpoints.iter().filter_map(|e| sighting.served.get(e)).map(|o| &o.seen);
+    served.filter_map(Seen::chain).any(|seen| seen.leaf.fingerprint != stored.leaf.fingerprint)
+}
+
+/// The oldest of the last looks at the endpoints, if all serve what is stored; else what was recorded at installation.
+fn last_verified(
+    credential: &Credential,
+    sighting: Option<&Sighting>,
+    record: Option<&CredentialRecord>,
+) -> Option<Timestamp> {
+    let recorded = || record.and_then(|r| r.current.as_ref()).and_then(|g| g.verified_at);
+    let Some(sighting) = sighting.filter(|_| !credential.endpoints.is_empty()) else { return recorded() };
+    let stored = sighting.stored.as_ref().and_then(|o| o.seen.chain());
+    let looks = credential.endpoints.iter().map(|endpoint| {
+        let look = sighting.served.get(endpoint)?;
+        let chain = look.seen.chain()?;
+        stored.is_none_or(|own| own.leaf.fingerprint == chain.leaf.fingerprint).then_some(look.at)
+    });
+    looks.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min()).or_else(recorded)
+}
+
+/// The file that a dashboard knows the certificate by.
+fn file(credential: &Credential) -> String {
+    match &credential.care {
+        Care::Observed(Source::File { path, .. }) => path.clone(),
+        Care::Observed(Source::Endpoints) => String::new(),
+        Care::Managed(managed) => {
+            managed.installs.first().and_then(|install| views::files(install).into_iter().next()).unwrap_or_default()
+        }
+    }
+}
+
+fn limits(web: &Web, out: &mut String) {
+    let mut family = Family::gauge(
+        "keyward_ca_rate_limit_remaining",
+        "Tokens left of a CA's limit, in the bucket that has the fewest.",
+    );
+    web.engine.for_each_limit(|issuer, limit, left| {
+        family.put(&[("ca", issuer.as_str()), ("limit", limit)], i64::from(left));
+    });
+    family.finish(out);
+}
+
+fn gates(web: &Web, out: &mut String) {
+    let verdicts = web.engine.gates();
+    let mut closed =
+        Family::gauge("keyward_gate_closed", "1 for each reason that closes an approval path now; open if all are 0.");
+    let mut until = Family::gauge(
+        "keyward_gate_until_timestamp_seconds",
+        "An open path closes by itself at this time, unless what it stands on is renewed.",
+    );
+    for (verdict, _) in &verdicts {
+        for code in REASONS {
+            let closes = verdict.reasons.iter().any(|r| r.code == code);
+            closed.put(&[("path", verdict.path.as_str()), ("reason", code)], i64::from(closes));
+        }
+        if verdict.is_open() {
+            until.put(&[("path", verdict.path.as_str())], verdict.until.unix());
+        }
+    }
+    closed.finish(out);
+    until.finish(out);
+}

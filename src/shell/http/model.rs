@@ -1,0 +1,358 @@
+//! What travels as JSON between daemon and command line. Times are RFC 3339 in UTC.
+//!
+//! Fields are only ever added: an older command line reads a newer daemon.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of a gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Which path, as it was asked for.
+    pub path: String,
+    /// Whether it is open.
+    pub open: bool,
+    /// Why it is closed; empty when open.
+    pub reasons: Vec<Reason>,
+    /// Since when it is so.
+    pub since: Option<String>,
+    /// Open at the latest until then.
+    pub until: Option<String>,
+    /// The part that ends first.
+    pub weakest: Option<String>,
+    /// When this was found.
+    pub evaluated_at: String,
+    /// `production` or `staging`: what is open in staging is open nowhere else.
+    pub environment: String,
+    /// What the caller sent to be sure of a fresh answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+/// Why a path is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable code.
+    pub code: String,
+    /// Which credential, if it is about one.
+    pub credential: Option<String>,
+    /// One sentence.
+    pub text: String,
+    /// What reopens the path.
+    pub reopens: String,
+}
+
+/// The guardian as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// `production` or `staging`.
+    pub environment: String,
+    /// Since when it runs.
+    pub started: String,
+    /// Its present time.
+    pub now: String,
+    /// Whether its loop turns.
+    pub alive: bool,
+    /// Why the clock is not believed.
+    pub clock_fault: Option<String>,
+    /// Why nothing can be written.
+    pub store_fault: Option<String>,
+    /// Attempts in flight.
+    pub in_flight: usize,
+    /// Credentials by their worst finding: `ok`, `note`, `warning`, `critical`.
+    pub credentials: BTreeMap<String, usize>,
+    /// Paths that are open.
+    pub gates_open: usize,
+    /// Paths that are closed.
+    pub gates_closed: usize,
+    /// The CAs.
+    pub issuers: Vec<Issuer>,
+    /// What was said to people lately, newest first.
+    pub notices: Vec<Notice>,
+}
+
+/// A CA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Its id.
+    pub id: String,
+    /// Failures of its own fault in a row.
+    pub failures: u32,
+    /// No order goes there until then.
+    pub open_until: Option<String>,
+    /// The last success.
+    pub last_success: Option<String>,
+    /// Tokens left per limit, in the emptiest bucket.
+    pub remaining: BTreeMap<String, u32>,
+}
+
+/// Something that people were told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// About what.
+    pub about: String,
+    /// Stable code.
+    pub code: String,
+    /// What happened, what comes next.
+    pub text: String,
+    /// Whether somebody has to act.
+    pub urgent: bool,
+}
+
+/// One credential in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// Its id.
+    pub id: String,
+    /// `managed` or `observed`.
+    pub kind: String,
+    /// Who is asked.
+    pub owner: Option<String>,
+    /// How much hangs on it, 0–4.
+    pub tier: u8,
+    /// Whose CA issued it, or would: an issuer's id, else the issuer's name in the certificate.
+    pub issuer: Option<String>,
+    /// The names that it is for.
+    pub names: Vec<String>,
+    /// `ok`, `note`, `warning` or `critical`.
+    pub severity: String,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// `present`, `missing`, `unreadable`, `unparseable`, `unseen` or `none` (only its endpoints are looked at).
+    pub stored: String,
+    /// Whether every endpoint serves what is stored: `yes`, `no`, `unknown`, `none` (no endpoints) or `staging`.
+    pub served: String,
+    /// Serial number, hexadecimal.
+    pub serial: Option<String>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Option<String>,
+    /// Start of validity.
+    pub not_before: Option<String>,
+    /// End of validity.
+    pub not_after: Option<String>,
+    /// Thousandths of the lifetime that are gone.
+    pub life_used_permille: Option<u16>,
+    /// When it is due to be renewed.
+    pub renew_at: Option<String>,
+    /// What comes next, in words.
+    pub next: String,
+    /// When.
+    pub next_at: Option<String>,
+    /// Whether an attempt is in flight.
+    pub in_flight: bool,
+    /// The approval paths that stand on it.
+    pub paths: Vec<String>,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable code.
+    pub code: String,
+    /// `note`, `warning` or `critical`.
+    pub severity: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// One credential with everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// As in the list.
+    #[serde(flatten)]
+    pub credential: Credential,
+    /// `production` or `staging`.
+    pub environment: String,
+    /// The daemon's present time.
+    pub now: String,
+    /// Labels for policy.
+    pub labels: BTreeMap<String, String>,
+    /// The chain, leaf first.
+    pub chain: Vec<Element>,
+    /// Why the chain is not trusted.
+    pub untrusted: Option<String>,
+    /// When it was last looked at.
+    pub looked_at: Option<String>,
+    /// What each endpoint serves.
+    pub endpoints: Vec<Endpoint>,
+    /// Serial number of the generation that is installed.
+    pub installed_serial: Option<String>,
+    /// Since when it is installed.
+    pub installed_at: Option<String>,
+    /// When every endpoint was last seen to serve it.
+    pub verified_at: Option<String>,
+    /// The renewal window of the CA (RFC 9773).
+    pub ari_window: Option<(String, String)>,
+    /// Which rule picked the time of renewal.
+    pub rule: Option<String>,
+    /// From here on nothing but hard limits holds the renewal.
+    pub emergency_at: Option<String>,
+    /// The attempt in flight.
+    pub attempt: Option<Attempt>,
+    /// The last failure.
+    pub last_failure: Option<Failure>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last success.
+    pub last_success: Option<String>,
+    /// Not before this time, after a failure.
+    pub next_attempt: Option<String>,
+    /// A renewal that somebody asked for: who and when.
+    pub requested: Option<(String, String)>,
+    /// Files that are written, or the file that is watched.
+    pub files: Vec<String>,
+}
+
+/// One certificate of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Element {
+    /// Subject.
+    pub subject: String,
+    /// Issuer.
+    pub issuer: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Start of validity.
+    pub not_before: String,
+    /// End of validity.
+    pub not_after: String,
+}
+
+/// What one endpoint serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where.
+    pub endpoint: String,
+    /// Whether it is what is stored: `yes`, `no` or `unknown`.
+    pub serves: String,
+    /// What was seen.
+    pub text: String,
+    /// When.
+    pub at: Option<String>,
+}
+
+/// An attempt in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its id.
+    pub id: String,
+    /// At which issuer.
+    pub issuer: String,
+    /// Why.
+    pub trigger: String,
+    /// `begun`, `ordered` or `issued`.
+    pub stage: String,
+    /// When it began.
+    pub began: String,
+    /// How often its present step failed.
+    pub failures: u32,
+    /// Not before this time.
+    pub not_before: Option<String>,
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub at: String,
+    /// Stable code.
+    pub code: String,
+    /// What was seen, what was expected.
+    pub text: String,
+    /// Whose fault: `ours`, `issuer`, `subject`, `network` or `host`.
+    pub fault: String,
+}
+
+/// What a renewal would do, or does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// Which credential.
+    pub credential: String,
+    /// `production` or `staging`.
+    pub environment: String,
+    /// Whether it would begin now.
+    pub goes: bool,
+    /// What policy says: `proceed`, `await_approval` or `refuse`.
+    pub decision: String,
+    /// The rule that decides.
+    pub rule: String,
+    /// The action's tier.
+    pub tier: u8,
+    /// What would hold it.
+    pub held: Option<String>,
+    /// An attempt that goes on instead of a new one.
+    pub attempt: Option<Attempt>,
+    /// At which issuer.
+    pub issuer: Option<String>,
+    /// Its directory.
+    pub directory: Option<String>,
+    /// Why.
+    pub trigger: Option<String>,
+    /// What it tells the CA that it replaces.
+    pub replaces: Option<String>,
+    /// The exact names.
+    pub names: Vec<String>,
+    /// The key that is made.
+    pub key: String,
+    /// Solvers with the challenges they can do.
+    pub solvers: Vec<String>,
+    /// Files that would be written.
+    pub files: Vec<String>,
+    /// What makes the server take them.
+    pub reload: Option<String>,
+    /// Endpoints that must serve it.
+    pub endpoints: Vec<String>,
+    /// What is taken from the CA's limits.
+    pub limits: Vec<String>,
+    /// The installation waits for a window.
+    pub windows: bool,
+    /// The serial number of what is installed now: a renewal is done when it is another.
+    pub serial: Option<String>,
+}
+
+/// What was asked for was taken up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What happens now, in words.
+    pub text: String,
+    /// What a renewal does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
+}
+
+/// How to renew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renew {
+    /// Only say what would be done.
+    #[serde(default)]
+    pub plan: bool,
+}
+
+/// Why a credential is as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// In order.
+    pub sentences: Vec<String>,
+}
+
+/// An error (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:keyward:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable code.
+    pub code: String,
+    /// What was seen, what was expected.
+    pub detail: String,
+    /// How to mend it.
+    pub hint: String,
+}

@@ -1,0 +1,331 @@
+//! The listeners at work: bounded connections, the right door for each, and a drain with a deadline.
+
+use core::future::Future;
+use core::net::IpAddr;
+use core::pin::pin;
+use core::time::Duration;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::gate::{self, Detail};
+use super::listen::Listeners;
+use super::problem::{self, Problem};
+use super::shield::{MARK, Shield};
+use super::{Web, api, page};
+
+/// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
+const MOST_CONNECTIONS: usize = 1_024;
+/// Beyond those, so many at once are told quickly that there are too many; further ones wait in the kernel's queue.
+const MOST_TURNED_AWAY: usize = 64;
+/// A head must be complete within this time, and a connection is kept open so long without a request: longer than the
+/// 60 s for which nginx and Envoy keep idle connections, so that the proxy closes first.
+const HEAD_DEADLINE: Duration = Duration::from_secs(75);
+/// The same for a connection that is turned away.
+const HURRY: Duration = Duration::from_secs(2);
+/// An answer is given within this time.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// A head has at most so many bytes: cookies that proxies pass on are up to 8 KiB.
+const LONGEST_HEAD: usize = 16 * 1_024;
+/// A head has at most so many fields.
+const MOST_FIELDS: usize = 64;
+/// A body has at most so many bytes; ours have a few dozen.
+const LONGEST_BODY: usize = 64 * 1_024;
+/// So many answers that cost memory (scrapes, pages, lists) are made at once.
+const HEAVY_AT_ONCE: usize = 4;
+/// When we stop, requests in flight may end within this time.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Through which door a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The HTTP listener; `loopback` if it listens there only.
+    Http {
+        /// Whether only this machine reaches it.
+        loopback: bool,
+    },
+    /// The gate's socket.
+    Gate,
+    /// The admin socket, with the peer's user id.
+    Admin {
+        /// Who.
+        uid: u32,
+    },
+}
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) web: Arc<Web>,
+    /// Taken by answers that cost memory.
+    pub(super) heavy: Semaphore,
+}
+
+/// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
+pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
+    let app = Arc::new(App { web, heavy: Semaphore::new(HEAVY_AT_ONCE) });
+    let router = TowerToHyperService::new(router(app.clone()));
+    let (stopping, stopped) = watch::channel(());
+    let Listeners { http, gate, admin, files } = listeners;
+    let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
+    let run = Run { app, router, stopped };
+    let http = run.listen(Nodelay(http), move |_| Door::Http { loopback });
+    let admin = run.listen(admin, |peer: &UnixStream| match peer.peer_cred() {
+        Ok(credentials) => Door::Admin { uid: credentials.uid() },
+        // Whoever cannot be named may ask gates.
+        Err(_) => Door::Gate,
+    });
+    let gate = async {
+        if let Some(gate) = gate {
+            run.listen(gate, |_| Door::Gate).await;
+        }
+    };
+    let stop = async move {
+        stop.await;
+        drop(stopping);
+    };
+    futures_util::join!(http, admin, gate, stop);
+    drop(files);
+}
+
+fn router(app: Arc<App>) -> Router {
+    api::routes().merge(page::routes()).layer(DefaultBodyLimit::max(LONGEST_BODY)).with_state(app)
+}
+
+struct Nodelay(tokio::net::TcpListener);
+
+impl Listener for Nodelay {
+    type Io = tokio::net::TcpStream;
+    type Addr = core::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, peer) = Listener::accept(&mut self.0).await;
+        // Without it an answer of two packets waits for the peer's delayed acknowledgement.
+        drop(stream.set_nodelay(true));
+        (stream, peer)
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+#[derive(Clone)]
+struct Run {
+    app: Arc<App>,
+    router: TowerToHyperService<Router>,
+    stopped: watch::Receiver<()>,
+}
+
+/// How a connection is treated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Room,
+    Full,
+}
+
+impl Run {
+    async fn listen<L: Listener>(&self, mut listener: L, door: impl Fn(&L::Io) -> Door) {
+        let mut connections = JoinSet::new();
+        let mut stopped = self.stopped.clone();
+        loop {
+            let open = connections.len();
+            tokio::select! {
+                // The sender says nothing; it is dropped.
+                _ = stopped.changed() => break,
+                Some(_) = connections.join_next() => {}
+                (stream, _) = listener.accept(), if open < MOST_CONNECTIONS.saturating_add(MOST_TURNED_AWAY) => {
+                    let crowd = if open < MOST_CONNECTIONS { Crowd::Room } else { Crowd::Full };
+                    connections.spawn(self.clone().connection(door(&stream), stream, crowd));
+                }
+            }
+        }
+        drop(listener);
+        // What is not done by then is dropped with the set.
+        drop(timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await);
+    }
+
+    async fn connection<S>(mut self, door: Door, stream: S, crowd: Crowd)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (app, router) = (self.app, self.router);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (app, router) = (app.clone(), router.clone());
+            async move { Ok::<_, Infallible>(finish(&app.web, respond(&app, &router, door, crowd, request).await)) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(if crowd == Crowd::Full { HURRY } else { HEAD_DEADLINE })
+            .max_buf_size(LONGEST_HEAD)
+            .max_headers(MOST_FIELDS)
+            .keep_alive(crowd == Crowd::Room)
+            .serve_connection(TokioIo::new(Shield::new(stream)), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            // A peer that went away or spoke nonsense is its own affair.
+            _ = connection.as_mut() => return,
+            _ = self.stopped.changed() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        drop(connection.await);
+    }
+}
+
+async fn respond(
+    app: &App,
+    router: &TowerToHyperService<Router>,
+    door: Door,
+    crowd: Crowd,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let host_is_ours = match door {
+        Door::Http { loopback } => host_is_ours(&request, loopback, &app.web.hosts),
+        Door::Gate | Door::Admin { .. } => true,
+    };
+    if gate::is_gate(&path) {
+        if crowd == Crowd::Full {
+            return gate::overloaded(&app.web, &path);
+        }
+        // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
+        let detail = if host_is_ours { Detail::Full } else { Detail::Codes };
+        return gate::answer(&app.web, &method, &path, request.uri().query(), detail);
+    }
+    if crowd == Crowd::Full {
+        let text = format!("{MOST_CONNECTIONS} connections are open");
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::BUSY, text, "close some").into_response();
+    }
+    if let Err(refusal) = admit(door, host_is_ours, &method) {
+        return refusal.into_response();
+    }
+    request.extensions_mut().insert(door);
+    let request = request.map(|body| Body::new(http_body_util::Limited::new(body, LONGEST_BODY)));
+    match timeout(ANSWER_DEADLINE, router.call(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            let text = format!("there was no answer within {} s", ANSWER_DEADLINE.as_secs());
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::TOO_SLOW, text, "try again").into_response()
+        }
+    }
+}
+
+fn admit(door: Door, host_is_ours: bool, method: &Method) -> Result<(), Problem> {
+    let forbid = |code, text: &str, hint: &str| Err(Problem::new(StatusCode::FORBIDDEN, code, text, hint));
+    match door {
+        Door::Admin { .. } => Ok(()),
+        Door::Gate => {
+            forbid(problem::WRONG_DOOR, "this socket answers /v1/gate/PATH only", "use the admin socket or HTTP")
+        }
+        Door::Http { .. } if !host_is_ours => forbid(
+            problem::WRONG_HOST,
+            "the Host header names something that is not served here (a web page may have rebound its own name)",
+            "send Host: localhost",
+        ),
+        Door::Http { .. } if !matches!(*method, Method::GET | Method::HEAD) => {
+            forbid(problem::WRONG_DOOR, "nothing is changed over TCP", "use the admin socket: `keyward --help`")
+        }
+        Door::Http { .. } => Ok(()),
+    }
+}
+
+/// Whether the `Host` (or the authority of an absolute URL) is one that only a client of this machine, or one that was
+/// told an address, would use. A name that an attacker controls never is.
+fn host_is_ours<B>(request: &Request<B>, loopback: bool, configured: &[String]) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let from_header = hosts.next().map(HeaderValue::to_str);
+    let (Some(Ok(host)), None) = (from_header, hosts.next()) else { return false };
+    let both = [Some(host), request.uri().authority().map(|a| a.as_str())];
+    both.into_iter().flatten().all(|host| is_ours(host, loopback, configured))
+}
+
+fn is_ours(host: &str, loopback: bool, configured: &[String]) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, port)) if port.is_empty() || is_port(port) => name,
+            _ => return false,
+        },
+        None => match host.split_once(':') {
+            None => host,
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            Some(_) => return false,
+        },
+    };
+    if name.eq_ignore_ascii_case("localhost") || configured.iter().any(|c| c.eq_ignore_ascii_case(name)) {
+        return true;
+    }
+    // An address cannot be rebound; where only this machine reaches us, no other than loopback makes sense.
+    name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || !loopback)
+}
+
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What every answer has.
+fn finish(web: &Web, mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(MARK.0), HeaderValue::from_static(MARK.1));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+    gate::mark_staging(headers, web.environment);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_can_be_rebound_is_not_ours() {
+        for (host, loopback, elsewhere) in [
+            ("localhost", true, true),
+            ("LOCALHOST:9180", true, true),
+            ("127.0.0.1:9180", true, true),
+            ("127.8.8.8", true, true),
+            ("[::1]:9180", true, true),
+            ("[::1]", true, true),
+            ("192.0.2.1:80", false, true),
+            ("guard.example:9180", true, true),
+            ("evil.example", false, false),
+            ("localhost.evil.example", false, false),
+            ("127.0.0.1.evil.example", false, false),
+            ("[::1]evil.example", false, false),
+            ("[::1]:x", false, false),
+            ("localhost:evil", false, false),
+            ("", false, false),
+        ] {
+            let configured = ["guard.example".to_owned()];
+            assert_eq!(is_ours(host, true, &configured), loopback, "{host}");
+            assert_eq!(is_ours(host, false, &configured), elsewhere, "{host}");
+        }
+    }
+
+    #[test]
+    fn two_hosts_none_or_two_different_ones_are_not_ours() {
+        let ours = |build: fn(axum::http::request::Builder) -> axum::http::request::Builder| {
+            host_is_ours(&build(Request::builder()).body(()).unwrap(), true, &[])
+        };
+        assert!(ours(|r| r.header("host", "localhost")));
+        assert!(!ours(|r| r));
+        assert!(!ours(|r| r.header("host", "localhost").header("host", "localhost")));
+        assert!(!ours(|r| r.uri("http://evil.example/").header("host", "localhost")));
+        assert!(!ours(|r| r.header("host", "evil.example")));
+    }
+}
