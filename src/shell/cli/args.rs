@@ -107,6 +107,9 @@ No network, no root; everything is below one directory, which is removed at the 
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
     Status,
+    /// The accounts at the CAs
+    #[command(subcommand, arg_required_else_help = true)]
+    Issuer(Issuer),
     /// The configuration file
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
