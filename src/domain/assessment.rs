@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use crate::domain::certificate::Trust;
+use crate::domain::certificate::{Trust, display_name};
 use crate::domain::inventory::{Credential, Environment, Seen, Sighting};
 use crate::domain::renewal::Schedule;
 use crate::domain::state::CredentialRecord;
@@ -123,6 +123,9 @@ fn stored(s: &Subject<'_>, out: &mut Vec<Finding>) {
         None if served_only => {}
         None => add(out, UNSEEN, Severity::Note, "was not looked at yet".into()),
         Some(Seen::Missing) if served_only => {}
+        Some(Seen::Missing) if not_yet_issued(s) => {
+            add(out, MISSING, Severity::Note, "no certificate is stored yet; the first one is being issued".into());
+        }
         Some(Seen::Missing) => add(out, MISSING, Severity::Critical, "no certificate is stored".into()),
         Some(Seen::Unreadable(why)) => {
             add(out, UNREADABLE, Severity::Critical, format!("what is stored cannot be read: {why}"));
@@ -143,6 +146,12 @@ fn stored(s: &Subject<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// Before the first certificate there is nothing to store and nothing to serve, or only what the server was installed
+/// with, and nobody has to act on that until a try has failed.
+fn not_yet_issued(s: &Subject<'_>) -> bool {
+    s.credential.managed().is_some() && s.record.current.is_none() && s.record.failures == 0
+}
+
 fn chain(s: &Subject<'_>, out: &mut Vec<Finding>) {
     let Some(chain) = s.sighting.chain() else { return };
     if let Some(bad) = chain.out_of_time(s.now) {
@@ -151,15 +160,17 @@ fn chain(s: &Subject<'_>, out: &mut Vec<Finding>) {
         } else {
             ("is not valid before", bad.validity.not_before)
         };
-        let whose = if bad.fingerprint == chain.leaf.fingerprint { "the certificate" } else { &*bad.subject };
+        let leaf = bad.fingerprint == chain.leaf.fingerprint;
+        let whose = if leaf { "the certificate".to_owned() } else { display_name(bad) };
         add(out, OUT_OF_TIME, Severity::Critical, format!("{whose} {what} {when}"));
     }
     if let Trust::Untrusted(why) = &chain.trust {
-        add(out, UNTRUSTED, Severity::Critical, format!("the chain does not lead to a trusted root: {why}"));
+        let severity = if not_yet_issued(s) { Severity::Note } else { Severity::Critical };
+        add(out, UNTRUSTED, severity, format!("the chain does not lead to a trusted root: {why}"));
     }
     let weakest = chain.weakest();
     if weakest.fingerprint != chain.leaf.fingerprint && weakest.validity.not_after < chain.leaf.validity.not_after {
-        let text = format!("{} above it ends first, {}", weakest.subject, weakest.validity.not_after);
+        let text = format!("{} above it ends first, {}", display_name(weakest), weakest.validity.not_after);
         add(out, CHAIN_ENDS_FIRST, Severity::Warning, text);
     }
 }
@@ -177,14 +188,15 @@ fn served(s: &Subject<'_>, out: &mut Vec<Finding>) {
         return;
     }
     let own = s.sighting.stored.as_ref().and_then(|o| o.seen.chain());
+    let silent = if not_yet_issued(s) { Severity::Note } else { Severity::Critical };
     for endpoint in &s.credential.endpoints {
         match s.sighting.served.get(endpoint).map(|o| &o.seen) {
             None => add(out, UNSEEN, Severity::Note, format!("{endpoint} was not looked at yet")),
             Some(Seen::Missing) => {
-                add(out, UNREACHABLE, Severity::Critical, format!("{endpoint} presents no certificate"));
+                add(out, UNREACHABLE, silent, format!("{endpoint} presents no certificate"));
             }
             Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
-                add(out, UNREACHABLE, Severity::Critical, format!("{endpoint}: {why}"));
+                add(out, UNREACHABLE, silent, format!("{endpoint}: {why}"));
             }
             Some(Seen::Present(seen)) => {
                 let differs = own.filter(|own| own.leaf.fingerprint != seen.leaf.fingerprint);
@@ -226,7 +238,10 @@ fn unmanaged_expiry(s: &Subject<'_>, out: &mut Vec<Finding>) {
 fn failures(s: &Subject<'_>, out: &mut Vec<Finding>) {
     if let Some(failure) = s.record.last_failure.as_ref().filter(|_| s.record.failures > 0) {
         let severity = if s.record.failures > 1 { Severity::Critical } else { Severity::Warning };
-        let text = format!("{} in a row failed, last {}: {}", s.record.failures, failure.at, failure.text);
+        let text = match s.record.failures {
+            1 => format!("the last attempt failed {}: {}", failure.at, failure.text),
+            n => format!("{n} attempts in a row failed, the last {}: {}", failure.at, failure.text),
+        };
         add(out, FAILING, severity, text);
     }
     if s.record.rolled_back.is_some() {

@@ -98,7 +98,8 @@ impl Verdict {
             held.close(STALE, "no evaluation was completed in time".into(), "the daemon completes an evaluation");
         }
         if now >= self.until && self.is_open() {
-            let text = format!("what the path stands on was vouched for until {}", self.until);
+            let weakest = self.weakest.as_deref().unwrap_or("what the path stands on");
+            let text = format!("{weakest} was vouched for until {}", self.until);
             held.close(MARGIN, text, "the credential is renewed and seen to be served");
         }
         // Between two evaluations both clocks must have moved alike.
@@ -261,8 +262,8 @@ fn judge_chain(
         }
     };
     if let Some(bad) = chain.out_of_time(now) {
-        let text =
-            format!("{name}: {} is valid {} to {}", bad.subject, bad.validity.not_before, bad.validity.not_after);
+        let (what, span) = (display_name(bad), bad.validity);
+        let text = format!("{name}: {what} is valid {} to {}", span.not_before, span.not_after);
         push(OUT_OF_TIME, text, "a certificate that is valid now is in place");
     } else {
         let end = chain.validity().not_after;

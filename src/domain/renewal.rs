@@ -131,8 +131,8 @@ pub struct Backoff {
 /// A fixed table would leave a 160 h certificate six tries; scaling leaves it dozens.
 #[must_use]
 pub fn backoff(input: &Backoff) -> Duration {
-    // Without a certificate nothing says how urgent it is: as for 90 days, but at most 6 h between tries.
-    const UNKNOWN_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+    // Nothing is in place yet, so nothing is more urgent: from a minute on (a host whose network comes up late, a
+    // directory that is made a moment later), at most 6 h between tries; the ledger keeps the CA's limits.
     const UNKNOWN_CAP: Duration = Duration::from_secs(6 * 3_600);
     // Expired: every hour, which no CA's limits forbid.
     let cap = match input.left {
@@ -141,7 +141,7 @@ pub fn backoff(input: &Backoff) -> Duration {
         Some(left) => left / 8,
     };
     let cap = cap.clamp(SHORTEST_BACKOFF, LONGEST_BACKOFF);
-    let base = (input.lifetime.unwrap_or(UNKNOWN_LIFETIME) / 1_000).clamp(SHORTEST_BACKOFF, cap);
+    let base = (input.lifetime.unwrap_or_default() / 1_000).clamp(SHORTEST_BACKOFF, cap);
     let doublings = input.failures.saturating_sub(1).min(20);
     let wait = base.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(cap);
     // ± 25 %, by a hash of subject and count, so that a crowd that failed together does not come back together.
@@ -238,6 +238,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_first_certificate_is_tried_again_within_minutes() {
+        let wait = |failures| backoff(&Backoff { failures, lifetime: None, left: None, retry_after: None, seed: 7 });
+        assert!(wait(1) < MINUTE * 2 && wait(3) < MINUTE * 6 && wait(20) > HOUR * 4, "{:?}", wait(20));
     }
 
     #[test]

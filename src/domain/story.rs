@@ -74,7 +74,10 @@ fn what_there_is(told: &Why<'_>) -> Vec<String> {
             format!("It is valid until {} ({} left).", current.validity.not_after, human_span(left))
         });
         if let Some(at) = current.verified_at.filter(|_| !told.credential.endpoints.is_empty()) {
-            out.push(format!("All {} endpoints were seen to serve it {at}.", told.credential.endpoints.len()));
+            out.push(match told.credential.endpoints.len() {
+                1 => format!("Its endpoint was seen to serve it {at}."),
+                n => format!("All {n} endpoints were seen to serve it {at}."),
+            });
         }
     } else if let Some(chain) = told.sighting.chain() {
         let leaf = &chain.leaf;

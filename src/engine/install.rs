@@ -143,15 +143,18 @@ impl Engine {
             None => format!("{}; there is no valid older set, so the new files stay", setback.text),
             Some(old) => {
                 let back = self.ports.deployer.install(&credential.id, &managed.installs, old.slot).await;
-                let reloaded = match back {
-                    Ok(()) => self.reload(credential, managed, environment, old.slot).await,
-                    Err(error) => Err(error),
-                };
-                match reloaded {
-                    Ok(()) => format!("{}; rolled back to serial {}", setback.text, old.serial),
+                match back {
                     Err(error) => {
                         format!("{}; and the rollback to serial {} failed: {error}", setback.text, old.serial)
                     }
+                    Ok(()) => match self.reload(credential, managed, environment, old.slot).await {
+                        Ok(()) => format!("{}; rolled back to serial {}", setback.text, old.serial),
+                        // The server never took the new files, so it still serves the old ones.
+                        Err(_) => format!(
+                            "{}; the files are back at serial {}, and the reload fails with these too",
+                            setback.text, old.serial
+                        ),
+                    },
                 }
             }
         };

@@ -121,15 +121,14 @@ impl Running {
     }
 }
 
+/// What a reload through the API does: what was adopted, or why nothing was.
+pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, String> + Send + Sync>;
+
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
 ///
 /// # Errors
 /// One sentence: what cannot be opened, bound or read, and how to mend it.
-pub async fn start(
-    settings: &Settings,
-    clock: Arc<dyn Clock>,
-    reload: Arc<dyn Fn(&Arc<Engine>) -> Result<String, String> + Send + Sync>,
-) -> Result<Running, String> {
+pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
     let wired = Arc::new(wire::wire_with(settings, clock).map_err(|e| e.to_string())?);
     let estate = Arc::new(settings.estate.clone());
     let engine = Arc::new(Engine::start(wired.ports.clone(), estate).await.map_err(|e| e.to_string())?);
@@ -175,7 +174,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
     let looked = running.engine.clone();
-    let mut files = FileWatch::new(move |id| drop(looked.command(Command::Look(id))));
+    let mut files = FileWatch::new(move |id| ask(&looked, Command::Look(id)));
     follow(&mut files, &running.engine);
     tracing::info!(
         environment = settings.estate.environment.as_str(),
@@ -217,7 +216,14 @@ fn beat_once(engine: &Engine, clock: &dyn Clock) {
     if last.is_some_and(|last| clock.boottime().since(last) < EVALUATION_DEADLINE) {
         tell_systemd(&[NotifyState::Watchdog]);
     }
-    drop(engine.command(Command::Beat));
+    ask(engine, Command::Beat);
+}
+
+/// What does not fit into the queue now is asked again: looks by the next poll, beats by the next beat.
+fn ask(engine: &Engine, command: Command) {
+    if let Err(busy) = engine.command(command) {
+        tracing::debug!(%busy, "a command was not taken");
+    }
 }
 
 fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engine) {

@@ -1,1 +1,3 @@
-//! To come.
+//! The guardian as a whole, over real doors: from the configuration to installed files, against a CA that may lie.
+
+mod issuance;

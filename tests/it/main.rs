@@ -29,6 +29,7 @@ mod http;
 mod keystore;
 mod nginx;
 mod pebble;
+mod plan;
 mod probe;
 mod sim;
 mod store;

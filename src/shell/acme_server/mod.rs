@@ -16,7 +16,7 @@ mod finalize;
 mod jws;
 mod nonce;
 mod orders;
-mod pki;
+pub(in crate::shell) mod pki;
 mod problem;
 mod renewal;
 mod route;

@@ -159,7 +159,7 @@ fn cert_id(key_id: &[u8], serial: &[u8]) -> CertId {
 }
 
 /// What all certificates share: dates, a random serial number, key identifiers.
-fn base(validity: &Validity, entropy: &dyn Entropy) -> CertificateParams {
+pub(in crate::shell) fn base(validity: &Validity, entropy: &dyn Entropy) -> CertificateParams {
     let mut serial = [0_u8; 20];
     entropy.fill(&mut serial);
     // Positive, and without a leading zero byte that DER would drop: 158 random bits (RFC 5280 section 4.1.2.2).

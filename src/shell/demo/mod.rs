@@ -24,7 +24,7 @@ use tell::Teller;
 /// What `keyward demo` was told.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The directory to use; a temporary one if `None`.
+    /// The directory to use, which stays; a temporary one if `None`.
     pub dir: Option<PathBuf>,
     /// Leave the directory behind.
     pub keep: bool,
@@ -97,7 +97,7 @@ async fn play(options: &Options) -> Result<(), String> {
         Ok(running) => watch(options, &stage, &clock, running).await,
         Err(error) => Err(error),
     };
-    stage.strike(options.keep).await;
+    stage.strike(options.keep || options.dir.is_some()).await;
     ended
 }
 

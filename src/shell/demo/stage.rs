@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use core::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, SerialNumber,
-};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, Validity};
 use crate::ports::{Clock, Entropy};
+use crate::shell::acme_server::pki::base;
 use crate::shell::acme_server::{Addresses, CaConfig, Profile, Renewal, ScriptedCa, Validation, Validator};
 use crate::shell::config::{self, Overrides, Settings};
 use crate::shell::wire;
@@ -151,15 +149,14 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 fn watched(dir: &Path, now: Timestamp, lifetime: Duration, entropy: &dyn Entropy) -> Result<(), String> {
     let made = || -> Result<(String, String), rcgen::Error> {
         let root_key = KeyPair::generate()?;
-        let mut root = params("Policy Root", now, Duration::from_secs(365 * 86_400), entropy)?;
+        let mut root = params("Policy Root", now, Duration::from_secs(365 * 86_400), entropy);
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root_pem = root.self_signed(&root_key)?.pem();
         let issuer = Issuer::new(root, root_key);
         let key = KeyPair::generate()?;
-        let mut leaf = params("policy-engine", now, lifetime, entropy)?;
+        let mut leaf = params("policy-engine", now, lifetime, entropy);
         leaf.subject_alt_names = vec![rcgen::SanType::DnsName("policy.demo.test".try_into()?)];
-        leaf.use_authority_key_identifier_extension = true;
         Ok((root_pem, leaf.signed_by(&key, &issuer)?.pem()))
     };
     let (root, leaf) = made().map_err(|e| format!("the watched certificate cannot be made: {e}"))?;
@@ -167,27 +164,10 @@ fn watched(dir: &Path, now: Timestamp, lifetime: Duration, entropy: &dyn Entropy
     write(&dir.join("policy-engine.pem"), &leaf)
 }
 
-fn params(
-    name: &str,
-    now: Timestamp,
-    life: Duration,
-    entropy: &dyn Entropy,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::<String>::new())?;
-    let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, name);
-    params.distinguished_name = subject;
-    let mut serial = [0; 16];
-    entropy.fill(&mut serial);
-    // Positive, whatever was drawn.
-    serial[0] = (serial[0] & 0x3f) | 0x40;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.key_identifier_method = KeyIdMethod::Sha256;
-    let time =
-        |t: Timestamp| time::OffsetDateTime::from_unix_timestamp(t.unix()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    params.not_before = time(now);
-    params.not_after = time(now.plus(life));
-    Ok(params)
+fn params(name: &str, now: Timestamp, life: Duration, entropy: &dyn Entropy) -> CertificateParams {
+    let mut params = base(&Validity { not_before: now, not_after: now.plus(life) }, entropy);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 struct Places<'a> {
@@ -212,14 +192,14 @@ http = "127.0.0.1:{http}"
 gate_socket = {gate}
 
 [timing]
-probe_every = "2s"
+probe_every = "10s"
 
 [[issuer]]
 id = "demo-ca"
 directory = "{ca}"
 contacts = ["mailto:demo@example.com"]
 terms_agreed = true
-roots = [{root}, {policy_root}]
+root_files = [{root}, {policy_root}]
 limits = "none"
 
 [[solver]]

@@ -57,6 +57,6 @@ pub(super) const ROWS: &[Entry] = &[
         "KW3010",
         "issued something else",
         "The downloaded certificate is for another key, other names, not valid now, or leads to no trusted root. It was not installed.",
-        "If the root is private, name it under `roots` of the issuer; else tell the CA.",
+        "If the root is private, name it in `root_files` of the issuer; else tell the CA.",
     ),
 ];

@@ -32,7 +32,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW1005",
         "chain not trusted",
         "The chain does not lead to a configured or system root, or a check on the way failed.",
-        "Compare the chain with the CA's documentation; for a private CA name its root under `roots` of the issuer.",
+        "Compare the chain with the CA's documentation; for a private CA name its root in `root_files` of the issuer.",
     ),
     row(
         "KW1006",

@@ -1,11 +1,13 @@
 //! What several test modules use: processes, ports, waiting.
 
+pub mod acme;
 pub mod challenge;
+pub mod deploy;
 pub mod estate;
 pub mod http;
 pub mod knot;
-pub mod store;
-pub mod acme;
+pub mod life;
+pub mod nginx;
 pub mod pebble;
 pub mod pki;
-pub mod deploy;
+pub mod store;
