@@ -223,10 +223,7 @@ impl Engine {
             ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
             ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
             ("picked", Json::opt(new.picked.as_ref().map(Json::show))),
-            (
-                "explanation",
-                Json::opt(new.explanation.as_ref().map(|e| Json::str(bounded_text(e)))),
-            ),
+            ("explanation", Json::opt(new.explanation.as_ref().map(|e| Json::str(bounded_text(e))))),
         ];
         if let Some(url) = new.explanation.as_ref().filter(|_| old.window.is_some()) {
             self.notify(id, "KW2010", Urgency::Act, format!("the CA changed the renewal window, see {url}"));

@@ -240,7 +240,12 @@ async fn rollover(
     let known = IssuerId::parse(&id).ok().filter(|id| app.web.engine.estate().issuers.contains_key(id));
     let Some(issuer) = known else {
         let text = format!("no issuer {id} is configured");
-        return Err(Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, text, "keyward status lists the issuers"));
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            problem::NOTHING_HERE,
+            text,
+            "keyward status lists the issuers",
+        ));
     };
     command(&app, Command::Rollover { issuer, by })?;
     Ok(accepted(&format!("the account at {id} gets a new key; `keyward status` says how it went")))
