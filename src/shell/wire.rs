@@ -210,6 +210,9 @@ fn acme_issuer(settings: &IssuerSettings) -> Result<AcmeIssuerConfig, WireError>
     config.terms_agreed = settings.terms_agreed;
     config.allow_http_directory_in_tests = settings.danger_allow_http_directory;
     config.requests_per_second = settings.requests_per_second;
+    // A call is four requests one after the other, as by default.
+    config.timeouts.request = settings.timeout;
+    config.timeouts.call = settings.timeout.saturating_mul(4);
     config.proxy.clone_from(&settings.proxy);
     config.extra_roots = settings
         .root_files
