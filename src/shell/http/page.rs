@@ -277,7 +277,8 @@ fn row(credential: &Credential, now: Timestamp) -> Markup {
 /// The bar of life used, with a mark where the renewal is due.
 fn bar(credential: &Credential, now: Timestamp) -> Markup {
     let (Some(used), Some(end)) = (credential.life_used_permille, credential.not_after.as_deref()) else {
-        return html! { span class="quiet" { (credential.stored) } };
+        let class = if credential.stored == "unseen" { "quiet" } else { "bad" };
+        return html! { span class=(class) { (credential.stored) } };
     };
     let class = match rank(&credential.severity) {
         3 => "critical",
@@ -305,11 +306,11 @@ fn due_permille(credential: &Credential) -> Option<u16> {
 
 fn served(credential: &Credential) -> Markup {
     let (class, sign, words) = match credential.served.as_str() {
-        "yes" if credential.stored == "none" => ("ok", "✓", "served (nothing is stored here)"),
+        "yes" if credential.stored == "none" => ("ok", "✓", "served; not stored here"),
         "yes" => ("ok", "✓", "yes"),
         "no" => ("bad", "✕", "no"),
-        "none" => ("quiet", "–", "no endpoint is configured"),
-        "staging" => ("quiet", "–", "not looked at in staging"),
+        "none" => ("quiet", "–", "no endpoint"),
+        "staging" => ("quiet", "–", "not in staging"),
         _ => ("quiet", "?", "not seen yet"),
     };
     html! { span class=(class) { span aria-hidden="true" { (sign) } " " (words) } }

@@ -216,8 +216,10 @@ fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
         return (format!("{step}{again} ({})", attempt.issuer), attempt.not_before);
     }
     if view.credential.managed().is_none() {
-        let end = view.chain().map(|c| c.validity().not_after);
-        return ("is renewed elsewhere; expires".to_owned(), end);
+        return match view.chain().map(|c| c.validity().not_after) {
+            Some(end) => ("is renewed elsewhere; expires".to_owned(), Some(end)),
+            None => ("is renewed elsewhere".to_owned(), None),
+        };
     }
     match (&view.held, view.schedule) {
         (Some(held), schedule) => match &held.reason {
