@@ -1,6 +1,8 @@
 //! The guardian as a whole, over real doors: from the configuration to installed files, against a CA that may lie.
 
+mod account;
 mod host;
 mod hostile;
 mod issuance;
 mod observe;
+mod staging;

@@ -66,7 +66,7 @@ impl Ca {
                 "no account of this CA has this key",
             ));
         }
-        if let Some(terms) = self.config.terms.as_ref().filter(|_| !asked.terms_of_service_agreed) {
+        if let Some(terms) = super::server::lock(&self.terms).clone().filter(|_| !asked.terms_of_service_agreed) {
             let text = format!("the terms of service at {terms} must be agreed to");
             let problem = Problem::new(StatusCode::FORBIDDEN, "userActionRequired", text);
             return Err(problem.with(LINK, format!("<{terms}>;rel=\"terms-of-service\"")));

@@ -60,6 +60,11 @@ impl Control {
         orders.len()
     }
 
+    /// The URL of the terms of service from now on. Accounts that agreed to others go on (see [`Fault::TermsChanged`]).
+    pub fn set_terms(&self, url: &str) {
+        *lock(&self.0.terms) = Some(url.to_owned());
+    }
+
     /// What renewal information says from now on of certificates without an answer of their own.
     pub fn set_ari(&self, ari: Ari) {
         *lock(&self.0.ari) = ari;

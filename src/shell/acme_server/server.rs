@@ -42,6 +42,7 @@ pub(super) struct Ca {
     pub(super) zone: Mutex<Zone>,
     /// What renewal information says of certificates that have no answer of their own.
     pub(super) ari: Mutex<Ari>,
+    pub(super) terms: Mutex<Option<String>>,
     pub(super) paused: AtomicBool,
     pub(super) permits: Semaphore,
     /// Validations and delayed issuances; they end with the CA.
@@ -89,6 +90,7 @@ impl Ca {
             tag: tag.iter().map(|b| format!("{b:02x}")).collect(),
             zone: Mutex::default(),
             ari: Mutex::new(Ari::Computed),
+            terms: Mutex::new(config.terms.clone()),
             paused: AtomicBool::new(false),
             permits: Semaphore::new(config.bounds.validations.max(1)),
             tasks: Mutex::default(),
@@ -337,7 +339,7 @@ impl Ca {
             "externalAccountRequired": self.config.external.demand == Demand::Required,
             "profiles": profiles,
         });
-        if let (Some(map), Some(terms)) = (meta.as_object_mut(), &self.config.terms) {
+        if let (Some(map), Some(terms)) = (meta.as_object_mut(), lock(&self.terms).as_ref()) {
             map.insert("termsOfService".to_owned(), json!(terms));
         }
         directory.insert("meta".to_owned(), meta);
