@@ -5,4 +5,5 @@ mod host;
 mod hostile;
 mod issuance;
 mod observe;
+mod pebble;
 mod staging;

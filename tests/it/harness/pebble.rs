@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +21,10 @@ pub struct Knobs {
     pub orders_per_page: u8,
     /// Percent of valid authorizations that are used again.
     pub authz_reuse: u8,
+    /// The port of http-01 is left to the test: [`Pebble::http`].
+    pub own_http: bool,
+    /// Pebble's default: each validation sleeps up to five seconds.
+    pub sleeps: bool,
 }
 
 /// The key of `kid-1`, from Pebble's own sample.
@@ -47,6 +51,7 @@ pub struct Pebble {
 #[derive(Clone, Copy)]
 struct Ports {
     acme: u16,
+    management: u16,
     http: u16,
     dns: u16,
     challenges: u16,
@@ -69,7 +74,7 @@ impl Pebble {
     fn try_start(knobs: Knobs) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let [acme, management, http, tls, challenges] = free_tcp();
-        let ports = Ports { acme, http, challenges, dns: free_dns() };
+        let ports = Ports { acme, management, http, challenges, dns: free_dns() };
         let root = certificate(dir.path());
         let config = serde_json::json!({ "pebble": {
             "listenAddress": format!("127.0.0.1:{acme}"),
@@ -85,7 +90,8 @@ impl Pebble {
         fs::write(dir.path().join("pebble.json"), config.to_string()).unwrap();
         let challenges = spawn(
             Command::new("pebble-challtestsrv")
-                .args(["-dns01", &format!("127.0.0.1:{}", ports.dns), "-http01", &format!("127.0.0.1:{http}")])
+                .args(["-dns01", &format!("127.0.0.1:{}", ports.dns), "-http01"])
+                .arg(if knobs.own_http { String::new() } else { format!("127.0.0.1:{http}") })
                 .args(["-https01", "", "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""])
                 .args(["-management", &format!("127.0.0.1:{challenges}")]),
             dir.path().join("challtestsrv.log"),
@@ -93,6 +99,9 @@ impl Pebble {
         let mut pebble = Self { dir, knobs, ports, server: None, _challenges: challenges, root };
         pebble.run()?;
         wait_for(ports.challenges, &mut pebble._challenges).map_err(|e| format!("pebble-challtestsrv: {e}"))?;
+        if knobs.own_http {
+            return Ok(pebble);
+        }
         wait_for(ports.http, &mut pebble._challenges).map_err(|e| format!("pebble-challtestsrv: {e}"))?;
         Ok(pebble)
     }
@@ -103,7 +112,7 @@ impl Pebble {
             Command::new("pebble")
                 .args(["-config".as_ref(), self.dir.path().join("pebble.json").as_os_str()])
                 .args(["-dnsserver", &format!("127.0.0.1:{}", self.ports.dns)])
-                .env("PEBBLE_VA_NOSLEEP", "1")
+                .env("PEBBLE_VA_NOSLEEP", if self.knobs.sleeps { "0" } else { "1" })
                 .env("PEBBLE_WFE_NONCEREJECT", self.knobs.nonce_reject.to_string())
                 .env("PEBBLE_WFE_ORDERS_PER_PAGE", self.knobs.orders_per_page.max(3).to_string())
                 .env("PEBBLE_AUTHZREUSE", self.knobs.authz_reuse.to_string()),
@@ -123,6 +132,22 @@ impl Pebble {
 
     pub fn directory(&self) -> String {
         format!("https://127.0.0.1:{}/dir", self.ports.acme)
+    }
+
+    /// Where Pebble looks for http-01.
+    pub fn http(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.http))
+    }
+
+    /// What to trust: the root of its listener, and that of what it issues, in PEM.
+    pub fn roots(&self) -> String {
+        let url = format!("https://127.0.0.1:{}/roots/0", self.ports.management);
+        // Its own listener's certificate has the same subject as what signed it, which openssl does not take.
+        let output = Command::new("curl").args(["-sSfk", &url]).output();
+        let output = output.expect("curl is missing: run tests/run");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "pebble's root cannot be fetched: {said}");
+        format!("{}\n{}", String::from_utf8_lossy(&self.root), String::from_utf8_lossy(&output.stdout))
     }
 
     /// An issuer that trusts this server and agrees to its terms.
