@@ -358,6 +358,9 @@ pub trait Issuer: Send + Sync {
         issuer: &'a IssuerId,
         id: &'a CertId,
     ) -> Doing<'a, Result<Option<RenewalInfo>, IssuerError>>;
+    /// Gives the account a new key (RFC 8555 section 7.3.5). The new key is durable before the CA hears of it, and after a
+    /// crash or a lost answer the next use of the account finds out which key counts.
+    fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>>;
     /// The exchanges since the last call for this issuer and order URL (empty URL: those before there was an order).
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence;
 }

@@ -11,7 +11,7 @@ use crate::domain::inventory::Managed;
 use crate::domain::limits::{Ledger, Spender, automatic_span};
 use crate::domain::name::NameSet;
 use crate::domain::plan::{
-    ActionKind, Breaker, Issue, Plan, PlanInput, breaker, ledger_changes, lifetime, schedule_of, slot_lost,
+    ActionKind, Breaker, Issue, Plan, PlanInput, asked_since, breaker, ledger_changes, lifetime, schedule_of, slot_lost,
 };
 use crate::domain::state::{CredentialRecord, State};
 use crate::domain::time::{Timestamp, human_span};
@@ -110,7 +110,9 @@ fn check_issue(
     if let Some(until) = record.next_attempt.filter(|t| *t > at) {
         return Err(format!("is ordered {} too early", human_span(at.until(until))));
     }
-    if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at) {
+    if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at)
+        && !asked_since(record)
+    {
         return Err(format!("is ordered at {} whose breaker is open until {until}", issue.issuer));
     }
     let human = matches!(issue.trigger, Trigger::Manual(_));

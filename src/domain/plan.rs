@@ -331,16 +331,16 @@ fn issue(
     for id in candidates(managed, record) {
         let Some(issuer) = input.estate.issuers.get(id) else { continue };
         match book.breaker(id, input.now) {
-            Breaker::Open(until) => {
+            Breaker::Open(until) if !asked_since(record) => {
                 refusals.push((format!("{id} failed repeatedly and is tried again {until}"), Some(until)));
                 continue;
             }
-            Breaker::Trial if book.count(id) > 0 => {
+            Breaker::Open(_) | Breaker::Trial if book.count(id) > 0 => {
                 refusals.push((format!("{id} is on trial after failures"), None));
                 full = true;
                 continue;
             }
-            Breaker::Trial | Breaker::Closed => {}
+            Breaker::Open(_) | Breaker::Trial | Breaker::Closed => {}
         }
         if book.count(id) >= input.estate.orders_in_flight {
             full = true;
@@ -404,6 +404,12 @@ fn spends(
 fn is_exempt(record: &CredentialRecord, replaces: Option<&CertId>, at: Timestamp) -> bool {
     let window = record.ari.as_ref().and_then(|a| a.window);
     replaces.is_some() && window.is_some_and(|(start, end)| start <= at && at < end)
+}
+
+/// Whether a person asked after the last failure: then they know of it, and an issuer that rests gets one trial. The
+/// tries that follow are the guardian's own again.
+pub(super) fn asked_since(record: &CredentialRecord) -> bool {
+    record.requested.as_ref().is_some_and(|r| record.last_failure.as_ref().is_none_or(|f| f.at <= r.at))
 }
 
 /// How many failures in a row open an issuer's circuit breaker.

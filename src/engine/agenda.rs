@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::id::CredentialId;
+use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::time::Timestamp;
 
 /// Something that is due at a time.
@@ -20,12 +20,14 @@ pub(crate) enum Task {
     Ari(CredentialId),
     /// See which files match a watch.
     Expand(CredentialId),
+    /// Read what an issuer's directory says about itself: its terms may have changed.
+    Meta(IssuerId),
 }
 
 impl Task {
     /// Looks wait for a free slot; everything else is taken up at once.
     fn is_look(&self) -> bool {
-        matches!(self, Self::Look(_) | Self::Ari(_) | Self::Expand(_))
+        matches!(self, Self::Look(_) | Self::Ari(_) | Self::Expand(_) | Self::Meta(_))
     }
 }
 

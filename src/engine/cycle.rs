@@ -49,7 +49,7 @@ impl Engine {
                 }
                 Task::Scan => self.scan(agenda, now),
                 Task::Plan(credential) => to_plan.push(credential),
-                look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_)) => self.begin_look(&look, crew),
+                look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_) | Task::Meta(_)) => self.begin_look(&look, crew),
             }
         }
         if !to_plan.is_empty() {

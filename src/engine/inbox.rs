@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use crate::domain::id::CredentialId;
+use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
 
 /// Something that a person or the shell wants.
@@ -27,6 +27,13 @@ pub enum Command {
     Beat,
     /// A new configuration.
     Estate(Arc<Estate>),
+    /// Give the account at an issuer a new key.
+    Rollover {
+        /// Which.
+        issuer: IssuerId,
+        /// Who asks.
+        by: Arc<str>,
+    },
     /// A person vouches for the present time.
     AcceptClock {
         /// Who.

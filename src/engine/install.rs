@@ -3,21 +3,25 @@
 //! A failed hook never re-issues: everything in here works on the slot that is there, and is tried again later from it.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::audit::Outcome;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Fault, Generation, Trigger};
 use crate::domain::id::AttemptId;
-use crate::domain::inventory::{Ari, Credential, Environment, Managed, Observation, Reload, Seen};
+use crate::domain::inventory::{Ari, Credential, Endpoint, Environment, Managed, Observation, Reload, Seen};
 use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
 use crate::domain::verification::{Proof, verify};
-use crate::engine::Engine;
 use crate::engine::issue::Step;
 use crate::engine::record::Setback;
+use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Count, HostError, Urgency};
+
+/// What the endpoints were seen to serve.
+type Served = BTreeMap<Arc<Endpoint>, Observation>;
 
 /// How long endpoints may take after a reload to serve the new certificate.
 const SERVE_DEADLINE: Duration = Duration::from_secs(15);
@@ -52,13 +56,13 @@ impl Engine {
             return Step::Park(Setback::host("KW2203", format!("the files could not be installed: {error}")));
         }
         let reloaded = self.reload(credential, managed, environment, attempt.id).await;
-        let problem = match reloaded {
-            Err(error) => Some(Setback::host("KW2204", format!("the reload failed: {error}"))),
-            Ok(()) => self.prove(credential, &chain, environment).await.err(),
+        let proof = match reloaded {
+            Err(error) => Err(Setback::host("KW2204", format!("the reload failed: {error}"))),
+            Ok(()) => self.prove(credential, &chain, environment).await,
         };
-        match problem {
-            None => self.conclude(attempt, credential, managed, &record, &chain).await,
-            Some(setback) => self.roll_back(attempt, credential, managed, &record, setback).await,
+        match proof {
+            Ok(served) => self.conclude(attempt, credential, managed, &record, &chain, served).await,
+            Err(setback) => self.roll_back(attempt, credential, managed, &record, setback).await,
         }
     }
 
@@ -103,19 +107,22 @@ impl Engine {
 
     /// Looks at every endpoint until all serve the chain's leaf, or the deadline has passed. In a staging run nothing of
     /// it is served anywhere, so there is nothing to ask.
-    async fn prove(&self, credential: &Credential, chain: &Chain, environment: Environment) -> Result<(), Setback> {
+    ///
+    /// What it saw is published together with what is stored, or the gate would close in between over two certificates
+    /// that differ.
+    async fn prove(&self, credential: &Credential, chain: &Chain, environment: Environment) -> Result<Served, Setback> {
         if environment == Environment::Staging || credential.endpoints.is_empty() {
-            return Ok(());
+            return Ok(Served::new());
         }
         let began = self.ports.clock.boottime();
         let mut pause = FIRST_LOOK;
         loop {
             let served = self.look_at_endpoints(&credential.endpoints, ENDPOINTS_AT_ONCE).await;
             let proof = verify(&chain.leaf.fingerprint, &credential.endpoints, &served);
-            self.write().sightings.entry(credential.id.clone()).or_default().served.extend(served);
             match proof {
-                Proof::Served => return Ok(()),
+                Proof::Served => return Ok(served),
                 Proof::NotServed(misses) if self.ports.clock.boottime().since(began) >= SERVE_DEADLINE => {
+                    self.write().sightings.entry(credential.id.clone()).or_default().served.extend(served);
                     let text = format!("the new certificate is not served: {}", misses.join("; "));
                     return Err(Setback::host("KW2206", text));
                 }
@@ -188,6 +195,7 @@ impl Engine {
         managed: &Managed,
         record: &CredentialRecord,
         chain: &Arc<Chain>,
+        served: Served,
     ) -> Step {
         let now = self.ports.clock.now();
         let generation = generation(attempt, chain, record, now);
@@ -217,21 +225,18 @@ impl Engine {
         draft.target.spki = Some(chain.leaf.spki);
         draft.facts.push(("served_by", Json::arr(credential.endpoints.iter().map(Json::show))));
         let changes = vec![Change::Credential(credential.id.clone(), Box::new(next)), Change::AttemptEnded(attempt.id)];
-        if let Err(error) = self.commit(Batch { changes, entries: vec![draft] }).await {
+        let seen = match managed.installs.is_empty() {
+            true => Seen::Present(chain.clone()),
+            false => self.ports.prober.stored(credential).await,
+        };
+        // Record, stored and served change in one moment: whoever looks sees all of the old or all of the new.
+        let publish = |desk: &mut Desk| {
+            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+            sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
+            sighting.served.extend(served);
+        };
+        if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {
             return error.into();
-        }
-        {
-            let mut desk = self.write();
-            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
-            if managed.installs.is_empty() {
-                sighting.stored = Some(Observation { at: now, seen: Seen::Present(chain.clone()) });
-            }
-        }
-        if !managed.installs.is_empty() {
-            let seen = self.ports.prober.stored(credential).await;
-            let mut desk = self.write();
-            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
-            sighting.stored = Some(Observation { at: now, seen });
         }
         self.tidy(credential, managed, &keep, retired).await;
         self.ports.meter.count(Count::Renewal {

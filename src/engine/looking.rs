@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
-use crate::domain::audit::{Target, TargetKind};
+use crate::domain::audit::{Outcome, Phase, Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
 use crate::domain::gate::{Evidence, Verdict, verdict};
-use crate::domain::id::CredentialId;
+use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
     ApprovalPath, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
@@ -15,10 +15,10 @@ use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
 use crate::domain::renewal::{pick, poll_after};
 use crate::domain::state::{AriRecord, Change};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{DAY, HOUR, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
-use crate::ports::{Batch, Doing, HostError, IssuerError, RenewalInfo, Urgency};
+use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, RenewalInfo, Urgency};
 
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
@@ -29,6 +29,10 @@ pub(crate) enum Looked {
     Seen { credential: CredentialId, sighting: Sighting, before: Timestamp },
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
+    /// What an issuer's directory says about itself.
+    Meta { issuer: IssuerId, answer: Result<IssuerMeta, IssuerError> },
+    /// An account's key was changed, or not.
+    RolledOver { issuer: IssuerId, intent: EntryId, result: Result<(), IssuerError> },
     /// The files that match a watch.
     Matches { watch: CredentialId, files: Result<Vec<String>, HostError> },
 }
@@ -40,6 +44,7 @@ impl Engine {
             Task::Look(id) => self.look_at(id),
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
+            Task::Meta(id) => self.ask_meta(id),
             Task::Evaluate | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
@@ -116,6 +121,14 @@ impl Engine {
         }))
     }
 
+    fn ask_meta(&self, id: &IssuerId) -> Option<Doing<'_, Event>> {
+        let issuer = self.read().estate.issuers.get(id)?.id.clone();
+        Some(Box::pin(async move {
+            let answer = self.ports.issuer.meta(&issuer).await;
+            Event::Looked(Looked::Meta { issuer, answer })
+        }))
+    }
+
     fn expand(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
         let watch = self.read().estate.watches.get(id).cloned()?;
         let id = id.clone();
@@ -138,6 +151,8 @@ impl Engine {
                 touched.insert(credential);
             }
             Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
+            Looked::Meta { issuer, answer } => self.note_meta(issuer, answer, agenda).await,
+            Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
             Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
         }
     }
@@ -208,10 +223,7 @@ impl Engine {
             ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
             ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
             ("picked", Json::opt(new.picked.as_ref().map(Json::show))),
-            (
-                "explanation",
-                Json::opt(new.explanation.as_ref().map(|e| Json::str(crate::domain::audit::bounded_text(e)))),
-            ),
+            ("explanation", Json::opt(new.explanation.as_ref().map(|e| Json::str(bounded_text(e))))),
         ];
         if let Some(url) = new.explanation.as_ref().filter(|_| old.window.is_some()) {
             self.notify(id, "KW2010", Urgency::Act, format!("the CA changed the renewal window, see {url}"));
@@ -221,6 +233,47 @@ impl Engine {
         if self.commit(batch).await.is_ok() {
             agenda.set(Task::Plan(id.clone()), now);
         }
+    }
+
+    /// Terms of service that changed since they were last seen are reported to people: orders may be refused because of
+    /// them (RFC 8555 section 7.3.3), and what is agreed to is not automation's to decide.
+    async fn note_meta(&self, issuer: IssuerId, answer: Result<IssuerMeta, IssuerError>, agenda: &mut Agenda) {
+        let now = self.ports.clock.now();
+        agenda.set(Task::Meta(issuer.clone()), now.plus(if answer.is_ok() { DAY } else { HOUR }));
+        let Some(terms) = answer.ok().and_then(|meta| meta.terms) else { return };
+        let mut record = self.read().state.issuers.get(&issuer).cloned().unwrap_or_default();
+        let old = record.terms.replace(Arc::from(bounded_text(&terms)));
+        if old == record.terms {
+            return;
+        }
+        let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, issuer.as_str()));
+        draft.facts = vec![
+            ("terms", Json::str(bounded_text(&terms))),
+            ("before", Json::opt(old.as_ref().map(|t| Json::str(t.to_string())))),
+        ];
+        let changes = vec![Change::Issuer(issuer.clone(), record)];
+        let recorded = self.commit(Batch { changes, entries: vec![draft] }).await.is_ok();
+        if let Some(old) = old.filter(|_| recorded) {
+            let text = format!("the terms of service changed: they were at {old}, and are now at {terms}; read them");
+            let notice = Notice { about: issuer.to_string(), owner: None, code: "KW2012", text, urgent: Urgency::Act };
+            self.ports.notifier.notify(notice);
+        }
+    }
+
+    async fn note_rollover(&self, issuer: &IssuerId, intent: EntryId, result: Result<(), IssuerError>) {
+        let mut draft = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
+        draft.phase = Phase::Outcome;
+        draft.intent = Some(intent);
+        draft.outcome = Some(if result.is_ok() { Outcome::Success } else { Outcome::Failure });
+        let (urgent, text) = match &result {
+            Ok(()) => (Urgency::Routine, "the account has a new key".to_owned()),
+            Err(error) => (Urgency::Act, format!("the account's key was not changed for certain: {error}")),
+        };
+        draft.facts.push(("text", Json::str(bounded_text(&text))));
+        draft.evidence = self.acme_evidence(issuer, "");
+        // If this cannot be recorded, the intent stays open and the store's fault closes the gates.
+        drop(self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await);
+        self.ports.notifier.notify(Notice { about: issuer.to_string(), owner: None, code: "KW2013", text, urgent });
     }
 
     fn note_matches(

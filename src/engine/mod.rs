@@ -159,7 +159,7 @@ impl Engine {
             match woken {
                 Woken::Stop => break,
                 Woken::Time => {}
-                Woken::Command(command) => self.obey(command, &mut agenda).await,
+                Woken::Command(command) => self.obey(command, &mut agenda, &mut crew).await,
                 Woken::Event(event) => self.absorb(event, &mut agenda, &mut crew).await,
             }
         }

@@ -58,7 +58,16 @@ pub(crate) fn code_of(kind: IssuerErrorKind) -> &'static str {
 
 impl Engine {
     /// Commits and, once durable, applies the same changes in memory.
-    pub(crate) async fn commit(&self, mut batch: Batch) -> Result<(), StoreError> {
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.commit_with(batch, |_| ()).await
+    }
+
+    /// Also does `then` in the moment in which the changes become visible.
+    pub(crate) async fn commit_with(
+        &self,
+        mut batch: Batch,
+        then: impl FnOnce(&mut Desk) + Send,
+    ) -> Result<(), StoreError> {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let mark = {
             let desk = self.read();
@@ -75,6 +84,7 @@ impl Engine {
         match &result {
             Ok(()) => {
                 changes.iter().for_each(|c| desk.state.apply(c));
+                then(&mut desk);
                 desk.store_fault = None;
             }
             Err(error) => desk.store_fault = Some(error.to_string()),

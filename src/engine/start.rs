@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use crate::domain::audit::{Actor, Target, TargetKind};
-use crate::domain::id::{AttemptId, CredentialId};
+use crate::domain::audit::{Actor, Phase, Target, TargetKind};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
 use crate::domain::state::{Change, ClockMark, Request};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
-use crate::engine::{Desk, Engine};
+use crate::engine::looking::Looked;
+use crate::engine::{Crew, Desk, Engine, Event};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
+
+/// Directories are read a little after the start: what is due comes first.
+const META_AFTER: core::time::Duration = core::time::Duration::from_secs(30);
 
 impl Engine {
     /// Loads the state and records the start. Nothing is looked at or done before [`Engine::run`].
@@ -87,6 +91,7 @@ impl Engine {
         if !desk.estate.paths.is_empty() {
             agenda.set(Task::Evaluate, now);
         }
+        desk.estate.issuers.keys().for_each(|id| agenda.set(Task::Meta(id.clone()), now.plus(META_AFTER)));
         agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
         agenda
     }
@@ -115,7 +120,7 @@ impl Engine {
         }
     }
 
-    pub(super) async fn obey(&self, command: Command, agenda: &mut Agenda) {
+    pub(super) async fn obey<'a>(&'a self, command: Command, agenda: &mut Agenda, crew: &mut Crew<'a>) {
         let now = self.ports.clock.now();
         match command {
             Command::Renew { credential, by } => self.request(&credential, by, agenda).await,
@@ -124,6 +129,7 @@ impl Engine {
             Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
             Command::Estate(estate) => self.adopt(estate, agenda).await,
+            Command::Rollover { issuer, by } => self.begin_rollover(issuer, by, crew).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.actor = Actor::Human(by);
@@ -134,6 +140,24 @@ impl Engine {
                     self.evaluate(None).await;
                 }
             }
+        }
+    }
+
+    /// Records the intent, then lets the CA know in the background.
+    async fn begin_rollover<'a>(&'a self, issuer: IssuerId, by: Arc<str>, crew: &mut Crew<'a>) {
+        if !self.read().estate.issuers.contains_key(&issuer) {
+            return;
+        }
+        let mut intent = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
+        intent.actor = Actor::Human(by);
+        intent.phase = Phase::Intent;
+        let id = intent.id;
+        if self.commit(Batch { changes: Vec::new(), entries: vec![intent] }).await.is_ok() {
+            crew.looks = crew.looks.saturating_add(1);
+            crew.futures.push(Box::pin(async move {
+                let result = self.ports.issuer.rollover(&issuer).await;
+                Event::Looked(Looked::RolledOver { issuer, intent: id, result })
+            }));
         }
     }
 

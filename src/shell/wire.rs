@@ -28,7 +28,7 @@ use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, IssuerError, Notice, Ports, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
@@ -61,7 +61,6 @@ pub struct Wired {
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
     notifier: Arc<LogNotifier>,
-    issuers: Arc<AcmeIssuers>,
 }
 
 impl Wired {
@@ -69,14 +68,6 @@ impl Wired {
     #[must_use]
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
         self.notifier.recent()
-    }
-
-    /// Gives the account at an issuer a new key (RFC 8555 section 7.3.5).
-    ///
-    /// # Errors
-    /// As the CA answered.
-    pub async fn rollover(&self, issuer: &IssuerId) -> Result<(), IssuerError> {
-        self.issuers.rollover(issuer).await
     }
 }
 
@@ -118,14 +109,13 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
     let accounts = settings.state_dir.join("accounts");
     let issuers = AcmeIssuers::new(issuers, &accounts, clock.clone(), entropy.clone(), meter.clone())
         .map_err(|e| WireError::Host(e.to_string()))?;
-    let issuers = Arc::new(issuers);
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
     let ports = Ports {
         clock,
         entropy,
         store,
-        issuer: issuers.clone(),
+        issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
         prober: Arc::new(SystemProber::new(all_roots, settings.sandbox_dir.clone())?),
@@ -133,7 +123,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, notifier, issuers })
+    Ok(Wired { ports, meter, notifier })
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.
@@ -220,6 +210,9 @@ fn acme_issuer(settings: &IssuerSettings) -> Result<AcmeIssuerConfig, WireError>
     config.terms_agreed = settings.terms_agreed;
     config.allow_http_directory_in_tests = settings.danger_allow_http_directory;
     config.requests_per_second = settings.requests_per_second;
+    // A call is four requests one after the other, as by default.
+    config.timeouts.request = settings.timeout;
+    config.timeouts.call = settings.timeout.saturating_mul(4);
     config.proxy.clone_from(&settings.proxy);
     config.extra_roots = settings
         .root_files

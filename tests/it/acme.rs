@@ -352,7 +352,7 @@ async fn a_key_change_whose_answer_was_lost_is_found_out_at_once() {
     let acme = ca.acme(dir.path());
     acme.new_order(&["a.example.com"]).await.unwrap();
     let before = fs::read(dir.path().join("ca.key")).unwrap();
-    acme.issuers.rollover(&acme.id).await.unwrap();
+    keyward::ports::Issuer::rollover(&acme.issuers, &acme.id).await.unwrap();
     assert_ne!(fs::read(dir.path().join("ca.key")).unwrap(), before);
     assert!(!dir.path().join("ca.next-key").exists());
 }
@@ -364,7 +364,7 @@ async fn a_key_change_that_was_refused_leaves_the_old_key_and_no_trace() {
     let acme = ca.acme(dir.path());
     acme.new_order(&["a.example.com"]).await.unwrap();
     let before = fs::read(dir.path().join("ca.key")).unwrap();
-    let error = acme.issuers.rollover(&acme.id).await.unwrap_err();
+    let error = keyward::ports::Issuer::rollover(&acme.issuers, &acme.id).await.unwrap_err();
     assert_eq!(error.problem.as_deref(), Some("conflict"));
     assert_eq!(fs::read(dir.path().join("ca.key")).unwrap(), before);
     assert!(!dir.path().join("ca.next-key").exists());
@@ -393,7 +393,7 @@ async fn a_key_change_that_takes_effect_late_does_not_lock_the_account_out() {
     let acme = ca.acme(dir.path());
     acme.new_order(&["a.example.com"]).await.unwrap();
     let before = fs::read(dir.path().join("ca.key")).unwrap();
-    let error = acme.issuers.rollover(&acme.id).await.unwrap_err();
+    let error = keyward::ports::Issuer::rollover(&acme.issuers, &acme.id).await.unwrap_err();
     assert_eq!(error.fault, Fault::Network);
     let next =
         fs::read(dir.path().join("ca.next-key")).expect("the next key is kept while a request may be on its way");
@@ -416,7 +416,7 @@ async fn a_rollover_that_is_dropped_half_way_is_settled_at_the_next_use() {
     let acme = ca.acme(dir.path());
     acme.new_order(&["a.example.com"]).await.unwrap();
     tokio::select! {
-        done = acme.issuers.rollover(&acme.id) => panic!("too early: {done:?}"),
+        done = keyward::ports::Issuer::rollover(&acme.issuers, &acme.id) => panic!("too early: {done:?}"),
         () = async {
             let deadline = Instant::now() + Duration::from_secs(10);
             while ca.count("/key-change") == 0 {

@@ -30,6 +30,7 @@ mod keystore;
 mod nginx;
 mod pebble;
 mod plan;
+mod process;
 mod probe;
 mod sim;
 mod store;

@@ -266,7 +266,7 @@ async fn a_rollover_changes_the_key_and_keeps_the_account() {
     let acme = Acme::new(pebble.issuer("ca"), dir.path());
     let order = acme.new_order(&["roll.example.com"]).await.unwrap();
     let (url, key) = (account_url(dir.path()), fs::read(dir.path().join("ca.key")).unwrap());
-    acme.issuers.rollover(&acme.id).await.unwrap();
+    keyward::ports::Issuer::rollover(&acme.issuers, &acme.id).await.unwrap();
     assert_ne!(fs::read(dir.path().join("ca.key")).unwrap(), key);
     assert_eq!(account_url(dir.path()), url);
     assert!(!dir.path().join("ca.next-key").exists());
@@ -304,7 +304,7 @@ async fn a_rollover_survives_a_crash_at_every_point() {
     let young = Acme::new(pebble.issuer("ca"), unsent.path());
     assert_eq!(young.order(&order).await.unwrap().status, OrderStatus::Pending);
     assert!(unsent.path().join("ca.next-key").exists(), "a request could still be on its way");
-    let error = young.issuers.rollover(&young.id).await.unwrap_err();
+    let error = keyward::ports::Issuer::rollover(&young.issuers, &young.id).await.unwrap_err();
     assert!(error.retry_after.is_some() && error.text.contains("not settled"), "{error}");
     young.clock.advance(Duration::from_secs(301));
     assert_eq!(young.order(&order).await.unwrap().status, OrderStatus::Pending);
@@ -319,7 +319,7 @@ async fn a_rollover_survives_a_crash_at_every_point() {
     assert_eq!(late.order(&order).await.unwrap().status, OrderStatus::Pending);
     assert!(!unsent.path().join("ca.next-key").exists());
 
-    acme.issuers.rollover(&acme.id).await.unwrap();
+    keyward::ports::Issuer::rollover(&acme.issuers, &acme.id).await.unwrap();
     let new_key = fs::read(live.path().join("ca.key")).unwrap();
 
     // After the CA took the next key, before it was renamed.

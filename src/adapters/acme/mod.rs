@@ -82,16 +82,6 @@ impl AcmeIssuers {
         Ok(Self { clients, shared })
     }
 
-    /// Gives the account a new key (RFC 8555 section 7.3.5). Survives a crash at any point; orders under way go on, but
-    /// challenges that were presented before must be presented again.
-    ///
-    /// # Errors
-    /// The old key stays, or it is not certain which counts; then the next use of the account finds out.
-    pub async fn rollover(&self, issuer: &IssuerId) -> Result<(), IssuerError> {
-        let client = self.client(issuer)?;
-        bounded(client, client.rollover()).await
-    }
-
     fn client(&self, issuer: &IssuerId) -> Result<&Client, IssuerError> {
         self.clients.get(issuer).ok_or_else(|| {
             let text = format!("no issuer {issuer} is configured");
@@ -128,6 +118,11 @@ async fn bounded<T>(client: &Client, work: impl Future<Output = Result<T, Issuer
 }
 
 impl Issuer for AcmeIssuers {
+    // Orders under way go on, but challenges that were presented before must be presented again.
+    fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>> {
+        self.call(issuer, |c| c.rollover())
+    }
+
     fn meta<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<IssuerMeta, IssuerError>> {
         self.call(issuer, |c| c.meta())
     }

@@ -118,6 +118,9 @@ No network, no root; everything is below one directory, which is removed at the 
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
     Status,
+    /// The accounts at the CAs
+    #[command(subcommand, arg_required_else_help = true)]
+    Issuer(Issuer),
     /// The configuration file
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
@@ -146,6 +149,17 @@ pub(super) struct Init {
     /// Where the CA may write to
     #[arg(long)]
     pub(super) email: String,
+    /// Print what would be written, and write nothing
+    #[arg(long)]
+    pub(super) plan: bool,
+}
+
+/// For what is done at once unless it is only planned.
+#[derive(Debug, Args)]
+pub(super) struct Planned {
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(super) plan: bool,
 }
 
 #[derive(Debug, Args)]
@@ -267,7 +281,7 @@ pub(super) enum Config {
         name: Option<String>,
     },
     /// Have the running daemon read the file again, all or nothing
-    Reload,
+    Reload(Planned),
 }
 
 #[derive(Debug, Subcommand)]
@@ -277,7 +291,24 @@ pub(super) enum Clock {
 Gates stay closed and nothing is renewed while the clocks disagree. Compare with another clock first:
   timedatectl timesync-status
 You are named in the audit log.")]
-    Accept,
+    Accept(Planned),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Issuer {
+    /// Give the account at a CA a new key (RFC 8555 section 7.3.5)
+    #[command(after_help = "\
+The new key is durable before the CA hears of it; a crash at any point leaves an account that works.
+You are named in the audit log.
+
+Example:
+  keyward issuer rollover letsencrypt --plan")]
+    Rollover {
+        /// The issuer's id in the configuration
+        issuer: String,
+        #[command(flatten)]
+        planned: Planned,
+    },
 }
 
 /// `90s`, `10m`, `2h`; a bare number is seconds.

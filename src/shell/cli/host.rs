@@ -52,6 +52,11 @@ impl Run {
             self.console.note(error.report(self.console.report_colour()));
             return Err(usage("--domain or --email cannot be used"));
         }
+        if told.plan {
+            self.console.note(format!("would make {} and write {}:", dir.display(), file.display()));
+            self.console.out(text);
+            return Ok(Exit::Ok);
+        }
         let taken =
             |what: String| Failure::new(Exit::Failed, what, "choose another directory; nothing was overwritten");
         let existed = dir.is_dir();

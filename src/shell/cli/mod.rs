@@ -10,13 +10,14 @@ mod console;
 mod gate;
 mod host;
 mod meaning;
+mod plans;
 mod renew;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
-use self::args::{Cert, Cli, Clock, Command, Common, Config, Gate};
+use self::args::{Cert, Cli, Clock, Command, Common, Config, Gate, Issuer};
 use self::client::Daemon;
 use self::console::{Console, Exit, Failure};
 use crate::shell::http::model::Accepted;
@@ -77,8 +78,9 @@ impl Run {
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),
-            Command::Config(Config::Reload) => self.start("/v1/reload"),
-            Command::Clock(Clock::Accept) => self.start("/v1/clock/accept"),
+            Command::Config(Config::Reload(planned)) => self.reload(&planned),
+            Command::Issuer(Issuer::Rollover { issuer, planned }) => self.rollover(&issuer, &planned),
+            Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
             Command::Explain { code, all: _ } => self.explain(code.as_deref()),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),

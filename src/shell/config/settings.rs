@@ -73,6 +73,8 @@ pub struct IssuerSettings {
     pub danger_allow_http_directory: bool,
     /// At most this many requests a second.
     pub requests_per_second: u32,
+    /// An answer that has not ended after this long is given up.
+    pub timeout: Duration,
     /// HTTP proxy.
     pub proxy: Option<String>,
 }

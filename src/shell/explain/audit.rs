@@ -46,6 +46,18 @@ pub(super) const ROWS: &[Entry] = &[
     ),
     row("KW2011", "asked for by a person", "Somebody asked to renew a certificate now.", "Nothing."),
     row(
+        "KW2012",
+        "terms of service",
+        "The CA's terms of service were seen for the first time, or changed since they were last seen.",
+        "Read them. Orders may be refused until the account's owner agrees.",
+    ),
+    row(
+        "KW2013",
+        "account key rolled over",
+        "Somebody gave the account at a CA a new key (RFC 8555 section 7.3.5).",
+        "Nothing. If it failed, the text says which key counts; ask again after a while.",
+    ),
+    row(
         "KW2101",
         "no key",
         "The key or its signing request could not be made or stored.",

@@ -15,7 +15,7 @@ use super::problem::{self, Problem};
 use super::server::{App, Door};
 use super::{heavy, metrics, model, views};
 use crate::domain::audit::{Target, TargetKind};
-use crate::domain::id::CredentialId;
+use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::policy::Verdict;
 use crate::domain::story;
 use crate::engine::Command;
@@ -36,6 +36,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/credentials/{id}/history", get(history))
         .route("/v1/credentials/{id}/renew", post(renew))
         .route("/v1/clock/accept", post(accept_clock))
+        .route("/v1/issuers/{id}/rollover", post(rollover))
         .route("/v1/scan", post(scan))
         .route("/v1/reload", post(reload))
         .method_not_allowed_fallback(wrong_method)
@@ -220,6 +221,26 @@ async fn accept_clock(State(app): Shared, Extension(door): Extension<Door>) -> A
     let now = app.web.clock.now();
     command(&app, Command::AcceptClock { by })?;
     Ok(accepted(&format!("{now} is accepted as the true time")))
+}
+
+async fn rollover(
+    State(app): Shared,
+    Extension(door): Extension<Door>,
+    Path(id): Path<String>,
+) -> Answer<Response<Body>> {
+    let by = actor(door)?;
+    let known = IssuerId::parse(&id).ok().filter(|id| app.web.engine.estate().issuers.contains_key(id));
+    let Some(issuer) = known else {
+        let text = format!("no issuer {id} is configured");
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            problem::NOTHING_HERE,
+            text,
+            "keyward status lists the issuers",
+        ));
+    };
+    command(&app, Command::Rollover { issuer, by })?;
+    Ok(accepted(&format!("the account at {id} gets a new key; `keyward status` says how it went")))
 }
 
 async fn scan(State(app): Shared, Extension(door): Extension<Door>) -> Answer<Response<Body>> {

@@ -1,5 +1,6 @@
 //! `[[issuer]]`: a CA's ACME service.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,10 @@ use crate::shell::config::settings::{Eab, IssuerSettings};
 const MOST_ISSUERS: usize = 64;
 /// Half of the smallest documented limit of Let's Encrypt (new-nonce: 20 a second for each address).
 const REQUESTS_PER_SECOND: u32 = 10;
+/// A public CA's slowest usual answer, finalize, takes some seconds.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Below a second honest networks fail; an answer of more than five minutes hangs.
+const TIMEOUTS: core::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
 /// All issuers of a file.
 pub(super) struct Issuers<'a> {
@@ -82,6 +87,7 @@ fn read<'a>(
             .collect()
     });
     let requests_per_second = s.number(p, "requests_per_second", 1..=1_000);
+    let timeout = s.parsed(p, "timeout", "\"30s\"", |t| scalar::duration(t, TIMEOUTS));
     let proxy = s.parsed(p, "proxy", "\"http://proxy.example:3128\"", |t| scalar::url(t, &["http", "https"]));
     let known = match &production {
         Some(url) if lifetime::is_lets_encrypt(&url.value) => KnownCa::LetsEncrypt,
@@ -102,6 +108,7 @@ fn read<'a>(
         root_files,
         danger_allow_http_directory: insecure,
         requests_per_second: requests_per_second.map_or(REQUESTS_PER_SECOND, |n| n.value),
+        timeout: timeout.map_or(TIMEOUT, |t| t.value),
         proxy: proxy.map(|u| u.value.to_string()),
     };
     Some((settings, limits, known))
