@@ -3,3 +3,4 @@
 mod host;
 mod hostile;
 mod issuance;
+mod observe;

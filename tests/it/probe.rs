@@ -254,7 +254,7 @@ mod installs {
         fs::write(dir.join("v1/key.pem"), "").unwrap();
         unparseable(&look(sets[0]).await, "no private key");
         fs::remove_file(dir.join("v1/key.pem")).unwrap();
-        unreadable(&look(sets[0]).await, "key.pem beside it is missing");
+        unparseable(&look(sets[0]).await, "key.pem beside it is missing");
         fs::remove_file(dir.join("v1/fullchain.pem")).unwrap();
         assert_eq!(look(sets[0]).await, Seen::Missing);
         assert_eq!(room.prober.stored(&managed(vec![])).await, Seen::Missing);

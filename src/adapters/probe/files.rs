@@ -222,10 +222,10 @@ fn key(set: &Set<'_>, leaf: &str) -> Result<Option<(Digest, String)>, Seen> {
     Ok(None)
 }
 
-/// A file that belongs to a set but is not there is a broken set, not a missing certificate.
+/// A file that belongs to a set but is not there is a damaged set, which can be repaired, not a missing certificate.
 fn beside(seen: Seen, leaf: &str, path: &str) -> Seen {
     if seen == Seen::Missing {
-        return Seen::Unreadable(format!("{leaf} is there, but {path} beside it is missing"));
+        return Seen::Unparseable(format!("{leaf} is there, but {path} beside it is missing"));
     }
     seen
 }

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,22 +24,29 @@ use super::pebble::Pebble;
 pub struct TestClock {
     start: Instant,
     added: Mutex<Duration>,
+    stepped: AtomicI64,
 }
 
 impl TestClock {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), added: Mutex::new(Duration::ZERO) })
+        Arc::new(Self { start: Instant::now(), added: Mutex::new(Duration::ZERO), stepped: AtomicI64::new(0) })
     }
 
     pub fn advance(&self, span: Duration) {
         *self.added.lock().unwrap() += span;
+    }
+
+    /// Only the wall clock jumps, by seconds.
+    pub fn step(&self, secs: i64) {
+        self.stepped.fetch_add(secs, Ordering::Relaxed);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        Timestamp::from_unix(now.as_secs() as i64).plus(*self.added.lock().unwrap())
+        Timestamp::from_unix(now.as_secs() as i64 + self.stepped.load(Ordering::Relaxed))
+            .plus(*self.added.lock().unwrap())
     }
     fn boottime(&self) -> Boottime {
         Boottime::from_boot(self.start.elapsed() + *self.added.lock().unwrap())
