@@ -30,12 +30,8 @@ pub fn cid(i: usize) -> CredentialId {
 
 /// An estate with one issuer and nothing to guard, at the configuration's own pace.
 pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
-    let issuer = Issuer {
-        id: issuer_id(),
-        directory: directory.to_owned(),
-        contacts: Vec::new(),
-        limits: Arc::from(limits),
-    };
+    let issuer =
+        Issuer { id: issuer_id(), directory: directory.to_owned(), contacts: Vec::new(), limits: Arc::from(limits) };
     Estate {
         credentials: BTreeMap::new(),
         issuers: BTreeMap::from([(issuer_id(), Arc::new(issuer))]),

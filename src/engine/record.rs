@@ -74,7 +74,7 @@ impl Engine {
         let mut desk = self.write();
         match &result {
             Ok(()) => {
-                changes.iter().for_each(|c| desk.state.apply(c));
+                changes.into_iter().for_each(|c| desk.state.apply(c));
                 desk.store_fault = None;
             }
             Err(error) => desk.store_fault = Some(error.to_string()),
