@@ -83,7 +83,7 @@ impl Engine {
         let mut desk = self.write();
         match &result {
             Ok(()) => {
-                changes.iter().for_each(|c| desk.state.apply(c));
+                changes.into_iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
                 desk.store_fault = None;
             }
