@@ -39,7 +39,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 24] = [
     "",
     "init",
     "check",
@@ -61,6 +61,8 @@ const COMMANDS: [&str; 22] = [
     "config explain",
     "config reload",
     "clock accept",
+    "issuer",
+    "issuer rollover",
     "explain",
 ];
 

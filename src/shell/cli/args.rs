@@ -100,7 +100,7 @@ What can be broken:
   clock   the wall clock steps an hour ahead
   expiry  the watched credential expires
 
-No network, no root; everything is below one directory, which is removed at the end unless --keep is given.")]
+No network, no root; everything is below one directory, which is removed at the end unless --dir or --keep is given.")]
     Demo(Demo),
     /// The demo's reload hook
     #[command(hide = true)]
@@ -171,7 +171,7 @@ pub(super) struct Check {
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// The directory to use [default: a temporary one]
+    /// The directory to use; it stays [default: a temporary one]
     #[arg(long)]
     pub(super) dir: Option<PathBuf>,
     /// Leave the directory behind
