@@ -23,6 +23,9 @@ use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, Ren
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
 
+/// An answer about renewal that came while an attempt was in flight is asked for again after this.
+const ARI_AFTER_ATTEMPT: core::time::Duration = core::time::Duration::from_secs(60);
+
 /// What a look brought.
 pub(crate) enum Looked {
     /// A credential's files and endpoints.
@@ -182,6 +185,11 @@ impl Engine {
         let now = self.ports.clock.now();
         let (mut record, lifetime) = {
             let desk = self.read();
+            // An attempt may be about to commit this record: one writer at a time. It is asked again when it has ended.
+            if desk.state.attempt_for(id).is_some() {
+                agenda.set(Task::Ari(id.clone()), now.plus(ARI_AFTER_ATTEMPT));
+                return;
+            }
             let record = desk.state.credential(id);
             let lifetime = record.current.as_ref().map(|g| g.validity.lifetime()).unwrap_or_default();
             (record, lifetime)
