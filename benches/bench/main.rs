@@ -15,19 +15,48 @@
     reason = "a measurement fails by panicking, tells its figures on standard output, and reads the real clock"
 )]
 
+mod cycle;
+mod doors;
 mod estate;
+mod guardian;
 mod report;
+mod servers;
 mod simulation;
+mod site;
+
+use std::future::Future;
+
+use site::Site;
+
+const USAGE: &str = "usage: bench simulation [YEARS]
+       bench issue|renew|seed|idle|ca|serve|probe|commits|cycle [KEY=VALUE…]
+
+keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
 fn main() {
     // cargo bench adds --bench.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["simulation"] => simulation::ten_years(),
+        ["simulation"] => simulation::years(10),
+        ["simulation", years] => simulation::years(years.parse().expect("a number of years")),
+        ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),
+        ["renew", rest @ ..] => guardian::renew(&Site::from(rest)),
+        ["seed", rest @ ..] => guardian::seed(&Site::from(rest)),
+        ["idle", rest @ ..] => guardian::idle(&Site::from(rest)),
+        ["ca", rest @ ..] => run(servers::ca(&Site::from(rest))),
+        ["serve", rest @ ..] => run(servers::serve(&Site::from(rest))),
+        ["probe", rest @ ..] => run(doors::probe(&Site::from(rest))),
+        ["commits", rest @ ..] => run(doors::commits(&Site::from(rest))),
+        ["cycle", rest @ ..] => cycle::idle(Site::from(rest).count),
         _ => {
-            eprintln!("usage: bench simulation");
+            eprintln!("{USAGE}");
             std::process::exit(64);
         }
     }
+}
+
+fn run(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(work);
 }

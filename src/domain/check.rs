@@ -80,7 +80,7 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                 }
                 planned.push(&managed.names);
                 for change in ledger_changes(&scratch.ledger, &issue.spends, plan.at) {
-                    scratch.apply(&change);
+                    scratch.apply(change);
                 }
             }
         }

@@ -3,8 +3,8 @@
 //! Refuses to know floating point and numbers above 2^53 - 1: serial numbers and sizes are strings, because canonicalisers
 //! elsewhere round such integers in silence.
 
+use core::fmt;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// A JSON value whose canonical bytes are unambiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub enum Json {
     Str(Cow<'static, str>),
     /// An array.
     Arr(Vec<Json>),
-    /// An object; keys are ASCII, so byte order is RFC 8785's UTF-16 order.
-    Obj(BTreeMap<Cow<'static, str>, Json>),
+    /// An object, its keys in order and each once; keys are ASCII, so byte order is RFC 8785's UTF-16 order.
+    Obj(Vec<(&'static str, Json)>),
 }
 
 /// The largest integer that every JSON reader keeps exactly (RFC 8785 section 3.2.2.3).
@@ -42,7 +42,9 @@ impl Json {
     /// An object from pairs; pairs whose value is [`Json::Null`] are left out.
     #[must_use]
     pub fn obj<const N: usize>(pairs: [(&'static str, Json); N]) -> Self {
-        Self::Obj(pairs.into_iter().filter(|(_, v)| *v != Json::Null).map(|(k, v)| (Cow::Borrowed(k), v)).collect())
+        let mut pairs: Vec<_> = pairs.into_iter().filter(|(_, v)| *v != Json::Null).collect();
+        pairs.sort_unstable_by_key(|(key, _)| *key);
+        Self::Obj(pairs)
     }
 
     /// An array.
@@ -83,26 +85,115 @@ impl Json {
                 out.push(b']');
             }
             Self::Obj(pairs) => {
-                out.push(b'{');
-                for (i, (key, value)) in pairs.iter().enumerate() {
-                    if i > 0 {
-                        out.push(b',');
-                    }
-                    write_string(key, out);
-                    out.push(b':');
-                    value.write(out);
-                }
-                out.push(b'}');
+                let mut object = Object::begin(out);
+                pairs.iter().for_each(|(key, value)| object.value(key, value));
+                object.end();
             }
         }
     }
 }
 
+/// Writes an object without building it first: audit entries are written by the million in a simulation. The caller
+/// gives the keys in order; what is `None` is left out.
+pub(crate) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    last: &'static str,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, last: "" }
+    }
+
+    pub(crate) fn end(self) {
+        self.out.push(b'}');
+    }
+
+    fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
+        debug_assert!(self.last < key, "{key} comes after {}", self.last);
+        if !self.last.is_empty() {
+            self.out.push(b',');
+        }
+        self.last = key;
+        // Keys are ours: plain ASCII, nothing to escape.
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    pub(crate) fn value(&mut self, key: &'static str, value: &Json) {
+        value.write(self.key(key));
+    }
+
+    pub(crate) fn text(&mut self, key: &'static str, text: &str) {
+        write_string(text, self.key(key));
+    }
+
+    /// Any printable thing as a string.
+    pub(crate) fn show(&mut self, key: &'static str, thing: &dyn fmt::Display) {
+        let out = self.key(key);
+        out.push(b'"');
+        let written = fmt::Write::write_fmt(&mut Escaping(out), format_args!("{thing}"));
+        debug_assert!(written.is_ok(), "memory takes every text");
+        out.push(b'"');
+    }
+
+    pub(crate) fn show_some(&mut self, key: &'static str, thing: Option<&dyn fmt::Display>) {
+        if let Some(thing) = thing {
+            self.show(key, thing);
+        }
+    }
+
+    /// An object inside.
+    pub(crate) fn object(&mut self, key: &'static str, write: impl FnOnce(&mut Object<'_>)) {
+        let mut inner = Object::begin(self.key(key));
+        write(&mut inner);
+        inner.end();
+    }
+
+    /// An array of objects.
+    pub(crate) fn objects<T>(&mut self, key: &'static str, items: &[T], write: impl Fn(&T, &mut Object<'_>)) {
+        let out = self.key(key);
+        out.push(b'[');
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            let mut inner = Object::begin(out);
+            write(item, &mut inner);
+            inner.end();
+        }
+        out.push(b']');
+    }
+}
+
+/// Escapes what is formatted into it.
+struct Escaping<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(text, self.0);
+        Ok(())
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    escape(text, out);
+    out.push(b'"');
+}
+
 /// Escapes as RFC 8785 section 3.2.2.2 demands: the two-character forms where JSON has them, `\u00xx` in lower case for
 /// the other controls, nothing else.
-fn write_string(text: &str, out: &mut Vec<u8>) {
+fn escape(text: &str, out: &mut Vec<u8>) {
+    // Most texts need no escape at all and are copied whole.
+    if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
     const HEX: [u8; 16] = *b"0123456789abcdef";
-    out.push(b'"');
     for &byte in text.as_bytes() {
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -120,7 +211,6 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             _ => out.push(byte),
         }
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ pub(super) fn slot_lost(record: &CredentialRecord) -> bool {
 #[must_use]
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut book = Book::open(input);
-    let mut wanted: Vec<(Urgency, &CredentialId)> = input.due.iter().map(|id| (urgency(input, id), id)).collect();
+    let mut wanted: Vec<(Urgency, &CredentialId)> = input.due.iter().map(|id| (urgency(input.state, id), id)).collect();
     wanted.sort();
     wanted.dedup_by(|a, b| a.1 == b.1);
     let mut out = Plan { at: input.now, actions: Vec::new(), held: Vec::new() };
@@ -240,12 +240,13 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     out
 }
 
-/// Who goes first: people's requests, then what ends first; what has nothing yet goes by its place in time.
-type Urgency = (bool, Option<Timestamp>);
+/// Who goes first: people's requests, then what ends first; what has nothing yet goes before.
+pub type Urgency = (bool, Option<Timestamp>);
 
-fn urgency(input: &PlanInput<'_>, id: &CredentialId) -> Urgency {
-    input
-        .state
+/// The less, the more urgent.
+#[must_use]
+pub fn urgency(state: &State, id: &CredentialId) -> Urgency {
+    state
         .credentials
         .get(id)
         .map_or((true, None), |r| (r.requested.is_none(), r.current.as_ref().map(|g| g.validity.not_after)))
@@ -481,7 +482,7 @@ impl<'a> Book<'a> {
         *count = count.saturating_add(1);
         self.planned.push(managed.names.clone());
         for change in ledger_changes(&self.scratch.ledger, spends, now) {
-            self.scratch.apply(&change);
+            self.scratch.apply(change);
         }
     }
 }

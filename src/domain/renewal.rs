@@ -105,6 +105,10 @@ pub fn poll_after(retry_after: Option<Duration>, lifetime: Duration) -> Duration
     retry_after.unwrap_or(LONGEST).clamp(floor, LONGEST)
 }
 
+/// A CA that has no renewal information is asked again after this long: whether it has any by now is in its directory,
+/// and until then renewals go by the lifetime.
+pub const POLL_WITHOUT_ARI: Duration = Duration::from_secs(7 * 86_400);
+
 /// The longest wait after a failure; also what a CA's `Retry-After` is cut to.
 pub const LONGEST_BACKOFF: Duration = DAY;
 /// The shortest wait after a failure.

@@ -122,32 +122,32 @@ pub enum Change {
 
 impl State {
     /// Applies one change.
-    pub fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: Change) {
         match change {
             Change::Credential(id, record) => {
-                self.credentials.insert(id.clone(), (**record).clone());
+                self.credentials.insert(id, *record);
             }
             Change::Forget(id) => {
-                self.credentials.remove(id);
+                self.credentials.remove(&id);
             }
             Change::Attempt(attempt) => {
-                self.attempts.insert(attempt.id, attempt.clone());
+                self.attempts.insert(attempt.id, attempt);
             }
             Change::AttemptEnded(id) => {
-                self.attempts.remove(id);
+                self.attempts.remove(&id);
             }
             Change::Issuer(id, record) => {
-                self.issuers.insert(id.clone(), record.clone());
+                self.issuers.insert(id, record);
             }
             Change::Bucket(key, full_at) => {
-                self.ledger.full_at.insert(key.clone(), *full_at);
+                self.ledger.full_at.insert(key, full_at);
             }
             Change::AutomaticIssuance(set, at) => {
-                let times = self.ledger.automatic.entry(set.clone()).or_default();
-                times.retain(|t| at.since(*t) < AUTOMATIC_SPAN && t != at);
-                times.push(*at);
+                let times = self.ledger.automatic.entry(set).or_default();
+                times.retain(|t| at.since(*t) < AUTOMATIC_SPAN && *t != at);
+                times.push(at);
             }
-            Change::Clock(mark) => self.clock = Some(mark.clone()),
+            Change::Clock(mark) => self.clock = Some(mark),
         }
     }
 

@@ -1,16 +1,18 @@
 //! One turn of the cycle: plan for what is due, check the plan, decide about each action, make it durable, start it.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
 use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::json::Json;
 use crate::domain::limits::Spender;
-use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, ledger_changes, plan};
+use crate::domain::plan::{
+    Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, ledger_changes, plan, urgency,
+};
 use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
@@ -85,11 +87,17 @@ impl Engine {
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(STORE_RETRY)));
             return;
         }
+        let idle = started.is_empty() && plan.held.iter().any(|h| !waits_for_others(h));
         self.note_held(plan.held.into_iter().chain(declined), agenda);
+        if idle {
+            // Of those that were let through, none could begin: it is the turn of others that wait behind them.
+            self.wake_waiting(agenda, now);
+        }
         let mut desk = self.write();
         for Started { attempt, resumed } in started {
             desk.running.insert(attempt.id);
             desk.held.remove(&attempt.credential);
+            desk.waiting.remove(&attempt.credential);
             crew.futures.push(self.pursue(attempt, resumed));
         }
     }
@@ -108,28 +116,33 @@ impl Engine {
             if let Some(until) = held.until {
                 agenda.by(Task::Plan(held.credential.clone()), until);
             }
+            if waits_for_others(&held) {
+                desk.waiting.insert(held.credential.clone());
+            } else {
+                desk.waiting.remove(&held.credential);
+            }
             desk.held.insert(held.credential.clone(), held);
         }
     }
 
-    /// What waits for a free order in flight, or for an issuer's trial to end, is considered again.
+    /// What waits for a free order in flight, or for an issuer's trial to end, is considered again: the most urgent only,
+    /// as many as could begin, because with thousands that wait to plan for all at the end of each attempt would take
+    /// hours in all.
     pub(super) fn wake_waiting(&self, agenda: &mut Agenda, now: Timestamp) {
         let desk = self.read();
-        for held in desk.held.values() {
-            let waits = match &held.reason {
-                HeldReason::InFlight => true,
-                HeldReason::Issuers(_) => held.until.is_none(),
-                HeldReason::NotDue(_)
-                | HeldReason::Backoff
-                | HeldReason::Running
-                | HeldReason::AutomaticLimit
-                | HeldReason::Window
-                | HeldReason::Policy { .. }
-                | HeldReason::Stopped(_) => false,
-            };
-            if waits {
-                agenda.by(Task::Plan(held.credential.clone()), now);
+        // Apart by the issuers that they may go to: a crowd that waits for one must not stand before another.
+        let mut crowds: BTreeMap<&[IssuerId], Vec<_>> = BTreeMap::new();
+        for id in &desk.waiting {
+            let issuers = desk.estate.credentials.get(id).and_then(|c| c.managed()).map(|m| &*m.issuers);
+            crowds.entry(issuers.unwrap_or_default()).or_default().push((urgency(&desk.state, id), id));
+        }
+        for (issuers, mut crowd) in crowds {
+            let most = desk.estate.orders_in_flight.saturating_mul(issuers.len()).max(1);
+            if most < crowd.len() {
+                crowd.select_nth_unstable(most);
+                crowd.truncate(most);
             }
+            crowd.into_iter().for_each(|(_, id)| agenda.by(Task::Plan(id.clone()), now));
         }
     }
 
@@ -209,7 +222,7 @@ impl Engine {
         let mut ledger = crate::domain::limits::Ledger::default();
         ledger.borrow_from(&desk.state.ledger, &issue.spends, &managed.names.key());
         let mut scratch = crate::domain::state::State { ledger, ..Default::default() };
-        batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).for_each(|c| scratch.apply(c));
+        batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).cloned().for_each(|c| scratch.apply(c));
         batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, now));
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
@@ -273,6 +286,21 @@ impl Engine {
         let text = format!("{} is held by policy: {} ({})", act.as_str(), decision.rule, decision.verdict.as_str());
         self.notify(&action.credential, "KW2007", Urgency::Act, text);
         draft
+    }
+}
+
+/// Whether only the end of another attempt can change it.
+fn waits_for_others(held: &Held) -> bool {
+    match &held.reason {
+        HeldReason::InFlight => true,
+        HeldReason::Issuers(_) => held.until.is_none(),
+        HeldReason::NotDue(_)
+        | HeldReason::Backoff
+        | HeldReason::Running
+        | HeldReason::AutomaticLimit
+        | HeldReason::Window
+        | HeldReason::Policy { .. }
+        | HeldReason::Stopped(_) => false,
     }
 }
 

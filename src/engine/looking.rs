@@ -13,8 +13,8 @@ use crate::domain::inventory::{
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
-use crate::domain::renewal::{pick, poll_after};
-use crate::domain::state::{AriRecord, Change};
+use crate::domain::renewal::{POLL_WITHOUT_ARI, pick, poll_after};
+use crate::domain::state::{AriRecord, Change, CredentialRecord};
 use crate::domain::time::{DAY, HOUR, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
@@ -22,6 +22,9 @@ use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, Ren
 
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
+
+/// An answer about renewal that came while an attempt was in flight is asked for again after this.
+const ARI_AFTER_ATTEMPT: core::time::Duration = core::time::Duration::from_secs(60);
 
 /// What a look brought.
 pub(crate) enum Looked {
@@ -182,6 +185,11 @@ impl Engine {
         let now = self.ports.clock.now();
         let (mut record, lifetime) = {
             let desk = self.read();
+            // An attempt may be about to commit this record: one writer at a time. It is asked again when it has ended.
+            if desk.state.attempt_for(id).is_some() {
+                agenda.set(Task::Ari(id.clone()), now.plus(ARI_AFTER_ATTEMPT));
+                return;
+            }
             let record = desk.state.credential(id);
             let lifetime = record.current.as_ref().map(|g| g.validity.lifetime()).unwrap_or_default();
             (record, lifetime)
@@ -207,7 +215,7 @@ impl Engine {
                     }
                 }
             }
-            Ok(None) => {}
+            Ok(None) => new.next_poll = now.plus(POLL_WITHOUT_ARI),
             Err(error) => {
                 new.next_poll = now.plus(poll_after(error.retry_after, lifetime));
             }
@@ -441,10 +449,11 @@ pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<cr
     if pattern.is_some() && sighting.stored.is_none() {
         return Vec::new();
     }
-    let record = desk.state.credential(id);
-    let schedule = credential.managed().and_then(|m| schedule_of(m, &record));
+    let empty = CredentialRecord::default();
+    let record = desk.state.credentials.get(id).unwrap_or(&empty);
+    let schedule = credential.managed().and_then(|m| schedule_of(m, record));
     let environment = desk.estate.environment;
-    assess(&Subject { credential, sighting, record: &record, schedule: schedule.as_ref(), environment, now })
+    assess(&Subject { credential, sighting, record, schedule: schedule.as_ref(), environment, now })
 }
 
 /// The pattern as a credential of its own.

@@ -76,6 +76,8 @@ pub(crate) struct Desk {
     pub(crate) sightings: BTreeMap<CredentialId, Sighting>,
     pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,
     pub(crate) held: BTreeMap<CredentialId, Held>,
+    /// Those of them that wait for the end of another attempt.
+    pub(crate) waiting: BTreeSet<CredentialId>,
     pub(crate) running: BTreeSet<AttemptId>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
     /// Since when each path is as it is.

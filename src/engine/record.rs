@@ -78,12 +78,19 @@ impl Engine {
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
         }
-        let changes = batch.changes.clone();
+        // What attempts share is in memory as soon as it is handed over, because another attempt may count on from it
+        // before this commit is durable; the store writes in the order of handing over. Should the commit fail, memory
+        // differs from the disk in these counts only, and nothing new is begun before a commit succeeds.
+        let (shared, own): (Vec<Change>, Vec<Change>) = batch.changes.iter().cloned().partition(is_shared);
+        {
+            let mut desk = self.write();
+            shared.into_iter().for_each(|c| desk.state.apply(c));
+        }
         let result = self.ports.store.commit(batch).await;
         let mut desk = self.write();
         match &result {
             Ok(()) => {
-                changes.iter().for_each(|c| desk.state.apply(c));
+                own.into_iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
                 desk.store_fault = None;
             }
@@ -255,6 +262,18 @@ impl Engine {
             inputs: decision.inputs,
             tier: decision.tier.level(),
         }
+    }
+}
+
+/// Whether a change is about something that several attempts count on: the ledger and the issuers.
+fn is_shared(change: &Change) -> bool {
+    match change {
+        Change::Issuer(..) | Change::Bucket(..) | Change::AutomaticIssuance(..) => true,
+        Change::Credential(..)
+        | Change::Forget(_)
+        | Change::Attempt(_)
+        | Change::AttemptEnded(_)
+        | Change::Clock(_) => false,
     }
 }
 

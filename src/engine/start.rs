@@ -33,6 +33,7 @@ impl Engine {
             sightings: BTreeMap::new(),
             findings: BTreeMap::new(),
             held: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             running: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             since: BTreeMap::new(),
@@ -211,6 +212,7 @@ impl Engine {
                 desk.sightings.remove(&id);
                 desk.findings.remove(&id);
                 desk.held.remove(&id);
+                desk.waiting.remove(&id);
                 for task in [Task::Plan(id.clone()), Task::Look(id.clone()), Task::Ari(id)] {
                     agenda.drop_task(&task);
                 }

@@ -28,7 +28,7 @@ pub struct Behaviour {
     pub lifetime_by_prefix: BTreeMap<String, Duration>,
     /// Orders that fail, in thousandths.
     pub failing_permille: u64,
-    /// Times in which nothing answers.
+    /// Times in which nothing answers, in order and apart from each other.
     pub outages: Vec<(Timestamp, Timestamp)>,
     /// Whether it gives renewal windows (RFC 9773).
     pub ari: bool,
@@ -73,6 +73,14 @@ impl Default for Behaviour {
     }
 }
 
+impl Behaviour {
+    fn is_away(&self, now: Timestamp) -> bool {
+        let begun = self.outages.partition_point(|(from, _)| *from <= now);
+        let last = begun.checked_sub(1).and_then(|i| self.outages.get(i));
+        last.is_some_and(|(_, until)| now < *until)
+    }
+}
+
 /// What a CA has seen: for the judgement of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -97,7 +105,7 @@ pub struct SimCa {
 
 #[derive(Debug, Default)]
 struct Inner {
-    behaviours: BTreeMap<IssuerId, Behaviour>,
+    behaviours: BTreeMap<IssuerId, Arc<Behaviour>>,
     orders: BTreeMap<Arc<str>, Order>,
     made: u64,
     ledger: Ledger,
@@ -128,7 +136,7 @@ impl SimCa {
 
     /// Changes how a CA behaves.
     pub fn behave(&self, issuer: &IssuerId, change: impl FnOnce(&mut Behaviour)) {
-        change(self.lock().behaviours.entry(issuer.clone()).or_default());
+        change(Arc::make_mut(self.lock().behaviours.entry(issuer.clone()).or_default()));
     }
 
     /// What a CA has seen.
@@ -144,8 +152,7 @@ impl SimCa {
     fn up(&self, issuer: &IssuerId) -> Result<(), IssuerError> {
         let now = self.clock.now();
         let inner = self.lock();
-        let outages = inner.behaviours.get(issuer).map(|b| &b.outages);
-        if outages.is_some_and(|o| o.iter().any(|(from, until)| *from <= now && now < *until)) {
+        if inner.behaviours.get(issuer).is_some_and(|b| b.is_away(now)) {
             return Err(error(IssuerErrorKind::Retry, Fault::Network, "no answer"));
         }
         Ok(())
@@ -215,7 +222,9 @@ impl SimCa {
         let spki = Digest::of(csr);
         let serial = Digest::of_parts(&[url.as_bytes()]).short();
         let text = super::host::certificate_text(&serial, &spki, &validity, &order.names);
-        inner.certificates.insert(CertId(Arc::from(format!("sim.{serial}"))), validity);
+        if behaviour.ari {
+            inner.certificates.insert(CertId(Arc::from(format!("sim.{serial}"))), validity);
+        }
         for spend in order.spends.iter().filter(|_| order.chain.is_none()) {
             let full = inner.ledger.after(spend, now);
             inner.ledger.full_at.insert(spend.bucket.clone(), full);
@@ -271,11 +280,11 @@ impl Issuer for SimCa {
             self.up(issuer)?;
             let made = self.make_order(issuer, request);
             self.steps.step().await;
-            let mut lost = false;
-            self.behave(issuer, |b| {
-                lost = b.lose_new_order > 0;
-                b.lose_new_order = b.lose_new_order.saturating_sub(1);
-            });
+            let loses = |b: &Arc<Behaviour>| b.lose_new_order > 0;
+            let lost = self.lock().behaviours.get(issuer).is_some_and(loses);
+            if lost {
+                self.behave(issuer, |b| b.lose_new_order = b.lose_new_order.saturating_sub(1));
+            }
             if lost { Err(error(IssuerErrorKind::Retry, Fault::Network, "the answer was lost")) } else { made }
         })
     }
@@ -337,7 +346,7 @@ impl Issuer for SimCa {
             let lost = {
                 let mut inner = self.lock();
                 self.sign(&mut inner, url, csr)?;
-                let behaviour = inner.behaviours.entry(issuer.clone()).or_default();
+                let behaviour = Arc::make_mut(inner.behaviours.entry(issuer.clone()).or_default());
                 let lost = behaviour.lose_finalize > 0;
                 behaviour.lose_finalize = behaviour.lose_finalize.saturating_sub(1);
                 lost

@@ -68,8 +68,9 @@ struct Inner {
     endpoints: BTreeMap<Arc<Endpoint>, CredentialId>,
     reload_ignored: BTreeSet<CredentialId>,
     reload_fails: BTreeSet<CredentialId>,
-    /// Moments at which installed sets were seen to be mixed or expired: must stay empty.
-    pub(crate) installs: u64,
+    installs: u64,
+    /// Sets that had ended when their successors were installed.
+    lapses: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -153,6 +154,12 @@ impl SimHost {
     #[must_use]
     pub fn installs(&self) -> u64 {
         self.lock().installs
+    }
+
+    /// How many sets had ended before their successors were installed, so far.
+    #[must_use]
+    pub fn lapses(&self) -> u64 {
+        self.lock().lapses
     }
 
     fn chain_of(&self, inner: &Inner, slot: Option<&AttemptId>) -> Seen {
@@ -250,7 +257,10 @@ impl Deployer for SimHost {
             {
                 let mut inner = self.lock();
                 inner.installs = inner.installs.saturating_add(1);
-                inner.installed.insert(credential.clone(), slot);
+                let old = inner.installed.insert(credential.clone(), slot);
+                let chain = old.and_then(|old| inner.slots.get(&old)).and_then(|s| s.chain.as_ref());
+                let lapsed = chain.is_some_and(|(chain, _)| chain.leaf.validity.not_after < self.clock.now());
+                inner.lapses = inner.lapses.saturating_add(u64::from(lapsed));
             }
             self.steps.step().await;
             Ok(())

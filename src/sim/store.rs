@@ -117,7 +117,7 @@ impl Store for MemoryStore {
     fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>> {
         Box::pin(async move {
             batch.check()?;
-            self.open_disk()?.commit(&batch)
+            self.open_disk()?.commit(batch)
         })
     }
 
@@ -197,13 +197,13 @@ struct Faults {
 }
 
 impl Disk {
-    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         if self.faults.strike() {
             return unavailable("the simulated disk failed, nothing was written");
         }
-        let sealed = self.seal(batch)?;
+        let sealed = self.seal(&batch)?;
         // From here on nothing can fail: all of it or nothing.
-        batch.changes.iter().for_each(|change| self.state.apply(change));
+        batch.changes.into_iter().for_each(|change| self.state.apply(change));
         for (draft, sealed) in batch.entries.iter().zip(sealed) {
             self.append(draft, sealed);
         }

@@ -192,7 +192,7 @@ impl World {
         Self {
             host: Arc::new(SimHost::new(clock.clone(), steps.clone(), ca.clone(), &estate)),
             ca,
-            store: Arc::new(MemoryStore::keeping(10_000)),
+            store: Arc::new(MemoryStore::keeping(1_000)),
             notifier: Arc::default(),
             meter: Arc::default(),
             clock,

@@ -131,7 +131,7 @@ impl Scene {
                 continue;
             };
             let key: Arc<str> = Arc::from(credential.managed().unwrap().names.key());
-            state.apply(&Change::AutomaticIssuance(key, now.minus(Duration::from_secs(u64::from(*minutes) * 60))));
+            state.apply(Change::AutomaticIssuance(key, now.minus(Duration::from_secs(u64::from(*minutes) * 60))));
         }
         let due = estate.credentials.keys().cloned().collect();
         Self { estate, state, running, due, now }
@@ -158,7 +158,7 @@ impl Scene {
             match kind {
                 ActionKind::Issue(issue) => {
                     for change in ledger_changes(&self.state.ledger, &issue.spends, self.now) {
-                        self.state.apply(&change);
+                        self.state.apply(change);
                     }
                     let attempt = Attempt {
                         id: AttemptId(ulid(50_000 + n)),
@@ -174,7 +174,7 @@ impl Scene {
                         not_before: None,
                     };
                     self.running.insert(attempt.id);
-                    self.state.apply(&Change::Attempt(attempt));
+                    self.state.apply(Change::Attempt(attempt));
                 }
                 ActionKind::Resume(id) => {
                     self.running.insert(*id);

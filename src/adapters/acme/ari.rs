@@ -1,11 +1,14 @@
 //! Renewal information (RFC 9773): read here, judged by the engine.
 
+use core::time::Duration;
+
 use super::classify;
 use super::client::Client;
 use super::messages::{Endpoint, RenewalInfoObject};
 use super::text::clean;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::Fault;
+use crate::domain::id::IssuerId;
 use crate::domain::time::Timestamp;
 use crate::ports::{IssuerError, IssuerErrorKind, RenewalInfo};
 
@@ -22,19 +25,31 @@ impl Client {
         let answer = self.get("", Endpoint::RenewalInfo, &url).await?;
         let retry_after = answer.headers.retry_after;
         let object: RenewalInfoObject = self.json(Endpoint::RenewalInfo, answer)?;
-        let time = |what: &str, text: &str| {
-            Timestamp::parse(text).ok_or_else(|| {
-                classify::broken(self.id(), format!("the window's {what} {:?} is no RFC 3339 time", clean(text, 64)))
-            })
-        };
-        let window = &object.suggested_window;
-        Ok(Some(RenewalInfo {
-            start: time("start", &window.start)?,
-            end: time("end", &window.end)?,
-            explanation: object.explanation_url.filter(|u| u.starts_with("https://")).map(|u| clean(&u, 2_048)),
-            retry_after,
-        }))
+        window(self.id(), object, retry_after).map(Some)
     }
+}
+
+/// The window as the engine judges it.
+///
+/// # Errors
+/// One of its ends is no time.
+pub(super) fn window(
+    issuer: &IssuerId,
+    object: RenewalInfoObject,
+    retry_after: Option<Duration>,
+) -> Result<RenewalInfo, IssuerError> {
+    let time = |what: &str, text: &str| {
+        Timestamp::parse(text).ok_or_else(|| {
+            classify::broken(issuer, format!("the window's {what} {:?} is no RFC 3339 time", clean(text, 64)))
+        })
+    };
+    let window = &object.suggested_window;
+    Ok(RenewalInfo {
+        start: time("start", &window.start)?,
+        end: time("end", &window.end)?,
+        explanation: object.explanation_url.filter(|u| u.starts_with("https://")).map(|u| clean(&u, 2_048)),
+        retry_after,
+    })
 }
 
 /// base64url `.` base64url: safe in a path.

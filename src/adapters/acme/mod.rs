@@ -11,6 +11,8 @@ mod client;
 mod config;
 mod evidence;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod jws;
 mod limiter;

@@ -68,7 +68,7 @@ fn checked(client: &Client, name: &Name, challenge: &ChallengeObject) -> Result<
 }
 
 /// RFC 8555 section 8.1, and safe as the name of a file: no dot, no slash, nothing that a shell knows.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 

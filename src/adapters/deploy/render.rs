@@ -4,31 +4,22 @@
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use p12_keystore::{
-    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12ImportPolicy, PrivateKeyChain,
-};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::adapters::deploy::files::read_bounded;
+use crate::codec::{pem, pkcs12};
 use crate::domain::certificate::Chain;
 use crate::domain::inventory::{Format, Install, Layout};
 use crate::domain::key::Digest;
 use crate::ports::{HostError, PrivateKey};
 
-/// RFC 7468 section 2: generators wrap at 64 characters, which is 48 bytes.
-const PEM_LINE_BYTES: usize = 48;
 /// No chain of the Web PKI has five elements; twice that is room for private ones.
 const CHAIN_MAX: usize = 10;
 /// A password is a line.
 const PASSWORD_MAX: u64 = 1 << 10;
-/// Rounds of PBKDF2-HMAC-SHA-256 and of the MAC's key derivation: some fifty times OpenSSL's 2,048, and still only about
-/// a tenth of a second for a server that starts. The password usually lies beside the file, so more would only delay.
-const PKCS12_ROUNDS: u32 = 100_000;
 
 /// The certificates and, if any file needs it, the key.
 pub(super) struct Material {
@@ -141,26 +132,13 @@ fn password(file: &str) -> Result<Zeroizing<String>, HostError> {
 
 /// A key, if any, then certificates, as PEM (RFC 7468).
 fn pem(key: Option<&PrivateKey>, certificates: &[CertificateDer<'static>]) -> Zeroizing<Vec<u8>> {
-    let size = |der: &[u8]| der.len().saturating_mul(3) / 2 + 128;
-    let total = key.map_or(0, |k| size(&k.0)) + certificates.iter().map(|c| size(c)).sum::<usize>();
+    let key = key.map(|k| pem::private_key(&k.0));
+    let rest = pem::certificates(certificates);
     // Reserved at once: a buffer that grows leaves unwiped copies of the key behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(total));
-    if let Some(key) = key {
-        block(&mut out, "PRIVATE KEY", &key.0);
-    }
-    certificates.iter().for_each(|c| block(&mut out, "CERTIFICATE", c));
+    let mut out = Zeroizing::new(Vec::with_capacity(key.as_ref().map_or(0, |k| k.len()).saturating_add(rest.len())));
+    out.extend_from_slice(key.as_ref().map_or(&[], |k| k.as_bytes()));
+    out.extend_from_slice(rest.as_bytes());
     out
-}
-
-fn block(out: &mut Vec<u8>, label: &str, der: &[u8]) {
-    out.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
-    for line in der.chunks(PEM_LINE_BYTES) {
-        let mut text = STANDARD.encode(line);
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'\n');
-        text.zeroize();
-    }
-    out.extend_from_slice(format!("-----END {label}-----\n").as_bytes());
 }
 
 /// PKCS#12 with PBES2, AES-256-CBC and HMAC-SHA-256 throughout.
@@ -169,28 +147,11 @@ fn pkcs12(
     certificates: &[CertificateDer<'static>],
     password: &str,
 ) -> Result<Zeroizing<Vec<u8>>, HostError> {
-    let fail = |e: p12_keystore::error::Error| HostError(format!("cannot make the PKCS#12 file: {e}"));
-    let chain = certificates.iter().map(|c| Certificate::from_der(c)).collect::<Result<Vec<_>, _>>().map_err(fail)?;
-    let id = certificates.first().map(|leaf| Digest::of(leaf).0.to_vec()).unwrap_or_default();
-    let key = p12_keystore::PrivateKey::from_der(&key.0).map_err(fail)?;
-    let mut store = KeyStore::new();
-    store.add_entry("keyward", KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(id, key, chain)));
-    store
-        .writer(password)
-        .encryption_algorithm(EncryptionAlgorithm::PbeWithHmacSha256AndAes256)
-        .encryption_iterations(PKCS12_ROUNDS)
-        .mac_algorithm(MacAlgorithm::HmacSha256)
-        .mac_iterations(PKCS12_ROUNDS)
-        .write()
-        .map(Zeroizing::new)
-        .map_err(fail)
+    pkcs12::build(&key.0, certificates, password, "keyward")
+        .map_err(|e| HostError(format!("cannot make the PKCS#12 file: {e}")))
 }
 
 fn pkcs12_holds(bytes: &[u8], key: &PrivateKey, certificates: &[CertificateDer<'static>], password: &str) -> bool {
-    let Ok(store) = KeyStore::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Strict) else { return false };
-    store.entries().count() == 1
-        && store.private_key_chain().is_some_and(|(_, chain)| {
-            chain.key().as_der() == key.0.as_slice()
-                && chain.certs().iter().map(Certificate::as_der).eq(certificates.iter().map(|c| c.as_ref()))
-        })
+    let same_key = |held: Option<Zeroizing<Vec<u8>>>| held.is_some_and(|held| *held == *key.0);
+    pkcs12::parse(bytes, password).is_ok_and(|held| held.certificates == certificates && same_key(held.key))
 }

@@ -6,17 +6,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 ok · 1 failed · 2 usage · 3 warning · 4 waits for a human · 5 gate closed · 6 refused by policy · 64 bad configuration";
+  0 ok                3 warning               5 gate closed          64 bad configuration
+  1 failed            4 waits for a human     6 refused by policy
+  2 not understood";
 
 const FIRST_STEPS: &str = "\
 First steps:
-  keyward demo                                             see all of it in two minutes, nothing is touched
+  keyward demo                            all of it in two minutes; nothing is touched
   keyward init ./kw --domain app.example.org --email me@example.org
-  keyward check --pre -c ./kw/keyward.toml                 what is missing on this machine
-  keyward run --staging -c ./kw/keyward.toml               dry run at the CA's staging directory
+  keyward check --pre -c ./kw/keyward.toml
+  keyward run --staging -c ./kw/keyward.toml
 
 Exit codes:
-  0 ok · 1 failed · 2 usage · 3 warning · 4 waits for a human · 5 gate closed · 6 refused by policy · 64 bad configuration";
+  0 ok                3 warning               5 gate closed          64 bad configuration
+  1 failed            4 waits for a human     6 refused by policy
+  2 not understood";
 
 /// Guards certificates and keys: issues, renews, installs, looks whether they are served, and closes gates in time.
 #[derive(Debug, Parser)]
@@ -30,6 +34,7 @@ pub(super) struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Common options")]
 pub(super) struct Common {
     /// Configuration file [default: ./keyward.toml, else /etc/keyward/keyward.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
@@ -40,8 +45,8 @@ pub(super) struct Common {
     /// The dry run: own state, the CAs' staging directories, nothing in production is touched
     #[arg(long, global = true)]
     pub(super) staging: bool,
-    /// How data is printed
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How data is printed: table, json, or name (names only, one a line)
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
     pub(super) output: Output,
 }
 
@@ -89,7 +94,13 @@ Examples:
   keyward demo --break ca      the CA dies; watch the gate close before the expiry
   keyward demo --seconds 30 --quiet
 
-No network, no root; everything is below one directory, which is removed at the end.")]
+What can be broken:
+  ca      the CA stops answering
+  hook    the portal's reload fails
+  clock   the wall clock steps an hour ahead
+  expiry  the watched credential expires
+
+No network, no root; everything is below one directory, which is removed at the end unless --dir or --keep is given.")]
     Demo(Demo),
     /// The demo's reload hook
     #[command(hide = true)]
@@ -160,14 +171,14 @@ pub(super) struct Check {
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// The directory to use; it stays [default: a temporary one, removed at the end]
+    /// The directory to use; it stays [default: a temporary one]
     #[arg(long)]
     pub(super) dir: Option<PathBuf>,
     /// Leave the directory behind
     #[arg(long)]
     pub(super) keep: bool,
-    /// Break something once everything runs
-    #[arg(long = "break", value_enum, value_name = "WHAT")]
+    /// Break something once everything runs: ca, hook, clock or expiry
+    #[arg(long = "break", value_enum, value_name = "WHAT", hide_possible_values = true)]
     pub(super) break_: Option<Break>,
     /// End by itself after so many seconds
     #[arg(long, value_name = "N")]

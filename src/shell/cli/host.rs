@@ -89,9 +89,8 @@ impl Run {
         let path = client::config_path(&self.common)?;
         client::settings(&path, &self.common).map_err(|error| {
             self.console.note(error.report(self.console.report_colour()));
-            let count = error.problems().len();
-            let text =
-                format!("{} cannot be used: {count} problem{}", path.display(), if count == 1 { "" } else { "s" });
+            let count = counted(error.problems().len(), "problem");
+            let text = format!("{} cannot be used: {count}", path.display());
             Failure::new(Exit::BadConfig, text, "mend it at the marked places; `keyward explain CODE` says more")
         })
     }
@@ -112,12 +111,12 @@ impl Run {
             }))?,
             Output::Name => self.console.out(shown),
             Output::Table => self.console.out(format!(
-                "{shown}: ok ({}; {} credentials, {} watches, {} approval paths, {} issuers)",
+                "{shown}: ok ({}; {}, {}, {}, {})",
                 environment(&settings),
-                estate.credentials.len(),
-                estate.watches.len(),
-                estate.paths.len(),
-                estate.issuers.len(),
+                counted(estate.credentials.len(), "credential"),
+                counted(estate.watches.len(), "watch pattern"),
+                counted(estate.paths.len(), "approval path"),
+                counted(estate.issuers.len(), "issuer"),
             )),
         }
         Ok(Exit::Ok)
@@ -183,7 +182,11 @@ impl Run {
         let (errors, warnings) = (count(Level::Error), count(Level::Warning));
         console.out(match (errors, warnings) {
             (0, 0) => "\nall is well".to_owned(),
-            _ => format!("\n{errors} errors, {warnings} warnings; `keyward explain CODE` says more"),
+            _ => format!(
+                "\n{}, {}; `keyward explain CODE` says more",
+                counted(errors, "error"),
+                counted(warnings, "warning")
+            ),
         });
     }
 
@@ -213,6 +216,10 @@ impl Run {
 
 fn usage(text: impl Into<String>) -> Failure {
     Failure::new(Exit::Usage, text, "keyward init ./kw --domain app.example.org --email me@example.org")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn environment(settings: &Settings) -> String {

@@ -161,7 +161,9 @@ fn state(before: &Detail, now: &Detail) -> Following {
             Following::Done(format!("installed{served}: serial {serial}{end}"))
         }
         (false, Some(failure)) => Following::Failed(format!("{} {}", failure.code, failure.text)),
-        (false, None) => Following::Goes(now.credential.next.clone()),
+        // Taken up, and held by something; or not taken up yet.
+        (false, None) if now.requested.is_some() => Following::Goes(now.credential.next.clone()),
+        (false, None) => Following::Goes("waits to be taken up".to_owned()),
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW5002",
         "nothing at this address",
         "The URL is none of the daemon's.",
-        "See docs/api.md, or the hint of the answer.",
+        "The hint of the answer lists the addresses.",
     ),
     row(
         "KW5003",

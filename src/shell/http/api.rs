@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::problem::{self, Problem};
 use super::server::{App, Door};
-use super::{metrics, model, views};
+use super::{heavy, metrics, model, views};
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::policy::Verdict;
@@ -64,17 +64,13 @@ async fn healthz(State(app): Shared) -> Response<Body> {
 }
 
 async fn scrape(State(app): Shared) -> Response<Body> {
-    // The semaphore is never closed.
-    let _turn = app.heavy.acquire().await;
-    let mut response = Response::new(Body::from(metrics::text(&app.web)));
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+    let turn = app.turn().await;
+    heavy::answer(turn, "text/plain; version=0.0.4; charset=utf-8", metrics::text(&app.web))
 }
 
-async fn status(State(app): Shared) -> Json<model::Status> {
-    let _turn = app.heavy.acquire().await;
-    Json(views::status(&app.web))
+async fn status(State(app): Shared) -> Response<Body> {
+    let turn = app.turn().await;
+    heavy::json(turn, &views::status(&app.web))
 }
 
 async fn gates(State(app): Shared) -> Json<Vec<model::Gate>> {
@@ -82,9 +78,9 @@ async fn gates(State(app): Shared) -> Json<Vec<model::Gate>> {
     Json(gates.iter().map(|(verdict, since)| views::gate(verdict, *since, app.web.environment)).collect())
 }
 
-async fn credentials(State(app): Shared) -> Json<Vec<model::Credential>> {
-    let _turn = app.heavy.acquire().await;
-    Json(views::credentials(&app.web))
+async fn credentials(State(app): Shared) -> Response<Body> {
+    let turn = app.turn().await;
+    heavy::json(turn, &views::credentials(&app.web))
 }
 
 async fn credential(State(app): Shared, Path(id): Path<String>) -> Answer<Json<model::Detail>> {
@@ -132,12 +128,8 @@ impl Paging {
 /// Entries of at most 60 KiB each: 12 MiB in the worst case, a few hundred KiB in practice.
 const MOST_ENTRIES: usize = 200;
 
-async fn history(
-    State(app): Shared,
-    Path(id): Path<String>,
-    Query(paging): Query<Paging>,
-) -> Answer<Json<Vec<serde_json::Value>>> {
-    let _turn = app.heavy.acquire().await;
+async fn history(State(app): Shared, Path(id): Path<String>, Query(paging): Query<Paging>) -> Answer<Response<Body>> {
+    let turn = app.turn().await;
     let view = find(&app, &id)?;
     let target = Target::new(TargetKind::Credential, view.credential.id.as_str()).key();
     let limit = paging.limit.clamp(1, MOST_ENTRIES);
@@ -152,7 +144,7 @@ async fn history(
             "entry": serde_json::from_slice::<serde_json::Value>(&e.bytes).unwrap_or(serde_json::Value::Null),
         })
     };
-    Ok(Json(entries.iter().map(entry).collect()))
+    Ok(heavy::json(turn, &entries.iter().map(entry).collect::<Vec<_>>()))
 }
 
 /// Who asks, for the audit entry; only the admin socket's peer has a name.

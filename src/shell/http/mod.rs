@@ -12,6 +12,7 @@
 mod api;
 mod exposition;
 mod gate;
+mod heavy;
 mod listen;
 mod metrics;
 pub mod model;

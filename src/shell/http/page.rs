@@ -9,13 +9,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
-use axum::response::{Html, IntoResponse};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 
 use super::model::{Credential, Gate, Status};
 use super::server::App;
-use super::{Web, views};
+use super::{Web, heavy, views};
 use crate::domain::time::{Timestamp, human_span};
 
 /// The inventory on the page is cut here, the worst first: a longer one is read with the command line or as JSON.
@@ -35,9 +35,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn overview(State(app): State<Arc<App>>) -> Response<Body> {
-    // The semaphore is never closed.
-    let _turn = app.heavy.acquire().await;
-    let mut response = Html(document(&Everything::of(&app.web)).into_string()).into_response();
+    let turn = app.turn().await;
+    let html = document(&Everything::of(&app.web)).into_string();
+    let mut response = heavy::answer(turn, "text/html; charset=utf-8", html);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     response

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::gate::{self, Detail};
+use super::heavy::Turn;
 use super::listen::Listeners;
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
@@ -73,12 +74,19 @@ pub(super) enum Door {
 pub(super) struct App {
     pub(super) web: Arc<Web>,
     /// Taken by answers that cost memory.
-    pub(super) heavy: Semaphore,
+    heavy: Arc<Semaphore>,
+}
+
+impl App {
+    /// Waits for the right to make a costly answer.
+    pub(super) async fn turn(&self) -> Turn {
+        self.heavy.clone().acquire_owned().await.ok()
+    }
 }
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
-    let app = Arc::new(App { web, heavy: Semaphore::new(HEAVY_AT_ONCE) });
+    let app = Arc::new(App { web, heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)) });
     let router = TowerToHyperService::new(router(app.clone()));
     let (stopping, stopped) = watch::channel(());
     let Listeners { http, gate, admin, files } = listeners;
@@ -97,10 +105,11 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
     };
     let stop = async move {
         stop.await;
+        // Gone before anybody else may bind there.
+        drop(files);
         drop(stopping);
     };
     futures_util::join!(http, admin, gate, stop);
-    drop(files);
 }
 
 fn router(app: Arc<App>) -> Router {

@@ -2,13 +2,18 @@
 //!
 //! The HTTP library answers by itself what it cannot parse: 400, 414 or 431. A proxy that asked a gate would get a third
 //! answer then, and proxies differ in what they make of it. Such an answer is replaced by a plain 403 here; our own are
-//! told apart by a header that every one of them has.
+//! told apart by a header that every one of them has. And a peer that takes nothing for long is given up: it would keep
+//! a connection, and an answer in memory, for ever.
 
+use core::future::Future as _;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io;
 
+use core::time::Duration;
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 /// Stands in every answer of ours: browsers must not guess types, and [`Shield`] knows it by that.
 pub(super) const MARK: (&str, &str) = ("x-content-type-options", "nosniff");
@@ -17,18 +22,30 @@ pub(super) const MARK: (&str, &str) = ("x-content-type-options", "nosniff");
 const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncache-control: no-store\r\nkeyward-reasons: KW4010\r\n\
     x-content-type-options: nosniff\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// A stream that replaces foreign answers.
+/// A peer that takes not a single byte of its answer for so long is gone.
+const STALL: Duration = Duration::from_secs(20);
+
+/// A stream that replaces foreign answers, and ends when its peer stalls.
 #[derive(Debug)]
 pub(super) struct Shield<S> {
     inner: S,
     /// How much of the refusal is out, while one is being written.
     refusing: Option<usize>,
+    /// Runs while the peer takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// For how long it may.
+    patience: Duration,
 }
 
 impl<S> Shield<S> {
     pub(super) fn new(inner: S) -> Self {
-        Self { inner, refusing: None }
+        Self { inner, refusing: None, stalled: None, patience: STALL }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a peer's patience is about this socket, not about the guardian's time")]
+fn stall(patience: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(patience))
 }
 
 fn foreign(bytes: &[u8]) -> bool {
@@ -39,6 +56,16 @@ fn foreign(bytes: &[u8]) -> bool {
 }
 
 impl<S: AsyncWrite + Unpin> Shield<S> {
+    fn poll_inner(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(wrote) = Pin::new(&mut self.inner).poll_write(cx, bytes) {
+            self.stalled = None;
+            return Poll::Ready(wrote);
+        }
+        let patience = self.patience;
+        ready!(self.stalled.get_or_insert_with(|| stall(patience)).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(done) = self.refusing {
             let rest = REFUSAL.get(done..).unwrap_or_default();
@@ -46,7 +73,7 @@ impl<S: AsyncWrite + Unpin> Shield<S> {
                 self.refusing = None;
                 break;
             }
-            let wrote = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
+            let wrote = ready!(self.poll_inner(cx, rest))?;
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -65,7 +92,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Shield<S> {
             ready!(self.poll_refuse(cx))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        self.poll_inner(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -100,5 +127,44 @@ mod tests {
         ] {
             assert_eq!(foreign(bytes), expected, "{}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let patience = Duration::from_millis(200);
+            let (near, _far) = tokio::io::duplex(16);
+            let mut shield = Shield { patience, ..Shield::new(near) };
+            let error = shield.write_all(&[b'x'; 64]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let (near, mut far) = tokio::io::duplex(16);
+            let mut shield = Shield { patience, ..Shield::new(near) };
+            let mut taken = [0; 64];
+            let (wrote, read) = tokio::join!(shield.write_all(&[b'x'; 64]), far.read_exact(&mut taken));
+            assert!(wrote.is_ok() && read.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_refusal_goes_out_whole_however_small_the_pieces() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (near, mut far) = tokio::io::duplex(7);
+            let mut shield = Shield::new(near);
+            let mut read = Vec::new();
+            let (wrote, _) = tokio::join!(
+                async {
+                    let wrote = shield.write_all(b"HTTP/1.1 431 Too Large\r\n\r\n").await;
+                    drop(shield);
+                    wrote
+                },
+                far.read_to_end(&mut read)
+            );
+            assert!(wrote.is_ok());
+            assert_eq!(read, REFUSAL);
+        });
     }
 }

@@ -12,6 +12,7 @@ use keyward::adapters::meter::PrometheusMeter;
 use keyward::domain::certificate::{Certificate, Chain, Trust};
 use keyward::domain::inventory::{Credential, Endpoint, Environment, Estate, Seen, Source};
 use keyward::domain::key::Digest;
+use keyward::domain::name::{Name, NameSet};
 use keyward::domain::time::{DAY, Timestamp, Validity};
 use keyward::engine::Engine;
 use keyward::ports::{Doing, HostError, Ports, Prober};
@@ -75,10 +76,10 @@ pub fn seen(seed: &str, subject: &str, issuer: &str, days: u64) -> Seen {
     let leaf = Certificate {
         fingerprint: Digest::of(seed.as_bytes()),
         spki: Digest::of(seed.as_bytes()),
-        serial: "0a".into(),
+        serial: Digest::of(seed.as_bytes()).short(),
         subject: subject.into(),
         issuer: issuer.into(),
-        names: Default::default(),
+        names: NameSet::new(Name::parse(&format!("{seed}.example.com"))),
         validity: Validity { not_before: start().minus(DAY * 10), not_after: start().plus(DAY * u32_of(days)) },
         cert_id: None,
         may_issue: false,

@@ -78,3 +78,25 @@ fn a_stop_does_not_wait_for_one_who_never_ends_his_question() {
     drop(server);
     assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
 }
+
+#[test]
+fn readers_that_stall_do_not_take_the_gate_away() {
+    use std::io::Write as _;
+    let (estate, script) = crate::http::metrics::crowd(10_000);
+    let server = Still::scripted(estate, script).serve();
+    // Ten ask for four megabytes each and read nothing: more than the turns there are.
+    let stalled: Vec<TcpStream> = (0..10)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.http).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    let mut gate = TcpStream::connect(server.http).unwrap();
+    for _ in 0..100 {
+        assert_eq!(ask(&mut gate, GATE).status, 200);
+    }
+    assert_eq!(server.get("/healthz").status, 200);
+    drop(stalled);
+    assert_eq!(server.get("/metrics").status, 200, "turns come back when the readers go");
+}

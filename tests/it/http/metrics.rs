@@ -218,7 +218,7 @@ fn compat_is_there_only_when_wanted() {
     assert!(value(&series, "x509_cert_not_after", &labels).is_some());
 }
 
-fn crowd(count: usize) -> (Estate, Script) {
+pub fn crowd(count: usize) -> (Estate, Script) {
     let mut estate = estate(&[("le", &[])]);
     let mut script = Script::default();
     for n in 0..count {

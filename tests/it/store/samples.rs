@@ -173,7 +173,7 @@ pub fn every_change() -> Vec<Change> {
 
 pub fn applied<'a>(changes: impl IntoIterator<Item = &'a Change>) -> State {
     let mut state = State::default();
-    changes.into_iter().for_each(|change| state.apply(change));
+    changes.into_iter().for_each(|change| state.apply(change.clone()));
     state
 }
 
