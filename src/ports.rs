@@ -346,6 +346,13 @@ pub trait Issuer: Send + Sync {
     ) -> Doing<'a, Result<Option<Arc<str>>, IssuerError>>;
     /// The order as it is now.
     fn order<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<OrderView, IssuerError>>;
+    /// The authorizations of an order that are decided, each with the challenges that may have been answered, so that an
+    /// attempt which was cut off can take its responses away.
+    fn decided<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        url: &'a str,
+    ) -> Doing<'a, Result<Vec<AuthorizationView>, IssuerError>>;
     /// Tells the CA to look at a challenge's response.
     fn challenge_ready<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<(), IssuerError>>;
     /// Finalizes with a CSR (DER) that is already durable.

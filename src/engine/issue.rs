@@ -13,8 +13,8 @@ use crate::domain::state::{Change, IssuerRecord};
 use crate::engine::record::Setback;
 use crate::engine::{Engine, Event, at_once};
 use crate::ports::{
-    AuthorizationView, Batch, ChallengeTask, Doing, IssuerError, IssuerErrorKind, OrderRequest, OrderStatus, OrderView,
-    StoreError,
+    AuthorizationView, Batch, ChallengeTask, ChallengeView, Doing, IssuerError, IssuerErrorKind, OrderRequest,
+    OrderStatus, OrderView, StoreError,
 };
 
 /// An order that is not done after this long is put aside; it goes on later at the same URL.
@@ -65,6 +65,8 @@ impl Engine {
     }
 
     async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) {
+        // An order of an earlier life may have left responses that are known to nobody any more.
+        let cut_off = resumed && matches!(attempt.stage, Stage::Ordered { .. });
         loop {
             let managed = {
                 let desk = self.read();
@@ -80,7 +82,7 @@ impl Engine {
             };
             let step = match attempt.stage {
                 Stage::Begun => self.order(attempt, managed, resumed).await,
-                Stage::Ordered { .. } => self.obtain(attempt, managed, &url).await,
+                Stage::Ordered { .. } => self.obtain(attempt, managed, &url, cut_off).await,
                 Stage::Issued => self.install(attempt, &credential, managed).await,
             };
             // What cannot be recorded stays as it is durable, and is taken up again from there.
@@ -215,13 +217,17 @@ impl Engine {
     }
 
     /// `Ordered` → `Issued`. Challenge responses are taken away again however this ends.
-    async fn obtain(&self, attempt: &mut Attempt, managed: &Managed, url: &str) -> Step {
+    async fn obtain(&self, attempt: &mut Attempt, managed: &Managed, url: &str, cut_off: bool) -> Step {
         let csr = match self.key(attempt, managed).await {
             Ok(csr) => csr,
             Err(setback) => return Step::Fail(setback),
         };
         let mut presented = Vec::new();
         let step = self.follow_order(attempt, managed, url, &csr, &mut presented).await;
+        // What is put aside once more is cleared up when it ends.
+        if cut_off && !matches!(step, Err(Step::Park(_))) {
+            self.left_behind(attempt, managed, url, &mut presented).await;
+        }
         let cleanups = presented.iter().map(|(solver, task)| self.ports.solver.cleanup(solver, task)).collect();
         for error in at_once(CHALLENGES_AT_ONCE, cleanups).await.into_iter().filter_map(Result::err) {
             let text = format!("a challenge response was not taken away: {error}");
@@ -230,6 +236,19 @@ impl Engine {
         match step {
             Ok(chain_pem) => self.keep(attempt, &chain_pem, url).await,
             Err(step) => step,
+        }
+    }
+
+    /// Adds the responses of an earlier life to those of this one. What cannot be found out stays: it proves nothing any
+    /// more, and costs a file or a record.
+    async fn left_behind(&self, attempt: &Attempt, managed: &Managed, url: &str, presented: &mut Vec<Presented>) {
+        let decided = self.ports.issuer.decided(&attempt.issuer, url).await.unwrap_or_default();
+        for authorization in decided {
+            let Some((solver, challenge)) = self.choose(managed, &authorization) else { continue };
+            let task = task_of(&authorization, challenge);
+            if !presented.iter().any(|(_, t)| *t == task) {
+                presented.push((solver, task));
+            }
         }
     }
 
@@ -322,13 +341,7 @@ impl Engine {
                 );
                 return Ok(Some(Setback::new("KW2103", Fault::Ours, text)));
             };
-            let task = ChallengeTask {
-                kind: challenge.kind,
-                name: authorization.name.clone(),
-                token: challenge.token.clone(),
-                key_authorization: challenge.key_authorization.clone(),
-            };
-            presented.push((solver, task));
+            presented.push((solver, task_of(authorization, challenge)));
             urls.push(challenge.url.clone());
         }
         let presents = presented.iter().map(|(solver, task)| self.ports.solver.present(solver, task)).collect();
@@ -403,6 +416,15 @@ impl Engine {
         }
         *attempt = next;
         Step::Next
+    }
+}
+
+fn task_of(authorization: &AuthorizationView, challenge: &ChallengeView) -> ChallengeTask {
+    ChallengeTask {
+        kind: challenge.kind,
+        name: authorization.name.clone(),
+        token: challenge.token.clone(),
+        key_authorization: challenge.key_authorization.clone(),
     }
 }
 

@@ -320,6 +320,11 @@ impl Issuer for SimCa {
         })
     }
 
+    fn decided<'a>(&'a self, _: &'a IssuerId, _: &'a str) -> Doing<'a, Result<Vec<AuthorizationView>, IssuerError>> {
+        // Simulated responses have no place where they could be left behind.
+        Box::pin(core::future::ready(Ok(Vec::new())))
+    }
+
     fn challenge_ready<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<(), IssuerError>> {
         Box::pin(async move {
             self.steps.step().await;

@@ -35,8 +35,8 @@ use crate::domain::execution::Fault;
 use crate::domain::id::IssuerId;
 use crate::domain::time::human_span;
 use crate::ports::{
-    Clock, Doing, Entropy, Evidence, Issuer, IssuerError, IssuerErrorKind, IssuerMeta, Meter, OrderRequest, OrderView,
-    RenewalInfo,
+    AuthorizationView, Clock, Doing, Entropy, Evidence, Issuer, IssuerError, IssuerErrorKind, IssuerMeta, Meter,
+    OrderRequest, OrderView, RenewalInfo,
 };
 use client::{Client, Shared};
 
@@ -147,6 +147,14 @@ impl Issuer for AcmeIssuers {
 
     fn order<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<OrderView, IssuerError>> {
         self.call(issuer, move |c| c.order(url))
+    }
+
+    fn decided<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        url: &'a str,
+    ) -> Doing<'a, Result<Vec<AuthorizationView>, IssuerError>> {
+        self.call(issuer, move |c| c.decided(url))
     }
 
     fn challenge_ready<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<(), IssuerError>> {

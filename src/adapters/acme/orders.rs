@@ -17,7 +17,7 @@ use super::views;
 use crate::domain::execution::Fault;
 use crate::domain::name::NameSet;
 use crate::domain::time::Timestamp;
-use crate::ports::{IssuerError, IssuerErrorKind, OrderRequest, OrderStatus, OrderView};
+use crate::ports::{AuthorizationView, IssuerError, IssuerErrorKind, OrderRequest, OrderStatus, OrderView};
 
 /// As many names as a public CA lets into one order.
 const MOST_AUTHORIZATIONS: usize = 100;
@@ -129,6 +129,14 @@ impl Client {
             }
         }
         Ok(view)
+    }
+
+    /// The decided authorizations of an order with what may have been answered. What cannot be fetched is left out.
+    pub(super) async fn decided(&self, url: &str) -> Result<Vec<AuthorizationView>, IssuerError> {
+        let checked = self.url("order", url)?;
+        let (object, _) = self.load::<OrderObject>(Endpoint::Order, url, &checked).await?;
+        let fetched: Vec<_> = self.authorizations(url, &object).filter_map(|a| async { a.ok() }).collect().await;
+        views::decided(self, &fetched).await
     }
 
     fn authorizations<'a>(

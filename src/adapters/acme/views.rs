@@ -52,6 +52,27 @@ pub(super) async fn authorizations(
     Ok(views)
 }
 
+/// The authorizations that are not pending any more, with every challenge that is well formed.
+pub(super) async fn decided(
+    client: &Client,
+    found: &[AuthorizationObject],
+) -> Result<Vec<AuthorizationView>, IssuerError> {
+    let account = client.account().await?;
+    let view = |authorization: &AuthorizationObject| {
+        let name = authorization.identifier.name()?.authorized();
+        let known = authorization.challenges.iter().take(MOST_CHALLENGES);
+        let known = known.filter_map(|challenge| Some((challenge.known_kind()?, challenge)));
+        let challenges = known.filter_map(|(kind, challenge)| {
+            let (url, token) = checked(client, &name, challenge).ok()?;
+            let key_authorization = account.key.key_authorization(&token);
+            Some(ChallengeView { kind, url, token, key_authorization })
+        });
+        let challenges = challenges.collect();
+        Some(AuthorizationView { valid: authorization.status == Status::Valid, challenges, name })
+    };
+    Ok(found.iter().filter(|a| a.status != Status::Pending).filter_map(view).collect())
+}
+
 fn checked(client: &Client, name: &Name, challenge: &ChallengeObject) -> Result<(Arc<str>, String), IssuerError> {
     let token = challenge.token.as_deref().unwrap_or_default();
     if !is_token(token) {
