@@ -13,7 +13,7 @@ use keyward::ports::ChallengeKind;
 use keyward::shell::acme_server::{Ari, CaConfig, Dns, Renewal, Validator};
 
 use crate::harness::knot::{Key, Knot};
-use crate::harness::life::{Place, certificate, free_port, served};
+use crate::harness::life::{Place, certificate, free_port, try_served};
 use crate::harness::nginx::Nginx;
 
 /// How a test wants its renewal.
@@ -56,11 +56,11 @@ fn served_at(hook: &[String], tls: SocketAddr, sni: Option<&str>) -> String {
 async fn is_served(place: &Place, generation: &Generation, tls: SocketAddr, sni: Option<&str>) {
     let (own, began) = (generation.serial.trim_start_matches('0'), Instant::now());
     loop {
-        let seen = served(tls, sni, &place.at("root.pem"));
-        if seen == own {
+        let seen = try_served(tls, sni, &place.at("root.pem"));
+        if seen.as_deref() == Ok(own) {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(5), "{tls} serves {seen}, installed is {own}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{tls} serves {seen:?}, installed is {own}");
     }
 }
 
