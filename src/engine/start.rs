@@ -22,7 +22,7 @@ impl Engine {
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
         let state = ports.store.load().await?;
         let (now, boot) = (ports.clock.now(), ports.clock.boottime());
-        let clock = ClockWatch::start(now, boot, state.clock.as_ref());
+        let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
         let desk = Desk {
             estate,
             state,
@@ -101,9 +101,11 @@ impl Engine {
         self.commit(Batch { changes, entries: vec![draft] }).await
     }
 
-    pub(super) fn watch_clock(&self, now: crate::domain::time::Timestamp, boot: crate::domain::time::Boottime) {
+    /// Returns whether the clock began or ceased to be believed: then no time in the agenda means anything any more.
+    pub(super) fn watch_clock(&self, now: crate::domain::time::Timestamp, boot: crate::domain::time::Boottime) -> bool {
         let mut desk = self.write();
-        if desk.clock.look(now, boot) {
+        let changed = desk.clock.look(now, boot);
+        if changed {
             let text = desk.clock.fault().map(str::to_owned);
             drop(desk);
             let (code, urgent, text) = match text {
@@ -113,6 +115,7 @@ impl Engine {
             let notice = crate::ports::Notice { about: "clock".into(), owner: None, code, text, urgent };
             self.ports.notifier.notify(notice);
         }
+        changed
     }
 
     pub(super) async fn obey(&self, command: Command, agenda: &mut Agenda) {
@@ -128,9 +131,12 @@ impl Engine {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.actor = Actor::Human(by);
                 draft.facts.push(("wall", Json::show(&now)));
-                if self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await.is_ok() {
+                // The new mark goes along, or the old one would raise the same fault after a restart.
+                let clock = &self.ports.clock;
+                let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
+                if self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await.is_ok() {
                     self.write().clock.accept(now, self.ports.clock.boottime());
-                    self.replan_all(agenda);
+                    *agenda = self.first_agenda();
                     self.evaluate(None).await;
                 }
             }
