@@ -35,7 +35,7 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
     let mut scratch = State::default();
     let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
     let mut planned: Vec<&NameSet> = Vec::new();
-    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
+    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued && input.running.contains(&a.id)) {
         let count = orders.entry(&attempt.issuer).or_default();
         *count = count.saturating_add(1);
     }
@@ -53,7 +53,13 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
         let own = input.state.attempts.values().find(|a| a.credential == action.credential);
         match &action.kind {
             ActionKind::Resume(id) => match own {
-                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {}
+                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {
+                    let count = orders.entry(&a.issuer).or_default();
+                    *count = count.saturating_add(usize::from(a.stage != Stage::Issued));
+                    if *count > input.estate.orders_in_flight && a.stage != Stage::Issued {
+                        return fail(format!("is one order too many at {}", a.issuer));
+                    }
+                }
                 _ => return fail("is resumed without an attempt that may go on".into()),
             },
             ActionKind::Reinstall(slot) => {

@@ -262,8 +262,8 @@ fn consider(
     if let Some(why) = input.stopped {
         return Err((HeldReason::Stopped(why.to_owned()), None));
     }
-    if let Some(attempt) = book.in_flight.get(&credential.id) {
-        return resume(input, managed, attempt);
+    if let Some(attempt) = book.in_flight.get(&credential.id).copied() {
+        return resume(input, book, managed, attempt);
     }
     let empty = CredentialRecord::default();
     let record = input.state.credentials.get(&credential.id).unwrap_or(&empty);
@@ -279,7 +279,12 @@ fn consider(
 
 /// Whether an attempt that is not running may go on. An installation waits for its window, but never past the emergency
 /// point of what it replaces.
-fn resume(input: &PlanInput<'_>, managed: &Managed, attempt: &Attempt) -> Result<ActionKind, Hold> {
+fn resume(
+    input: &PlanInput<'_>,
+    book: &mut Book<'_>,
+    managed: &Managed,
+    attempt: &Attempt,
+) -> Result<ActionKind, Hold> {
     if input.running.contains(&attempt.id) {
         return Err((HeldReason::Running, None));
     }
@@ -291,6 +296,10 @@ fn resume(input: &PlanInput<'_>, managed: &Managed, attempt: &Attempt) -> Result
         if let Some(until) = window_hold(managed, record, input.now) {
             return Err((HeldReason::Window, Some(until)));
         }
+    } else if book.count(&attempt.issuer) >= input.estate.orders_in_flight {
+        return Err((HeldReason::InFlight, None));
+    } else {
+        book.flies(&attempt.issuer, &attempt.names);
     }
     Ok(ActionKind::Resume(attempt.id))
 }
@@ -342,7 +351,9 @@ fn issue(
             }
             Breaker::Trial | Breaker::Closed => {}
         }
-        if book.count(id) >= input.estate.orders_in_flight {
+        // A CA may give an identical open order again (as Boulder does), and one order is no good for two keys.
+        if book.count(id) >= input.estate.orders_in_flight || book.flying.contains(&(id.clone(), managed.names.clone()))
+        {
             full = true;
             continue;
         }
@@ -436,7 +447,9 @@ struct Book<'a> {
     /// Holds the touched part of the ledger only.
     scratch: State,
     in_flight: BTreeMap<&'a CredentialId, &'a Attempt>,
+    /// Orders that are being carried out. One that is put aside takes no place: it may be stuck at its CA for weeks.
     per_issuer: BTreeMap<IssuerId, usize>,
+    flying: BTreeSet<(IssuerId, NameSet)>,
     planned: Vec<NameSet>,
 }
 
@@ -447,13 +460,24 @@ pub(super) fn lifetime(record: &CredentialRecord) -> Option<Duration> {
 
 impl<'a> Book<'a> {
     fn open(input: &PlanInput<'a>) -> Self {
-        let mut per_issuer = BTreeMap::new();
-        for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
-            let count: &mut usize = per_issuer.entry(attempt.issuer.clone()).or_default();
-            *count = count.saturating_add(1);
-        }
         let in_flight = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
-        Self { state: input.state, scratch: State::default(), in_flight, per_issuer, planned: Vec::new() }
+        let mut book = Self {
+            state: input.state,
+            scratch: State::default(),
+            in_flight,
+            per_issuer: BTreeMap::new(),
+            flying: BTreeSet::new(),
+            planned: Vec::new(),
+        };
+        let ordering = input.running.iter().filter_map(|id| input.state.attempts.get(id));
+        ordering.filter(|a| a.stage != Stage::Issued).for_each(|a| book.flies(&a.issuer, &a.names));
+        book
+    }
+
+    fn flies(&mut self, issuer: &IssuerId, names: &NameSet) {
+        let count = self.per_issuer.entry(issuer.clone()).or_default();
+        *count = count.saturating_add(1);
+        self.flying.insert((issuer.clone(), names.clone()));
     }
 
     fn count(&self, issuer: &IssuerId) -> usize {
@@ -471,8 +495,7 @@ impl<'a> Book<'a> {
     }
 
     fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, now: Timestamp) {
-        let count = self.per_issuer.entry(issuer.clone()).or_default();
-        *count = count.saturating_add(1);
+        self.flies(issuer, &managed.names);
         self.planned.push(managed.names.clone());
         for change in ledger_changes(&self.scratch.ledger, spends, now) {
             self.scratch.apply(&change);

@@ -19,7 +19,7 @@ use crate::engine::{Crew, Desk, Engine};
 use crate::ports::{Batch, Urgency};
 
 /// After a commit failed, the same is tried again this much later; nothing happens in between.
-const STORE_RETRY: Duration = Duration::from_secs(10);
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(10);
 /// What policy holds is looked at again this often, besides at every new configuration.
 const POLICY_RETRY: Duration = Duration::from_secs(3_600);
 /// A plan that its checker refuses is a defect of ours: nothing of it runs, and another is made after this.
@@ -64,6 +64,7 @@ impl Engine {
         agenda: &mut Agenda,
         crew: &mut Crew<'a>,
     ) {
+        self.end_orphans(due, now, agenda).await;
         let (plan, refused) = self.make_plan(due, now);
         if let Some(violation) = refused {
             let text = format!("a plan was refused by its checker, nothing of it runs: {violation}");
@@ -85,12 +86,32 @@ impl Engine {
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(STORE_RETRY)));
             return;
         }
+        let room = !declined.is_empty();
         self.note_held(plan.held.into_iter().chain(declined), agenda);
+        if room {
+            // What policy declined takes no place after all.
+            self.wake_waiting(agenda, now);
+        }
         let mut desk = self.write();
         for Started { attempt, resumed } in started {
             desk.running.insert(attempt.id);
             desk.held.remove(&attempt.credential);
             crew.futures.push(self.pursue(attempt, resumed));
+        }
+    }
+
+    /// Ends attempts whose credential left the configuration: nobody else would take them up again.
+    async fn end_orphans(&self, due: &[CredentialId], now: Timestamp, agenda: &mut Agenda) {
+        let orphans: Vec<Attempt> = {
+            let desk = self.read();
+            let managed = |id: &CredentialId| desk.estate.credentials.get(id).is_some_and(|c| c.managed().is_some());
+            let left = due.iter().filter(|id| !managed(id)).filter_map(|id| desk.state.attempt_for(id));
+            left.filter(|a| !desk.running.contains(&a.id)).cloned().collect()
+        };
+        for attempt in orphans {
+            if self.abandon(&attempt).await.is_err() {
+                agenda.set(Task::Plan(attempt.credential.clone()), now.plus(STORE_RETRY));
+            }
         }
     }
 

@@ -48,6 +48,21 @@ pub(crate) enum Step {
     Unrecorded,
 }
 
+/// Whether what came of it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is: the planner may look at once.
+    Recorded,
+    /// It is not: the attempt stands where it stood, and going on at once would repeat the same for ever.
+    Unrecorded,
+}
+
+impl Ending {
+    fn of(recorded: &Result<(), StoreError>) -> Self {
+        if recorded.is_ok() { Self::Recorded } else { Self::Unrecorded }
+    }
+}
+
 impl From<StoreError> for Step {
     fn from(_: StoreError) -> Self {
         Self::Unrecorded
@@ -59,21 +74,25 @@ impl Engine {
     pub(crate) fn pursue(&self, mut attempt: Attempt, resumed: bool) -> Doing<'_, Event> {
         Box::pin(async move {
             let (id, credential) = (attempt.id, attempt.credential.clone());
-            self.pursue_stages(&mut attempt, resumed).await;
-            Event::Ended(id, credential)
+            let ending = self.pursue_stages(&mut attempt, resumed).await;
+            Event::Ended(id, credential, ending)
         })
     }
 
-    async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) {
+    async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) -> Ending {
         loop {
             let managed = {
                 let desk = self.read();
                 desk.estate.credentials.get(&attempt.credential).cloned()
             };
             let Some(credential) = managed.filter(|c| c.managed().is_some()) else {
-                return self.abandon(attempt).await;
+                return Ending::of(&self.abandon(attempt).await);
             };
-            let Some(managed) = credential.managed() else { return };
+            let Some(managed) = credential.managed() else { return Ending::Recorded };
+            // Begun before the clock parted: nothing is judged by a time that is not believed.
+            if self.distrusts_clock() {
+                return Ending::Unrecorded;
+            }
             let url: Arc<str> = match &attempt.stage {
                 Stage::Ordered { url } => url.clone(),
                 Stage::Begun | Stage::Issued => Arc::from(""),
@@ -89,7 +108,8 @@ impl Engine {
                     attempt.failures = 0;
                     continue;
                 }
-                Step::Done | Step::Unrecorded => return,
+                Step::Done => return Ending::Recorded,
+                Step::Unrecorded => return Ending::Unrecorded,
                 Step::Fail(setback) => self.fail(attempt, &url, setback).await,
                 Step::Park(setback) => {
                     let at_ca = attempt.stage != Stage::Issued;
@@ -102,17 +122,18 @@ impl Engine {
                     }
                 }
             };
-            drop(recorded);
-            return;
+            return Ending::of(&recorded);
         }
     }
 
     /// The credential is not configured any more: nothing of the attempt is needed.
-    async fn abandon(&self, attempt: &Attempt) {
-        let mut draft = self.outcome(attempt, "certificate.issue", "KW2008", Outcome::Denied);
+    pub(super) async fn abandon(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
+        let mut draft = self.outcome(attempt, action, "KW2008", Outcome::Denied);
         draft.facts.push(("text", Json::str("the credential is not configured any more")));
-        let batch = Batch { changes: vec![Change::AttemptEnded(attempt.id)], entries: vec![draft] };
-        drop(self.commit(batch).await);
+        self.commit(Batch { changes: vec![Change::AttemptEnded(attempt.id)], entries: vec![draft] }).await?;
+        self.destroy_unused(attempt).await;
+        Ok(())
     }
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
@@ -168,16 +189,31 @@ impl Engine {
         request: &OrderRequest,
         unsure: bool,
     ) -> Result<Arc<str>, IssuerError> {
-        if unsure && let Some(url) = self.ports.issuer.find_order(&attempt.issuer, request).await? {
-            let others =
-                self.read().state.attempts.values().any(
-                    |a| matches!(&a.stage, Stage::Ordered { url: theirs } if *theirs == url && a.id != attempt.id),
-                );
-            if !others {
-                return Ok(url);
-            }
+        if unsure
+            && let Some(url) = self.ports.issuer.find_order(&attempt.issuer, request).await?
+            && !self.is_anothers(attempt, &url)
+        {
+            return Ok(url);
         }
-        self.ports.issuer.new_order(&attempt.issuer, request).await
+        let url = self.ports.issuer.new_order(&attempt.issuer, request).await?;
+        if self.is_anothers(attempt, &url) {
+            return Err(IssuerError {
+                kind: IssuerErrorKind::Retry,
+                fault: Fault::Ours,
+                text: format!("{} gave the order of another attempt for the same names again", attempt.issuer),
+                problem: None,
+                subproblems: Vec::new(),
+                retry_after: None,
+                link: None,
+            });
+        }
+        Ok(url)
+    }
+
+    /// Whether the order belongs to another attempt: with another key it would be worthless.
+    fn is_anothers(&self, attempt: &Attempt, url: &str) -> bool {
+        let theirs = |a: &Attempt| matches!(&a.stage, Stage::Ordered { url: theirs } if **theirs == *url);
+        self.read().state.attempts.values().any(|a| theirs(a) && a.id != attempt.id)
     }
 
     /// The CA does not take `replaces`: the order goes on without it, and then it counts against the limits.
@@ -364,6 +400,7 @@ impl Engine {
         let now = self.ports.clock.now();
         let accepted = match self.ports.keys.accept(attempt.id, &attempt.issuer, pem, &attempt.names, now).await {
             Ok(accepted) => accepted,
+            Err(_) if self.distrusts_clock() => return Step::Unrecorded,
             Err(error) => {
                 let text = format!("{} issued what must not be installed: {error}", attempt.issuer);
                 return Step::Fail(Setback::new("KW3010", Fault::Issuer, text));

@@ -46,6 +46,7 @@ use agenda::{Agenda, Task};
 use clockwatch::ClockWatch;
 use inbox::Inbox;
 pub use inbox::{Busy, Command, MOST_COMMANDS};
+use issue::Ending;
 use looking::Looked;
 
 /// At most this many tasks are taken up in one turn of the loop, so that events are not kept waiting by a crowd.
@@ -95,7 +96,7 @@ pub(crate) enum Event {
     /// A look is done.
     Looked(Looked),
     /// An attempt is not being carried out any more: done, failed, or put aside.
-    Ended(AttemptId, CredentialId),
+    Ended(AttemptId, CredentialId, Ending),
 }
 
 /// The futures in flight, with how many of them are looks.
@@ -173,18 +174,19 @@ impl Engine {
     async fn absorb(&self, event: Event, agenda: &mut Agenda, crew: &mut Crew<'_>) {
         let mut touched = BTreeSet::new();
         let mut next = Some(event);
-        let mut taken = 0_usize;
+        let (mut taken, mut ended) = (0_usize, false);
         while let Some(event) = next {
             match event {
                 Event::Looked(looked) => {
                     crew.looks = crew.looks.saturating_sub(1);
                     self.note(looked, agenda, &mut touched).await;
                 }
-                Event::Ended(attempt, credential) => {
+                Event::Ended(attempt, credential, ending) => {
                     self.write().running.remove(&attempt);
                     let now = self.ports.clock.now();
-                    agenda.set(Task::Plan(credential.clone()), now);
-                    self.wake_waiting(agenda, now);
+                    let pause = if ending == Ending::Recorded { Duration::ZERO } else { cycle::STORE_RETRY };
+                    agenda.set(Task::Plan(credential.clone()), now.plus(pause));
+                    ended = true;
                     self.plan_ari(&credential, agenda);
                     touched.insert(credential);
                 }
@@ -195,6 +197,9 @@ impl Engine {
             } else {
                 None
             };
+        }
+        if ended {
+            self.wake_waiting(agenda, self.ports.clock.now());
         }
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;

@@ -163,23 +163,24 @@ impl Engine {
             result: Arc::from(setback.code),
             took: now.since(attempt.began),
         });
+        self.destroy_unused(attempt).await;
+        let link = setback.error.as_ref().and_then(|e| e.link.clone());
+        let hint = link.map_or_else(String::new, |l| format!(" — a person has to open {l}"));
+        self.notify(&attempt.credential, setback.code, Urgency::Act, format!("{}{hint}", setback.text));
+        Ok(())
+    }
+
+    /// Destroys the key of an attempt that ended without an installation. A failure costs disk space, nothing else.
+    pub(crate) async fn destroy_unused(&self, attempt: &Attempt) {
         let slot_in_use = {
             let desk = self.read();
             let record = desk.state.credentials.get(&attempt.credential);
             record.is_some_and(|r| [&r.current, &r.previous].into_iter().flatten().any(|g| g.slot == attempt.id))
         };
         if !slot_in_use && let Err(error) = self.ports.keys.destroy(attempt.id).await {
-            self.notify(
-                &attempt.credential,
-                "KW2009",
-                Urgency::Routine,
-                format!("an unused key was not removed: {error}"),
-            );
+            let text = format!("an unused key was not removed: {error}");
+            self.notify(&attempt.credential, "KW2009", Urgency::Routine, text);
         }
-        let link = setback.error.as_ref().and_then(|e| e.link.clone());
-        let hint = link.map_or_else(String::new, |l| format!(" — a person has to open {l}"));
-        self.notify(&attempt.credential, setback.code, Urgency::Act, format!("{}{hint}", setback.text));
-        Ok(())
     }
 
     /// Puts an attempt aside: it goes on later from the same stage, with the same order and key.

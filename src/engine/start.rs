@@ -83,6 +83,8 @@ impl Engine {
                 agenda.set(Task::Ari(id.clone()), now);
             }
         }
+        // Attempts of credentials that are not configured any more are ended by the same task.
+        desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
         desk.estate.watches.keys().for_each(|id| agenda.set(Task::Expand(id.clone()), now));
         if !desk.estate.paths.is_empty() {
             agenda.set(Task::Evaluate, now);
@@ -116,6 +118,14 @@ impl Engine {
             self.ports.notifier.notify(notice);
         }
         changed
+    }
+
+    /// Whether the clock is not believed at this very moment: the loop may not have looked yet.
+    pub(super) fn distrusts_clock(&self) -> bool {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let mut watch = self.read().clock.clone();
+        watch.look(now, boot);
+        watch.fault().is_some()
     }
 
     pub(super) async fn obey(&self, command: Command, agenda: &mut Agenda) {
@@ -212,5 +222,6 @@ impl Engine {
         let desk = self.read();
         let managed = desk.estate.credentials.iter().filter(|(_, c)| c.managed().is_some());
         managed.for_each(|(id, _)| agenda.set(Task::Plan(id.clone()), now));
+        desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
     }
 }
