@@ -75,6 +75,8 @@ pub(crate) struct Desk {
     pub(crate) estate: Arc<Estate>,
     pub(crate) state: State,
     pub(crate) sightings: BTreeMap<CredentialId, Sighting>,
+    /// Which credentials of the estate stand for files that match a watch.
+    pub(crate) expanded: BTreeMap<CredentialId, BTreeSet<CredentialId>>,
     pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,
     pub(crate) held: BTreeMap<CredentialId, Held>,
     pub(crate) running: BTreeSet<AttemptId>,

@@ -11,6 +11,7 @@ use crate::domain::state::{Change, ClockMark, Request};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
+use crate::engine::looking::same_place;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
@@ -27,6 +28,7 @@ impl Engine {
             estate,
             state,
             sightings: BTreeMap::new(),
+            expanded: BTreeMap::new(),
             findings: BTreeMap::new(),
             held: BTreeMap::new(),
             running: BTreeSet::new(),
@@ -196,7 +198,11 @@ impl Engine {
         }
         let now = self.ports.clock.now();
         {
-            let mut desk = self.write();
+            let mut guard = self.write();
+            let desk = &mut *guard;
+            let mut estate = (*estate).clone();
+            keep_expanded(desk, &mut estate);
+            forget_moved(desk, &estate);
             let gone: Vec<CredentialId> =
                 desk.estate.credentials.keys().filter(|id| !estate.credentials.contains_key(*id)).cloned().collect();
             for id in gone {
@@ -209,7 +215,7 @@ impl Engine {
             }
             desk.verdicts.retain(|id, _| estate.paths.contains_key(id));
             desk.declined.clear();
-            desk.estate = estate;
+            desk.estate = Arc::new(estate);
         }
         self.scan(agenda, now);
         self.replan_all(agenda);
@@ -223,5 +229,36 @@ impl Engine {
         let managed = desk.estate.credentials.iter().filter(|(_, c)| c.managed().is_some());
         managed.for_each(|(id, _)| agenda.set(Task::Plan(id.clone()), now));
         desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
+    }
+}
+
+/// The files that match an unchanged watch stay known, or a path that stands on them would stand on nothing until the
+/// next look; a watch that is new or changed was not looked at yet.
+fn keep_expanded(desk: &mut Desk, estate: &mut Estate) {
+    let known = core::mem::take(&mut desk.expanded);
+    for (watch, mut files) in known {
+        if estate.watches.get(&watch).is_some_and(|new| desk.estate.watches.get(&watch) == Some(new)) {
+            files.retain(|id| !estate.credentials.contains_key(id) && !estate.watches.contains_key(id));
+            let credentials = files.iter().filter_map(|id| desk.estate.credentials.get(id));
+            estate.credentials.extend(credentials.map(|c| (c.id.clone(), c.clone())));
+            desk.expanded.insert(watch, files);
+        }
+    }
+    let changed = desk.estate.watches.iter().filter(|(id, old)| estate.watches.get(*id) != Some(*old));
+    let changed: Vec<CredentialId> = changed.map(|(id, _)| id.clone()).collect();
+    for id in changed {
+        desk.sightings.remove(&id);
+        desk.findings.remove(&id);
+    }
+}
+
+/// What was seen in a place where a credential does not stand any more says nothing about it.
+fn forget_moved(desk: &mut Desk, estate: &Estate) {
+    for (id, sighting) in &mut desk.sightings {
+        let (Some(old), Some(new)) = (desk.estate.credentials.get(id), estate.credentials.get(id)) else { continue };
+        if !same_place(old, new) {
+            sighting.stored = None;
+        }
+        sighting.served.retain(|endpoint, _| new.endpoints.contains(endpoint));
     }
 }
