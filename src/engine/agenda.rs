@@ -10,6 +10,8 @@ use crate::domain::time::Timestamp;
 pub(crate) enum Task {
     /// Compute all verdicts again.
     Evaluate,
+    /// Try whether the store can be written again.
+    Store,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.
@@ -60,6 +62,11 @@ impl Agenda {
         if self.times.get(&task).is_none_or(|old| at < *old) {
             self.set(task, at);
         }
+    }
+
+    /// Whether the task stands in it.
+    pub(crate) fn has(&self, task: &Task) -> bool {
+        self.times.contains_key(task)
     }
 
     /// The task is not due any more.

@@ -48,6 +48,8 @@ impl Engine {
                     self.plan_evaluation(agenda, now);
                 }
                 Task::Scan => self.scan(agenda, now),
+                // Taken up by the loop itself, before anything else.
+                Task::Store => {}
                 Task::Plan(credential) => to_plan.push(credential),
                 look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_)) => self.begin_look(&look, crew),
             }

@@ -50,7 +50,7 @@ impl Engine {
             Task::Look(id) => self.look_at(id),
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
-            Task::Evaluate | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
             crew.futures.push(future);

@@ -57,6 +57,9 @@ const LOOKS_AT_ONCE: usize = 64;
 pub const EVALUATE_EVERY: Duration = Duration::from_secs(5);
 /// Three evaluations missed: the loop hangs or is starved.
 pub const EVALUATION_DEADLINE: Duration = Duration::from_secs(15);
+/// A store that takes no commit for so long is left: it may refuse everything until a restart, which heals it or says why
+/// not. Long enough for a full disk to be noticed and mended by itself.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
 /// The loop wakes at least this often, whatever the agenda says.
 const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
 
@@ -87,6 +90,8 @@ pub(crate) struct Desk {
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,
     pub(crate) store_fault: Option<String>,
+    /// Since when every commit failed.
+    pub(crate) store_failing: Option<Boottime>,
     pub(crate) last_cycle: Option<Boottime>,
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
@@ -127,7 +132,8 @@ impl Engine {
     /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be written in the end; the loop itself survives a failing store.
+    /// [`StoreError`] if the state cannot be written in the end, or for ten minutes on end: a store may refuse everything
+    /// until a restart. For less than that the loop survives a failing store.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
         let mut stop = pin!(stop);
         let mut agenda = self.first_agenda();
@@ -137,6 +143,13 @@ impl Engine {
             let now = self.ports.clock.now();
             if self.watch_clock(now, began) {
                 agenda = self.first_agenda();
+            }
+            self.retry_store(&mut agenda, now).await;
+            if self.is_store_lost() {
+                // Whether the farewell is written changes nothing: whoever started us has to start us again.
+                drop(self.farewell().await);
+                let why = self.read().store_fault.clone().unwrap_or_default();
+                return Err(StoreError::Unavailable(format!("for {} s: {why}", STORE_PATIENCE.as_secs())));
             }
             let due = agenda.take_due(now, TASKS_A_TURN, LOOKS_AT_ONCE.saturating_sub(crew.looks));
             self.take_up(due, now, &mut agenda, &mut crew).await;

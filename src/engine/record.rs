@@ -13,7 +13,8 @@ use crate::domain::policy::Decision;
 use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
-use crate::engine::{Desk, Engine};
+use crate::engine::agenda::{Agenda, Task};
+use crate::engine::{Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
 use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
 
 /// The clocks are recorded with a commit when the last record is older than this.
@@ -76,12 +77,39 @@ impl Engine {
             Ok(()) => {
                 changes.iter().for_each(|c| desk.state.apply(c));
                 desk.store_fault = None;
+                desk.store_failing = None;
             }
-            Err(error) => desk.store_fault = Some(error.to_string()),
+            Err(error) => {
+                desk.store_fault = Some(error.to_string());
+                desk.store_failing.get_or_insert(boot);
+            }
         }
         drop(desk);
         self.ports.meter.count(Count::Commit { took: self.ports.clock.boottime().since(boot) });
         result
+    }
+
+    /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
+    /// it would otherwise wait for the next renewal to open again.
+    pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
+        let (failing, mark) = {
+            let desk = self.read();
+            (desk.store_fault.is_some(), desk.state.clock.clone())
+        };
+        if failing && !agenda.has(&Task::Store) {
+            agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
+            // A mark that is there already, or the present time with it, is all that is written.
+            let batch = Batch { changes: mark.map(Change::Clock).into_iter().collect(), entries: Vec::new() };
+            if self.commit(batch).await.is_ok() {
+                self.evaluate(None).await;
+            }
+        }
+    }
+
+    /// Whether nothing could be written for so long that only a restart can help.
+    pub(crate) fn is_store_lost(&self) -> bool {
+        let boot = self.ports.clock.boottime();
+        self.read().store_failing.is_some_and(|since| boot.since(since) > STORE_PATIENCE)
     }
 
     pub(crate) fn fresh_ulid(&self) -> Ulid {

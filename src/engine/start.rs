@@ -37,6 +37,7 @@ impl Engine {
             declined: BTreeMap::new(),
             clock,
             store_fault: None,
+            store_failing: None,
             last_cycle: None,
             wakes_by: None,
             started: now,
