@@ -192,6 +192,10 @@ impl Engine {
         agenda: &mut Agenda,
     ) {
         let now = self.ports.clock.now();
+        if self.is_attempted(id) {
+            // The attempt may be writing the same record. Once it has ended, the window is asked for again.
+            return;
+        }
         let (mut record, lifetime) = {
             let desk = self.read();
             let record = desk.state.credential(id);
@@ -248,6 +252,12 @@ impl Engine {
         if self.commit(batch).await.is_ok() {
             agenda.set(Task::Plan(id.clone()), now);
         }
+    }
+
+    fn is_attempted(&self, id: &CredentialId) -> bool {
+        let desk = self.read();
+        let mut running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
+        running.any(|a| a.credential == *id)
     }
 
     fn note_matches(

@@ -59,6 +59,11 @@ pub(crate) fn code_of(kind: IssuerErrorKind) -> &'static str {
 
 impl Engine {
     /// Commits and, once durable, applies the same changes in memory.
+    ///
+    /// Commits overlap. A credential's and an attempt's rows are written by one task at a time, but the ledger and the
+    /// issuers' rows by all: these count in memory from the moment at which the commit is handed over, in the same order as
+    /// on the disk, or the next to compute from them would undo this one. Should the commit fail, memory has at worst
+    /// another count than the disk until the next change or restart; nothing was done on its strength.
     pub(crate) async fn commit(&self, mut batch: Batch) -> Result<(), StoreError> {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let mark = {
@@ -70,12 +75,17 @@ impl Engine {
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
         }
-        let changes = batch.changes.clone();
+        let (shared, own): (Vec<Change>, Vec<Change>) =
+            batch.changes.iter().cloned().partition(|c| matches!(c, Change::Bucket(..) | Change::Issuer(..)));
+        {
+            let mut desk = self.write();
+            shared.iter().for_each(|c| desk.state.apply(c));
+        }
         let result = self.ports.store.commit(batch).await;
         let mut desk = self.write();
         match &result {
             Ok(()) => {
-                changes.iter().for_each(|c| desk.state.apply(c));
+                own.iter().for_each(|c| desk.state.apply(c));
                 desk.store_fault = None;
                 desk.store_failing = None;
             }
