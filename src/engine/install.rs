@@ -15,7 +15,7 @@ use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
 use crate::domain::verification::{Proof, verify};
 use crate::engine::Engine;
-use crate::engine::issue::Step;
+use crate::engine::issue::{Step, keep_trying};
 use crate::engine::record::Setback;
 use crate::ports::{Batch, Count, HostError, Urgency};
 
@@ -39,7 +39,10 @@ impl Engine {
         let chain = match self.ports.keys.chain(attempt.id).await {
             Ok((chain, _)) => chain,
             Err(error) => {
-                return Step::Fail(Setback::host(SLOT_LOST, format!("the issued certificate is gone: {error}")));
+                // Only what surely is gone is given up at once: it is paid for, and its key exists nowhere else.
+                let gone = self.ports.keys.slots().await.is_ok_and(|slots| !slots.contains(&attempt.id));
+                let setback = Setback::host(SLOT_LOST, format!("the issued certificate cannot be read: {error}"));
+                return if gone { Step::Fail(setback) } else { keep_trying(attempt, setback) };
             }
         };
         if let Some(refusal) = worse_than_current(attempt, &chain, &record) {

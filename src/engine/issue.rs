@@ -10,7 +10,7 @@ use crate::domain::json::Json;
 use crate::domain::limits::{Spender, order_spends};
 use crate::domain::plan::ledger_changes;
 use crate::domain::state::{Change, IssuerRecord};
-use crate::engine::record::Setback;
+use crate::engine::record::{NO_KEY, Setback};
 use crate::engine::{Engine, Event, at_once};
 use crate::ports::{
     AuthorizationView, Batch, ChallengeTask, Doing, IssuerError, IssuerErrorKind, OrderRequest, OrderStatus, OrderView,
@@ -33,6 +33,12 @@ const CHALLENGES_AT_ONCE: usize = 8;
 const PATIENCE_WITH_ALTERNATIVE: u32 = 2;
 /// An attempt that was put aside this often is given up: its order has long expired.
 const PATIENCE: u32 = 64;
+
+/// A key store that fails is given so many more chances before the key and its order are given up.
+const PATIENCE_WITH_KEYS: u32 = 3;
+/// An order becomes ready and is finalized at once; whoever makes more progress than this is a CA that goes round in
+/// circles, and is only polled.
+const MOST_PROGRESS: u32 = 2;
 
 /// What came of one stage.
 pub(crate) enum Step {
@@ -139,7 +145,7 @@ impl Engine {
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool) -> Step {
         if let Err(setback) = self.key(attempt, managed).await {
-            return Step::Fail(setback);
+            return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) };
         }
         let mut unsure = resumed;
         let mut tries = 0_u32;
@@ -247,14 +253,14 @@ impl Engine {
             .keys
             .prepare(attempt.id, managed.key, &attempt.names, managed.key_reuse, previous)
             .await
-            .map_err(|e| Setback::host("KW2101", format!("the key could not be made: {e}")))
+            .map_err(|e| Setback::host(NO_KEY, format!("the key could not be made: {e}")))
     }
 
     /// `Ordered` → `Issued`. Challenge responses are taken away again however this ends.
     async fn obtain(&self, attempt: &mut Attempt, managed: &Managed, url: &str) -> Step {
         let csr = match self.key(attempt, managed).await {
             Ok(csr) => csr,
-            Err(setback) => return Step::Fail(setback),
+            Err(setback) => return keep_trying(attempt, setback),
         };
         let mut presented = Vec::new();
         let step = self.follow_order(attempt, managed, url, &csr, &mut presented).await;
@@ -280,7 +286,7 @@ impl Engine {
     ) -> Result<String, Step> {
         let began = self.ports.clock.boottime();
         let mut wait = FIRST_POLL;
-        let mut hiccups = 0_u32;
+        let (mut hiccups, mut progress) = (0_u32, 0_u32);
         loop {
             if self.ports.clock.boottime().since(began) > ORDER_DEADLINE {
                 let text = format!("the order at {} was not done in {} s", attempt.issuer, ORDER_DEADLINE.as_secs());
@@ -293,7 +299,14 @@ impl Engine {
             match turn {
                 Ok(Turn::Certificate(pem)) => return Ok(pem),
                 Ok(Turn::Failed(setback)) => return Err(Step::Fail(setback)),
-                Ok(Turn::Progress) => wait = FIRST_POLL,
+                Ok(Turn::Progress) if progress < MOST_PROGRESS => {
+                    progress = progress.saturating_add(1);
+                    wait = FIRST_POLL;
+                }
+                Ok(Turn::Progress) => {
+                    self.ports.clock.sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(LONGEST_POLL);
+                }
                 Ok(Turn::Poll(wish)) => {
                     let floor = wish.unwrap_or_default().min(LONGEST_POLL_WISH);
                     self.ports.clock.sleep(wait.max(floor)).await;
@@ -372,14 +385,28 @@ impl Engine {
         if let Some(error) = results.into_iter().find_map(Result::err) {
             return Ok(Some(Setback::new("KW2104", error.fault, error.text)));
         }
-        let ready = urls.iter().map(|url| self.ports.issuer.challenge_ready(&attempt.issuer, url)).collect();
+        let ready = urls.iter().map(|url| self.tell_ready(attempt, url)).collect();
         let told: Vec<Result<(), IssuerError>> = at_once(CHALLENGES_AT_ONCE, ready).await;
-        // The CA may already be validating: what it thinks of the order shows at the next look. Only a lost connection
-        // is worth a retry, and that look makes it.
+        // The CA may already be validating: what it thinks of the order shows at the next look.
         match told.into_iter().find_map(Result::err) {
             Some(e) if e.kind == IssuerErrorKind::Account => Err(e),
             _ => Ok(None),
         }
+    }
+
+    /// Tells the CA to look. A lost request is sent again: nobody else would, and the order would wait until its deadline.
+    fn tell_ready<'a>(&'a self, attempt: &'a Attempt, url: &'a str) -> Doing<'a, Result<(), IssuerError>> {
+        Box::pin(async move {
+            for _ in 0..QUICK_RETRIES {
+                match self.ports.issuer.challenge_ready(&attempt.issuer, url).await {
+                    Err(e) if e.kind == IssuerErrorKind::Retry => {
+                        self.ports.clock.sleep(Duration::from_secs(1)).await;
+                    }
+                    told => return told,
+                }
+            }
+            self.ports.issuer.challenge_ready(&attempt.issuer, url).await
+        })
     }
 
     /// The first configured solver that can do a challenge which the CA offers.
@@ -441,6 +468,11 @@ impl Engine {
         *attempt = next;
         Step::Next
     }
+}
+
+/// The key store failed, perhaps for a moment only, and the CA may have an order for this key: it is kept for a while.
+pub(super) fn keep_trying(attempt: &Attempt, setback: Setback) -> Step {
+    if attempt.failures < PATIENCE_WITH_KEYS { Step::Park(setback) } else { Step::Fail(setback) }
 }
 
 type Presented = (crate::domain::id::SolverId, ChallengeTask);

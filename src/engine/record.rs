@@ -17,6 +17,8 @@ use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
 use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
 
+/// The code of a key that could not be made or found.
+pub(crate) const NO_KEY: &str = "KW2101";
 /// The clocks are recorded with a commit when the last record is older than this.
 const MARK_EVERY: core::time::Duration = MINUTE;
 
@@ -333,7 +335,10 @@ fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback) -> Vec<Change> 
     });
     let unissued = match attempt.stage {
         Stage::Begun => true,
-        Stage::Ordered { .. } => refused || setback.error.is_none() && setback.fault != Fault::Issuer,
+        // Without its key nobody knows whether the order was finalized before.
+        Stage::Ordered { .. } => {
+            refused || setback.error.is_none() && setback.fault != Fault::Issuer && setback.code != NO_KEY
+        }
         Stage::Issued => false,
     };
     let Some(issuer) = desk.estate.issuers.get(&attempt.issuer).filter(|_| unissued) else { return Vec::new() };
