@@ -1,13 +1,16 @@
 //! Recording: commits, audit drafts, and what a failure does to the records.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Evidence as Piece, Outcome, Phase, Policy, Target, TargetKind, bounded_text};
 use crate::domain::execution::{Attempt, Failure, Fault, Stage};
 use crate::domain::id::{CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::inventory::authorized_names;
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::limits::failure_spends;
+use crate::domain::name::Name;
 use crate::domain::plan::{BREAKER_THRESHOLD, refunds};
 use crate::domain::policy::Decision;
 use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
@@ -313,7 +316,10 @@ fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timest
         return Vec::new();
     };
     let Some(issuer) = desk.estate.issuers.get(&attempt.issuer) else { return Vec::new() };
-    let named: Vec<_> = error.subproblems.iter().map(|(name, ..)| name).collect();
+    // Only names of this order: a CA may say anything, and each makes a bucket.
+    let own: BTreeSet<Name> = authorized_names(&attempt.names);
+    let named: Vec<_> =
+        error.subproblems.iter().map(|(name, ..)| name).filter(|n| own.contains(&n.authorized())).collect();
     let spends = if named.is_empty() {
         failure_spends(&issuer.id, &issuer.limits, attempt.names.iter())
     } else {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
 use crate::domain::audit::{Actor, Target, TargetKind};
+use crate::domain::execution::Attempt;
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
@@ -65,6 +66,10 @@ impl Engine {
             let generations = desk.state.credentials.values().flat_map(|r| [&r.current, &r.previous]);
             generations.flatten().map(|g| g.slot).chain(desk.state.attempts.keys().copied()).collect()
         };
+        // An empty state beside a full key store is a lost database, not garbage.
+        if used.is_empty() {
+            return;
+        }
         for slot in self.ports.keys.slots().await.unwrap_or_default() {
             if !used.contains(&slot) {
                 // A slot that cannot be removed now is met again at the next start.
@@ -167,7 +172,17 @@ impl Engine {
             if desk.estate.credentials.get(credential).is_none_or(|c| c.managed().is_none()) {
                 return;
             }
+            let mut record = desk.state.credential(credential);
+            // A repair puts back what is there already.
+            let repair = |a: &Attempt| record.current.as_ref().is_some_and(|g| g.slot == a.id);
             match desk.state.attempt_for(credential) {
+                Some(attempt) if repair(attempt) && !desk.running.contains(&attempt.id) => {
+                    let mut attempt = attempt.clone();
+                    attempt.not_before = None;
+                    record.requested = Some(Request { by, at: now });
+                    batch.changes.push(Change::Attempt(attempt));
+                    batch.changes.push(Change::Credential(credential.clone(), Box::new(record)));
+                }
                 // What is put aside goes on now; what runs already is what was asked for.
                 Some(attempt) => {
                     let mut attempt = attempt.clone();
@@ -178,7 +193,6 @@ impl Engine {
                     }
                 }
                 None => {
-                    let mut record = desk.state.credential(credential);
                     record.requested = Some(Request { by, at: now });
                     record.next_attempt = None;
                     batch.changes.push(Change::Credential(credential.clone(), Box::new(record)));
