@@ -119,8 +119,11 @@ fn check_issue(
     if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at) {
         return Err(format!("is ordered at {} whose breaker is open until {until}", issue.issuer));
     }
-    let human = matches!(issue.trigger, Trigger::Manual(_));
-    if human != (issue.spender == Spender::Human) || (human && record.requested.is_none()) {
+    let manual = matches!(issue.trigger, Trigger::Manual(_));
+    let human = issue.spender == Spender::Human;
+    let request = record.requested.as_ref();
+    let spent = request.is_some_and(|r| record.last_failure.as_ref().is_some_and(|f| f.at >= r.at));
+    if (human && (!manual || spent)) || (manual && request.is_none()) {
         return Err("spends a human's reserve without a human's request".into());
     }
     if !human && ledger.check_automatic(&managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
@@ -138,7 +141,7 @@ fn check_issue(
     let due = schedule_of(managed, record).is_none_or(|s| s.renew_at <= at);
     let changed = record.current.as_ref().is_some_and(|g| g.names != managed.names);
     let repair = matches!(issue.trigger, Trigger::Repair(_)) && slot_lost(record);
-    if !(due || changed || human || repair) {
+    if !(due || changed || manual || repair) {
         return Err("is ordered before it is due".into());
     }
     Ok(())

@@ -324,7 +324,7 @@ fn issue(
     record: &CredentialRecord,
     trigger: Trigger,
 ) -> Result<Issue, Hold> {
-    let spender = if matches!(trigger, Trigger::Manual(_)) { Spender::Human } else { Spender::Automation };
+    let spender = spender(&trigger, record);
     if let Some(until) = record.next_attempt.filter(|t| *t > input.now) {
         return Err((HeldReason::Backoff, Some(until)));
     }
@@ -380,6 +380,14 @@ fn issue(
     }
     let until = refusals.iter().filter_map(|(_, t)| *t).min();
     Err((HeldReason::Issuers(refusals.into_iter().map(|(text, _)| text).collect()), until))
+}
+
+/// A person's request may spend the reserve once; when that has failed, automation tries it again within its own limits.
+#[must_use]
+pub fn spender(trigger: &Trigger, record: &CredentialRecord) -> Spender {
+    let failed_at = record.last_failure.as_ref().map(|f| f.at);
+    let fresh = record.requested.as_ref().is_some_and(|r| failed_at.is_none_or(|failed| failed < r.at));
+    if matches!(trigger, Trigger::Manual(_)) && fresh { Spender::Human } else { Spender::Automation }
 }
 
 /// The issuers in the order to try them: as configured, but after a failure that another CA could mend, two tries each.
@@ -511,10 +519,19 @@ pub fn ledger_changes(ledger: &Ledger, spends: &[Spend], now: Timestamp) -> Vec<
 
 /// What an attempt that ended without a certificate gives back to the ledger: what counts only at issuance.
 #[must_use]
-pub fn refunds(attempt: &Attempt, issuer: &Issuer, record: &CredentialRecord, ledger: &Ledger) -> Vec<Change> {
+pub fn refunds(
+    attempt: &Attempt,
+    issuer: &Issuer,
+    record: &CredentialRecord,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Vec<Change> {
     if is_exempt(record, attempt.replaces.as_ref(), attempt.began) {
         return Vec::new();
     }
     let spends = order_spends(&issuer.id, &issuer.limits, &attempt.names);
-    spends.iter().filter_map(|s| Some(Change::Bucket(s.bucket.clone(), ledger.refunded(s)?))).collect()
+    spends
+        .iter()
+        .filter_map(|s| Some(Change::Bucket(s.bucket.clone(), ledger.refunded(s, attempt.began, now)?)))
+        .collect()
 }

@@ -7,8 +7,8 @@ use crate::domain::audit::{Outcome, Phase};
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
 use crate::domain::inventory::Managed;
 use crate::domain::json::Json;
-use crate::domain::limits::{Spender, order_spends};
-use crate::domain::plan::ledger_changes;
+use crate::domain::limits::order_spends;
+use crate::domain::plan::{ledger_changes, spender};
 use crate::domain::state::{Change, IssuerRecord};
 use crate::engine::record::{NO_KEY, Setback};
 use crate::engine::{Engine, Event, at_once};
@@ -226,10 +226,9 @@ impl Engine {
     async fn without_replaces(&self, attempt: &mut Attempt, error: IssuerError) -> Option<Step> {
         attempt.replaces = None;
         let now = self.ports.clock.now();
-        let manual = matches!(attempt.trigger, Trigger::Manual(_));
-        let spender = if manual { Spender::Human } else { Spender::Automation };
         let changes = {
             let desk = self.read();
+            let spender = spender(&attempt.trigger, &desk.state.credential(&attempt.credential));
             let limits = desk.estate.issuers.get(&attempt.issuer).map(|i| i.limits.clone()).unwrap_or_default();
             let spends = order_spends(&attempt.issuer, &limits, &attempt.names);
             if let Err(e) = desk.state.ledger.check(&spends, spender, now) {

@@ -191,7 +191,7 @@ impl Engine {
             batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
             batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
             batch.changes.extend(spent_failures(&desk, attempt, &setback, now));
-            batch.changes.extend(given_back(&desk, attempt, &setback));
+            batch.changes.extend(given_back(&desk, attempt, &setback, now));
         }
         batch.changes.push(Change::AttemptEnded(attempt.id));
         let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
@@ -329,7 +329,7 @@ fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timest
 }
 
 /// What counts at the CA only with a certificate is given back when there surely is none.
-fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback) -> Vec<Change> {
+fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp) -> Vec<Change> {
     let refused = setback.error.as_ref().is_some_and(|e| {
         matches!(
             e.kind,
@@ -348,7 +348,7 @@ fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback) -> Vec<Change> 
         Stage::Issued => false,
     };
     let Some(issuer) = desk.estate.issuers.get(&attempt.issuer).filter(|_| unissued) else { return Vec::new() };
-    refunds(attempt, issuer, &desk.state.credential(&attempt.credential), &desk.state.ledger)
+    refunds(attempt, issuer, &desk.state.credential(&attempt.credential), &desk.state.ledger, now)
 }
 
 fn failure_facts(setback: &Setback, issuer: Option<&IssuerId>) -> Vec<(&'static str, Json)> {
