@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
-use crate::domain::inventory::{Credential, Estate, Issuer, Managed, Seen, Sighting};
+use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::limits::{Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
@@ -19,7 +19,7 @@ use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{DAY, Timestamp};
 
 /// What a plan is made from. `due` names the credentials to consider; all others are left alone.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +171,8 @@ impl HeldReason {
 #[must_use]
 pub fn schedule_of(managed: &Managed, record: &CredentialRecord) -> Option<Schedule> {
     let current = record.current.as_ref()?;
-    let picked = record.ari.as_ref().filter(|a| Some(&a.cert_id) == current.cert_id.as_ref()).and_then(|a| a.picked);
+    let ari = record.ari.as_ref().filter(|_| managed.renewal.ari == Ari::Ask);
+    let picked = ari.filter(|a| Some(&a.cert_id) == current.cert_id.as_ref()).and_then(|a| a.picked);
     Some(schedule(&current.validity, &managed.renewal, picked, &current.fingerprint))
 }
 
@@ -240,15 +241,17 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     out
 }
 
-/// Who goes first: people's requests, then what ends first; what has nothing yet goes by its place in time.
-type Urgency = (bool, Option<Timestamp>);
+/// Who goes first: people's requests, then what ends first.
+type Urgency = (bool, Timestamp);
+
+/// What has nothing yet counts as if it ended after this: a crowd of new credentials must not keep a renewal waiting that
+/// has less left, nor a crowd of renewals the new ones.
+const FIRST_COUNTS_AS: Duration = DAY;
 
 fn urgency(input: &PlanInput<'_>, id: &CredentialId) -> Urgency {
-    input
-        .state
-        .credentials
-        .get(id)
-        .map_or((true, None), |r| (r.requested.is_none(), r.current.as_ref().map(|g| g.validity.not_after)))
+    let record = input.state.credentials.get(id);
+    let ends = record.and_then(|r| r.current.as_ref()).map(|g| g.validity.not_after);
+    (record.is_none_or(|r| r.requested.is_none()), ends.unwrap_or(input.now.plus(FIRST_COUNTS_AS)))
 }
 
 type Hold = (HeldReason, Option<Timestamp>);

@@ -15,7 +15,7 @@ use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::engine::agenda::{Agenda, Task};
-use crate::engine::{Crew, Desk, Engine};
+use crate::engine::{Crew, Desk, Engine, MOST_A_TURN};
 use crate::ports::{Batch, Urgency};
 
 /// After a commit failed, the same is tried again this much later; nothing happens in between.
@@ -67,12 +67,16 @@ impl Engine {
         crew: &mut Crew<'a>,
     ) {
         self.end_orphans(due, now, agenda).await;
-        let (plan, refused) = self.make_plan(due, now);
+        let (mut plan, refused) = self.make_plan(due, now);
         if let Some(violation) = refused {
             let text = format!("a plan was refused by its checker, nothing of it runs: {violation}");
             self.notify(&violation.credential, "KW1101", Urgency::Act, text);
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(REFUSED_PLAN_RETRY)));
             return;
+        }
+        // The most urgent come first; the others have their turn at once after it.
+        for later in plan.actions.drain(plan.actions.len().min(MOST_A_TURN)..) {
+            agenda.set(Task::Plan(later.credential), now);
         }
         let mut batch = Batch::default();
         let mut started = Vec::new();

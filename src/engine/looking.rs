@@ -10,7 +10,7 @@ use crate::domain::execution::Stage;
 use crate::domain::gate::{Evidence, Verdict, verdict};
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::{
-    ApprovalPath, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
@@ -117,6 +117,9 @@ impl Engine {
     fn ask_ari(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
         let (issuer, cert_id, credential) = {
             let desk = self.read();
+            if !asks_ari(&desk, id) {
+                return None;
+            }
             let current = desk.state.credentials.get(id)?.current.as_ref()?;
             (current.issuer.clone(), current.cert_id.clone()?, id.clone())
         };
@@ -203,7 +206,13 @@ impl Engine {
             (record, lifetime)
         };
         // Replaced in the meantime: the answer is about another certificate.
-        let Some(old) = record.ari.clone().filter(|a| a.cert_id == *cert_id) else { return };
+        if record.current.as_ref().is_none_or(|g| g.cert_id.as_ref() != Some(cert_id)) {
+            return;
+        }
+        // Installed while the configuration did not want to know.
+        let unasked =
+            AriRecord { cert_id: cert_id.clone(), window: None, picked: None, next_poll: now, explanation: None };
+        let old = record.ari.clone().filter(|a| a.cert_id == *cert_id).unwrap_or(unasked);
         let mut new = AriRecord { next_poll: now.plus(poll_after(None, lifetime)), ..old.clone() };
         match answer {
             Ok(Some(info)) => {
@@ -310,10 +319,14 @@ impl Engine {
         desk.estate = Arc::new(estate);
     }
 
-    /// When the renewal window is asked for next, after an attempt changed what is installed.
+    /// When the renewal window is asked for next, after an attempt or a reload changed what it is about.
     pub(super) fn plan_ari(&self, id: &CredentialId, agenda: &mut Agenda) {
-        let next = self.read().state.credentials.get(id).and_then(|r| r.ari.as_ref()).map(|a| a.next_poll);
-        match next {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        let asks = asks_ari(&desk, id);
+        let known = desk.state.credentials.get(id).and_then(|r| r.ari.as_ref()).map(|a| a.next_poll);
+        drop(desk);
+        match known.or(Some(now)).filter(|_| asks) {
             Some(at) => agenda.set(Task::Ari(id.clone()), at),
             None => agenda.drop_task(&Task::Ari(id.clone())),
         }
@@ -452,6 +465,13 @@ fn standin(id: &CredentialId, watch: &Watch) -> Arc<Credential> {
         care: Care::Observed(Source::File { path: watch.pattern.clone(), password_file: watch.password_file.clone() }),
         endpoints: Vec::new(),
     })
+}
+
+/// Whether the CA is asked about what is installed.
+pub(super) fn asks_ari(desk: &Desk, id: &CredentialId) -> bool {
+    let managed = desk.estate.credentials.get(id).and_then(|c| c.managed());
+    let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
+    managed.is_some_and(|m| m.renewal.ari == Ari::Ask) && current.is_some_and(|g| g.cert_id.is_some())
 }
 
 /// The slot of the generation that is installed.

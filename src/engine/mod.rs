@@ -49,8 +49,9 @@ pub use inbox::{Busy, Command, MOST_COMMANDS};
 use issue::Ending;
 use looking::Looked;
 
-/// At most this many tasks are taken up in one turn of the loop, so that events are not kept waiting by a crowd.
-const TASKS_A_TURN: usize = 256;
+/// At most this many events are taken in, and actions begun, in one turn of the loop: a batch of twice as many changes and
+/// as many entries is far below what a store takes, and the verdicts are not kept waiting by a crowd.
+const MOST_A_TURN: usize = 256;
 /// At most this many looks (file reads, probes, ARI polls) at once.
 const LOOKS_AT_ONCE: usize = 64;
 /// How often verdicts are computed again without any event, and how old one may grow before the gate closes.
@@ -151,7 +152,7 @@ impl Engine {
                 let why = self.read().store_fault.clone().unwrap_or_default();
                 return Err(StoreError::Unavailable(format!("for {} s: {why}", STORE_PATIENCE.as_secs())));
             }
-            let due = agenda.take_due(now, TASKS_A_TURN, LOOKS_AT_ONCE.saturating_sub(crew.looks));
+            let due = agenda.take_due(now, LOOKS_AT_ONCE.saturating_sub(crew.looks));
             self.take_up(due, now, &mut agenda, &mut crew).await;
             self.write().last_cycle = Some(self.ports.clock.boottime());
             self.ports.meter.count(Count::Cycle { took: self.ports.clock.boottime().since(began) });
@@ -207,7 +208,7 @@ impl Engine {
                 }
             }
             taken = taken.saturating_add(1);
-            next = if taken < TASKS_A_TURN {
+            next = if taken < MOST_A_TURN {
                 futures_util::FutureExt::now_or_never(crew.futures.next()).flatten()
             } else {
                 None

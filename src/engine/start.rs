@@ -12,7 +12,7 @@ use crate::domain::state::{Change, ClockMark, Request};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
-use crate::engine::looking::same_place;
+use crate::engine::looking::{asks_ari, same_place};
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
@@ -87,7 +87,7 @@ impl Engine {
             if credential.managed().is_some() {
                 agenda.set(Task::Plan(id.clone()), now);
             }
-            if desk.state.credentials.get(id).is_some_and(|r| r.ari.is_some()) {
+            if asks_ari(&desk, id) {
                 agenda.set(Task::Ari(id.clone()), now);
             }
         }
@@ -234,6 +234,9 @@ impl Engine {
         }
         self.scan(agenda, now);
         self.replan_all(agenda);
+        // A credential that came back, or that asks its CA from now on, has no such task any more.
+        let managed: Vec<CredentialId> = self.read().estate.credentials.keys().cloned().collect();
+        managed.iter().for_each(|id| self.plan_ari(id, agenda));
         self.evaluate(None).await;
         self.plan_evaluation(agenda, now);
     }
