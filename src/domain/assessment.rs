@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use crate::domain::certificate::{Trust, display_name};
-use crate::domain::inventory::{Credential, Environment, Seen, Sighting};
+use crate::domain::inventory::{Care, Credential, Environment, Seen, Sighting, Source};
 use crate::domain::renewal::Schedule;
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::{Timestamp, human_span};
@@ -118,11 +118,10 @@ fn add(findings: &mut Vec<Finding>, code: &'static str, severity: Severity, text
 }
 
 fn stored(s: &Subject<'_>, out: &mut Vec<Finding>) {
-    let served_only = s.credential.managed().is_none() && !s.sighting.served.is_empty();
+    let served_only = matches!(s.credential.care, Care::Observed(Source::Endpoints)) && !s.sighting.served.is_empty();
     match s.sighting.stored.as_ref().map(|o| &o.seen) {
         None if served_only => {}
         None => add(out, UNSEEN, Severity::Note, "was not looked at yet".into()),
-        Some(Seen::Missing) if served_only => {}
         Some(Seen::Missing) if not_yet_issued(s) => {
             add(out, MISSING, Severity::Note, "no certificate is stored yet; the first one is being issued".into());
         }

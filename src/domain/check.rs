@@ -35,7 +35,7 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
     let mut scratch = State::default();
     let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
     let mut planned: Vec<&NameSet> = Vec::new();
-    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
+    for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued && input.running.contains(&a.id)) {
         let count = orders.entry(&attempt.issuer).or_default();
         *count = count.saturating_add(1);
     }
@@ -53,7 +53,13 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
         let own = input.state.attempts.values().find(|a| a.credential == action.credential);
         match &action.kind {
             ActionKind::Resume(id) => match own {
-                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {}
+                Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {
+                    let count = orders.entry(&a.issuer).or_default();
+                    *count = count.saturating_add(usize::from(a.stage != Stage::Issued));
+                    if *count > input.estate.orders_in_flight && a.stage != Stage::Issued {
+                        return fail(format!("is one order too many at {}", a.issuer));
+                    }
+                }
                 _ => return fail("is resumed without an attempt that may go on".into()),
             },
             ActionKind::Reinstall(slot) => {
@@ -115,8 +121,11 @@ fn check_issue(
     {
         return Err(format!("is ordered at {} whose breaker is open until {until}", issue.issuer));
     }
-    let human = matches!(issue.trigger, Trigger::Manual(_));
-    if human != (issue.spender == Spender::Human) || (human && record.requested.is_none()) {
+    let manual = matches!(issue.trigger, Trigger::Manual(_));
+    let human = issue.spender == Spender::Human;
+    let request = record.requested.as_ref();
+    let spent = request.is_some_and(|r| record.last_failure.as_ref().is_some_and(|f| f.at >= r.at));
+    if (human && (!manual || spent)) || (manual && request.is_none()) {
         return Err("spends a human's reserve without a human's request".into());
     }
     if !human && ledger.check_automatic(&managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
@@ -134,7 +143,7 @@ fn check_issue(
     let due = schedule_of(managed, record).is_none_or(|s| s.renew_at <= at);
     let changed = record.current.as_ref().is_some_and(|g| g.names != managed.names);
     let repair = matches!(issue.trigger, Trigger::Repair(_)) && slot_lost(record);
-    if !(due || changed || human || repair) {
+    if !(due || changed || manual || repair) {
         return Err("is ordered before it is due".into());
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, Credential, Environment, Estate, Seen, Sighting};
+use crate::domain::inventory::{ApprovalPath, Care, Credential, Environment, Estate, Seen, Sighting, Source};
 use crate::domain::time::{Boottime, Timestamp};
 
 /// The credential is not configured.
@@ -146,6 +146,10 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
     if let Some(why) = evidence.store_fault {
         reasons.push(reason(AUDIT, None, why.to_owned(), "the state directory can be written again"));
     }
+    if path.needs.is_empty() {
+        let text = format!("{} names no credential, so nothing vouches for it", path.id);
+        reasons.push(reason(UNKNOWN_CREDENTIAL, None, text, "the configuration names what it stands on"));
+    }
     let (mut until, mut weakest) = (Timestamp::MAX, None);
     for id in &needed(path, evidence) {
         let before = reasons.len();
@@ -209,10 +213,11 @@ fn judge(
     let name = &credential.id;
     let empty = Sighting::default();
     let sighting = sighting.unwrap_or(&empty);
-    let served_only = credential.managed().is_none() && !sighting.served.is_empty();
+    // Nothing is stored only where nothing but endpoints is watched; these are judged below, each by itself.
+    let served_only = matches!(credential.care, Care::Observed(Source::Endpoints)) && !sighting.served.is_empty();
     match sighting.stored.as_ref().map(|o| &o.seen) {
         Some(Seen::Present(_)) => {}
-        Some(Seen::Missing) | None if served_only => {}
+        None if served_only => {}
         None => out.push(reason(UNREADABLE, id, format!("{name} was not looked at yet"), "it is seen")),
         Some(Seen::Missing) => {
             out.push(reason(MISSING, id, format!("{name} has no certificate"), "a certificate is installed"));

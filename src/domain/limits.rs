@@ -190,12 +190,13 @@ impl Ledger {
     }
 
     /// The time at which a bucket is full again once a token that was taken for nothing is given back. Certificates per
-    /// domain and per exact set count at the CA only when they are issued.
+    /// domain and per exact set count at the CA only when they are issued. What came back by itself since `taken` is not
+    /// given back once more.
     #[must_use]
-    pub fn refunded(&self, spend: &Spend) -> Option<Timestamp> {
+    pub fn refunded(&self, spend: &Spend, taken: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let counts_at_issuance = matches!(spend.limit.kind, LimitKind::RegisteredDomain | LimitKind::ExactSet);
         let full = self.full_at.get(&spend.bucket).filter(|_| counts_at_issuance)?;
-        Some(full.minus(spend.limit.refill))
+        Some(full.minus(spend.limit.refill.saturating_sub(now.since(taken))))
     }
 
     /// Copies from `base` what these spends and this exact set need, unless it is here already. A plan books on such a
@@ -319,11 +320,15 @@ mod tests {
     fn a_refund_gives_back_certificates_but_never_orders() {
         let (mut ledger, s, now) = (Ledger::default(), spend(5, 100, 0), Timestamp::from_unix(1_000_000));
         assert!(take(&mut ledger, &s, Spender::Human, now).is_ok());
-        assert_eq!(ledger.refunded(&s), None);
+        assert_eq!(ledger.refunded(&s, now, now), None);
         let mut set = s.clone();
         set.limit.kind = LimitKind::ExactSet;
         set.bucket.kind = LimitKind::ExactSet;
         assert!(take(&mut ledger, &set, Spender::Human, now).is_ok());
-        assert_eq!(ledger.refunded(&set), Some(now));
+        assert_eq!(ledger.refunded(&set, now, now), Some(now));
+        let later = now.plus(Duration::from_secs(250));
+        let full = ledger.after(&set, later);
+        ledger.full_at.insert(set.bucket.clone(), full);
+        assert_eq!(ledger.refunded(&set, now, later), Some(full), "the first came back by itself");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
-use crate::domain::inventory::{Credential, Estate, Issuer, Managed, Seen, Sighting};
+use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::limits::{Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
@@ -19,7 +19,7 @@ use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{DAY, Timestamp};
 
 /// What a plan is made from. `due` names the credentials to consider; all others are left alone.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +171,8 @@ impl HeldReason {
 #[must_use]
 pub fn schedule_of(managed: &Managed, record: &CredentialRecord) -> Option<Schedule> {
     let current = record.current.as_ref()?;
-    let picked = record.ari.as_ref().filter(|a| Some(&a.cert_id) == current.cert_id.as_ref()).and_then(|a| a.picked);
+    let ari = record.ari.as_ref().filter(|_| managed.renewal.ari == Ari::Ask);
+    let picked = ari.filter(|a| Some(&a.cert_id) == current.cert_id.as_ref()).and_then(|a| a.picked);
     Some(schedule(&current.validity, &managed.renewal, picked, &current.fingerprint))
 }
 
@@ -225,7 +226,8 @@ pub(super) fn slot_lost(record: &CredentialRecord) -> bool {
 #[must_use]
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut book = Book::open(input);
-    let mut wanted: Vec<(Urgency, &CredentialId)> = input.due.iter().map(|id| (urgency(input.state, id), id)).collect();
+    let mut wanted: Vec<(Urgency, &CredentialId)> =
+        input.due.iter().map(|id| (urgency(input.state, id, input.now), id)).collect();
     wanted.sort();
     wanted.dedup_by(|a, b| a.1 == b.1);
     let mut out = Plan { at: input.now, actions: Vec::new(), held: Vec::new() };
@@ -240,16 +242,19 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     out
 }
 
-/// Who goes first: people's requests, then what ends first; what has nothing yet goes before.
-pub type Urgency = (bool, Option<Timestamp>);
+/// Who goes first: people's requests, then what ends first. The less, the more urgent.
+pub type Urgency = (bool, Timestamp);
 
-/// The less, the more urgent.
+/// What has nothing yet counts as if it ended after this: a crowd of new credentials must not keep a renewal waiting that
+/// has less left, nor a crowd of renewals the new ones.
+const FIRST_COUNTS_AS: Duration = DAY;
+
+/// How urgent a credential is now.
 #[must_use]
-pub fn urgency(state: &State, id: &CredentialId) -> Urgency {
-    state
-        .credentials
-        .get(id)
-        .map_or((true, None), |r| (r.requested.is_none(), r.current.as_ref().map(|g| g.validity.not_after)))
+pub fn urgency(state: &State, id: &CredentialId, now: Timestamp) -> Urgency {
+    let record = state.credentials.get(id);
+    let ends = record.and_then(|r| r.current.as_ref()).map(|g| g.validity.not_after);
+    (record.is_none_or(|r| r.requested.is_none()), ends.unwrap_or(now.plus(FIRST_COUNTS_AS)))
 }
 
 type Hold = (HeldReason, Option<Timestamp>);
@@ -263,8 +268,8 @@ fn consider(
     if let Some(why) = input.stopped {
         return Err((HeldReason::Stopped(why.to_owned()), None));
     }
-    if let Some(attempt) = book.in_flight.get(&credential.id) {
-        return resume(input, managed, attempt);
+    if let Some(attempt) = book.in_flight.get(&credential.id).copied() {
+        return resume(input, book, managed, attempt);
     }
     let empty = CredentialRecord::default();
     let record = input.state.credentials.get(&credential.id).unwrap_or(&empty);
@@ -280,7 +285,12 @@ fn consider(
 
 /// Whether an attempt that is not running may go on. An installation waits for its window, but never past the emergency
 /// point of what it replaces.
-fn resume(input: &PlanInput<'_>, managed: &Managed, attempt: &Attempt) -> Result<ActionKind, Hold> {
+fn resume(
+    input: &PlanInput<'_>,
+    book: &mut Book<'_>,
+    managed: &Managed,
+    attempt: &Attempt,
+) -> Result<ActionKind, Hold> {
     if input.running.contains(&attempt.id) {
         return Err((HeldReason::Running, None));
     }
@@ -292,6 +302,10 @@ fn resume(input: &PlanInput<'_>, managed: &Managed, attempt: &Attempt) -> Result
         if let Some(until) = window_hold(managed, record, input.now) {
             return Err((HeldReason::Window, Some(until)));
         }
+    } else if book.count(&attempt.issuer) >= input.estate.orders_in_flight {
+        return Err((HeldReason::InFlight, None));
+    } else {
+        book.flies(&attempt.issuer, &attempt.names);
     }
     Ok(ActionKind::Resume(attempt.id))
 }
@@ -316,7 +330,7 @@ fn issue(
     record: &CredentialRecord,
     trigger: Trigger,
 ) -> Result<Issue, Hold> {
-    let spender = if matches!(trigger, Trigger::Manual(_)) { Spender::Human } else { Spender::Automation };
+    let spender = spender(&trigger, record);
     if let Some(until) = record.next_attempt.filter(|t| *t > input.now) {
         return Err((HeldReason::Backoff, Some(until)));
     }
@@ -343,7 +357,9 @@ fn issue(
             }
             Breaker::Open(_) | Breaker::Trial | Breaker::Closed => {}
         }
-        if book.count(id) >= input.estate.orders_in_flight {
+        // A CA may give an identical open order again (as Boulder does), and one order is no good for two keys.
+        if book.count(id) >= input.estate.orders_in_flight || book.flying.contains(&(id.clone(), managed.names.clone()))
+        {
             full = true;
             continue;
         }
@@ -370,6 +386,14 @@ fn issue(
     }
     let until = refusals.iter().filter_map(|(_, t)| *t).min();
     Err((HeldReason::Issuers(refusals.into_iter().map(|(text, _)| text).collect()), until))
+}
+
+/// A person's request may spend the reserve once; when that has failed, automation tries it again within its own limits.
+#[must_use]
+pub fn spender(trigger: &Trigger, record: &CredentialRecord) -> Spender {
+    let failed_at = record.last_failure.as_ref().map(|f| f.at);
+    let fresh = record.requested.as_ref().is_some_and(|r| failed_at.is_none_or(|failed| failed < r.at));
+    if matches!(trigger, Trigger::Manual(_)) && fresh { Spender::Human } else { Spender::Automation }
 }
 
 /// The issuers in the order to try them: as configured, but after a failure that another CA could mend, two tries each.
@@ -443,7 +467,9 @@ struct Book<'a> {
     /// Holds the touched part of the ledger only.
     scratch: State,
     in_flight: BTreeMap<&'a CredentialId, &'a Attempt>,
+    /// Orders that are being carried out. One that is put aside takes no place: it may be stuck at its CA for weeks.
     per_issuer: BTreeMap<IssuerId, usize>,
+    flying: BTreeSet<(IssuerId, NameSet)>,
     planned: Vec<NameSet>,
 }
 
@@ -454,13 +480,24 @@ pub(super) fn lifetime(record: &CredentialRecord) -> Option<Duration> {
 
 impl<'a> Book<'a> {
     fn open(input: &PlanInput<'a>) -> Self {
-        let mut per_issuer = BTreeMap::new();
-        for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued) {
-            let count: &mut usize = per_issuer.entry(attempt.issuer.clone()).or_default();
-            *count = count.saturating_add(1);
-        }
         let in_flight = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
-        Self { state: input.state, scratch: State::default(), in_flight, per_issuer, planned: Vec::new() }
+        let mut book = Self {
+            state: input.state,
+            scratch: State::default(),
+            in_flight,
+            per_issuer: BTreeMap::new(),
+            flying: BTreeSet::new(),
+            planned: Vec::new(),
+        };
+        let ordering = input.running.iter().filter_map(|id| input.state.attempts.get(id));
+        ordering.filter(|a| a.stage != Stage::Issued).for_each(|a| book.flies(&a.issuer, &a.names));
+        book
+    }
+
+    fn flies(&mut self, issuer: &IssuerId, names: &NameSet) {
+        let count = self.per_issuer.entry(issuer.clone()).or_default();
+        *count = count.saturating_add(1);
+        self.flying.insert((issuer.clone(), names.clone()));
     }
 
     fn count(&self, issuer: &IssuerId) -> usize {
@@ -478,8 +515,7 @@ impl<'a> Book<'a> {
     }
 
     fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, now: Timestamp) {
-        let count = self.per_issuer.entry(issuer.clone()).or_default();
-        *count = count.saturating_add(1);
+        self.flies(issuer, &managed.names);
         self.planned.push(managed.names.clone());
         for change in ledger_changes(&self.scratch.ledger, spends, now) {
             self.scratch.apply(change);
@@ -495,10 +531,19 @@ pub fn ledger_changes(ledger: &Ledger, spends: &[Spend], now: Timestamp) -> Vec<
 
 /// What an attempt that ended without a certificate gives back to the ledger: what counts only at issuance.
 #[must_use]
-pub fn refunds(attempt: &Attempt, issuer: &Issuer, record: &CredentialRecord, ledger: &Ledger) -> Vec<Change> {
+pub fn refunds(
+    attempt: &Attempt,
+    issuer: &Issuer,
+    record: &CredentialRecord,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Vec<Change> {
     if is_exempt(record, attempt.replaces.as_ref(), attempt.began) {
         return Vec::new();
     }
     let spends = order_spends(&issuer.id, &issuer.limits, &attempt.names);
-    spends.iter().filter_map(|s| Some(Change::Bucket(s.bucket.clone(), ledger.refunded(s)?))).collect()
+    spends
+        .iter()
+        .filter_map(|s| Some(Change::Bucket(s.bucket.clone(), ledger.refunded(s, attempt.began, now)?)))
+        .collect()
 }

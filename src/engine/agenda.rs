@@ -10,6 +10,8 @@ use crate::domain::time::Timestamp;
 pub(crate) enum Task {
     /// Compute all verdicts again.
     Evaluate,
+    /// Try whether the store can be written again.
+    Store,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.
@@ -64,6 +66,11 @@ impl Agenda {
         }
     }
 
+    /// Whether the task stands in it.
+    pub(crate) fn has(&self, task: &Task) -> bool {
+        self.times.contains_key(task)
+    }
+
     /// The task is not due any more.
     pub(crate) fn drop_task(&mut self, task: &Task) {
         if let Some(old) = self.times.remove(task) {
@@ -71,10 +78,11 @@ impl Agenda {
         }
     }
 
-    /// Takes what is due at `now`, earliest first: at most `most` tasks that are no looks, and at most `looks` looks.
-    pub(crate) fn take_due(&mut self, now: Timestamp, most: usize, looks: usize) -> Vec<Task> {
+    /// Takes what is due at `now`, earliest first: at most `looks` looks, and everything else, since only a plan over all
+    /// that waits knows what is the most urgent of it.
+    pub(crate) fn take_due(&mut self, now: Timestamp, looks: usize) -> Vec<Task> {
         let mut due = Vec::new();
-        for (queue, most) in [(&mut self.rest, most), (&mut self.looks, looks)] {
+        for (queue, most) in [(&mut self.rest, usize::MAX), (&mut self.looks, looks)] {
             let mut taken = 0_usize;
             while taken < most && queue.first().is_some_and(|(at, _)| *at <= now) {
                 if let Some((_, task)) = queue.pop_first() {
@@ -105,10 +113,9 @@ mod tests {
         agenda.set(Task::Scan, t(10));
         agenda.set(Task::Scan, t(20));
         agenda.by(Task::Scan, t(30));
-        assert_eq!((agenda.take_due(t(19), 9, 9), agenda.next(9)), (vec![], Some(t(20))));
+        assert_eq!((agenda.take_due(t(19), 9), agenda.next(9)), (vec![], Some(t(20))));
         agenda.by(Task::Evaluate, t(5));
-        assert_eq!(agenda.take_due(t(20), 1, 1), [Task::Evaluate]);
-        assert_eq!(agenda.take_due(t(20), 1, 1), [Task::Scan]);
+        assert_eq!(agenda.take_due(t(20), 1), [Task::Evaluate, Task::Scan]);
         assert_eq!(agenda.next(9), None);
     }
 
@@ -120,7 +127,7 @@ mod tests {
         agenda.set(Task::Look(id("a")), t(1));
         agenda.set(Task::Look(id("b")), t(1));
         agenda.set(Task::Plan(id("a")), t(2));
-        assert_eq!(agenda.take_due(t(5), 9, 1), [Task::Plan(id("a")), Task::Look(id("a"))]);
+        assert_eq!(agenda.take_due(t(5), 1), [Task::Plan(id("a")), Task::Look(id("a"))]);
         assert_eq!((agenda.next(0), agenda.next(1)), (None, Some(t(1))));
     }
 }

@@ -11,59 +11,76 @@ use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// How often the anchor is moved, so that slow, honest corrections (NTP slews at most 0.5 ms/s) never add up to a step.
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
+/// One second of slack: whole seconds are compared.
+const TOLERANCE: Duration = Duration::from_secs(CLOCK_TOLERANCE.as_secs() + 1);
 
 /// The clocks as they stood when they were last believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClockWatch {
     wall: Timestamp,
     boot: Boottime,
-    fault: Option<String>,
+    /// What was wrong at the start: only a person can mend it.
+    start: Option<String>,
+    /// A step that was seen: taken back, it is mended.
+    step: Option<String>,
 }
 
 impl ClockWatch {
-    /// Starts watching. `mark` is what was recorded last: a wall clock before it went backwards while nobody looked.
-    pub(crate) fn start(wall: Timestamp, boot: Boottime, mark: Option<&ClockMark>) -> Self {
-        let fault = mark
-            .filter(|m| wall.plus(CLOCK_TOLERANCE) < m.wall)
-            .map(|m| format!("the wall clock says {wall}, but {} was recorded before: it went backwards", m.wall));
-        Self { wall, boot, fault }
+    /// Starts watching. `mark` is what was recorded last: a wall clock before it went backwards while nobody looked, and
+    /// within the same boot any step shows.
+    pub(crate) fn start(wall: Timestamp, boot: Boottime, boot_id: &str, mark: Option<&ClockMark>) -> Self {
+        let start = mark.and_then(|m| {
+            if wall.plus(CLOCK_TOLERANCE) < m.wall {
+                return Some(format!(
+                    "the wall clock says {wall}, but {} was recorded before: it went backwards",
+                    m.wall
+                ));
+            }
+            let same_boot = &*m.boot_id == boot_id && m.boot <= boot;
+            // Slewing is honest: 0.5 ms/s at most, and twice that is allowed.
+            let passed = boot.since(m.boot);
+            let slack = TOLERANCE.saturating_add(passed / 1_000);
+            (same_boot && apart(wall, m.wall.plus(passed)) > slack).then(|| {
+                let expected = m.wall.plus(passed);
+                format!("the wall clock says {wall}, expected {expected}: it stepped while keyward did not run")
+            })
+        });
+        Self { wall, boot, start, step: None }
     }
 
     /// Compares; returns whether the fault is new or gone.
     pub(crate) fn look(&mut self, wall: Timestamp, boot: Boottime) -> bool {
-        let before = self.fault.is_some();
+        let before = self.fault().is_some();
         let passed = boot.since(self.boot);
         let expected = self.wall.plus(passed);
-        let off = Duration::from_secs(wall.unix().abs_diff(expected.unix()));
-        // One second of slack: whole seconds are compared.
-        if off > CLOCK_TOLERANCE.saturating_add(Duration::from_secs(1)) {
+        let off = apart(wall, expected);
+        if off > TOLERANCE {
             let way = if wall > expected { "ahead of" } else { "behind" };
-            self.fault = Some(format!(
+            self.step = Some(format!(
                 "the wall clock says {wall}, {} {way} what the time since boot tells ({expected})",
                 human_span(off)
             ));
-        } else if self.fault.is_none() && passed >= ANCHOR_EVERY {
+        } else if self.step.is_some() {
+            self.step = None;
+        } else if passed >= ANCHOR_EVERY {
             (self.wall, self.boot) = (wall, boot);
-        } else if self.stepped() {
-            self.fault = None;
         }
-        before != self.fault.is_some()
-    }
-
-    /// The fault came from a step that was seen, and not from a record before the start.
-    fn stepped(&self) -> bool {
-        self.fault.as_ref().is_some_and(|f| f.contains("since boot"))
+        before != self.fault().is_some()
     }
 
     /// A person vouches for the time as it is.
     pub(crate) fn accept(&mut self, wall: Timestamp, boot: Boottime) {
-        *self = Self { wall, boot, fault: None };
+        *self = Self { wall, boot, start: None, step: None };
     }
 
     /// Why the wall clock is not believed.
     pub(crate) fn fault(&self) -> Option<&str> {
-        self.fault.as_deref()
+        self.step.as_deref().or(self.start.as_deref())
     }
+}
+
+fn apart(one: Timestamp, other: Timestamp) -> Duration {
+    Duration::from_secs(one.unix().abs_diff(other.unix()))
 }
 
 #[cfg(test)]
@@ -76,7 +93,7 @@ mod tests {
 
     fn watch() -> ClockWatch {
         let (wall, boot) = at(0, 0);
-        ClockWatch::start(wall, boot, None)
+        ClockWatch::start(wall, boot, "a", None)
     }
 
     #[test]
@@ -107,11 +124,34 @@ mod tests {
     fn a_start_before_the_last_record_is_a_fault_until_a_person_accepts_it() {
         let (wall, boot) = at(0, 5);
         let mark = ClockMark { wall: wall.plus(Duration::from_secs(100)), boot, boot_id: "a".into() };
-        let mut watch = ClockWatch::start(wall, boot, Some(&mark));
+        let mut watch = ClockWatch::start(wall, boot, "a", Some(&mark));
         let (later, boot) = at(60, 65);
         watch.look(later, boot);
         assert!(watch.fault().is_some());
         watch.accept(later, boot);
         assert_eq!(watch.fault(), None);
+    }
+
+    #[test]
+    fn a_step_and_back_does_not_mend_a_wrong_start() {
+        let (wall, boot) = at(0, 5);
+        let mark = ClockMark { wall: wall.plus(Duration::from_secs(3_600)), boot, boot_id: "before".into() };
+        let mut watch = ClockWatch::start(wall, boot, "a", Some(&mark));
+        let (stepped, later) = at(3_700, 10);
+        watch.look(stepped, later);
+        let (back, later) = at(15, 20);
+        assert!(!watch.look(back, later) && watch.fault().is_some());
+    }
+
+    #[test]
+    fn within_one_boot_a_step_while_nobody_looked_is_a_fault_and_a_slew_is_none() {
+        let (wall, boot) = at(0, 5);
+        let mark = ClockMark { wall, boot, boot_id: "a".into() };
+        for (wall_now, boot_now, boot_id, fault) in
+            [(90, 65, "a", true), (62, 65, "a", false), (9_000, 65, "b", false), (86_440, 86_405, "a", false)]
+        {
+            let (wall, boot) = at(wall_now, boot_now);
+            assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{wall_now}");
+        }
     }
 }

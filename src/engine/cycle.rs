@@ -17,11 +17,11 @@ use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::engine::agenda::{Agenda, Task};
-use crate::engine::{Crew, Desk, Engine};
+use crate::engine::{Crew, Desk, Engine, MOST_A_TURN};
 use crate::ports::{Batch, Urgency};
 
 /// After a commit failed, the same is tried again this much later; nothing happens in between.
-const STORE_RETRY: Duration = Duration::from_secs(10);
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(10);
 /// What policy holds is looked at again this often, besides at every new configuration.
 const POLICY_RETRY: Duration = Duration::from_secs(3_600);
 /// A plan that its checker refuses is a defect of ours: nothing of it runs, and another is made after this.
@@ -50,6 +50,8 @@ impl Engine {
                     self.plan_evaluation(agenda, now);
                 }
                 Task::Scan => self.scan(agenda, now),
+                // Taken up by the loop itself, before anything else.
+                Task::Store => {}
                 Task::Plan(credential) => to_plan.push(credential),
                 look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_) | Task::Meta(_)) => self.begin_look(&look, crew),
             }
@@ -66,12 +68,17 @@ impl Engine {
         agenda: &mut Agenda,
         crew: &mut Crew<'a>,
     ) {
-        let (plan, refused) = self.make_plan(due, now);
+        self.end_orphans(due, now, agenda).await;
+        let (mut plan, refused) = self.make_plan(due, now);
         if let Some(violation) = refused {
             let text = format!("a plan was refused by its checker, nothing of it runs: {violation}");
             self.notify(&violation.credential, "KW1101", Urgency::Act, text);
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(REFUSED_PLAN_RETRY)));
             return;
+        }
+        // The most urgent come first; the others have their turn at once after it.
+        for later in plan.actions.drain(plan.actions.len().min(MOST_A_TURN)..) {
+            agenda.set(Task::Plan(later.credential), now);
         }
         let mut batch = Batch::default();
         let mut started = Vec::new();
@@ -87,10 +94,12 @@ impl Engine {
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(STORE_RETRY)));
             return;
         }
+        // What policy declined takes no place after all; and where none of those let through could begin, it is the turn
+        // of others that wait behind them.
         let idle = started.is_empty() && plan.held.iter().any(|h| !waits_for_others(h));
+        let room = idle || !declined.is_empty();
         self.note_held(plan.held.into_iter().chain(declined), agenda);
-        if idle {
-            // Of those that were let through, none could begin: it is the turn of others that wait behind them.
+        if room {
             self.wake_waiting(agenda, now);
         }
         let mut desk = self.write();
@@ -99,6 +108,21 @@ impl Engine {
             desk.held.remove(&attempt.credential);
             desk.waiting.remove(&attempt.credential);
             crew.futures.push(self.pursue(attempt, resumed));
+        }
+    }
+
+    /// Ends attempts whose credential left the configuration: nobody else would take them up again.
+    async fn end_orphans(&self, due: &[CredentialId], now: Timestamp, agenda: &mut Agenda) {
+        let orphans: Vec<Attempt> = {
+            let desk = self.read();
+            let managed = |id: &CredentialId| desk.estate.credentials.get(id).is_some_and(|c| c.managed().is_some());
+            let left = due.iter().filter(|id| !managed(id)).filter_map(|id| desk.state.attempt_for(id));
+            left.filter(|a| !desk.running.contains(&a.id)).cloned().collect()
+        };
+        for attempt in orphans {
+            if self.abandon(&attempt).await.is_err() {
+                agenda.set(Task::Plan(attempt.credential.clone()), now.plus(STORE_RETRY));
+            }
         }
     }
 
@@ -134,7 +158,7 @@ impl Engine {
         let mut crowds: BTreeMap<&[IssuerId], Vec<_>> = BTreeMap::new();
         for id in &desk.waiting {
             let issuers = desk.estate.credentials.get(id).and_then(|c| c.managed()).map(|m| &*m.issuers);
-            crowds.entry(issuers.unwrap_or_default()).or_default().push((urgency(&desk.state, id), id));
+            crowds.entry(issuers.unwrap_or_default()).or_default().push((urgency(&desk.state, id, now), id));
         }
         for (issuers, mut crowd) in crowds {
             let most = desk.estate.orders_in_flight.saturating_mul(issuers.len()).max(1);

@@ -15,7 +15,7 @@ use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
 use crate::domain::verification::{Proof, verify};
-use crate::engine::issue::Step;
+use crate::engine::issue::{Step, keep_trying};
 use crate::engine::record::Setback;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Count, HostError, Urgency};
@@ -29,8 +29,13 @@ const SERVE_DEADLINE: Duration = Duration::from_secs(15);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// The pause between two tries of a reload, doubling.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+/// After a repair the same is not repaired again before this.
+const REINSTALL_PAUSE: Duration = Duration::from_secs(300);
 /// So many endpoints are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 16;
+
+/// The code of an installation that failed before the server was told of it.
+const NOT_INSTALLED: &str = "KW2203";
 
 impl Engine {
     /// `Issued` → done, or put aside with the old set in place.
@@ -43,7 +48,10 @@ impl Engine {
         let chain = match self.ports.keys.chain(attempt.id).await {
             Ok((chain, _)) => chain,
             Err(error) => {
-                return Step::Fail(Setback::host(SLOT_LOST, format!("the issued certificate is gone: {error}")));
+                // Only what surely is gone is given up at once: it is paid for, and its key exists nowhere else.
+                let gone = self.ports.keys.slots().await.is_ok_and(|slots| !slots.contains(&attempt.id));
+                let setback = Setback::host(SLOT_LOST, format!("the issued certificate cannot be read: {error}"));
+                return if gone { Step::Fail(setback) } else { keep_trying(attempt, setback) };
             }
         };
         if let Some(refusal) = worse_than_current(attempt, &chain, &record) {
@@ -53,7 +61,9 @@ impl Engine {
             return self.wait_for_window(attempt, until).await;
         }
         if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
-            return Step::Park(Setback::host("KW2203", format!("the files could not be installed: {error}")));
+            // Some of them may be in place: a new certificate beside an old key, or nobody ever proved.
+            let setback = Setback::host(NOT_INSTALLED, format!("the files could not be installed: {error}"));
+            return self.roll_back(attempt, credential, managed, &record, setback).await;
         }
         let reloaded = self.reload(credential, managed, environment, attempt.id).await;
         let proof = match reloaded {
@@ -165,14 +175,14 @@ impl Engine {
                 }
             }
         };
-        let stored = self.ports.prober.stored(credential).await;
-        {
+        if !managed.installs.is_empty() {
+            let seen = self.ports.prober.stored(credential).await;
             let mut desk = self.write();
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
-            sighting.stored = Some(Observation { at: now, seen: stored });
+            sighting.stored = Some(Observation { at: now, seen });
         }
         let mut marked = record.clone();
-        marked.rolled_back = old.map(|_| attempt.id);
+        marked.rolled_back = old.filter(|_| setback.code != NOT_INSTALLED).map(|_| attempt.id);
         let batch = Batch {
             changes: vec![Change::Credential(credential.id.clone(), Box::new(marked))],
             entries: vec![{
@@ -214,9 +224,11 @@ impl Engine {
             current: Some(generation),
             failures: 0,
             last_failure: None,
-            next_attempt: None,
+            // Files that vanish again at once would be installed, and the server reloaded, in a loop.
+            next_attempt: reinstalled.then(|| now.plus(REINSTALL_PAUSE)),
             last_success: Some(now),
-            requested: None,
+            // A repair is not what a person asked for.
+            requested: record.requested.clone().filter(|_| reinstalled),
             rolled_back: None,
         };
         let keep: Vec<AttemptId> = [&next.current, &next.previous].into_iter().flatten().map(|g| g.slot).collect();
@@ -269,7 +281,8 @@ impl Engine {
 /// what is there. What is expired is always replaced.
 fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecord) -> Option<String> {
     let current = record.current.as_ref().filter(|g| g.slot != attempt.id)?;
-    let asked = matches!(attempt.trigger, Trigger::Manual(_) | Trigger::Changed(_));
+    // Where nothing usable stands any more, nothing is made worse.
+    let asked = matches!(attempt.trigger, Trigger::Manual(_) | Trigger::Changed(_) | Trigger::Repair(_));
     let (new, old) = (chain.leaf.validity.not_after, current.validity.not_after);
     (!asked && new <= old).then(|| {
         format!(

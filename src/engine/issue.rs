@@ -7,10 +7,10 @@ use crate::domain::audit::{Outcome, Phase};
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
 use crate::domain::inventory::Managed;
 use crate::domain::json::Json;
-use crate::domain::limits::{Spender, order_spends};
-use crate::domain::plan::ledger_changes;
+use crate::domain::limits::order_spends;
+use crate::domain::plan::{ledger_changes, spender};
 use crate::domain::state::{Change, IssuerRecord};
-use crate::engine::record::Setback;
+use crate::engine::record::{NO_KEY, Setback};
 use crate::engine::{Engine, Event, at_once};
 use crate::ports::{
     AuthorizationView, Batch, ChallengeTask, ChallengeView, Doing, IssuerError, IssuerErrorKind, OrderRequest,
@@ -34,6 +34,12 @@ const PATIENCE_WITH_ALTERNATIVE: u32 = 2;
 /// An attempt that was put aside this often is given up: its order has long expired.
 const PATIENCE: u32 = 64;
 
+/// A key store that fails is given so many more chances before the key and its order are given up.
+const PATIENCE_WITH_KEYS: u32 = 3;
+/// An order becomes ready and is finalized at once; whoever makes more progress than this is a CA that goes round in
+/// circles, and is only polled.
+const MOST_PROGRESS: u32 = 2;
+
 /// What came of one stage.
 pub(crate) enum Step {
     /// The attempt's stage changed.
@@ -48,6 +54,21 @@ pub(crate) enum Step {
     Unrecorded,
 }
 
+/// Whether what came of it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is: the planner may look at once.
+    Recorded,
+    /// It is not: the attempt stands where it stood, and going on at once would repeat the same for ever.
+    Unrecorded,
+}
+
+impl Ending {
+    fn of(recorded: &Result<(), StoreError>) -> Self {
+        if recorded.is_ok() { Self::Recorded } else { Self::Unrecorded }
+    }
+}
+
 impl From<StoreError> for Step {
     fn from(_: StoreError) -> Self {
         Self::Unrecorded
@@ -59,12 +80,12 @@ impl Engine {
     pub(crate) fn pursue(&self, mut attempt: Attempt, resumed: bool) -> Doing<'_, Event> {
         Box::pin(async move {
             let (id, credential) = (attempt.id, attempt.credential.clone());
-            self.pursue_stages(&mut attempt, resumed).await;
-            Event::Ended(id, credential)
+            let ending = self.pursue_stages(&mut attempt, resumed).await;
+            Event::Ended(id, credential, ending)
         })
     }
 
-    async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) {
+    async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) -> Ending {
         // An order of an earlier life may have left responses that are known to nobody any more.
         let cut_off = resumed && matches!(attempt.stage, Stage::Ordered { .. });
         loop {
@@ -73,9 +94,13 @@ impl Engine {
                 desk.estate.credentials.get(&attempt.credential).cloned()
             };
             let Some(credential) = managed.filter(|c| c.managed().is_some()) else {
-                return self.abandon(attempt).await;
+                return Ending::of(&self.abandon(attempt).await);
             };
-            let Some(managed) = credential.managed() else { return };
+            let Some(managed) = credential.managed() else { return Ending::Recorded };
+            // Begun before the clock parted: nothing is judged by a time that is not believed.
+            if self.distrusts_clock() {
+                return Ending::Unrecorded;
+            }
             let url: Arc<str> = match &attempt.stage {
                 Stage::Ordered { url } => url.clone(),
                 Stage::Begun | Stage::Issued => Arc::from(""),
@@ -91,7 +116,8 @@ impl Engine {
                     attempt.failures = 0;
                     continue;
                 }
-                Step::Done | Step::Unrecorded => return,
+                Step::Done => return Ending::Recorded,
+                Step::Unrecorded => return Ending::Unrecorded,
                 Step::Fail(setback) => self.fail(attempt, &url, setback).await,
                 Step::Park(setback) => {
                     let at_ca = attempt.stage != Stage::Issued;
@@ -104,23 +130,24 @@ impl Engine {
                     }
                 }
             };
-            drop(recorded);
-            return;
+            return Ending::of(&recorded);
         }
     }
 
     /// The credential is not configured any more: nothing of the attempt is needed.
-    async fn abandon(&self, attempt: &Attempt) {
-        let mut draft = self.outcome(attempt, "certificate.issue", "KW2008", Outcome::Denied);
+    pub(super) async fn abandon(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
+        let mut draft = self.outcome(attempt, action, "KW2008", Outcome::Denied);
         draft.facts.push(("text", Json::str("the credential is not configured any more")));
-        let batch = Batch { changes: vec![Change::AttemptEnded(attempt.id)], entries: vec![draft] };
-        drop(self.commit(batch).await);
+        self.commit(Batch { changes: vec![Change::AttemptEnded(attempt.id)], entries: vec![draft] }).await?;
+        self.destroy_unused(attempt).await;
+        Ok(())
     }
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool) -> Step {
         if let Err(setback) = self.key(attempt, managed).await {
-            return Step::Fail(setback);
+            return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) };
         }
         let mut unsure = resumed;
         let mut tries = 0_u32;
@@ -170,26 +197,40 @@ impl Engine {
         request: &OrderRequest,
         unsure: bool,
     ) -> Result<Arc<str>, IssuerError> {
-        if unsure && let Some(url) = self.ports.issuer.find_order(&attempt.issuer, request).await? {
-            let others =
-                self.read().state.attempts.values().any(
-                    |a| matches!(&a.stage, Stage::Ordered { url: theirs } if *theirs == url && a.id != attempt.id),
-                );
-            if !others {
-                return Ok(url);
-            }
+        if unsure
+            && let Some(url) = self.ports.issuer.find_order(&attempt.issuer, request).await?
+            && !self.is_anothers(attempt, &url)
+        {
+            return Ok(url);
         }
-        self.ports.issuer.new_order(&attempt.issuer, request).await
+        let url = self.ports.issuer.new_order(&attempt.issuer, request).await?;
+        if self.is_anothers(attempt, &url) {
+            return Err(IssuerError {
+                kind: IssuerErrorKind::Retry,
+                fault: Fault::Ours,
+                text: format!("{} gave the order of another attempt for the same names again", attempt.issuer),
+                problem: None,
+                subproblems: Vec::new(),
+                retry_after: None,
+                link: None,
+            });
+        }
+        Ok(url)
+    }
+
+    /// Whether the order belongs to another attempt: with another key it would be worthless.
+    fn is_anothers(&self, attempt: &Attempt, url: &str) -> bool {
+        let theirs = |a: &Attempt| matches!(&a.stage, Stage::Ordered { url: theirs } if **theirs == *url);
+        self.read().state.attempts.values().any(|a| theirs(a) && a.id != attempt.id)
     }
 
     /// The CA does not take `replaces`: the order goes on without it, and then it counts against the limits.
     async fn without_replaces(&self, attempt: &mut Attempt, error: IssuerError) -> Option<Step> {
         attempt.replaces = None;
         let now = self.ports.clock.now();
-        let manual = matches!(attempt.trigger, Trigger::Manual(_));
-        let spender = if manual { Spender::Human } else { Spender::Automation };
         let changes = {
             let desk = self.read();
+            let spender = spender(&attempt.trigger, &desk.state.credential(&attempt.credential));
             let limits = desk.estate.issuers.get(&attempt.issuer).map(|i| i.limits.clone()).unwrap_or_default();
             let spends = order_spends(&attempt.issuer, &limits, &attempt.names);
             if let Err(e) = desk.state.ledger.check(&spends, spender, now) {
@@ -213,14 +254,14 @@ impl Engine {
             .keys
             .prepare(attempt.id, managed.key, &attempt.names, managed.key_reuse, previous)
             .await
-            .map_err(|e| Setback::host("KW2101", format!("the key could not be made: {e}")))
+            .map_err(|e| Setback::host(NO_KEY, format!("the key could not be made: {e}")))
     }
 
     /// `Ordered` → `Issued`. Challenge responses are taken away again however this ends.
     async fn obtain(&self, attempt: &mut Attempt, managed: &Managed, url: &str, cut_off: bool) -> Step {
         let csr = match self.key(attempt, managed).await {
             Ok(csr) => csr,
-            Err(setback) => return Step::Fail(setback),
+            Err(setback) => return keep_trying(attempt, setback),
         };
         let mut presented = Vec::new();
         let step = self.follow_order(attempt, managed, url, &csr, &mut presented).await;
@@ -263,7 +304,7 @@ impl Engine {
     ) -> Result<String, Step> {
         let began = self.ports.clock.boottime();
         let mut wait = FIRST_POLL;
-        let mut hiccups = 0_u32;
+        let (mut hiccups, mut progress) = (0_u32, 0_u32);
         loop {
             if self.ports.clock.boottime().since(began) > ORDER_DEADLINE {
                 let text = format!("the order at {} was not done in {} s", attempt.issuer, ORDER_DEADLINE.as_secs());
@@ -276,7 +317,14 @@ impl Engine {
             match turn {
                 Ok(Turn::Certificate(pem)) => return Ok(pem),
                 Ok(Turn::Failed(setback)) => return Err(Step::Fail(setback)),
-                Ok(Turn::Progress) => wait = FIRST_POLL,
+                Ok(Turn::Progress) if progress < MOST_PROGRESS => {
+                    progress = progress.saturating_add(1);
+                    wait = FIRST_POLL;
+                }
+                Ok(Turn::Progress) => {
+                    self.ports.clock.sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(LONGEST_POLL);
+                }
                 Ok(Turn::Poll(wish)) => {
                     let floor = wish.unwrap_or_default().min(LONGEST_POLL_WISH);
                     self.ports.clock.sleep(wait.max(floor)).await;
@@ -349,14 +397,28 @@ impl Engine {
         if let Some(error) = results.into_iter().find_map(Result::err) {
             return Ok(Some(Setback::new("KW2104", error.fault, error.text)));
         }
-        let ready = urls.iter().map(|url| self.ports.issuer.challenge_ready(&attempt.issuer, url)).collect();
+        let ready = urls.iter().map(|url| self.tell_ready(attempt, url)).collect();
         let told: Vec<Result<(), IssuerError>> = at_once(CHALLENGES_AT_ONCE, ready).await;
-        // The CA may already be validating: what it thinks of the order shows at the next look. Only a lost connection
-        // is worth a retry, and that look makes it.
+        // The CA may already be validating: what it thinks of the order shows at the next look.
         match told.into_iter().find_map(Result::err) {
             Some(e) if e.kind == IssuerErrorKind::Account => Err(e),
             _ => Ok(None),
         }
+    }
+
+    /// Tells the CA to look. A lost request is sent again: nobody else would, and the order would wait until its deadline.
+    fn tell_ready<'a>(&'a self, attempt: &'a Attempt, url: &'a str) -> Doing<'a, Result<(), IssuerError>> {
+        Box::pin(async move {
+            for _ in 0..QUICK_RETRIES {
+                match self.ports.issuer.challenge_ready(&attempt.issuer, url).await {
+                    Err(e) if e.kind == IssuerErrorKind::Retry => {
+                        self.ports.clock.sleep(Duration::from_secs(1)).await;
+                    }
+                    told => return told,
+                }
+            }
+            self.ports.issuer.challenge_ready(&attempt.issuer, url).await
+        })
     }
 
     /// The first configured solver that can do a challenge which the CA offers.
@@ -377,6 +439,7 @@ impl Engine {
         let now = self.ports.clock.now();
         let accepted = match self.ports.keys.accept(attempt.id, &attempt.issuer, pem, &attempt.names, now).await {
             Ok(accepted) => accepted,
+            Err(_) if self.distrusts_clock() => return Step::Unrecorded,
             Err(error) => {
                 let text = format!("{} issued what must not be installed: {error}", attempt.issuer);
                 return Step::Fail(Setback::new("KW3010", Fault::Issuer, text));
@@ -426,6 +489,11 @@ fn task_of(authorization: &AuthorizationView, challenge: &ChallengeView) -> Chal
         token: challenge.token.clone(),
         key_authorization: challenge.key_authorization.clone(),
     }
+}
+
+/// The key store failed, perhaps for a moment only, and the CA may have an order for this key: it is kept for a while.
+pub(super) fn keep_trying(attempt: &Attempt, setback: Setback) -> Step {
+    if attempt.failures < PATIENCE_WITH_KEYS { Step::Park(setback) } else { Step::Fail(setback) }
 }
 
 type Presented = (crate::domain::id::SolverId, ChallengeTask);

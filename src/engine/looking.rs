@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::domain::assessment::{Severity, Subject, assess};
 use crate::domain::audit::{Outcome, Phase, Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
+use crate::domain::execution::Stage;
 use crate::domain::gate::{Evidence, Verdict, verdict};
-use crate::domain::id::{CredentialId, EntryId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    ApprovalPath, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
@@ -22,6 +23,8 @@ use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, Ren
 
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
+/// A look that met a change under way is repeated after this.
+const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 
 /// An answer about renewal that came while an attempt was in flight is asked for again after this.
 const ARI_AFTER_ATTEMPT: core::time::Duration = core::time::Duration::from_secs(60);
@@ -29,7 +32,14 @@ const ARI_AFTER_ATTEMPT: core::time::Duration = core::time::Duration::from_secs(
 /// What a look brought.
 pub(crate) enum Looked {
     /// A credential's files and endpoints.
-    Seen { credential: CredentialId, sighting: Sighting, before: Timestamp },
+    Seen {
+        /// As it was defined when the look began.
+        credential: Arc<Credential>,
+        /// The generation that was installed then.
+        slot: Option<AttemptId>,
+        sighting: Sighting,
+        before: Timestamp,
+    },
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
     /// What an issuer's directory says about itself.
@@ -48,7 +58,7 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
             crew.futures.push(future);
@@ -57,14 +67,14 @@ impl Engine {
     }
 
     fn look_at(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
-        let (credential, environment) = {
+        let (credential, environment, slot) = {
             let desk = self.read();
-            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment)
+            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment, installed(&desk, id))
         };
         Some(Box::pin(async move {
             let before = self.ports.clock.now();
             let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential: credential.id.clone(), sighting, before })
+            Event::Looked(Looked::Seen { credential, slot, sighting, before })
         }))
     }
 
@@ -115,6 +125,9 @@ impl Engine {
     fn ask_ari(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
         let (issuer, cert_id, credential) = {
             let desk = self.read();
+            if !asks_ari(&desk, id) {
+                return None;
+            }
             let current = desk.state.credentials.get(id)?.current.as_ref()?;
             (current.issuer.clone(), current.cert_id.clone()?, id.clone())
         };
@@ -145,9 +158,26 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, sighting, before } => {
+            Looked::Seen { credential, slot, sighting, before } => {
+                let (known, outdated, again) = {
+                    let desk = self.read();
+                    let own = desk.estate.credentials.get(&credential.id);
+                    let moved =
+                        own.is_some_and(|own| !(same_place(own, &credential) && own.endpoints == credential.endpoints));
+                    let stale =
+                        moved || slot != installed(&desk, &credential.id) || is_being_installed(&desk, &credential.id);
+                    (own.is_some(), stale, desk.estate.probe_every)
+                };
+                let credential = credential.id.clone();
+                if !known {
+                    return;
+                }
+                if outdated {
+                    // Something else stands there by now, or is just being put there: what was seen says nothing.
+                    agenda.set(Task::Look(credential), now.plus(LOOK_AGAIN));
+                    return;
+                }
                 self.note_sighting(&credential, sighting, before);
-                let again = self.read().estate.probe_every;
                 agenda.by(Task::Look(credential.clone()), now.plus(again));
                 // What is missing or damaged may be installed again: the planner knows.
                 agenda.by(Task::Plan(credential.clone()), now);
@@ -183,6 +213,10 @@ impl Engine {
         agenda: &mut Agenda,
     ) {
         let now = self.ports.clock.now();
+        if self.is_attempted(id) {
+            // The attempt may be writing the same record. Once it has ended, the window is asked for again.
+            return;
+        }
         let (mut record, lifetime) = {
             let desk = self.read();
             // An attempt may be about to commit this record: one writer at a time. It is asked again when it has ended.
@@ -195,7 +229,13 @@ impl Engine {
             (record, lifetime)
         };
         // Replaced in the meantime: the answer is about another certificate.
-        let Some(old) = record.ari.clone().filter(|a| a.cert_id == *cert_id) else { return };
+        if record.current.as_ref().is_none_or(|g| g.cert_id.as_ref() != Some(cert_id)) {
+            return;
+        }
+        // Installed while the configuration did not want to know.
+        let unasked =
+            AriRecord { cert_id: cert_id.clone(), window: None, picked: None, next_poll: now, explanation: None };
+        let old = record.ari.clone().filter(|a| a.cert_id == *cert_id).unwrap_or(unasked);
         let mut new = AriRecord { next_poll: now.plus(poll_after(None, lifetime)), ..old.clone() };
         match answer {
             Ok(Some(info)) => {
@@ -284,6 +324,12 @@ impl Engine {
         self.ports.notifier.notify(Notice { about: issuer.to_string(), owner: None, code: "KW2013", text, urgent });
     }
 
+    fn is_attempted(&self, id: &CredentialId) -> bool {
+        let desk = self.read();
+        let mut running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
+        running.any(|a| a.credential == *id)
+    }
+
     fn note_matches(
         &self,
         watch_id: &CredentialId,
@@ -292,40 +338,56 @@ impl Engine {
         touched: &mut BTreeSet<CredentialId>,
     ) {
         let now = self.ports.clock.now();
-        let mut desk = self.write();
+        let mut guard = self.write();
+        let desk = &mut *guard;
         let Some(watch) = desk.estate.watches.get(watch_id).cloned() else { return };
         agenda.by(Task::Expand(watch_id.clone()), now.plus(desk.estate.probe_every));
-        let nothing = match &files {
-            Ok(files) if files.is_empty() => Some(Seen::Missing),
-            Ok(_) => None,
-            Err(error) => Some(Seen::Unreadable(error.to_string())),
-        };
-        let wanted: BTreeMap<CredentialId, Arc<Credential>> =
-            files.unwrap_or_default().iter().map(|f| watched(watch_id, &watch, f)).map(|c| (c.id.clone(), c)).collect();
-        // The pattern itself stands for "nothing matches", so that emptiness is never silent.
-        let itself = desk.sightings.entry(watch_id.clone()).or_default();
-        itself.stored = nothing.map(|seen| Observation { at: now, seen });
-        let mut estate = (*desk.estate).clone();
-        let prefix = format!("{watch_id}.");
-        estate
-            .credentials
-            .retain(|id, c| !(id.as_str().starts_with(&prefix) && c.managed().is_none()) || wanted.contains_key(id));
-        for (id, credential) in wanted {
-            if estate.credentials.insert(id.clone(), credential).is_none() {
-                agenda.by(Task::Look(id.clone()), now);
-                touched.insert(id);
-            }
-        }
-        if estate.credentials.len() != desk.estate.credentials.len() || !touched.is_empty() {
-            desk.estate = Arc::new(estate);
-        }
         touched.insert(watch_id.clone());
+        let before = desk.expanded.get(watch_id).cloned().unwrap_or_default();
+        // Only ids that nothing configured has: a file's name must not take the place of a credential.
+        let free = |id: &CredentialId| {
+            before.contains(id) || !(desk.estate.credentials.contains_key(id) || desk.estate.watches.contains_key(id))
+        };
+        let wanted: Result<BTreeMap<_, _>, HostError> = files.and_then(|files| {
+            files.iter().map(|f| watched(watch_id, &watch, f, free).map(|c| (c.id.clone(), c))).collect()
+        });
+        // The pattern itself stands for "nothing matches" and for "cannot be looked through", so that neither is silent;
+        // what matched before stays known in the latter case.
+        let (wanted, itself) = match wanted {
+            Ok(wanted) => (Some(wanted), None),
+            Err(error) => (None, Some(Seen::Unreadable(error.to_string()))),
+        };
+        let nothing = wanted.as_ref().is_some_and(BTreeMap::is_empty);
+        let itself = itself.or_else(|| nothing.then_some(Seen::Missing));
+        desk.sightings.entry(watch_id.clone()).or_default().stored = itself.map(|seen| Observation { at: now, seen });
+        let Some(wanted) = wanted else { return };
+        let now_there: BTreeSet<CredentialId> = wanted.keys().cloned().collect();
+        if now_there == before {
+            return;
+        }
+        let mut estate = (*desk.estate).clone();
+        for id in before.difference(&now_there) {
+            estate.credentials.remove(id);
+            desk.sightings.remove(id);
+            desk.findings.remove(id);
+        }
+        for (id, credential) in wanted.into_iter().filter(|(id, _)| !before.contains(id)) {
+            estate.credentials.insert(id.clone(), credential);
+            agenda.by(Task::Look(id.clone()), now);
+            touched.insert(id);
+        }
+        desk.expanded.insert(watch_id.clone(), now_there);
+        desk.estate = Arc::new(estate);
     }
 
-    /// When the renewal window is asked for next, after an attempt changed what is installed.
+    /// When the renewal window is asked for next, after an attempt or a reload changed what it is about.
     pub(super) fn plan_ari(&self, id: &CredentialId, agenda: &mut Agenda) {
-        let next = self.read().state.credentials.get(id).and_then(|r| r.ari.as_ref()).map(|a| a.next_poll);
-        match next {
+        let now = self.ports.clock.now();
+        let desk = self.read();
+        let asks = asks_ari(&desk, id);
+        let known = desk.state.credentials.get(id).and_then(|r| r.ari.as_ref()).map(|a| a.next_poll);
+        drop(desk);
+        match known.or(Some(now)).filter(|_| asks) {
             Some(at) => agenda.set(Task::Ari(id.clone()), at),
             None => agenda.drop_task(&Task::Ari(id.clone())),
         }
@@ -467,20 +529,54 @@ fn standin(id: &CredentialId, watch: &Watch) -> Arc<Credential> {
     })
 }
 
-/// A file that matches a watch, as a credential: `WATCH.NAME`, or a short hash where the name is no slug.
-fn watched(watch_id: &CredentialId, watch: &Watch, file: &str) -> Arc<Credential> {
+/// Whether the CA is asked about what is installed.
+pub(super) fn asks_ari(desk: &Desk, id: &CredentialId) -> bool {
+    let managed = desk.estate.credentials.get(id).and_then(|c| c.managed());
+    let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
+    managed.is_some_and(|m| m.renewal.ari == Ari::Ask) && current.is_some_and(|g| g.cert_id.is_some())
+}
+
+/// The slot of the generation that is installed.
+fn installed(desk: &Desk, id: &CredentialId) -> Option<AttemptId> {
+    desk.state.credentials.get(id).and_then(|r| r.current.as_ref()).map(|g| g.slot)
+}
+
+/// Whether an attempt is swapping files right now.
+fn is_being_installed(desk: &Desk, id: &CredentialId) -> bool {
+    let running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
+    running.into_iter().any(|a| a.credential == *id && a.stage == Stage::Issued)
+}
+
+/// Whether both are stored in the same place.
+pub(super) fn same_place(one: &Credential, other: &Credential) -> bool {
+    match (&one.care, &other.care) {
+        (Care::Managed(one), Care::Managed(other)) => one.installs == other.installs,
+        (Care::Observed(one), Care::Observed(other)) => one == other,
+        (Care::Managed(_), Care::Observed(_)) | (Care::Observed(_), Care::Managed(_)) => false,
+    }
+}
+
+/// A file that matches a watch, as a credential: `WATCH.NAME`, or a short hash where the name is no slug or not free.
+fn watched(
+    watch_id: &CredentialId,
+    watch: &Watch,
+    file: &str,
+    free: impl Fn(&CredentialId) -> bool,
+) -> Result<Arc<Credential>, HostError> {
     let name = file.rsplit('/').next().unwrap_or(file);
     let hash = crate::domain::key::Digest::of(file.as_bytes()).short();
-    let own = |part: &str| CredentialId::parse(&format!("{watch_id}.{part}"));
+    let own = |part: &str| CredentialId::parse(&format!("{watch_id}.{part}")).ok().filter(|id| free(id));
     // A name is unique only within one directory.
     let directory = watch.pattern.rsplit_once('/').map_or("", |(directory, _)| directory);
     let unique = !directory.contains(['*', '?', '[']);
-    let id = if unique { own(name).or_else(|_| own(&hash)) } else { own(&hash) };
-    Arc::new(Credential {
-        id: id.unwrap_or_else(|_| watch_id.clone()),
+    let id = own(name).filter(|_| unique).or_else(|| own(&hash)).ok_or_else(|| {
+        HostError(format!("{file} matches, but no id is left for it: give the watch {watch_id} a shorter id"))
+    })?;
+    Ok(Arc::new(Credential {
+        id,
         owner: watch.owner.clone(),
         labels: watch.labels.clone(),
         care: Care::Observed(Source::File { path: file.to_owned(), password_file: watch.password_file.clone() }),
         endpoints: Vec::new(),
-    })
+    }))
 }

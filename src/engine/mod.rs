@@ -46,16 +46,21 @@ use agenda::{Agenda, Task};
 use clockwatch::ClockWatch;
 use inbox::Inbox;
 pub use inbox::{Busy, Command, MOST_COMMANDS};
+use issue::Ending;
 use looking::Looked;
 
-/// At most this many tasks are taken up in one turn of the loop, so that events are not kept waiting by a crowd.
-const TASKS_A_TURN: usize = 256;
+/// At most this many events are taken in, and actions begun, in one turn of the loop: a batch of twice as many changes and
+/// as many entries is far below what a store takes, and the verdicts are not kept waiting by a crowd.
+const MOST_A_TURN: usize = 256;
 /// At most this many looks (file reads, probes, ARI polls) at once.
 const LOOKS_AT_ONCE: usize = 64;
 /// How often verdicts are computed again without any event, and how old one may grow before the gate closes.
 pub const EVALUATE_EVERY: Duration = Duration::from_secs(5);
 /// Three evaluations missed: the loop hangs or is starved.
 pub const EVALUATION_DEADLINE: Duration = Duration::from_secs(15);
+/// A store that takes no commit for so long is left: it may refuse everything until a restart, which heals it or says why
+/// not. Long enough for a full disk to be noticed and mended by itself.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
 /// The loop wakes at least this often, whatever the agenda says.
 const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
 
@@ -74,6 +79,8 @@ pub(crate) struct Desk {
     pub(crate) estate: Arc<Estate>,
     pub(crate) state: State,
     pub(crate) sightings: BTreeMap<CredentialId, Sighting>,
+    /// Which credentials of the estate stand for files that match a watch.
+    pub(crate) expanded: BTreeMap<CredentialId, BTreeSet<CredentialId>>,
     pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,
     pub(crate) held: BTreeMap<CredentialId, Held>,
     /// Those of them that wait for the end of another attempt.
@@ -86,6 +93,8 @@ pub(crate) struct Desk {
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,
     pub(crate) store_fault: Option<String>,
+    /// Since when every commit failed.
+    pub(crate) store_failing: Option<Boottime>,
     pub(crate) last_cycle: Option<Boottime>,
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
@@ -97,7 +106,7 @@ pub(crate) enum Event {
     /// A look is done.
     Looked(Looked),
     /// An attempt is not being carried out any more: done, failed, or put aside.
-    Ended(AttemptId, CredentialId),
+    Ended(AttemptId, CredentialId, Ending),
 }
 
 /// The futures in flight, with how many of them are looks.
@@ -126,7 +135,8 @@ impl Engine {
     /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be written in the end; the loop itself survives a failing store.
+    /// [`StoreError`] if the state cannot be written in the end, or for ten minutes on end: a store may refuse everything
+    /// until a restart. For less than that the loop survives a failing store.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
         let mut stop = pin!(stop);
         let mut agenda = self.first_agenda();
@@ -134,8 +144,17 @@ impl Engine {
         loop {
             let began = self.ports.clock.boottime();
             let now = self.ports.clock.now();
-            self.watch_clock(now, began);
-            let due = agenda.take_due(now, TASKS_A_TURN, LOOKS_AT_ONCE.saturating_sub(crew.looks));
+            if self.watch_clock(now, began) {
+                agenda = self.first_agenda();
+            }
+            self.retry_store(&mut agenda, now).await;
+            if self.is_store_lost() {
+                // Whether the farewell is written changes nothing: whoever started us has to start us again.
+                drop(self.farewell().await);
+                let why = self.read().store_fault.clone().unwrap_or_default();
+                return Err(StoreError::Unavailable(format!("for {} s: {why}", STORE_PATIENCE.as_secs())));
+            }
+            let due = agenda.take_due(now, LOOKS_AT_ONCE.saturating_sub(crew.looks));
             self.take_up(due, now, &mut agenda, &mut crew).await;
             self.write().last_cycle = Some(self.ports.clock.boottime());
             self.ports.meter.count(Count::Cycle { took: self.ports.clock.boottime().since(began) });
@@ -173,28 +192,32 @@ impl Engine {
     async fn absorb(&self, event: Event, agenda: &mut Agenda, crew: &mut Crew<'_>) {
         let mut touched = BTreeSet::new();
         let mut next = Some(event);
-        let mut taken = 0_usize;
+        let (mut taken, mut ended) = (0_usize, false);
         while let Some(event) = next {
             match event {
                 Event::Looked(looked) => {
                     crew.looks = crew.looks.saturating_sub(1);
                     self.note(looked, agenda, &mut touched).await;
                 }
-                Event::Ended(attempt, credential) => {
+                Event::Ended(attempt, credential, ending) => {
                     self.write().running.remove(&attempt);
                     let now = self.ports.clock.now();
-                    agenda.set(Task::Plan(credential.clone()), now);
-                    self.wake_waiting(agenda, now);
+                    let pause = if ending == Ending::Recorded { Duration::ZERO } else { cycle::STORE_RETRY };
+                    agenda.set(Task::Plan(credential.clone()), now.plus(pause));
+                    ended = true;
                     self.plan_ari(&credential, agenda);
                     touched.insert(credential);
                 }
             }
             taken = taken.saturating_add(1);
-            next = if taken < TASKS_A_TURN {
+            next = if taken < MOST_A_TURN {
                 futures_util::FutureExt::now_or_never(crew.futures.next()).flatten()
             } else {
                 None
             };
+        }
+        if ended {
+            self.wake_waiting(agenda, self.ports.clock.now());
         }
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;

@@ -1,21 +1,27 @@
 //! Recording: commits, audit drafts, and what a failure does to the records.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Evidence as Piece, Outcome, Phase, Policy, Target, TargetKind, bounded_text};
 use crate::domain::execution::{Attempt, Failure, Fault, Stage};
 use crate::domain::id::{CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::inventory::authorized_names;
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::limits::failure_spends;
+use crate::domain::name::Name;
 use crate::domain::plan::{BREAKER_THRESHOLD, refunds};
 use crate::domain::policy::Decision;
 use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
-use crate::engine::{Desk, Engine};
+use crate::engine::agenda::{Agenda, Task};
+use crate::engine::{Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
 use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
 
+/// The code of a key that could not be made or found.
+pub(crate) const NO_KEY: &str = "KW2101";
 /// The clocks are recorded with a commit when the last record is older than this.
 const MARK_EVERY: core::time::Duration = MINUTE;
 
@@ -58,6 +64,11 @@ pub(crate) fn code_of(kind: IssuerErrorKind) -> &'static str {
 
 impl Engine {
     /// Commits and, once durable, applies the same changes in memory.
+    ///
+    /// Commits overlap. A credential's and an attempt's rows are written by one task at a time, but the ledger and the
+    /// issuers' rows by all: these count in memory from the moment at which the commit is handed over, in the same order as
+    /// on the disk, or the next to compute from them would undo this one. Should the commit fail, memory has at worst
+    /// another count than the disk until the next change or restart; nothing was done on its strength.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.commit_with(batch, |_| ()).await
     }
@@ -78,9 +89,6 @@ impl Engine {
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
         }
-        // What attempts share is in memory as soon as it is handed over, because another attempt may count on from it
-        // before this commit is durable; the store writes in the order of handing over. Should the commit fail, memory
-        // differs from the disk in these counts only, and nothing new is begun before a commit succeeds.
         let (shared, own): (Vec<Change>, Vec<Change>) = batch.changes.iter().cloned().partition(is_shared);
         {
             let mut desk = self.write();
@@ -93,12 +101,39 @@ impl Engine {
                 own.into_iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
                 desk.store_fault = None;
+                desk.store_failing = None;
             }
-            Err(error) => desk.store_fault = Some(error.to_string()),
+            Err(error) => {
+                desk.store_fault = Some(error.to_string());
+                desk.store_failing.get_or_insert(boot);
+            }
         }
         drop(desk);
         self.ports.meter.count(Count::Commit { took: self.ports.clock.boottime().since(boot) });
         result
+    }
+
+    /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
+    /// it would otherwise wait for the next renewal to open again.
+    pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
+        let (failing, mark) = {
+            let desk = self.read();
+            (desk.store_fault.is_some(), desk.state.clock.clone())
+        };
+        if failing && !agenda.has(&Task::Store) {
+            agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
+            // A mark that is there already, or the present time with it, is all that is written.
+            let batch = Batch { changes: mark.map(Change::Clock).into_iter().collect(), entries: Vec::new() };
+            if self.commit(batch).await.is_ok() {
+                self.evaluate(None).await;
+            }
+        }
+    }
+
+    /// Whether nothing could be written for so long that only a restart can help.
+    pub(crate) fn is_store_lost(&self) -> bool {
+        let boot = self.ports.clock.boottime();
+        self.read().store_failing.is_some_and(|since| boot.since(since) > STORE_PATIENCE)
     }
 
     pub(crate) fn fresh_ulid(&self) -> Ulid {
@@ -165,7 +200,7 @@ impl Engine {
             batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
             batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
             batch.changes.extend(spent_failures(&desk, attempt, &setback, now));
-            batch.changes.extend(given_back(&desk, attempt, &setback));
+            batch.changes.extend(given_back(&desk, attempt, &setback, now));
         }
         batch.changes.push(Change::AttemptEnded(attempt.id));
         let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
@@ -180,23 +215,24 @@ impl Engine {
             result: Arc::from(setback.code),
             took: now.since(attempt.began),
         });
+        self.destroy_unused(attempt).await;
+        let link = setback.error.as_ref().and_then(|e| e.link.clone());
+        let hint = link.map_or_else(String::new, |l| format!(" — a person has to open {l}"));
+        self.notify(&attempt.credential, setback.code, Urgency::Act, format!("{}{hint}", setback.text));
+        Ok(())
+    }
+
+    /// Destroys the key of an attempt that ended without an installation. A failure costs disk space, nothing else.
+    pub(crate) async fn destroy_unused(&self, attempt: &Attempt) {
         let slot_in_use = {
             let desk = self.read();
             let record = desk.state.credentials.get(&attempt.credential);
             record.is_some_and(|r| [&r.current, &r.previous].into_iter().flatten().any(|g| g.slot == attempt.id))
         };
         if !slot_in_use && let Err(error) = self.ports.keys.destroy(attempt.id).await {
-            self.notify(
-                &attempt.credential,
-                "KW2009",
-                Urgency::Routine,
-                format!("an unused key was not removed: {error}"),
-            );
+            let text = format!("an unused key was not removed: {error}");
+            self.notify(&attempt.credential, "KW2009", Urgency::Routine, text);
         }
-        let link = setback.error.as_ref().and_then(|e| e.link.clone());
-        let hint = link.map_or_else(String::new, |l| format!(" — a person has to open {l}"));
-        self.notify(&attempt.credential, setback.code, Urgency::Act, format!("{}{hint}", setback.text));
-        Ok(())
     }
 
     /// Puts an attempt aside: it goes on later from the same stage, with the same order and key.
@@ -301,7 +337,10 @@ fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timest
         return Vec::new();
     };
     let Some(issuer) = desk.estate.issuers.get(&attempt.issuer) else { return Vec::new() };
-    let named: Vec<_> = error.subproblems.iter().map(|(name, ..)| name).collect();
+    // Only names of this order: a CA may say anything, and each makes a bucket.
+    let own: BTreeSet<Name> = authorized_names(&attempt.names);
+    let named: Vec<_> =
+        error.subproblems.iter().map(|(name, ..)| name).filter(|n| own.contains(&n.authorized())).collect();
     let spends = if named.is_empty() {
         failure_spends(&issuer.id, &issuer.limits, attempt.names.iter())
     } else {
@@ -311,7 +350,7 @@ fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timest
 }
 
 /// What counts at the CA only with a certificate is given back when there surely is none.
-fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback) -> Vec<Change> {
+fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp) -> Vec<Change> {
     let refused = setback.error.as_ref().is_some_and(|e| {
         matches!(
             e.kind,
@@ -323,11 +362,14 @@ fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback) -> Vec<Change> 
     });
     let unissued = match attempt.stage {
         Stage::Begun => true,
-        Stage::Ordered { .. } => refused || setback.error.is_none() && setback.fault != Fault::Issuer,
+        // Without its key nobody knows whether the order was finalized before.
+        Stage::Ordered { .. } => {
+            refused || setback.error.is_none() && setback.fault != Fault::Issuer && setback.code != NO_KEY
+        }
         Stage::Issued => false,
     };
     let Some(issuer) = desk.estate.issuers.get(&attempt.issuer).filter(|_| unissued) else { return Vec::new() };
-    refunds(attempt, issuer, &desk.state.credential(&attempt.credential), &desk.state.ledger)
+    refunds(attempt, issuer, &desk.state.credential(&attempt.credential), &desk.state.ledger, now)
 }
 
 fn failure_facts(setback: &Setback, issuer: Option<&IssuerId>) -> Vec<(&'static str, Json)> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
 use crate::domain::audit::{Actor, Phase, Target, TargetKind};
+use crate::domain::execution::Attempt;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
@@ -11,7 +12,7 @@ use crate::domain::state::{Change, ClockMark, Request};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
-use crate::engine::looking::Looked;
+use crate::engine::looking::{Looked, asks_ari, same_place};
 use crate::engine::{Crew, Desk, Engine, Event};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
@@ -26,11 +27,12 @@ impl Engine {
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
         let state = ports.store.load().await?;
         let (now, boot) = (ports.clock.now(), ports.clock.boottime());
-        let clock = ClockWatch::start(now, boot, state.clock.as_ref());
+        let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
         let desk = Desk {
             estate,
             state,
             sightings: BTreeMap::new(),
+            expanded: BTreeMap::new(),
             findings: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -40,6 +42,7 @@ impl Engine {
             declined: BTreeMap::new(),
             clock,
             store_fault: None,
+            store_failing: None,
             last_cycle: None,
             wakes_by: None,
             started: now,
@@ -67,6 +70,10 @@ impl Engine {
             let generations = desk.state.credentials.values().flat_map(|r| [&r.current, &r.previous]);
             generations.flatten().map(|g| g.slot).chain(desk.state.attempts.keys().copied()).collect()
         };
+        // An empty state beside a full key store is a lost database, not garbage.
+        if used.is_empty() {
+            return;
+        }
         for slot in self.ports.keys.slots().await.unwrap_or_default() {
             if !used.contains(&slot) {
                 // A slot that cannot be removed now is met again at the next start.
@@ -84,10 +91,12 @@ impl Engine {
             if credential.managed().is_some() {
                 agenda.set(Task::Plan(id.clone()), now);
             }
-            if desk.state.credentials.get(id).is_some_and(|r| r.ari.is_some()) {
+            if asks_ari(&desk, id) {
                 agenda.set(Task::Ari(id.clone()), now);
             }
         }
+        // Attempts of credentials that are not configured any more are ended by the same task.
+        desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
         desk.estate.watches.keys().for_each(|id| agenda.set(Task::Expand(id.clone()), now));
         if !desk.estate.paths.is_empty() {
             agenda.set(Task::Evaluate, now);
@@ -107,9 +116,11 @@ impl Engine {
         self.commit(Batch { changes, entries: vec![draft] }).await
     }
 
-    pub(super) fn watch_clock(&self, now: crate::domain::time::Timestamp, boot: crate::domain::time::Boottime) {
+    /// Returns whether the clock began or ceased to be believed: then no time in the agenda means anything any more.
+    pub(super) fn watch_clock(&self, now: crate::domain::time::Timestamp, boot: crate::domain::time::Boottime) -> bool {
         let mut desk = self.write();
-        if desk.clock.look(now, boot) {
+        let changed = desk.clock.look(now, boot);
+        if changed {
             let text = desk.clock.fault().map(str::to_owned);
             drop(desk);
             let (code, urgent, text) = match text {
@@ -119,6 +130,15 @@ impl Engine {
             let notice = crate::ports::Notice { about: "clock".into(), owner: None, code, text, urgent };
             self.ports.notifier.notify(notice);
         }
+        changed
+    }
+
+    /// Whether the clock is not believed at this very moment: the loop may not have looked yet.
+    pub(super) fn distrusts_clock(&self) -> bool {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let mut watch = self.read().clock.clone();
+        watch.look(now, boot);
+        watch.fault().is_some()
     }
 
     pub(super) async fn obey<'a>(&'a self, command: Command, agenda: &mut Agenda, crew: &mut Crew<'a>) {
@@ -135,9 +155,12 @@ impl Engine {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.actor = Actor::Human(by);
                 draft.facts.push(("wall", Json::show(&now)));
-                if self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await.is_ok() {
+                // The new mark goes along, or the old one would raise the same fault after a restart.
+                let clock = &self.ports.clock;
+                let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
+                if self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await.is_ok() {
                     self.write().clock.accept(now, self.ports.clock.boottime());
-                    self.replan_all(agenda);
+                    *agenda = self.first_agenda();
                     self.evaluate(None).await;
                 }
             }
@@ -173,7 +196,17 @@ impl Engine {
             if desk.estate.credentials.get(credential).is_none_or(|c| c.managed().is_none()) {
                 return;
             }
+            let mut record = desk.state.credential(credential);
+            // A repair puts back what is there already.
+            let repair = |a: &Attempt| record.current.as_ref().is_some_and(|g| g.slot == a.id);
             match desk.state.attempt_for(credential) {
+                Some(attempt) if repair(attempt) && !desk.running.contains(&attempt.id) => {
+                    let mut attempt = attempt.clone();
+                    attempt.not_before = None;
+                    record.requested = Some(Request { by, at: now });
+                    batch.changes.push(Change::Attempt(attempt));
+                    batch.changes.push(Change::Credential(credential.clone(), Box::new(record)));
+                }
                 // What is put aside goes on now; what runs already is what was asked for.
                 Some(attempt) => {
                     let mut attempt = attempt.clone();
@@ -184,7 +217,6 @@ impl Engine {
                     }
                 }
                 None => {
-                    let mut record = desk.state.credential(credential);
                     record.requested = Some(Request { by, at: now });
                     record.next_attempt = None;
                     batch.changes.push(Change::Credential(credential.clone(), Box::new(record)));
@@ -205,7 +237,11 @@ impl Engine {
         }
         let now = self.ports.clock.now();
         {
-            let mut desk = self.write();
+            let mut guard = self.write();
+            let desk = &mut *guard;
+            let mut estate = (*estate).clone();
+            keep_expanded(desk, &mut estate);
+            forget_moved(desk, &estate);
             let gone: Vec<CredentialId> =
                 desk.estate.credentials.keys().filter(|id| !estate.credentials.contains_key(*id)).cloned().collect();
             for id in gone {
@@ -219,10 +255,13 @@ impl Engine {
             }
             desk.verdicts.retain(|id, _| estate.paths.contains_key(id));
             desk.declined.clear();
-            desk.estate = estate;
+            desk.estate = Arc::new(estate);
         }
         self.scan(agenda, now);
         self.replan_all(agenda);
+        // A credential that came back, or that asks its CA from now on, has no such task any more.
+        let managed: Vec<CredentialId> = self.read().estate.credentials.keys().cloned().collect();
+        managed.iter().for_each(|id| self.plan_ari(id, agenda));
         self.evaluate(None).await;
         self.plan_evaluation(agenda, now);
     }
@@ -232,5 +271,37 @@ impl Engine {
         let desk = self.read();
         let managed = desk.estate.credentials.iter().filter(|(_, c)| c.managed().is_some());
         managed.for_each(|(id, _)| agenda.set(Task::Plan(id.clone()), now));
+        desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
+    }
+}
+
+/// The files that match an unchanged watch stay known, or a path that stands on them would stand on nothing until the
+/// next look; a watch that is new or changed was not looked at yet.
+fn keep_expanded(desk: &mut Desk, estate: &mut Estate) {
+    let known = core::mem::take(&mut desk.expanded);
+    for (watch, mut files) in known {
+        if estate.watches.get(&watch).is_some_and(|new| desk.estate.watches.get(&watch) == Some(new)) {
+            files.retain(|id| !estate.credentials.contains_key(id) && !estate.watches.contains_key(id));
+            let credentials = files.iter().filter_map(|id| desk.estate.credentials.get(id));
+            estate.credentials.extend(credentials.map(|c| (c.id.clone(), c.clone())));
+            desk.expanded.insert(watch, files);
+        }
+    }
+    let changed = desk.estate.watches.iter().filter(|(id, old)| estate.watches.get(*id) != Some(*old));
+    let changed: Vec<CredentialId> = changed.map(|(id, _)| id.clone()).collect();
+    for id in changed {
+        desk.sightings.remove(&id);
+        desk.findings.remove(&id);
+    }
+}
+
+/// What was seen in a place where a credential does not stand any more says nothing about it.
+fn forget_moved(desk: &mut Desk, estate: &Estate) {
+    for (id, sighting) in &mut desk.sightings {
+        let (Some(old), Some(new)) = (desk.estate.credentials.get(id), estate.credentials.get(id)) else { continue };
+        if !same_place(old, new) {
+            sighting.stored = None;
+        }
+        sighting.served.retain(|endpoint, _| new.endpoints.contains(endpoint));
     }
 }

@@ -15,6 +15,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::domain::inventory::Estate;
 use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine};
 use crate::ports::Clock;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
@@ -175,7 +176,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
     let looked = running.engine.clone();
     let mut files = FileWatch::new(move |id| ask(&looked, Command::Look(id)));
-    follow(&mut files, &running.engine);
+    let mut followed = follow(&mut files, &running.engine);
     tracing::info!(
         environment = settings.estate.environment.as_str(),
         http = %settings.listen.http,
@@ -194,13 +195,16 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
                     Ok(text) => tracing::info!("{text}"),
                     Err(text) => tracing::error!("the old configuration stays in force: {text}"),
                 }
-                follow(&mut files, &running.engine);
             }
             _ = beat.tick() => {
                 if running.ended() {
                     break;
                 }
                 beat_once(&running.engine, &*running.wired.ports.clock);
+                // Only now the engine has taken in what was reloaded, through a signal or the API.
+                if !Arc::ptr_eq(&followed, &running.engine.estate()) {
+                    followed = follow(&mut files, &running.engine);
+                }
             }
         }
     }
@@ -226,16 +230,19 @@ fn ask(engine: &Engine, command: Command) {
     }
 }
 
-fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engine) {
+/// Watches what the estate names now, and gives it back.
+fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engine) -> Arc<Estate> {
+    let estate = engine.estate();
     match files {
         Ok(files) => {
-            let missed = files.follow(&engine.estate());
+            let missed = files.follow(&estate);
             if missed > 0 {
                 tracing::info!(directories = missed, "not there or too many to watch: polled only");
             }
         }
         Err(error) => tracing::warn!(%error, "files are polled only"),
     }
+    estate
 }
 
 /// Without systemd there is nobody to tell.
