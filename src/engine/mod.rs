@@ -134,7 +134,7 @@ impl Engine {
         loop {
             let began = self.ports.clock.boottime();
             let now = self.ports.clock.now();
-            self.watch_clock(now, began);
+            self.watch_clock(now, began, &mut agenda);
             let due = agenda.take_due(now, TASKS_A_TURN, LOOKS_AT_ONCE.saturating_sub(crew.looks));
             self.take_up(due, now, &mut agenda, &mut crew).await;
             self.write().last_cycle = Some(self.ports.clock.boottime());

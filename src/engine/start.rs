@@ -107,7 +107,12 @@ impl Engine {
         self.commit(Batch { changes, entries: vec![draft] }).await
     }
 
-    pub(super) fn watch_clock(&self, now: crate::domain::time::Timestamp, boot: crate::domain::time::Boottime) {
+    pub(super) fn watch_clock(
+        &self,
+        now: crate::domain::time::Timestamp,
+        boot: crate::domain::time::Boottime,
+        agenda: &mut Agenda,
+    ) {
         let mut desk = self.write();
         if desk.clock.look(now, boot) {
             let text = desk.clock.fault().map(str::to_owned);
@@ -118,6 +123,8 @@ impl Engine {
             };
             let notice = crate::ports::Notice { about: "clock".into(), owner: None, code, text, urgent };
             self.ports.notifier.notify(notice);
+            // What was held because of the clocks goes on, or is held from now on.
+            self.replan_all(agenda);
         }
     }
 
