@@ -14,6 +14,7 @@ use crate::domain::inventory::{Ari, Credential, Endpoint, Environment, Managed, 
 use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
+use crate::domain::time::Timestamp;
 use crate::domain::verification::{Proof, verify};
 use crate::engine::issue::{Step, keep_trying};
 use crate::engine::record::Setback;
@@ -54,6 +55,9 @@ impl Engine {
                 return if gone { Step::Fail(setback) } else { keep_trying(attempt, setback) };
             }
         };
+        if let Some(ended) = ended_waiting(attempt, &chain, &record, now) {
+            return Step::Fail(Setback::host("KW2202", ended));
+        }
         if let Some(refusal) = worse_than_current(attempt, &chain, &record) {
             return Step::Fail(Setback::new("KW2202", Fault::Issuer, refusal));
         }
@@ -76,7 +80,7 @@ impl Engine {
         }
     }
 
-    async fn wait_for_window(&self, attempt: &mut Attempt, until: crate::domain::time::Timestamp) -> Step {
+    async fn wait_for_window(&self, attempt: &mut Attempt, until: Timestamp) -> Step {
         attempt.not_before = Some(until);
         let mut draft = self.draft_for(attempt, "certificate.postpone", "KW2205");
         draft.facts.push(("until", Json::show(&until)));
@@ -277,6 +281,14 @@ impl Engine {
     }
 }
 
+/// A certificate may have waited so long for a hook or a window that it has ended itself: another is needed then.
+fn ended_waiting(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: Timestamp) -> Option<String> {
+    let installed = record.current.as_ref().is_some_and(|g| g.slot == attempt.id);
+    let bad = chain.out_of_time(now).filter(|_| !installed)?;
+    let (subject, end) = (&bad.subject, bad.validity.not_after);
+    Some(format!("the certificate waited to be installed until {subject} was out of time ({end}); another is ordered"))
+}
+
 /// Only what ends later than what it replaces is installed, unless a person asked for it: a CA's mistake must not shorten
 /// what is there. What is expired is always replaced.
 fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecord) -> Option<String> {
@@ -293,12 +305,7 @@ fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecor
     })
 }
 
-fn generation(
-    attempt: &Attempt,
-    chain: &Chain,
-    record: &CredentialRecord,
-    now: crate::domain::time::Timestamp,
-) -> Generation {
+fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: Timestamp) -> Generation {
     let leaf = &chain.leaf;
     // A repair installs what was issued for another reason.
     let same = record.current.as_ref().filter(|g| g.slot == attempt.id);

@@ -261,7 +261,7 @@ impl Engine {
             }
         }
         agenda.set(Task::Ari(id.clone()), new.next_poll);
-        if new.window == old.window && new.picked == old.picked {
+        if new.window == old.window && new.picked == old.picked && new.explanation == old.explanation {
             // Only the time of the next poll changed: not worth a commit; after a restart it is asked at once.
             self.write().state.credentials.entry(id.clone()).or_default().ari = Some(new);
             return;
@@ -273,8 +273,9 @@ impl Engine {
             ("picked", Json::opt(new.picked.as_ref().map(Json::show))),
             ("explanation", Json::opt(new.explanation.as_ref().map(|e| Json::str(bounded_text(e))))),
         ];
-        if let Some(url) = new.explanation.as_ref().filter(|_| old.window.is_some()) {
-            self.notify(id, "KW2010", Urgency::Act, format!("the CA changed the renewal window, see {url}"));
+        // A CA explains only what is out of the ordinary (RFC 9773 section 4.2), also the first time that it is asked.
+        if let Some(url) = new.explanation.as_ref().filter(|_| new.explanation != old.explanation) {
+            self.notify(id, "KW2010", Urgency::Act, format!("the CA explains its renewal window, see {url}"));
         }
         record.ari = Some(new);
         let batch = Batch { changes: vec![Change::Credential(id.clone(), Box::new(record))], entries: vec![draft] };

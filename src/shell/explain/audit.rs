@@ -90,7 +90,7 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW2202",
         "worse than what is there",
-        "The new certificate ends no later than the one it would replace, so it was not installed.",
+        "The new certificate ends no later than the one it would replace, or ended while it waited to be installed; so it was not.",
         "If it is wanted all the same (another profile, say), run `keyward cert renew NAME`.",
     ),
     row(

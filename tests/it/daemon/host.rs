@@ -68,6 +68,86 @@ async fn a_failing_hook_puts_the_old_set_back_and_issues_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_a_hook_until_it_expired_is_never_installed() {
+    let place = Place::new().await;
+    let hook = place.script("hook", "[ ! -e @/broken ] || exit 3");
+    let more = format!("profile = \"shortlived\"\n{}", reload(&format!("{hook:?}")));
+    let life = place.start(&place.toml(&certificate("portal", NAME, &more))).await;
+    let first = life.installed("portal").await;
+    fs::write(place.at("broken"), "").unwrap();
+    place.advance(Duration::from_secs(2));
+    life.renew("portal");
+    life.entry("portal", "KW2204").await;
+    life.wait("it rests", |l| l.view("portal").attempt.filter(|a| a.not_before.is_some()).map(|_| ())).await;
+    fs::remove_file(place.at("broken")).unwrap();
+    place.advance(HOUR * 170);
+    life.scan();
+    life.entry("portal", "KW2202").await;
+    place.advance(HOUR * 2);
+    life.scan();
+    let second = life.renewed("portal", &first).await;
+    assert!(second.validity.contains(life.now()));
+    assert_eq!(&*second.serial, place.control.certificates()[2].serial, "another was ordered");
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_jump_of_the_clock_renewals_go_on_at_once() {
+    let place = Place::new().await;
+    // Nothing else wakes the planner within the test.
+    let toml = place.toml(&certificate("portal", NAME, ""));
+    let toml = toml.replace("probe_every = \"10s\"", "probe_every = \"6h\"").replace("\"1m\"", "\"24h\"");
+    let life = place.start(&toml).await;
+    let first = life.installed("portal").await;
+    place.clock.step(3_600);
+    life.renew("portal");
+    life.wait("it is held", |l| {
+        l.view("portal").held.filter(|h| matches!(h.reason, HeldReason::Stopped(_))).map(|_| ())
+    })
+    .await;
+    assert_eq!(place.control.orders().len(), 1);
+    place.clock.step(-3_600);
+    place.advance(Duration::from_secs(2));
+    // Whatever wakes the loop: here a look at another thing.
+    life.engine.command(Command::Look(cid("nonesuch"))).unwrap();
+    life.renewed("portal", &first).await;
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_ca_issues_while_the_first_is_down() {
+    let place = Place::new().await;
+    let (http, tls) = (place.http.port(), place.tls.port());
+    let second = Place::with(|_, v| (v.http_port, v.tls_port) = (http, tls)).await;
+    fs::copy(second.at("root.pem"), place.at("second.pem")).unwrap();
+    let other = format!(
+        "[[issuer]]\nid = \"second\"\ndirectory = \"{}\"\nroot_files = [\"@/second.pem\"]\nterms_agreed = true\n",
+        second.ca.directory_url()
+    );
+    let portal = certificate("portal", NAME, "").replace("issuers = [\"ca\"]", "issuers = [\"ca\", \"second\"]");
+    let toml = place.toml(&format!("{other}{portal}"));
+    place.control.pause();
+    let life = place.start(&toml).await;
+    let began = std::time::Instant::now();
+    while life.view("portal").current().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", life.notices());
+        // Each time the first one has failed, its backoff passes.
+        let failures = life.view("portal").record.failures;
+        life.wait("a try", |l| {
+            let view = l.view("portal");
+            (view.record.failures > failures || view.current().is_some()).then_some(())
+        })
+        .await;
+        place.advance(HOUR);
+        life.scan();
+    }
+    let first = life.installed("portal").await;
+    assert_eq!(first.issuer, crate::harness::estate::iid("second"));
+    assert_eq!((place.control.orders().len(), second.control.orders().len()), (0, 1));
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_ignores_the_reload_is_found_out() {
     let place = Place::new().await;
     let at = |name: &str| place.text(&format!("live/portal/current/{name}"));
