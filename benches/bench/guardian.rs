@@ -21,7 +21,7 @@ use crate::site::{Site, name};
 /// Whoever waits for the engine looks this often.
 const LOOK: Duration = Duration::from_millis(1);
 /// Nothing here takes longer.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// As many workers as the daemon has.
 fn runtime() -> tokio::runtime::Runtime {
@@ -32,10 +32,16 @@ fn runtime() -> tokio::runtime::Runtime {
 fn guard<F: Future<Output = ()> + Send>(settings: Settings, work: impl FnOnce(Arc<Engine>) -> F) {
     runtime().block_on(async {
         let wired = wire(&settings).expect("everything can be put together");
-        let engine = Engine::start(wired.ports, Arc::new(settings.estate)).await.expect("a state to start from");
+        let engine =
+            Engine::start(wired.ports.clone(), Arc::new(settings.estate)).await.expect("a state to start from");
         let engine = Arc::new(engine);
         let work = tokio::time::timeout(DEADLINE, work(engine.clone()));
-        engine.run(async { work.await.expect("in time") }).await.expect("a state that can be written");
+        let work = async {
+            if work.await.is_err() {
+                panic!("not done in {DEADLINE:?}: {:?}", wired.notices().last());
+            }
+        };
+        engine.run(work).await.expect("a state that can be written");
     });
 }
 
@@ -85,7 +91,6 @@ pub fn seed(site: &Site) {
     root.distinguished_name.push(rcgen::DnType::CommonName, "Bench Root");
     root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     root.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    std::fs::create_dir_all(site.live()).expect("a directory");
     std::fs::write(&site.root, root.self_signed(&ca).expect("a root").pem()).expect("a file");
     let issuer = rcgen::Issuer::new(root, ca);
     let settings = site.settings();
@@ -149,6 +154,7 @@ pub fn idle(site: &Site) {
         };
         until(|| looked() == site.count).await;
         figure("start", "s", began.elapsed().as_secs_f64());
+        figure("start, processor time", "s", cpu_seconds());
         // What the start left to do, and the allocator's own habits, are over.
         sleep(Duration::from_secs(2)).await;
         memory();

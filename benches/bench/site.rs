@@ -61,8 +61,9 @@ impl Site {
         site
     }
 
-    /// The validated configuration.
+    /// The validated configuration; makes the directory for what is installed.
     pub fn settings(&self) -> Settings {
+        std::fs::create_dir_all(self.live()).expect("a directory");
         config::parse("bench.toml", &self.text(), Overrides::default()).unwrap_or_else(|e| panic!("{e}"))
     }
 

@@ -4,7 +4,7 @@
 //! inside the very transaction that changes the state, and [`seal`] turns it into bytes and a leaf hash (RFC 6962
 //! section 2.1). Refuses to know where entries are kept.
 
-use core::fmt::{self, Display};
+use core::fmt;
 use std::sync::Arc;
 
 use crate::domain::id::{AttemptId, EntryId};
@@ -71,7 +71,7 @@ impl Outcome {
     }
 }
 
-impl Display for Outcome {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -312,7 +312,7 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             automation.text("version", env!("CARGO_PKG_VERSION"));
         });
         data.text("code", draft.code);
-        data.show_some("correlation_id", draft.correlation.as_ref().map(|id| -> &dyn Display { id }));
+        data.show_some("correlation_id", draft.correlation.as_ref());
         if !draft.evidence.is_empty() {
             data.objects("evidence", &draft.evidence, |e, piece| {
                 piece.show("captured_at", &e.captured_at);
@@ -326,8 +326,8 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             Facts::Whole => write_facts(draft, data),
             Facts::LeftOut => data.text("facts", "left out: too long"),
         }
-        data.show_some("intent_ref", draft.intent.as_ref().map(|id| -> &dyn Display { id }));
-        data.show_some("outcome", draft.outcome.as_ref().map(|o| -> &dyn Display { o }));
+        data.show_some("intent_ref", draft.intent.as_ref());
+        data.show_some("outcome", draft.outcome.as_ref());
         data.text("phase", draft.phase.as_str());
         if let Some(policy) = &draft.policy {
             data.object("policy", |p| {
@@ -337,15 +337,15 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
                 p.show("version", &policy.version);
             });
         }
-        data.show_some("previous_of_target", previous.as_ref().map(|leaf| -> &dyn Display { leaf }));
+        data.show_some("previous_of_target", previous.as_ref());
         if let Some(policy) = &draft.policy {
             data.object("risk", |risk| risk.value("tier", &Json::Int(i64::from(policy.tier))));
         }
         data.object("target", |target| {
             target.text("id", &draft.target.id);
             target.text("kind", draft.target.kind.as_str());
-            target.show_some("serial", draft.target.serial.as_ref().map(|serial| -> &dyn Display { serial }));
-            target.show_some("spki_sha256", draft.target.spki.as_ref().map(|spki| -> &dyn Display { spki }));
+            target.show_some("serial", draft.target.serial.as_ref());
+            target.show_some("spki_sha256", draft.target.spki.as_ref());
         });
     });
     entry.text("datacontenttype", "application/json");

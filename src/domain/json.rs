@@ -140,7 +140,7 @@ impl<'a> Object<'a> {
         out.push(b'"');
     }
 
-    pub(crate) fn show_some(&mut self, key: &'static str, thing: Option<&dyn fmt::Display>) {
+    pub(crate) fn show_some<T: fmt::Display>(&mut self, key: &'static str, thing: Option<&T>) {
         if let Some(thing) = thing {
             self.show(key, thing);
         }

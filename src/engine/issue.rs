@@ -88,6 +88,8 @@ impl Engine {
     async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) -> Ending {
         // An order of an earlier life may have left responses that are known to nobody any more.
         let cut_off = resumed && matches!(attempt.stage, Stage::Ordered { .. });
+        // Made durable once in a run, used in two stages.
+        let mut csr = None;
         loop {
             let managed = {
                 let desk = self.read();
@@ -106,8 +108,8 @@ impl Engine {
                 Stage::Begun | Stage::Issued => Arc::from(""),
             };
             let step = match attempt.stage {
-                Stage::Begun => self.order(attempt, managed, resumed).await,
-                Stage::Ordered { .. } => self.obtain(attempt, managed, &url, cut_off).await,
+                Stage::Begun => self.order(attempt, managed, resumed, &mut csr).await,
+                Stage::Ordered { .. } => self.obtain(attempt, managed, &url, csr.take(), cut_off).await,
                 Stage::Issued => self.install(attempt, &credential, managed).await,
             };
             // What cannot be recorded stays as it is durable, and is taken up again from there.
@@ -145,9 +147,10 @@ impl Engine {
     }
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
-    async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool) -> Step {
-        if let Err(setback) = self.key(attempt, managed).await {
-            return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) };
+    async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+        match self.key(attempt, managed).await {
+            Ok(made) => *csr = Some(made),
+            Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },
         }
         let mut unsure = resumed;
         let mut tries = 0_u32;
@@ -258,10 +261,20 @@ impl Engine {
     }
 
     /// `Ordered` → `Issued`. Challenge responses are taken away again however this ends.
-    async fn obtain(&self, attempt: &mut Attempt, managed: &Managed, url: &str, cut_off: bool) -> Step {
-        let csr = match self.key(attempt, managed).await {
-            Ok(csr) => csr,
-            Err(setback) => return keep_trying(attempt, setback),
+    async fn obtain(
+        &self,
+        attempt: &mut Attempt,
+        managed: &Managed,
+        url: &str,
+        csr: Option<Vec<u8>>,
+        cut_off: bool,
+    ) -> Step {
+        let csr = match csr {
+            Some(csr) => csr,
+            None => match self.key(attempt, managed).await {
+                Ok(csr) => csr,
+                Err(setback) => return keep_trying(attempt, setback),
+            },
         };
         let mut presented = Vec::new();
         let step = self.follow_order(attempt, managed, url, &csr, &mut presented).await;
