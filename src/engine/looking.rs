@@ -10,7 +10,7 @@ use crate::domain::execution::Stage;
 use crate::domain::gate::{Evidence, Verdict, verdict};
 use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch, fingerprint,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
@@ -25,6 +25,19 @@ use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, Ren
 const ENDPOINTS_AT_ONCE: usize = 8;
 /// A look that met a change under way is repeated after this.
 const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
+
+/// For so long after every endpoint was seen to serve a new certificate, one that shows another is asked again before it
+/// counts: nginx lets its old workers accept for 100 ms after the new ones have started.
+const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(5);
+
+/// Whether an endpoint shows another certificate than the one that it was proved to serve a moment ago.
+fn settles(desk: &Desk, id: &CredentialId, sighting: &Sighting, now: Timestamp) -> bool {
+    let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
+    current.is_some_and(|g| {
+        let other = |o: &Observation| fingerprint(&o.seen) != Some(g.fingerprint);
+        now.since(g.installed_at) < SETTLED_AFTER && sighting.served.values().any(other)
+    })
+}
 
 /// An answer about renewal that came while an attempt was in flight is asked for again after this.
 const ARI_AFTER_ATTEMPT: core::time::Duration = core::time::Duration::from_secs(60);
@@ -164,8 +177,10 @@ impl Engine {
                     let own = desk.estate.credentials.get(&credential.id);
                     let moved =
                         own.is_some_and(|own| !(same_place(own, &credential) && own.endpoints == credential.endpoints));
-                    let stale =
-                        moved || slot != installed(&desk, &credential.id) || is_being_installed(&desk, &credential.id);
+                    let stale = moved
+                        || slot != installed(&desk, &credential.id)
+                        || is_being_installed(&desk, &credential.id)
+                        || settles(&desk, &credential.id, &sighting, now);
                     (own.is_some(), stale, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
