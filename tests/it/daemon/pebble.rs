@@ -81,7 +81,7 @@ async fn a_crash_between_any_two_answers_ends_in_one_order() {
     let mut cuts = 0;
     loop {
         let life = place.start(&toml).await;
-        tokio::time::timeout(Duration::from_millis(2 + 3 * cuts), std::future::pending::<()>()).await.ok();
+        tokio::time::timeout(Duration::from_millis(1 + cuts), std::future::pending::<()>()).await.ok();
         let done = life.view("portal").current().is_some() && life.view("portal").attempt.is_none();
         life.kill().await;
         cuts += 1;
@@ -90,6 +90,6 @@ async fn a_crash_between_any_two_answers_ends_in_one_order() {
         }
         assert!(cuts < 100, "it never ends");
     }
-    assert!(cuts > 3, "only {cuts} lives");
+    assert!(cuts > 1, "it was never cut off");
     assert_eq!((place.control.orders().len(), place.control.certificates().len()), (1, 1));
 }
