@@ -31,6 +31,7 @@ mod nginx;
 mod pebble;
 mod plan;
 mod probe;
+mod review;
 mod sim;
 mod store;
 mod x509;
