@@ -32,6 +32,7 @@ mod pebble;
 mod plan;
 mod process;
 mod probe;
+mod review;
 mod sim;
 mod store;
 mod x509;
