@@ -93,7 +93,7 @@ async fn it_issues_answers_refuses_a_second_daemon_and_ends_cleanly() {
     let place = Place::new().await;
     let config = write_config(&place, &certificate("portal", &["portal.example.com"], ""));
     let daemon = Daemon::start(config.clone());
-    daemon.wait("the certificate", |d| d.says(&["cert", "list"]).contains("ok"));
+    daemon.wait("the certificate", |d| d.says(&["cert", "show", "portal"]).contains("\ninstalled "));
     assert!(place.at("live/portal/current/fullchain.pem").exists());
     let why = daemon.says(&["cert", "why", "portal"]);
     assert!(why.contains("because there was none") && why.contains("Next: it renews"), "{why}");
@@ -118,7 +118,7 @@ async fn a_bad_configuration_ends_with_64_and_a_bad_reload_keeps_the_old_one() {
     let place = Place::new().await;
     let config = write_config(&place, &certificate("portal", &["portal.example.com"], ""));
     let daemon = Daemon::start(config.clone());
-    daemon.wait("the certificate", |d| d.says(&["cert", "list"]).contains("ok"));
+    daemon.wait("the certificate", |d| d.says(&["cert", "show", "portal"]).contains("\ninstalled "));
 
     let good = fs::read_to_string(&config).unwrap();
     rewrite(&config, |text| text.replace("[[certificate]]", "[[certificat]]"));
@@ -160,7 +160,7 @@ async fn an_account_key_is_rolled_over_on_request_and_recorded() {
     let place = Place::new().await;
     let config = write_config(&place, &certificate("portal", &["portal.example.com"], ""));
     let daemon = Daemon::start(config);
-    daemon.wait("the certificate", |d| d.says(&["cert", "list"]).contains("ok"));
+    daemon.wait("the certificate", |d| d.says(&["cert", "show", "portal"]).contains("\ninstalled "));
     let before = fs::read(place.at("state/accounts/ca.key")).unwrap();
     let plan = daemon.says(&["issuer", "rollover", "ca", "--plan"]);
     assert!(plan.contains("keyChange"), "{plan}");

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
 
 use super::dns::{Action, Placed};
 use super::{excerpt, failed};
@@ -76,6 +76,11 @@ impl Hook {
 
     pub(super) async fn run(&self, action: Action, task: &ChallengeTask, placed: &Placed) -> Result<(), SolverError> {
         let record = placed.record.to_ascii();
+        let no_pipe = |e: std::io::Error| failed(Fault::Host, format!("no pipe for {}: {e}", self.program));
+        // One pipe for both, so that what was said last is last.
+        let (reader, writer) = std::io::pipe().map_err(no_pipe)?;
+        let other = writer.try_clone().map_err(no_pipe)?;
+        let reader = Receiver::from_owned_fd(reader.into()).map_err(no_pipe)?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
             .arg(action.as_str())
@@ -88,24 +93,23 @@ impl Hook {
             .env("KEYWARD_CHALLENGE_VALUE", &placed.value)
             .env("KEYWARD_CHALLENGE_TOKEN", &task.token)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(other)
+            .stderr(writer)
             .process_group(0)
             .spawn();
         let (program, action) = (&self.program, action.as_str());
         let child = child.map_err(|e| failed(Fault::Host, format!("{program} cannot be started: {e}")))?;
         let mut group = Group::of(child);
         let output = Arc::new(Mutex::new(VecDeque::with_capacity(MOST_OUTPUT)));
-        let mut readers = JoinSet::new();
-        readers.spawn(keep_newest(group.child.stdout.take(), output.clone()));
-        readers.spawn(keep_newest(group.child.stderr.take(), output.clone()));
+        let reading = tokio::spawn(keep_newest(reader, output.clone()));
         let ended = tokio::time::timeout(self.timeout, group.wait()).await;
         if ended.is_err() {
             group.kill();
         }
         // What it wrote last may still be in the pipe; and the pipe may be held open by what it left running.
-        let reading = async { while readers.join_next().await.is_some() {} };
+        let stop = reading.abort_handle();
         drop(tokio::time::timeout(OUTPUT_GRACE, reading).await);
+        stop.abort();
         let (what, output) = (format!("{program} {action}"), last_lines(&output));
         match ended {
             Ok(Ok(status)) if status.success() => Ok(()),
@@ -155,8 +159,7 @@ impl Drop for Group {
 }
 
 /// Reads to the end and keeps the newest bytes, so that the command never blocks on a full pipe.
-async fn keep_newest(source: Option<impl AsyncRead + Unpin>, output: Arc<Mutex<VecDeque<u8>>>) {
-    let Some(mut source) = source else { return };
+async fn keep_newest(mut source: impl AsyncRead + Unpin, output: Arc<Mutex<VecDeque<u8>>>) {
     let mut buffer = [0_u8; 1_024];
     while let Ok(length @ 1..) = source.read(&mut buffer).await {
         let mut kept = output.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,8 +13,8 @@ use keyward::domain::name::NameSet;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, Batch, Clock, Doing, Evidence, HostError, Issuer, IssuerError, IssuerMeta, KeyStore, OrderRequest,
-    OrderStatus, OrderView, PrivateKey, Prober, RenewalInfo, Store, StoreError, StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Doing, Evidence, HostError, Issuer, IssuerError, IssuerMeta, KeyStore,
+    OrderRequest, OrderStatus, OrderView, PrivateKey, Prober, RenewalInfo, Store, StoreError, StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;
@@ -277,6 +277,18 @@ impl Issuer for Fickle {
             let retry_after = Some(Duration::from_secs(60));
             Ok(Some(RenewalInfo { start, end: start.plus(HOUR), explanation: None, retry_after }))
         })
+    }
+
+    fn decided<'a>(
+        &'a self,
+        issuer: &'a IssuerId,
+        url: &'a str,
+    ) -> Doing<'a, Result<Vec<AuthorizationView>, IssuerError>> {
+        self.inner.decided(issuer, url)
+    }
+
+    fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>> {
+        self.inner.rollover(issuer)
     }
 
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence {
