@@ -218,6 +218,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_object_written_at_once_has_the_bytes_of_one_that_was_built() {
+        let mut bytes = Vec::new();
+        let mut object = Object::begin(&mut bytes);
+        object.show("a", &"é\"\n");
+        object.show_some::<u8>("b", None);
+        object.objects("c", &[1, 2], |n, inner| inner.show("n", n));
+        object.object("d", |inner| inner.text("k", "\\"));
+        object.end();
+        let number = |n: &str| Json::obj([("n", Json::str(n.to_owned()))]);
+        let built = Json::obj([
+            ("d", Json::obj([("k", Json::str("\\"))])),
+            ("c", Json::arr([number("1"), number("2")])),
+            ("a", Json::str("é\"\n")),
+        ]);
+        assert_eq!(bytes, built.canonical());
+    }
+
+    #[test]
     fn keys_are_sorted_nulls_left_out_and_controls_escaped() {
         let value = Json::obj([
             ("b", Json::Int(i64::MAX)),

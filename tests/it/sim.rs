@@ -46,6 +46,7 @@ fn outages(seed: u64, years: u64) -> Vec<(Timestamp, Timestamp)> {
 
 fn nothing_lapsed(world: &World, n: usize) {
     let now = world.clock.now();
+    assert_eq!(world.host.lapses(), 0, "some set ended before its successor was there");
     for i in 0..n {
         let chain = world.host.installed(&cid(&format!("c{i}"))).unwrap_or_else(|| panic!("c{i} has nothing"));
         assert!(chain.leaf.validity.not_after > now, "c{i} lapsed {}", chain.leaf.validity.not_after);
@@ -118,6 +119,22 @@ fn sixty_days_of_failure_keep_every_wait_between_a_minute_and_a_day() {
     let quiet = last.unwrap().until(world.clock.now());
     assert!(quiet <= DAY * 2, "it still tries: the last try was {quiet:?} ago");
     assert_eq!(world.ca.tally(&iid("le")).violations, 0);
+}
+
+#[test]
+fn a_crowd_that_waits_for_a_stuck_ca_keeps_nobody_else_from_another() {
+    let mut estate = estate(&[("stuck", &[]), ("zero", &[])]);
+    for i in 0..120 {
+        let issuer = if i < 60 { "stuck" } else { "zero" };
+        let name = format!("host-{i}.com");
+        add(&mut estate, credential(&format!("c{i}"), managed(&[&name], &[issuer])));
+    }
+    let mut world = World::new(4, start(), estate);
+    world.ca.behave(&iid("stuck"), |b| b.stuck = true);
+    world.live(HOUR);
+    for i in 60..120 {
+        assert!(world.host.installed(&cid(&format!("c{i}"))).is_some(), "c{i} waits behind the stuck CA");
+    }
 }
 
 #[test]
