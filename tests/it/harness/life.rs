@@ -355,7 +355,8 @@ fn rustls_leaf(text: &str) -> Vec<u8> {
     super::deploy::ders(text).first().expect("a certificate").to_vec()
 }
 
-fn x509_serial(der: &[u8]) -> String {
+/// The serial number of a certificate, as [`hex`] writes it.
+pub fn x509_serial(der: &[u8]) -> String {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
     hex(certificate.tbs_certificate.raw_serial())
 }
