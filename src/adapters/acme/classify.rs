@@ -264,7 +264,9 @@ fn link(problem: &Problem, terms: Option<&str>) -> Option<String> {
             .find(|u| u.contains("unpause"))
             .map(str::to_owned)
     };
-    found.or_else(unpause).filter(|u| u.starts_with("https://") && u.len() <= 2_048 && url::Url::parse(u).is_ok())
+    // As the URL standard writes it: what a CA puts there besides, control characters say, is percent-encoded.
+    let link = found.or_else(unpause).and_then(|u| url::Url::parse(&u).ok()).filter(|u| u.scheme() == "https");
+    link.map(String::from).filter(|u| u.len() <= 2_048)
 }
 
 /// A wait that is only sensible as a number of seconds in evidence.

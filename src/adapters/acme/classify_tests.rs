@@ -178,6 +178,14 @@ fn the_unpause_link_and_new_terms_reach_the_owner() {
 }
 
 #[test]
+fn a_link_with_control_or_steering_characters_is_encoded() {
+    let detail = "visit https://ca.example/unpause?jwt=e\u{7f}J\u{202e}x";
+    let hostile = answer(429, &problem("rateLimited", detail));
+    let link = refused(&ca(), Endpoint::NewOrder, &hostile, Carried::Nothing).link;
+    assert_eq!(link.as_deref(), Some("https://ca.example/unpause?jwt=e%7FJ%E2%80%AEx"));
+}
+
+#[test]
 fn a_deactivated_account_is_told_from_authorizations_that_ran_out() {
     let kind = |detail| asked(Endpoint::Finalize, 403, &problem("unauthorized", detail)).0;
     assert_eq!(kind("Account is not valid, has status \"deactivated\""), Account);
