@@ -47,7 +47,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs the daemon until it is told to stop; the exit code is 64 for a bad configuration and 1 for any other failure.
 #[must_use]
 pub fn run(options: &Options) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    // Colours are for people; a log file or the journal gets none.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false).init();
     let settings = match config::load(&options.config, options.overrides()) {
         Ok(settings) => settings,
         Err(error) => {
