@@ -14,7 +14,7 @@ pub fn render(domain: &str, email: &str, dir: &Path) -> String {
     TEMPLATE
         .replace("@STATE@", &below("state"))
         .replace("@GATE@", &below("gate.sock"))
-        .replace("@INSTALL@", &below("live/portal"))
+        .replace("@INSTALL@", &below("portal"))
         .replace("@CONTACT@", &quoted(format!("mailto:{email}")))
         .replace("@DOMAIN@", &quoted(domain.to_owned()))
 }
@@ -74,3 +74,22 @@ id = "approve"
 needs = ["portal"]
 margin = "2h"
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::Layout;
+    use crate::shell::config::{Overrides, parse};
+
+    #[test]
+    fn the_first_installation_needs_no_directory_that_init_did_not_make() {
+        let dir = Path::new("/srv/kw");
+        let settings = parse("init", &render("app.example.org", "me@example.org", dir), Overrides::default()).unwrap();
+        for credential in settings.estate.credentials.values() {
+            for install in credential.managed().map(|m| m.installs.clone()).unwrap_or_default() {
+                let Layout::Versioned { dir: own, .. } = install.layout else { panic!("{install:?}") };
+                assert_eq!(Path::new(&own).parent(), Some(dir), "only the last directory is made");
+            }
+        }
+    }
+}
