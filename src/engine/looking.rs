@@ -39,9 +39,6 @@ fn settles(desk: &Desk, id: &CredentialId, sighting: &Sighting, now: Timestamp) 
     })
 }
 
-/// An answer about renewal that came while an attempt was in flight is asked for again after this.
-const ARI_AFTER_ATTEMPT: core::time::Duration = core::time::Duration::from_secs(60);
-
 /// What a look brought.
 pub(crate) enum Looked {
     /// A credential's files and endpoints.
@@ -234,11 +231,6 @@ impl Engine {
         }
         let (mut record, lifetime) = {
             let desk = self.read();
-            // An attempt may be about to commit this record: one writer at a time. It is asked again when it has ended.
-            if desk.state.attempt_for(id).is_some() {
-                agenda.set(Task::Ari(id.clone()), now.plus(ARI_AFTER_ATTEMPT));
-                return;
-            }
             let record = desk.state.credential(id);
             let lifetime = record.current.as_ref().map(|g| g.validity.lifetime()).unwrap_or_default();
             (record, lifetime)
