@@ -5,6 +5,8 @@ mod constraints;
 mod der;
 mod dn;
 mod intern;
+pub mod checkpoint;
+pub mod note;
 pub mod keys;
 pub mod pem;
 pub mod pkcs12;

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod policy;
 pub mod inventory;
 pub mod renewal;
+pub mod tree;
 pub mod audit;
 pub mod execution;
 pub mod state;
