@@ -1,6 +1,7 @@
 //! Commands to the engine from outside its loop, and their answers.
 
 use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -8,6 +9,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
+use crate::ports::StoreError;
 
 /// Something that a person or the shell wants.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub enum Command {
     Beat,
     /// A new configuration.
     Estate(Arc<Estate>),
+    /// The same, and whoever asks is told whether it is in force.
+    Reload(Arc<Estate>, SyncSender<Result<(), StoreError>>),
     /// Give the account at an issuer a new key.
     Rollover {
         /// Which.
