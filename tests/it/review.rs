@@ -13,7 +13,7 @@ use keyward::domain::inventory::{Care, Credential, Endpoint, Estate, Observation
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{LETS_ENCRYPT, Limit, LimitKind};
 use keyward::domain::state::State;
-use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity};
+use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity, Window};
 use keyward::engine::{Command, Engine};
 use keyward::ports::{Clock, Ports, Store};
 use keyward::sim::world::{Life, World};
@@ -423,6 +423,36 @@ fn a_store_that_takes_nothing_for_ten_minutes_ends_the_engine() {
 }
 
 // ---- reload, watches, sightings
+
+#[test]
+fn what_waits_for_a_window_goes_on_when_a_reload_removes_it() {
+    let free = with_server();
+    let mut held = free.clone();
+    let mut portal = (*held.credentials[&cid("portal")]).clone();
+    if let Care::Managed(managed) = &mut portal.care {
+        // Every day, for the hour before the one in which the simulation starts.
+        let minute = u16::try_from(start().unix().rem_euclid(86_400) / 60).unwrap();
+        let (from_minute, until_minute) = ((minute + 22 * 60) % 1_440, (minute + 23 * 60) % 1_440);
+        managed.windows = vec![Window { days: [true; 7], from_minute, until_minute, zone: jiff::tz::TimeZone::UTC }];
+    }
+    add(&mut held, portal);
+    let world = World::new(1, start(), held.clone());
+    let (clock, host) = (world.clock.clone(), world.host.clone());
+    live(&world, world.ports(), held, HOUR * 2, |engine| async move {
+        clock.sleep(MINUTE).await;
+        World::ask_renewal(&engine, &cid("portal"), "uid:1000").unwrap();
+        clock.sleep(HOUR).await;
+        let view = engine.credential(&cid("portal")).unwrap();
+        let opens = start().plus(HOUR * 22);
+        assert_eq!(view.held.map(|h| h.reason), Some(keyward::domain::plan::HeldReason::Window));
+        assert!(view.attempt.unwrap().not_before.unwrap() >= opens.minus(MINUTE), "people see when it goes on");
+        assert_eq!(host.installs(), 1);
+        engine.command(Command::Estate(Arc::new(free))).unwrap();
+        clock.sleep(MINUTE).await;
+        assert_eq!(host.installs(), 2, "nothing holds it any more");
+    });
+    assert_eq!((world.ca.tally(&iid("le")).orders, coded(&world, "KW2205")), (2, 1));
+}
 
 #[test]
 fn a_reload_never_opens_a_path_whose_watched_files_are_bad() {
