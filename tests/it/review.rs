@@ -227,6 +227,41 @@ fn two_credentials_with_the_same_names_get_a_certificate_each_without_a_failure(
 }
 
 #[test]
+fn two_automatic_issuances_in_one_second_are_two() {
+    let mut triplets = estate(&[("le", &[])]);
+    for name in ["one", "three", "two"] {
+        add(&mut triplets, credential(name, managed(&["review.example.com"], &["le"])));
+    }
+    let world = World::new(1, start(), triplets.clone());
+    let store = Arc::new(Slow { inner: world.store.clone(), clock: world.clock.clone(), pause: MS });
+    live(&world, Ports { store, ..world.ports() }, triplets, HOUR, |_| async {});
+    assert_eq!(world.ca.tally(&iid("le")).issued, 2, "the third waits for a person, or for a day");
+    let ledger = disk(&world).ledger;
+    let times: Vec<_> = ledger.automatic.values().flatten().collect();
+    assert!(times.len() == 2 && times[0] != times[1] && times[0].until(*times[1]) <= SECOND * 2, "{times:?}");
+}
+
+#[test]
+fn a_window_does_not_move_under_an_order_that_it_made_exempt() {
+    let world = World::new(1, start(), with_server());
+    world.ca.behave(&iid("le"), |b| b.ari = true);
+    let issuer = Arc::new(Fickle::new(world.ca.clone(), world.clock.clone()));
+    let (clock, ca, moving) = (world.clock.clone(), world.ca.clone(), issuer.clone());
+    live(&world, Ports { issuer, ..world.ports() }, with_server(), DAY * 3, |engine| async move {
+        let window = || engine.credential(&cid("portal")).unwrap().record.ari.unwrap().window.unwrap();
+        clock.sleep(HOUR).await;
+        ca.behave(&iid("le"), |b| b.stuck = true);
+        World::ask_renewal(&engine, &cid("portal"), "uid:1000").unwrap();
+        clock.sleep(HOUR).await;
+        let before = window();
+        moving.windows_move.store(true, Ordering::SeqCst);
+        clock.sleep(DAY).await;
+        assert!(engine.credential(&cid("portal")).unwrap().attempt.is_some());
+        assert_eq!(window(), before);
+    });
+}
+
+#[test]
 fn renewals_do_not_lapse_behind_a_crowd_of_new_credentials() {
     let slow = [Limit { kind: LimitKind::Orders, capacity: 20, refill: HOUR, reserve: 0 }];
     let mut few = estate(&[("le", &slow)]);
