@@ -17,6 +17,7 @@ pub mod renewal;
 pub mod audit;
 pub mod execution;
 pub mod state;
+pub mod successor;
 pub mod assessment;
 pub mod plan;
 pub mod check;
