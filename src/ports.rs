@@ -13,12 +13,17 @@ use std::sync::Arc;
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
+use crate::domain::question::Question;
 use crate::domain::state::{Change, State};
 use crate::domain::time::{Boottime, Timestamp};
+
+mod reading;
+
+pub use self::reading::{Page, Statistics};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -154,6 +159,12 @@ pub trait Store: Send + Sync {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
     /// Evidence bytes by their hash.
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// A page of the answer: as of one moment, and never after a long search without giving back how far it came.
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>>;
+    /// One entry by its id.
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>>;
+    /// Counts over the whole log; takes some tens of milliseconds for a million entries.
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).

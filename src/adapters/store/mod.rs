@@ -16,6 +16,7 @@ mod directory;
 mod load;
 mod log;
 mod migrations;
+mod query;
 mod reader;
 mod save;
 mod worker;
@@ -25,9 +26,11 @@ use core::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::question::Question;
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Store, StoreError, StoredEntry};
+use crate::ports::{Batch, Doing, Page, Statistics, Store, StoreError, StoredEntry};
 
 use directory::Lock;
 use reader::Reader;
@@ -82,5 +85,17 @@ impl Store for SqliteStore {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
+
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
+        Box::pin(self.reader.read(move |connection| query::page(connection, &question)))
+    }
+
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| query::entry(connection, id)))
+    }
+
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+        Box::pin(self.reader.read(|connection| query::statistics(connection)))
     }
 }
