@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod entry;
 pub mod note;
 pub mod keys;
+pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
 pub mod verify;
