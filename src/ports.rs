@@ -13,17 +13,16 @@ use std::sync::Arc;
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, SolverId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
-use crate::domain::question::Question;
 use crate::domain::state::{Change, State};
 use crate::domain::time::{Boottime, Timestamp};
 
 mod reading;
 
-pub use self::reading::{Page, Statistics};
+pub use self::reading::{Log, Page, Statistics};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -149,7 +148,7 @@ pub struct StoredEntry {
 /// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
 /// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
 /// future is dropped may or may not happen.
-pub trait Store: Send + Sync {
+pub trait Store: Log {
     /// Everything, at start.
     fn load(&self) -> Doing<'_, Result<State, StoreError>>;
     /// One transaction.
@@ -157,14 +156,6 @@ pub trait Store: Send + Sync {
     /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
     /// everything if `None`; newest first, at most `limit`.
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
-    /// Evidence bytes by their hash.
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
-    /// A page of the answer: as of one moment, and never after a long search without giving back how far it came.
-    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>>;
-    /// One entry by its id.
-    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>>;
-    /// Counts over the whole log; takes some tens of milliseconds for a million entries.
-    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).

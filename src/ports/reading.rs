@@ -1,10 +1,26 @@
-//! Answers of the audit log.
+//! The audit log as it is read.
 
 use std::collections::BTreeMap;
 
+use crate::domain::id::EntryId;
+use crate::domain::key::Digest;
+use crate::domain::question::Question;
 use crate::domain::time::Timestamp;
 
-use super::StoredEntry;
+use super::{Doing, StoreError, StoredEntry};
+
+/// Reading the audit log: of a daemon's store, or of a state directory that no daemon holds. Never writes, and needs no
+/// write access.
+pub trait Log: Send + Sync {
+    /// A page of the answer: as of one moment, and never after a long search without giving back how far it came.
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>>;
+    /// One entry by its id.
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>>;
+    /// Evidence bytes by their hash.
+    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// Counts over the whole log; takes some tens of milliseconds for a million entries.
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>>;
+}
 
 /// A part of the answer to a [`crate::domain::question::Question`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Page, Statistics, Store, StoreError, StoredEntry};
+use crate::ports::{Batch, Doing, Log, Page, Statistics, Store, StoreError, StoredEntry};
 
 /// A store in memory. Every future is ready when it is first polled; one that is dropped before did nothing.
 pub struct MemoryStore {
@@ -129,7 +129,9 @@ impl Store for MemoryStore {
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
         })
     }
+}
 
+impl Log for MemoryStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
     }

@@ -30,7 +30,7 @@ use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::question::Question;
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Page, Statistics, Store, StoreError, StoredEntry};
+use crate::ports::{Batch, Doing, Log, Page, Statistics, Store, StoreError, StoredEntry};
 
 use directory::Lock;
 use reader::Reader;
@@ -82,7 +82,9 @@ impl Store for SqliteStore {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
     }
+}
 
+impl Log for SqliteStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
     }

@@ -18,8 +18,20 @@ const USUAL_LIMIT: usize = 50;
 /// Parameters that are words of the index as such: those of one kind are alternatives, those of several must all hold.
 /// Some are of kinds that no entry has yet, so they find nothing.
 const KINDS: [&str; 14] = [
-    "target", "credential", "path", "issuer", "actor", "tier", "phase", "outcome", "correlation", "service", "approver",
-    "exception", "incident", "day",
+    "target",
+    "credential",
+    "path",
+    "issuer",
+    "actor",
+    "tier",
+    "phase",
+    "outcome",
+    "correlation",
+    "service",
+    "approver",
+    "exception",
+    "incident",
+    "day",
 ];
 
 /// Every parameter, for hints.
@@ -85,14 +97,15 @@ pub(super) fn cursor(order: Order, beyond: u64) -> String {
 }
 
 fn cursor_of(text: &str) -> Result<(Order, u64), Refusal> {
-    let order = match text.get(..1) {
-        Some("n") => Some(Order::NewestFirst),
-        Some("o") => Some(Order::OldestFirst),
-        _ => None,
+    let (order, digits) = match text.split_at_checked(1) {
+        Some(("n", digits)) => (Some(Order::NewestFirst), digits),
+        Some(("o", digits)) => (Some(Order::OldestFirst), digits),
+        _ => (None, ""),
     };
-    let place = text.get(1..).and_then(|t| t.parse::<u64>().ok()).filter(|n| cursor(Order::NewestFirst, *n)[1..] == text[1..]);
+    let place = digits.parse::<u64>().ok().filter(|n| n.to_string() == digits);
     order.zip(place).ok_or_else(|| {
-        Refusal::question(format!("{} is no cursor", shown(text)), "give back what an answer had as \"next\", unchanged")
+        let hint = "give back what an answer had as \"next\", unchanged";
+        Refusal::question(format!("{} is no cursor", shown(text)), hint)
     })
 }
 
@@ -100,7 +113,10 @@ fn order_of(text: &str) -> Result<Order, Refusal> {
     match text {
         "newest" => Ok(Order::NewestFirst),
         "oldest" => Ok(Order::OldestFirst),
-        _ => Err(Refusal::question(format!("order {} is not known", shown(text)), "newest or oldest (which comes first)")),
+        _ => Err(Refusal::question(
+            format!("order {} is not known", shown(text)),
+            "newest or oldest (which comes first)",
+        )),
     }
 }
 
