@@ -67,7 +67,7 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 /// Says which database an error is about.
-fn about(path: &Path, trouble: Trouble) -> StoreError {
+pub(super) fn about(path: &Path, trouble: Trouble) -> StoreError {
     let shown = path.display();
     match StoreError::from(trouble) {
         StoreError::Unavailable(text) => StoreError::Unavailable(format!("{shown}: {text}")),

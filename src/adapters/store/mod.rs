@@ -16,6 +16,7 @@ mod directory;
 mod load;
 mod log;
 mod migrations;
+mod offline;
 mod query;
 mod reader;
 mod save;
@@ -31,6 +32,8 @@ use crate::domain::key::Digest;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::ports::{Batch, Doing, Log, Page, Statistics, Store, StoreError, StoredEntry};
+
+pub use offline::OfflineLog;
 
 use directory::Lock;
 use reader::Reader;

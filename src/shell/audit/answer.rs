@@ -250,7 +250,7 @@ fn line(entry: &Entry) -> String {
 }
 
 /// A fact as people read it.
-pub(super) fn value_text(value: &Value) -> String {
+pub(in crate::shell) fn value_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),

@@ -10,7 +10,7 @@ pub(in crate::shell) mod model;
 mod question;
 mod story;
 
-pub(in crate::shell) use self::answer::{detail, entries, explain, statistics};
+pub(in crate::shell) use self::answer::{detail, entries, explain, statistics, value_text};
 pub(in crate::shell) use self::question::{PARAMETERS, parse};
 
 use core::fmt;
