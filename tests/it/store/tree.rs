@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use keyward::adapters::store::SqliteStore;
 use keyward::codec::note::{Note, SignerKey, Signs};
-use keyward::domain::audit::{Draft, Outcome, Phase, leaf_hash, marks};
+use keyward::domain::audit::{Draft, Facts, Outcome, Phase, leaf_hash, marks};
 use keyward::domain::id::EntryId;
 use keyward::domain::key::Digest;
 use keyward::domain::tree::{self, Frontier, Subtree, TreeError, TreeHead, check_consistency, check_inclusion};
-use keyward::ports::{Batch, LARGEST_BATCH, Store};
+use keyward::ports::{Batch, LARGEST_BATCH, Log, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -82,8 +82,10 @@ fn derived_tables_hold(connection: &Connection, drafts: &[Draft], leaves: &[Dige
     let mut statement = connection.prepare(sql).unwrap();
     let stored = statement.query_map([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, String>(0)?)));
     let stored: Vec<_> = stored.unwrap().map(Result::unwrap).collect();
-    let mut wanted: Vec<_> =
-        (0..).zip(drafts).flat_map(|(n, draft)| marks(draft).into_iter().map(move |word| (n, word))).collect();
+    let mut wanted: Vec<_> = (0..)
+        .zip(drafts)
+        .flat_map(|(n, draft)| marks(draft, Facts::Whole).into_iter().map(move |word| (n, word)))
+        .collect();
     wanted.sort();
     assert_eq!(stored, wanted);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use keyward::adapters::store::{Accept, LogOptions, SqliteStore};
 use keyward::domain::time::Timestamp;
-use keyward::ports::{Store as _, StoreError};
+use keyward::ports::{Log as _, Store as _, StoreError};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
