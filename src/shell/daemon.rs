@@ -278,6 +278,7 @@ fn reload(
         ("state_dir", new.state_dir != started.state_dir),
         ("environment", new.estate.environment != started.estate.environment),
         ("listen", new.listen != started.listen),
+        ("audit", new.audit != started.audit),
         ("issuer", new.issuers != started.issuers),
         ("solver", new.solvers != started.solvers),
     ]
