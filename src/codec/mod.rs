@@ -12,6 +12,7 @@ pub mod keys;
 pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod tiles;
 pub mod verify;
 pub mod x509;
 

@@ -145,18 +145,15 @@ fn unmapped(entry: &Entry, bytes: &[u8]) -> Value {
     let policy = entry.policy.as_ref().map(|p| {
         json!({ "decision": p.decision, "rule": p.rule, "version": p.version.to_string(), "inputs": p.inputs.to_string() })
     });
-    let all = json!({
-        "intent_ref": entry.intent.map(|id| id.to_string()),
-        "leaf_hash": leaf_hash(bytes).to_string(),
-        "phase": entry.phase.as_str(),
-        "policy": policy,
-        "serial": entry.target.serial,
-        "tier": entry.tier,
-    });
-    match all {
-        Value::Object(fields) => Value::Object(fields.into_iter().filter(|(_, v)| !v.is_null()).collect()),
-        other => other,
-    }
+    let fields = [
+        ("intent_ref", json!(entry.intent.map(|id| id.to_string()))),
+        ("leaf_hash", json!(leaf_hash(bytes).to_string())),
+        ("phase", json!(entry.phase.as_str())),
+        ("policy", json!(policy)),
+        ("serial", json!(entry.target.serial)),
+        ("tier", json!(entry.tier)),
+    ];
+    fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 #[cfg(test)]

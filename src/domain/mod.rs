@@ -20,6 +20,7 @@ pub mod question;
 pub mod audit;
 pub mod execution;
 pub mod state;
+pub mod successor;
 pub mod assessment;
 pub mod plan;
 pub mod check;

@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::domain::audit::{self, Draft, Facts, LONGEST_ENTRY, Phase, Sealed, TargetKind};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Log, Page, Statistics, Store, StoreError, StoredEntry};
+use crate::domain::tree::{Frontier, Subtree, TreeError, prove_consistency, prove_inclusion};
+use crate::ports::{Batch, Consistency, Doing, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry};
 
 /// A store in memory. Every future is ready when it is first polled; one that is dropped before did nothing.
 pub struct MemoryStore {
@@ -90,13 +94,13 @@ impl MemoryStore {
     /// How many entries were written since the beginning, kept or not.
     #[must_use]
     pub fn entries_written(&self) -> u64 {
-        self.disk().next
+        self.disk().tree.size()
     }
 
-    /// A hash over the leaf hashes of all entries since the beginning: equal for equal runs, whatever was kept.
+    /// The root over all entries since the beginning: equal for equal runs, whatever was kept.
     #[must_use]
     pub fn log_digest(&self) -> Digest {
-        self.disk().log_digest
+        self.disk().tree.root()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -129,6 +133,41 @@ impl Store for MemoryStore {
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
         })
     }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async { Ok(Some(self.open_disk()?.note())) })
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            let Some(entry) = disk.entry(sequence).cloned().filter(|_| disk.keeps_all()) else { return Ok(None) };
+            let proof =
+                prove_inclusion(sequence, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
+            Ok(Some(Inclusion { entry, proof, note: disk.note() }))
+        })
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            if old_size > disk.tree.size() || !disk.keeps_all() {
+                return Ok(None);
+            }
+            let proof =
+                prove_consistency(old_size, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
+            Ok(Some(Consistency { proof, note: disk.note() }))
+        })
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            let mut open: Vec<u64> = disk.intents.values().copied().collect();
+            open.sort_unstable();
+            Ok(open.into_iter().filter_map(|sequence| disk.entry(sequence).cloned()).take(limit).collect())
+        })
+    }
 }
 
 impl Log for MemoryStore {
@@ -150,36 +189,21 @@ impl Log for MemoryStore {
 }
 
 /// What outlasts a crash.
+#[derive(Default)]
 struct Disk {
     opening: u64,
     state: State,
-    /// The sequence number of the next entry.
-    next: u64,
+    /// Over all entries; its size is the sequence number of the next.
+    tree: Frontier,
+    /// Intents without an outcome.
+    intents: BTreeMap<EntryId, u64>,
     /// The newest leaf of each target.
     newest: BTreeMap<(TargetKind, Arc<str>), Digest>,
-    log_digest: Digest,
     keep: usize,
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
     evidence: BTreeMap<Digest, Evidence>,
     faults: Faults,
-}
-
-impl Default for Disk {
-    fn default() -> Self {
-        Self {
-            opening: 0,
-            state: State::default(),
-            next: 0,
-            newest: BTreeMap::new(),
-            log_digest: Digest([0; 32]),
-            keep: 0,
-            kept: VecDeque::new(),
-            ids: BTreeSet::new(),
-            evidence: BTreeMap::new(),
-            faults: Faults::default(),
-        }
-    }
 }
 
 /// An entry with what is needed to find it and to let it go.
@@ -241,7 +265,7 @@ impl Disk {
     fn seal(&self, batch: &Batch) -> Result<Vec<Sealed>, StoreError> {
         let (mut ids, mut newest) = (BTreeSet::new(), BTreeMap::new());
         let mut all = Vec::with_capacity(batch.entries.len());
-        for (sequence, draft) in (self.next..).zip(&batch.entries) {
+        for (sequence, draft) in (self.tree.size()..).zip(&batch.entries) {
             let id = draft.id;
             if self.ids.contains(&id) || !ids.insert(id) {
                 return refused(&format!("entry {id} is there already"));
@@ -259,10 +283,14 @@ impl Disk {
     }
 
     fn append(&mut self, draft: &Draft, sealed: Sealed) {
-        let sequence = self.next;
-        self.next = sequence.saturating_add(1);
+        let sequence = self.tree.size();
+        self.tree.push(sealed.leaf, |_, _| {});
         self.newest.insert(key(draft), sealed.leaf);
-        self.log_digest = Digest::of_parts(&[&self.log_digest.0, &sealed.leaf.0]);
+        match (draft.phase, draft.intent) {
+            (Phase::Intent, _) => drop(self.intents.insert(draft.id, sequence)),
+            (Phase::Outcome, Some(intent)) => drop(self.intents.remove(&intent)),
+            (Phase::Outcome | Phase::Event, _) => {}
+        }
         if self.keep == 0 {
             return;
         }
@@ -284,7 +312,7 @@ impl Disk {
 
     fn page(&self, question: &Question) -> Page {
         let limit = question.limit.clamp(1, LARGEST_PAGE);
-        let (mut page, mut bytes) = (Page { size: self.next, ..Page::default() }, 0_usize);
+        let (mut page, mut bytes) = (Page { size: self.tree.size(), ..Page::default() }, 0_usize);
         let mut all: Box<dyn Iterator<Item = &Kept>> = match question.order {
             Order::NewestFirst => Box::new(self.kept.iter().rev()),
             Order::OldestFirst => Box::new(self.kept.iter()),
@@ -310,23 +338,46 @@ impl Disk {
                 *count = count.saturating_add(1);
             }
         }
-        let mut open = BTreeSet::new();
-        for draft in self.kept.iter().map(|kept| &kept.draft) {
-            match draft.phase {
-                Phase::Intent => drop(open.insert(draft.id)),
-                Phase::Outcome => drop(draft.intent.map(|id| open.remove(&id))),
-                Phase::Event => {}
-            }
-        }
         let at = |kept: &Kept| kept.draft.at;
         Statistics {
-            size: self.next,
+            size: self.tree.size(),
             span: self.kept.front().map(at).zip(self.kept.back().map(at)),
-            bytes: self.kept.iter().fold(0, |sum: u64, k| sum.saturating_add(length(&k.entry.bytes))),
+            bytes: self
+                .kept
+                .iter()
+                .fold(0, |sum: u64, k| sum.saturating_add(u64::try_from(k.entry.bytes.len()).unwrap_or(u64::MAX))),
             checkpoints: 0,
-            open_intents: length(&open.into_iter().collect::<Vec<_>>()),
+            open_intents: u64::try_from(self.intents.len()).unwrap_or(u64::MAX),
             counts,
         }
+    }
+
+    /// The checkpoint, unsigned.
+    fn note(&self) -> String {
+        let head = self.tree.head();
+        format!("keyward/simulation\n{}\n{}\n", head.size, STANDARD.encode(head.root.0))
+    }
+
+    fn keeps_all(&self) -> bool {
+        u64::try_from(self.kept.len()) == Ok(self.tree.size())
+    }
+
+    /// An entry, if it is kept.
+    fn entry(&self, sequence: u64) -> Option<&StoredEntry> {
+        let first = self.kept.front()?.entry.sequence;
+        let place = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.kept.get(place).map(|kept| &kept.entry)
+    }
+
+    /// The hash of a complete subtree, while all entries are kept.
+    fn subtree(&self, subtree: Subtree) -> Result<Digest, TreeError> {
+        let first = subtree.place << subtree.level;
+        let mut made = Frontier::default();
+        for sequence in first..first.saturating_add(1 << subtree.level) {
+            let entry = self.entry(sequence).ok_or(TreeError::Sizes("an entry is not kept"))?;
+            made.push(entry.leaf, |_, _| {});
+        }
+        Ok(made.root())
     }
 
     /// Forgets the oldest kept entry, and its evidence unless a newer one names it too.
@@ -372,8 +423,8 @@ fn light(draft: &Draft) -> Draft {
     light
 }
 
-fn length<T>(of: &[T]) -> u64 {
-    u64::try_from(of.len()).unwrap_or(u64::MAX)
+fn no_proof(error: TreeError) -> StoreError {
+    StoreError::Damaged(error.to_string())
 }
 
 fn unavailable<T>(text: &str) -> Result<T, StoreError> {

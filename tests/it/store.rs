@@ -4,5 +4,6 @@ mod contract;
 mod crash;
 mod disk;
 mod faults;
+mod questions;
 mod random;
 mod samples;

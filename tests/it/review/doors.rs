@@ -14,9 +14,9 @@ use keyward::domain::question::Question;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, AuthorizationView, Batch, Clock, Doing, Evidence, HostError, Issuer, IssuerError, IssuerMeta, KeyStore,
-    Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober, RenewalInfo, Statistics, Store, StoreError,
-    StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, HostError, Inclusion, Issuer, IssuerError,
+    IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober, RenewalInfo, Statistics,
+    Store, StoreError, StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;
@@ -46,6 +46,22 @@ impl Store for Slow {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        self.inner.checkpoint()
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        self.inner.inclusion(sequence)
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        self.inner.consistency(old_size)
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.inner.open_intents(limit)
+    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -72,6 +88,22 @@ impl Store for Refusing {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        self.inner.checkpoint()
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        self.inner.inclusion(sequence)
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        self.inner.consistency(old_size)
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.inner.open_intents(limit)
     }
 }
 
