@@ -218,7 +218,8 @@ async fn counts_are_those_of_the_entries(place: Place) {
 #[test]
 fn a_question_beyond_its_limits_is_refused_and_harms_nothing() {
     block_on(async {
-        let store = Place::sqlite().open();
+        let place = Place::sqlite();
+        let store = place.open();
         store.commit(one(1)).await.unwrap();
         let many = (0..=MOST_CONDITIONS).fold(ask(Order::NewestFirst), |q, _| q.and(exactly("code", "KW2001")));
         assert!(refusal(store.query(many).await).contains("at most"));
@@ -231,7 +232,8 @@ fn a_question_beyond_its_limits_is_refused_and_harms_nothing() {
 #[test]
 fn a_search_for_what_never_meets_gives_up_with_a_place_to_go_on_from() {
     block_on(async {
-        let store = Place::sqlite().open();
+        let place = Place::sqlite();
+        let store = place.open();
         // Two words that alternate: the search leaps from one to the other and finds nothing.
         for round in 0..15_u64 {
             let batch = (0..8_000).map(|n| {
