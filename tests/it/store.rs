@@ -4,6 +4,7 @@ mod contract;
 mod crash;
 mod disk;
 mod faults;
+mod questions;
 mod random;
 mod samples;
 mod tree;
