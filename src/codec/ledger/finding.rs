@@ -82,6 +82,8 @@ pub enum Rule {
     Unreadable,
     /// A time before an earlier entry's.
     Time,
+    /// A proof that does not lead from its entry to its checkpoint, or is none.
+    Proof,
 }
 
 impl Rule {
@@ -107,6 +109,7 @@ impl Rule {
             Self::Unsigned => "KW6116",
             Self::Unreadable => "KW6117",
             Self::Time => "KW6118",
+            Self::Proof => "KW6119",
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod finding;
 mod fold;
+mod inspect;
 mod proof;
 mod record;
 mod report;
@@ -23,8 +24,9 @@ mod verifier;
 
 pub use finding::{Finding, Findings, Grade, Rule};
 pub use fold::{Fold, Secret, WordHash};
-pub use proof::{FORMAT, Proof, ProofError, Proved};
+pub use proof::{FORMAT, Proof, Proved};
 pub use record::{Named, Record};
 pub use report::{Blobs, Report};
 pub use trust::{Judged, RangedKey, Trust};
-pub use verifier::{Anchor, From, Needs, Signed, Stored, Verifier, words_of};
+pub use inspect::{Stored, inspect, words_of};
+pub use verifier::{Anchor, From, Needs, Signed, Verifier};

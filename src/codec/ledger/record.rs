@@ -5,6 +5,7 @@ use crate::domain::audit::Phase;
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
+use crate::domain::words::{Parts, words};
 
 /// An entry as its bytes tell it. Texts are those of the bytes; nothing in here was compared with anything yet.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Record<'a> {
     pub sequence: u64,
     /// When.
     pub at: Timestamp,
+    /// What was done.
+    pub action: &'a str,
     /// Its code.
     pub code: &'a str,
     /// Announces, concludes or stands by itself.
@@ -58,6 +61,7 @@ impl<'a> Record<'a> {
             id: entry.text("id").and_then(entry_id).ok_or("has no id")?,
             sequence: entry.text("sequence").and_then(number).ok_or("has no sequence number")?,
             at: entry.text("time").and_then(time).ok_or("has no time")?,
+            action,
             code: data.text("code").ok_or("has no data.code")?,
             phase: match data.text("phase") {
                 Some("intent") => Phase::Intent,
@@ -87,18 +91,44 @@ impl<'a> Record<'a> {
         pieces.ok_or("names evidence without its hash or size")
     }
 
-    /// The commitments to private texts that it holds, wherever they stand below its data.
-    #[must_use]
-    pub fn private(&self) -> Vec<Digest> {
-        let mut found = Vec::new();
-        commitments(self.data, &mut found);
-        found
+    /// The commitments to private texts that it holds: SHA-256 of salt and text each.
+    ///
+    /// # Errors
+    /// If one is no hash.
+    pub fn private(&self) -> Result<Vec<Digest>, &'static str> {
+        let commitments: Option<Vec<_>> = match self.data.at("private") {
+            None => return Ok(Vec::new()),
+            Some(Value::Obj(pairs)) => pairs
+                .iter()
+                .map(|(_, value)| match value {
+                    Value::Str(text) => digest(text),
+                    Value::Null | Value::Bool(_) | Value::Int(_) | Value::Arr(_) | Value::Obj(_) => None,
+                })
+                .collect(),
+            Some(Value::Null | Value::Bool(_) | Value::Int(_) | Value::Str(_) | Value::Arr(_)) => None,
+        };
+        commitments.ok_or("holds a commitment to a private text that is no SHA-256 in lower case")
     }
 
-    /// Everything that it tells.
+    /// The words that it must be found by.
     #[must_use]
-    pub fn data(&self) -> &'a Value<'a> {
-        self.data
+    pub fn words(&self) -> Vec<String> {
+        let actor = self.data.at("actor");
+        let tier = self.data.at("risk").and_then(|risk| risk.int("tier"));
+        words(&Parts {
+            at: self.at,
+            target_kind: self.target_kind,
+            target_id: self.target_id,
+            action: self.action,
+            code: self.code,
+            phase: self.phase.as_str(),
+            outcome: self.data.text("outcome"),
+            actor_kind: actor.and_then(|actor| actor.text("kind")).unwrap_or_default(),
+            actor_subject: actor.and_then(|actor| actor.text("subject")),
+            tier: tier.and_then(|tier| u8::try_from(tier).ok()),
+            issuer: self.data.at("facts").and_then(|facts| facts.text("issuer")),
+            correlation: self.data.text("correlation_id"),
+        })
     }
 }
 
@@ -127,16 +157,4 @@ fn digest(text: &str) -> Option<Digest> {
 
 fn time(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text).filter(|at| at.to_string() == text)
-}
-
-/// What a private text's commitment begins with.
-const PRIVATE: &str = "private:sha256:";
-
-fn commitments(value: &Value<'_>, found: &mut Vec<Digest>) {
-    match value {
-        Value::Str(text) => found.extend(text.strip_prefix(PRIVATE).and_then(digest)),
-        Value::Arr(items) => items.iter().for_each(|item| commitments(item, found)),
-        Value::Obj(pairs) => pairs.iter().for_each(|(_, value)| commitments(value, found)),
-        Value::Null | Value::Bool(_) | Value::Int(_) => {}
-    }
 }

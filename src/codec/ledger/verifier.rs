@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::finding::{Finding, Findings, Grade, Rule};
 use super::fold::{Fold, Secret};
+use super::inspect::{Stored, inspect};
 use super::record::{Named, Record};
 use super::report::{Blobs, Report};
 use super::trust::{Judged, Trust};
 use crate::codec::canonical::Value;
-use crate::domain::audit::{LONGEST_ENTRY, Phase, leaf_hash};
+use crate::domain::audit::{Phase, leaf_hash};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::time::{MINUTE, Timestamp};
@@ -16,21 +17,6 @@ use crate::domain::tree::{Frontier, Subtree, TreeHead};
 
 /// Derived subtrees stand at the levels that are multiples of this (decision 0007; the tiles of C2SP tlog-tiles too).
 const STEP: u8 = 8;
-
-/// An entry as it lies somewhere. What a source does not have is `None`.
-#[derive(Clone, Copy, Debug)]
-pub struct Stored<'a> {
-    /// Its place.
-    pub sequence: u64,
-    /// Its id's column.
-    pub id: Option<[u8; 16]>,
-    /// Its time's column.
-    pub at: Option<i64>,
-    /// Its leaf's column, or its hash in a tile.
-    pub leaf: Option<Digest>,
-    /// Its bytes.
-    pub body: &'a [u8],
-}
 
 /// A checkpoint as it lies somewhere.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +76,8 @@ pub struct Verifier {
     intents: BTreeMap<EntryId, Intent>,
     newest: Option<Timestamp>,
     first: Option<Timestamp>,
+    /// Of the last entry.
+    at: Option<Timestamp>,
     back: Option<Finding>,
     index: Option<Fold>,
     seen: Seen,
@@ -140,6 +128,7 @@ impl Verifier {
             intents: BTreeMap::new(),
             newest: None,
             first: None,
+            at: None,
             back: None,
             index: None,
             seen: Seen::default(),
@@ -287,7 +276,8 @@ impl Verifier {
     /// Drafts wait for each other in the queue for seconds, so the times of neighbours may cross by that much.
     fn follow_time(&mut self, sequence: u64, record: &Record<'_>) {
         self.first.get_or_insert(record.at);
-        if record.action().starts_with("clock.") {
+        self.at = Some(record.at);
+        if record.action.starts_with("clock.") {
             self.back = None;
             self.newest = Some(record.at);
             return;
@@ -319,7 +309,7 @@ impl Verifier {
         }
         // Entries without it were found to be malformed.
         needs.evidence = record.evidence().unwrap_or_default();
-        needs.private = record.private();
+        needs.private = record.private().unwrap_or_default();
         self.seen.evidence.named = self.seen.evidence.named.saturating_add(length(&needs.evidence));
         self.seen.private.named = self.seen.private.named.saturating_add(length(&needs.private));
     }
@@ -360,6 +350,13 @@ impl Verifier {
         let head = judged.head;
         if signed.size.is_some_and(|size| size != head.size) {
             return Some(format!("says that its size is {}", head.size));
+        }
+        // A checkpoint's time is that of its newest entry, which the root covers.
+        if let (Some(at), Some(newest)) = (signed.at, self.at)
+            && head.size == self.next
+            && at != newest.unix()
+        {
+            return Some(format!("has the time {}, and its newest entry is of {newest}", Timestamp::from_unix(at)));
         }
         if let Some(origin) = self.seen.origin.as_ref().filter(|origin| **origin != judged.origin) {
             return Some(format!("is of {}, and one before it of {origin}", judged.origin));
@@ -515,53 +512,4 @@ impl Verifier {
 
 fn length<T>(items: &[T]) -> u64 {
     u64::try_from(items.len()).unwrap_or(u64::MAX)
-}
-
-/// What an entry's own bytes and columns say about it, and its JSON if it is canonical. It is the whole check of an entry
-/// by itself: whatever passes it differs from what was written only if its leaf differs too, and then the root does.
-#[must_use]
-pub fn inspect<'a>(stored: &Stored<'a>, hash: &Digest) -> (Option<Value<'a>>, Vec<Finding>) {
-    let sequence = stored.sequence;
-    let mut found = Vec::new();
-    let mut tampered = |rule, text: String| found.push(Finding::tampered(rule, sequence, text));
-    if stored.leaf.is_some_and(|leaf| leaf != *hash) {
-        tampered(Rule::Leaf, format!("the bytes of entry {sequence} are not those that were hashed"));
-    }
-    if stored.body.len() > LONGEST_ENTRY {
-        tampered(Rule::Form, format!("entry {sequence} has {} bytes; at most {LONGEST_ENTRY} are written", stored.body.len()));
-        return (None, found);
-    }
-    let value = match Value::read(stored.body) {
-        Ok(value) => value,
-        Err(error) => {
-            tampered(Rule::Form, format!("entry {sequence} is no canonical JSON: {error}"));
-            return (None, found);
-        }
-    };
-    match Record::of(&value) {
-        Err(wrong) => tampered(Rule::Form, format!("entry {sequence} {wrong}")),
-        Ok(record) => {
-            if record.sequence != sequence {
-                let text = format!("entry {sequence} says that it is entry {}", record.sequence);
-                tampered(Rule::Column, text);
-            }
-            if stored.id.is_some_and(|id| id != record.id.0.to_bytes()) {
-                tampered(Rule::Column, format!("the id beside entry {sequence} is not {}, which it says", record.id));
-            }
-            if stored.at.is_some_and(|at| at != record.at.unix()) {
-                tampered(Rule::Column, format!("the time beside entry {sequence} is not {}, which it says", record.at));
-            }
-            if let Err(wrong) = record.evidence() {
-                tampered(Rule::Form, format!("entry {sequence} {wrong}"));
-            }
-        }
-    }
-    (Some(value), found)
-}
-
-/// The words that an entry is found by, as its bytes say; none if they are no entry.
-#[must_use]
-pub fn words_of(body: &[u8]) -> Vec<String> {
-    let value = Value::read(body).ok();
-    value.as_ref().and_then(|value| Record::of(value).ok()).map(|record| record.words()).unwrap_or_default()
 }
