@@ -156,9 +156,16 @@ impl Verifier {
         self.next
     }
 
-    /// Entries for which an intent is open.
-    pub fn open(&self) -> impl Iterator<Item = (EntryId, u64)> + '_ {
-        self.intents.iter().map(|(id, intent)| (*id, intent.sequence))
+    /// Whether no entry is missing, so that derived tables can be compared with the entries; after every checkpoint.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.lost && self.seen.claimed.is_none_or(|claimed| claimed <= self.next)
+    }
+
+    /// The intents without an outcome: their ids as bytes, and where they stand.
+    #[must_use]
+    pub fn open(&self) -> BTreeMap<[u8; 16], u64> {
+        self.intents.iter().map(|(id, intent)| (id.0.to_bytes(), intent.sequence)).collect()
     }
 
     /// Adds a finding that only the source could make.
@@ -452,7 +459,7 @@ impl Verifier {
             checkpoints: seen.checkpoints,
             witnessed: seen.witnessed.into_iter().map(|(name, (size, at))| (name, size, at)).collect(),
             agrees: seen.agrees,
-            unresolved: length(&self.intents.keys().collect::<Vec<_>>()),
+            unresolved: u64::try_from(self.intents.len()).unwrap_or(u64::MAX),
             evidence: seen.evidence,
             private: seen.private,
             findings: seen.findings,
