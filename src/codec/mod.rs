@@ -11,8 +11,10 @@ pub mod entry;
 pub mod ledger;
 pub mod note;
 pub mod keys;
+pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod tiles;
 pub mod verify;
 pub mod x509;
 

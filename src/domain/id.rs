@@ -199,6 +199,8 @@ mod tests {
         let late = Ulid::new(Timestamp::from_unix(1_001), [0; 10]);
         assert!(early < late && early.to_string() < late.to_string());
         assert_eq!(Ulid::parse(&late.to_string()), Some(late));
+        assert_eq!(Ulid::from_bytes(late.to_bytes()), late);
+        assert!(early.to_bytes() < late.to_bytes());
         assert_eq!(Ulid::parse("8ZZZZZZZZZZZZZZZZZZZZZZZZZ"), None);
     }
 }

@@ -286,7 +286,7 @@ async fn a_managed_path_closes_for_each_reason_and_opens_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_names_and_an_unwritable_state_close_the_gate() {
     let place = Place::new().await;
-    let disk = SmallDisk::new("8m");
+    let disk = SmallDisk::new("32m");
     let rest = |names: &[&str]| {
         let portal = certificate("portal", names, "");
         let text = format!("{portal}[[path]]\nid = \"approve\"\nneeds = [\"portal\"]\nmargin = \"2h\"\n");
