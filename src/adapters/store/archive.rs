@@ -21,7 +21,7 @@ use crate::domain::id::EntryId;
 use crate::ports::{Inclusion, StoreError};
 
 use super::connection::{self, Trouble};
-use super::{directory, key, lockfile, migrations, tree};
+use super::{directory, key, lockfile, migrations, tree, trust};
 
 mod pass;
 
@@ -68,13 +68,13 @@ impl Archive {
         let (connection, unguarded) = match opened {
             Ok(connection) => (connection, None),
             Err(Trouble::Sqlite(error)) if needs_a_place(&error) => open_unguarded(&file)?,
-            Err(trouble) => return Err(connection::about(&file, trouble.into())),
+            Err(trouble) => return Err(connection::about(&file, trouble)),
         };
         connection
             .pragma_update(None, "query_only", true)
             .map_err(Trouble::from)
             .and_then(|()| identity(&connection))
-            .map_err(|e| connection::about(&file, e.into()))?;
+            .map_err(|e| connection::about(&file, e))?;
         Ok(Self { connection, path: file, unguarded })
     }
 
@@ -96,7 +96,7 @@ impl Archive {
     /// # Errors
     /// [`StoreError::Damaged`] if neither slot is whole; [`StoreError::Unavailable`] if it may not be read.
     pub fn lock(&self, path: Option<&Path>) -> Result<Option<String>, StoreError> {
-        let beside = self.path.parent().unwrap_or(Path::new(".")).join(lockfile::BESIDE);
+        let beside = self.path.parent().unwrap_or(Path::new(".")).join(trust::LOCK);
         lockfile::peek(path.unwrap_or(&beside))
     }
 
@@ -108,7 +108,7 @@ impl Archive {
         let read = pass.run(progress);
         let mut verifier = pass.verifier;
         if let Err(trouble) = read {
-            let (grade, text) = match connection::about(&self.path, trouble.into()) {
+            let (grade, text) = match connection::about(&self.path, trouble) {
                 StoreError::Unavailable(text) => (Grade::Unverifiable, text),
                 damaged => (Grade::Tampered, damaged.to_string()),
             };
@@ -126,7 +126,7 @@ impl Archive {
     /// # Errors
     /// As the store's.
     pub fn inclusion(&mut self, sequence: u64) -> Result<Option<Inclusion>, StoreError> {
-        tree::inclusion(&mut self.connection, sequence).map_err(|e| connection::about(&self.path, e.into()))
+        tree::inclusion(&mut self.connection, sequence).map_err(|e| connection::about(&self.path, e))
     }
 
     /// The place of the entry with this id.
@@ -138,7 +138,7 @@ impl Archive {
             .connection
             .query_row("SELECT sequence FROM entry WHERE id = ?1", [id.0.to_bytes()], |row| row.get(0))
             .optional();
-        let found = found.map_err(|e| connection::about(&self.path, Trouble::from(e).into()))?;
+        let found = found.map_err(|e| connection::about(&self.path, Trouble::from(e)))?;
         Ok(found.and_then(|sequence| u64::try_from(sequence).ok()))
     }
 }
@@ -178,7 +178,7 @@ fn open_unguarded(file: &Path) -> Result<(Connection, Option<Stamp>), StoreError
         return Err(StoreError::Unavailable(format!("{shown} may not be read by this user")));
     }
     let connection = connection::open_immutable(file).and_then(|c| probe(&c).map(|()| c));
-    let connection = connection.map_err(|e| connection::about(file, e.into()))?;
+    let connection = connection.map_err(|e| connection::about(file, e))?;
     Ok((connection, Some(stamp)))
 }
 

@@ -22,8 +22,10 @@ const LARGEST_ANSWER: usize = 10_000;
 /// [`NotSaved::Refused`] if the entry is too long; SQLite's, among them a constraint if its id is already there.
 pub(super) fn append(connection: &Connection, draft: &Draft, tree: &mut Frontier) -> Result<(), NotSaved> {
     let place = tree.size();
-    let words = audit::marks(draft).iter().map(|word| word_id(connection, word)).collect::<Result<Vec<_>, _>>()?;
-    let sealed = audit::seal(draft, place, newest_leaf(connection, words.first().copied())?);
+    let target = known_word(connection, &audit::target_word(&draft.target.key()))?;
+    let sealed = audit::seal(draft, place, newest_leaf(connection, target)?);
+    let words = audit::marks(draft, sealed.facts);
+    let words = words.iter().map(|word| word_id(connection, word)).collect::<Result<Vec<_>, _>>()?;
     if sealed.bytes.len() > LONGEST_ENTRY {
         let size = sealed.bytes.len();
         let text = format!("entry {} has {size} bytes; at most {LONGEST_ENTRY} are kept", draft.id);

@@ -11,6 +11,7 @@
 //!                 Unavailable                    poisoned: every later commit is refused until a restart
 //! ```
 
+mod archive;
 mod checkpoint;
 mod connection;
 mod directory;
@@ -38,6 +39,7 @@ use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::ports::{Batch, Consistency, Doing, Entropy, Inclusion, Store, StoreError, StoredEntry};
 
+pub use archive::{Archive, Progress};
 pub use trust::Accept;
 
 use directory::Lock;
