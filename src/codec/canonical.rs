@@ -133,10 +133,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn nested(
-        &mut self,
-        read: fn(&mut Self) -> Result<Value<'a>, NotCanonical>,
-    ) -> Result<Value<'a>, NotCanonical> {
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value<'a>, NotCanonical>) -> Result<Value<'a>, NotCanonical> {
         if self.depth == DEEPEST {
             return Err(self.wrong("a value that lies too deep"));
         }
@@ -290,10 +287,39 @@ mod tests {
     #[test]
     fn every_other_spelling_is_refused() {
         for bad in [
-            "", " 1", "1 ", "01", "-0", "+1", "1.0", "1e3", "-", "9007199254740992", "99999999999999999999", "nul",
-            "tru", "\"", "\"\u{1}\"", "\"\\u000a\"", "\"\\u001F\"", "\"\\u0020\"", "\"\\/\"", "\"\\u00e9\"", "\"\\", "[",
-            "[1,]", "[1 ,2]", "[,1]", "{", "{}x", "{\"a\" :1}", "{\"a\":1,}", "{\"b\":1,\"a\":1}", "{\"a\":1,\"a\":1}",
-            "{1:1}", "{\"\u{ff5e}\":1,\"\u{10000}\":1}",
+            "",
+            " 1",
+            "1 ",
+            "01",
+            "-0",
+            "+1",
+            "1.0",
+            "1e3",
+            "-",
+            "9007199254740992",
+            "99999999999999999999",
+            "nul",
+            "tru",
+            "\"",
+            "\"\u{1}\"",
+            "\"\\u000a\"",
+            "\"\\u001F\"",
+            "\"\\u0020\"",
+            "\"\\/\"",
+            "\"\\u00e9\"",
+            "\"\\",
+            "[",
+            "[1,]",
+            "[1 ,2]",
+            "[,1]",
+            "{",
+            "{}x",
+            "{\"a\" :1}",
+            "{\"a\":1,}",
+            "{\"b\":1,\"a\":1}",
+            "{\"a\":1,\"a\":1}",
+            "{1:1}",
+            "{\"\u{ff5e}\":1,\"\u{10000}\":1}",
         ] {
             assert!(Value::read(bad.as_bytes()).is_err(), "{bad:?}");
         }

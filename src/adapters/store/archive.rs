@@ -110,7 +110,10 @@ impl Archive {
         if let Err(trouble) = read {
             let (grade, text) = match connection::about(&self.path, trouble) {
                 StoreError::Unavailable(text) => (Grade::Unverifiable, text),
-                damaged => (Grade::Tampered, damaged.to_string()),
+                damaged @ (StoreError::Damaged(_)
+                | StoreError::InUse(_)
+                | StoreError::Distrusted { .. }
+                | StoreError::Lost(_)) => (Grade::Tampered, damaged.to_string()),
             };
             verifier.find(Finding::new(grade, Rule::Unreadable, format!("reading ended early: {text}")));
         }

@@ -32,7 +32,10 @@ pub fn inspect<'a>(stored: &Stored<'a>, hash: &Digest) -> (Option<Value<'a>>, Ve
         tampered(Rule::Leaf, format!("the bytes of entry {sequence} are not those that were hashed"));
     }
     if stored.body.len() > LONGEST_ENTRY {
-        tampered(Rule::Form, format!("entry {sequence} has {} bytes; at most {LONGEST_ENTRY} are written", stored.body.len()));
+        tampered(
+            Rule::Form,
+            format!("entry {sequence} has {} bytes; at most {LONGEST_ENTRY} are written", stored.body.len()),
+        );
         return (None, found);
     }
     let value = match Value::read(stored.body) {

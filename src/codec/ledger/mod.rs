@@ -24,9 +24,9 @@ mod verifier;
 
 pub use finding::{Finding, Findings, Grade, Rule};
 pub use fold::{Fold, Secret, WordHash};
-pub use proof::{FORMAT, Proof, Proved};
+pub use inspect::{Stored, inspect, words_of};
+pub use proof::{FORMAT, LONGEST_DOCUMENT, Proof, Proved};
 pub use record::{Named, Record};
 pub use report::{Blobs, Report};
 pub use trust::{Judged, RangedKey, Trust};
-pub use inspect::{Stored, inspect, words_of};
-pub use verifier::{Anchor, From, Needs, Signed, Verifier};
+pub use verifier::{Anchor, Needs, Signed, Verifier};

@@ -69,7 +69,9 @@ impl Report {
         let mut out = Vec::new();
         let proved = self.proved.map_or(0, |head| head.size);
         match (proved, self.first_bad()) {
-            (0, _) if self.entries == 0 && self.proved.is_some() => out.push("the log is empty, and that is signed".into()),
+            (0, _) if self.entries == 0 && self.proved.is_some() => {
+                out.push("the log is empty, and that is signed".into())
+            }
             (0, _) => out.push("no entry is proved by a checkpoint".into()),
             (size, Some(bad)) if bad < size => {
                 if bad > 0 {

@@ -29,22 +29,11 @@ pub struct Signed<'a> {
     pub note: &'a str,
 }
 
-/// Where something from outside is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
-    /// Given by whoever asks.
-    Given,
-    /// The lock beside the log.
-    Lock,
-}
-
 /// Size and root that are known from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// What to call it.
     pub what: String,
-    /// Where from.
-    pub from: From,
     /// What it says.
     pub head: TreeHead,
 }
@@ -264,9 +253,10 @@ impl Verifier {
                 let closed = record.intent.and_then(|id| self.intents.remove(&id));
                 let wrong = match (record.intent, closed) {
                     (_, Some(intent)) if intent.target == self.target => None,
-                    (Some(id), Some(intent)) => {
-                        Some(format!("concludes the intent {id}, which is about {} and not {}", intent.target, self.target))
-                    }
+                    (Some(id), Some(intent)) => Some(format!(
+                        "concludes the intent {id}, which is about {} and not {}",
+                        intent.target, self.target
+                    )),
                     (Some(id), None) => {
                         Some(format!("concludes the intent {id}, which is not before it or was concluded before"))
                     }
@@ -296,8 +286,7 @@ impl Verifier {
                      that somebody vouched for it",
                     record.at
                 );
-                let finding =
-                    Finding { grade: Grade::Warning, rule: Rule::Time, sequence: Some(sequence), text };
+                let finding = Finding { grade: Grade::Warning, rule: Rule::Time, sequence: Some(sequence), text };
                 if let Some(earlier) = self.back.replace(finding) {
                     self.seen.findings.add(earlier);
                 }
@@ -386,7 +375,9 @@ impl Verifier {
         }
         let from = self.seen.proved.map_or(0, |proved| proved.size);
         let last = head.size.saturating_sub(1);
-        let text = format!("the root over entries 0–{last} is not the one that {what} says: something in {from}–{last} was changed");
+        let text = format!(
+            "the root over entries 0–{last} is not the one that {what} says: something in {from}–{last} was changed"
+        );
         let first = self.seen.findings.first_bad().is_none().then_some(from);
         self.seen.findings.add(Finding::tampered(Rule::Root, first, text));
         self.lost = true;

@@ -127,6 +127,9 @@ Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian 
     /// The clock that the guardian goes by
     #[command(subcommand, arg_required_else_help = true)]
     Clock(Clock),
+    /// The audit log: whether it is what was signed, and proofs of its entries
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(super::audit::args::Audit),
     /// What a code means and what to do about it; works without a daemon
     #[command(after_help = "Example:\n  keyward explain KW4007")]
     Explain {

@@ -4,6 +4,7 @@
 //! whatever is about files is read here.
 
 mod args;
+mod audit;
 mod cert;
 mod client;
 mod console;
@@ -81,6 +82,7 @@ impl Run {
             Command::Config(Config::Reload(planned)) => self.reload(&planned),
             Command::Issuer(Issuer::Rollover { issuer, planned }) => self.rollover(&issuer, &planned),
             Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
+            Command::Audit(audit) => self.audit(&audit),
             Command::Explain { code, all: _ } => self.explain(code.as_deref()),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),

@@ -204,12 +204,20 @@ impl Pass<'_> {
     }
 
     /// Looks at the entries of a range one by one.
-    fn first_difference(&self, snapshot: &Connection, range: core::ops::Range<u64>, size: u64) -> Result<String, Trouble> {
+    fn first_difference(
+        &self,
+        snapshot: &Connection,
+        range: core::ops::Range<u64>,
+        size: u64,
+    ) -> Result<String, Trouble> {
         let mut fine = Fold::fine(self.secret);
-        let mut statement = snapshot.prepare("SELECT sequence, body FROM entry WHERE sequence >= ?1 AND sequence < ?2")?;
+        let mut statement =
+            snapshot.prepare("SELECT sequence, body FROM entry WHERE sequence >= ?1 AND sequence < ?2")?;
         let mut rows = statement.query(params![place(range.start), place(range.end)])?;
         while let Some(row) = rows.next()? {
-            let (ValueRef::Integer(sequence), ValueRef::Blob(body)) = (row.get_ref(0)?, row.get_ref(1)?) else { continue };
+            let (ValueRef::Integer(sequence), ValueRef::Blob(body)) = (row.get_ref(0)?, row.get_ref(1)?) else {
+                continue;
+            };
             for text in words_of(body) {
                 let word = fine.word(&text);
                 fine.expect(word, number(sequence).saturating_sub(range.start));

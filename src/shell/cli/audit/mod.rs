@@ -1,0 +1,20 @@
+//! `keyward audit …`: one file for each command.
+
+pub(super) mod args;
+mod progress;
+mod prove;
+mod trust;
+mod verify;
+
+use self::args::Audit;
+use super::{Done, Run};
+
+impl Run {
+    pub(super) fn audit(&self, command: &Audit) -> Done {
+        match command {
+            Audit::Verify(verify) => self.audit_verify(verify),
+            Audit::Prove(prove) => self.audit_prove(prove),
+            Audit::CheckProof(check) => self.audit_check_proof(check),
+        }
+    }
+}
