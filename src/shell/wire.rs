@@ -23,13 +23,13 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::{Archive, LogOptions, SqliteStore};
+use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::tiles::{Tree, Web};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
@@ -52,6 +52,36 @@ impl From<HostError> for WireError {
     fn from(error: HostError) -> Self {
         Self::Host(error.0)
     }
+}
+
+/// The audit log of a state directory, without a daemon and without write access.
+///
+/// # Errors
+/// As [`OfflineLog::open`].
+pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
+    Ok(Arc::new(OfflineLog::open(dir)?))
+}
+
+/// The same log, to verify all of it.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub fn archive(path: &Path) -> Result<Archive, StoreError> {
+    Archive::open(path)
+}
+
+/// An audit log as static files (C2SP tlog-tiles) in a directory.
+#[must_use]
+pub fn tree_in(dir: &Path) -> Tree {
+    Tree::Directory(dir.to_owned())
+}
+
+/// An audit log as static files (C2SP tlog-tiles) on a web server.
+///
+/// # Errors
+/// Says what is wrong with the URL.
+pub fn tree_at(url: &str) -> Result<Tree, String> {
+    Web::new(url).map(Tree::Web)
 }
 
 /// Everything put together.
@@ -82,28 +112,6 @@ pub fn clock() -> Arc<dyn Clock> {
 #[must_use]
 pub fn entropy() -> Arc<dyn Entropy> {
     Arc::new(OsEntropy)
-}
-
-/// The audit log of a state directory, or in a database file: read only, with or without a daemon.
-///
-/// # Errors
-/// As [`Archive::open`].
-pub fn archive(path: &Path) -> Result<Archive, StoreError> {
-    Archive::open(path)
-}
-
-/// An audit log as static files (C2SP tlog-tiles) in a directory.
-#[must_use]
-pub fn tree_in(dir: &Path) -> Tree {
-    Tree::Directory(dir.to_owned())
-}
-
-/// An audit log as static files (C2SP tlog-tiles) on a web server.
-///
-/// # Errors
-/// Says what is wrong with the URL.
-pub fn tree_at(url: &str) -> Result<Tree, String> {
-    Web::new(url).map(Tree::Web)
 }
 
 /// Puts everything together over the system's own clock. Call inside a runtime.

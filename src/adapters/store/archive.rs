@@ -12,16 +12,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 
 use crate::codec::ledger::{Finding, Grade, Report, Rule, Secret, Verifier};
 use crate::codec::note::VerifierKey;
-use crate::domain::id::EntryId;
-use crate::ports::{Inclusion, StoreError};
+use crate::ports::StoreError;
 
 use super::connection::{self, Trouble};
-use super::{directory, key, lockfile, migrations, tree, trust};
+use super::{directory, key, lockfile, migrations, trust};
 
 mod pass;
 
@@ -36,11 +35,14 @@ pub struct Archive {
 
 /// What shows that a file was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     size: u64,
     modified: Option<SystemTime>,
     wal: Option<u64>,
 }
+
+/// A connection, the file that it reads, and what that was like if nothing keeps it from being changed.
+type Opened = (Connection, PathBuf, Option<Stamp>);
 
 /// How far a pass is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,24 +60,8 @@ impl Archive {
     /// [`StoreError::Damaged`] if it is no log of this version; [`StoreError::Unavailable`] if it cannot be read, and then
     /// it says how it can.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let found = fs::canonicalize(path).map_err(|e| directory::unavailable("find", path, &e))?;
-        let file = if found.is_dir() { found.join(directory::DATABASE) } else { found };
-        if !file.is_file() {
-            let text = format!("there is no database {}; name a state directory or a keyward.db", file.display());
-            return Err(StoreError::Unavailable(text));
-        }
-        let opened = connection::open(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| probe(&c).map(|()| c));
-        let (connection, unguarded) = match opened {
-            Ok(connection) => (connection, None),
-            Err(Trouble::Sqlite(error)) if needs_a_place(&error) => open_unguarded(&file)?,
-            Err(trouble) => return Err(connection::about(&file, trouble)),
-        };
-        connection
-            .pragma_update(None, "query_only", true)
-            .map_err(Trouble::from)
-            .and_then(|()| identity(&connection))
-            .map_err(|e| connection::about(&file, e))?;
-        Ok(Self { connection, path: file, unguarded })
+        let (connection, path, unguarded) = open(path)?;
+        Ok(Self { connection, path, unguarded })
     }
 
     /// The database's path.
@@ -123,27 +109,31 @@ impl Archive {
         }
         verifier.finish()
     }
+}
 
-    /// The entry with this sequence number and its proof up to the newest checkpoint.
-    ///
-    /// # Errors
-    /// As the store's.
-    pub fn inclusion(&mut self, sequence: u64) -> Result<Option<Inclusion>, StoreError> {
-        tree::inclusion(&mut self.connection, sequence).map_err(|e| connection::about(&self.path, e))
+/// Opens a state directory's database, or a database file itself, and says whether nothing keeps it from being changed.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
+    let found = fs::canonicalize(path).map_err(|e| directory::unavailable("find", path, &e))?;
+    let file = if found.is_dir() { found.join(directory::DATABASE) } else { found };
+    if !file.is_file() {
+        let text = format!("there is no database {}; name a state directory or a keyward.db", file.display());
+        return Err(StoreError::Unavailable(text));
     }
-
-    /// The place of the entry with this id.
-    ///
-    /// # Errors
-    /// As the store's.
-    pub fn sequence_of(&self, id: EntryId) -> Result<Option<u64>, StoreError> {
-        let found: Result<Option<i64>, _> = self
-            .connection
-            .query_row("SELECT sequence FROM entry WHERE id = ?1", [id.0.to_bytes()], |row| row.get(0))
-            .optional();
-        let found = found.map_err(|e| connection::about(&self.path, Trouble::from(e)))?;
-        Ok(found.and_then(|sequence| u64::try_from(sequence).ok()))
-    }
+    let opened = connection::open(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| probe(&c).map(|()| c));
+    let (connection, unguarded) = match opened {
+        Ok(connection) => (connection, None),
+        Err(Trouble::Sqlite(error)) if needs_a_place(&error) => open_unguarded(&file)?,
+        Err(trouble) => return Err(connection::about(&file, trouble)),
+    };
+    connection
+        .pragma_update(None, "query_only", true)
+        .map_err(Trouble::from)
+        .and_then(|()| identity(&connection))
+        .map_err(|e| connection::about(&file, e))?;
+    Ok((connection, file, unguarded))
 }
 
 /// SQLite opens files late: this reads the first page, and in WAL mode the index of the write-ahead log.

@@ -68,17 +68,22 @@ struct Document {
 impl Proof {
     /// The document.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        let document = Document {
+    pub fn document(&self) -> impl Serialize {
+        Document {
             format: FORMAT.to_owned(),
             sequence: self.sequence.to_string(),
             entry: STANDARD.encode(&self.entry),
             inclusion: self.inclusion.iter().map(|hash| STANDARD.encode(hash.0)).collect(),
             checkpoint: self.checkpoint.clone(),
             log_key_hint: self.hint.clone(),
-        };
+        }
+    }
+
+    /// The document as a file's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
         // Texts only: there is nothing in it that JSON could not hold.
-        let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+        let mut text = serde_json::to_string_pretty(&self.document()).unwrap_or_default();
         text.push('\n');
         text
     }

@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::args::Place;
 use super::trust::{Keys, small_file};
 use crate::codec::ledger::{Finding, LONGEST_DOCUMENT, Proof, Proved};
-use crate::domain::id::{EntryId, Ulid};
 use crate::shell::cli::args::Output;
-use crate::shell::cli::cert::segment;
 use crate::shell::cli::console::{Exit, Failure, Tone};
 use crate::shell::cli::{Done, Run};
 use crate::shell::wire;
@@ -41,9 +40,8 @@ pub(in crate::shell::cli) struct Prove {
     /// Write it to this file, which must not be there yet, instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Read this state directory or database instead of asking the daemon; nothing is written there
-    #[arg(long, value_name = "DIR")]
-    database: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -56,10 +54,14 @@ pub(in crate::shell::cli) struct CheckProof {
 
 impl Run {
     pub(super) fn audit_prove(&self, told: &Prove) -> Done {
-        let proof = match &told.database {
-            Some(path) => proof_in(path, &told.id)?,
-            None => self.proof_of_daemon(&told.id)?,
-        };
+        let source = self.source(&told.place)?;
+        let mut proof = source.proof(&told.id)?;
+        if let Some(path) = &told.place.database {
+            // Not believed by anybody, and good to know.
+            proof.hint = wire::archive(path).ok().and_then(|log| log.own_key()).map(|key| key.to_string());
+        }
+        self.source_banner(&source);
+        let proof = proof.to_json();
         match &told.out {
             None => self.console.out(proof.trim_end()),
             Some(path) => {
@@ -80,21 +82,13 @@ impl Run {
         Ok(Exit::Ok)
     }
 
-    fn proof_of_daemon(&self, id: &str) -> Result<String, Failure> {
-        let daemon = self.daemon()?;
-        let document: serde_json::Value = daemon.get(&format!("/v1/audit/entries/{}/proof", segment(id)))?;
-        let read = Proof::read(document.to_string().as_bytes());
-        let proof = read.map_err(|e| Failure::new(Exit::Failed, e.text, "is the daemon of the same version?"))?;
-        Ok(proof.to_json())
-    }
-
     pub(super) fn audit_check_proof(&self, told: &CheckProof) -> Done {
         let trust = told.keys.trust()?;
         let bytes = small_file(&told.file, LONGEST_DOCUMENT)?;
         let read = Proof::read(&bytes);
         let hint = read.as_ref().ok().and_then(|proof| proof.hint.clone());
         let checked = read.and_then(|proof| proof.check(&trust).map(|proved| (proof, proved)));
-        let json = self.common.output == Output::Json;
+        let json = self.output == Output::Json;
         match checked {
             Ok((proof, proved)) if json => self.console.json(&proved_json(&proof, &proved))?,
             Ok((proof, proved)) => self.show_proved(&proof, &proved),
@@ -126,22 +120,6 @@ impl Run {
         ]);
         self.console.out(String::from_utf8_lossy(&proof.entry));
     }
-}
-
-fn proof_in(path: &std::path::Path, id: &str) -> Result<String, Failure> {
-    let failed = |text: String| Failure::new(Exit::Failed, text, "see `keyward audit query` for entries and their ids");
-    let mut archive = wire::archive(path).map_err(|e| failed(e.to_string()))?;
-    let sequence = match (id.parse::<u64>(), Ulid::parse(id)) {
-        (Ok(sequence), _) => Some(sequence),
-        (_, Some(id)) => archive.sequence_of(EntryId(id)).map_err(|e| failed(e.to_string()))?,
-        (Err(_), None) => return Err(failed(format!("{id:?} is neither an id nor a place in the log"))),
-    };
-    let sequence = sequence.ok_or_else(|| failed(format!("there is no entry {id}")))?;
-    let hint = archive.own_key().map(|key| key.to_string());
-    let found = archive.inclusion(sequence).map_err(|e| failed(e.to_string()))?;
-    let found = found.ok_or_else(|| failed(format!("there is no entry {id}")))?;
-    let proof = Proof { sequence, entry: found.entry.bytes, inclusion: found.proof, checkpoint: found.note, hint };
-    Ok(proof.to_json())
 }
 
 fn proved_json(proof: &Proof, proved: &Proved) -> serde_json::Value {

@@ -101,7 +101,7 @@ impl Run {
         } else {
             self.verify_database(path, told, trust, &given)?
         };
-        if told.json || self.common.output == Output::Json {
+        if told.json || self.output == Output::Json {
             self.console.json(&as_json(&report, &about))?;
         } else {
             self.show(&report, &about);
