@@ -42,7 +42,7 @@ const TAIL_ACCEPTED: &str = "KW6008";
 const RULE_WAIVED: &str = "KW6009";
 
 /// The lock's file name in the state directory, where none is configured.
-const LOCK: &str = "audit.lock";
+pub(super) const LOCK: &str = "audit.lock";
 
 /// Entries of the log's end that are checked against their hashes at each start: more than one group commit usually
 /// writes, and some 700 KiB to read.
