@@ -8,6 +8,7 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
@@ -17,6 +18,7 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
+use crate::domain::private::Private;
 use crate::domain::state::{Change, State};
 use crate::domain::time::{Boottime, Timestamp};
 
@@ -72,7 +74,8 @@ pub trait Entropy: Send + Sync {
     fn fill(&self, out: &mut [u8]);
 }
 
-/// What is written at once: all of it or nothing.
+/// What is written at once: all of it or nothing. The entries carry the changes ([`crate::domain::changes`]): together
+/// they give the state when the log is replayed.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Changes of the state, in order.
@@ -96,6 +99,11 @@ impl Batch {
         let rows = self.changes.len().saturating_add(self.entries.len());
         if rows > LARGEST_BATCH {
             return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
+        }
+        // The log has to give the state when it is replayed, so every change goes with an entry that carries it. The
+        // clocks' marks are the one exception: they are written by the minute and say nothing that entries do not say.
+        if self.entries.is_empty() && self.changes.iter().any(|change| !matches!(change, Change::Clock(_))) {
+            return refuse("it changes the state, and has no entry that tells of it".to_owned());
         }
         let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
         let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));
@@ -154,6 +162,10 @@ pub trait Store: Send + Sync {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
     /// Evidence bytes by their hash.
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// The texts behind these commitments; those that were forgotten are missing.
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>>;
+    /// Everybody who is known by a pseudonym ([`crate::domain::audit::Draft::person`]) and not forgotten.
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).

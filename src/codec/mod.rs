@@ -10,6 +10,7 @@ pub mod note;
 pub mod keys;
 pub mod pem;
 pub mod pkcs12;
+pub mod replay;
 pub mod verify;
 pub mod x509;
 

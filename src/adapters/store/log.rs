@@ -4,9 +4,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::audit::{self, Draft, LONGEST_ENTRY};
 use crate::domain::key::Digest;
+use crate::domain::state::Change;
 use crate::ports::StoredEntry;
 
 use super::connection::Trouble;
+use super::private;
 use super::save::NotSaved;
 
 /// Entries of the log's end that are checked against their hashes at each start: more than one group commit writes, and
@@ -28,7 +30,12 @@ pub(super) fn next_sequence(connection: &Connection) -> Result<i64, rusqlite::Er
 ///
 /// # Errors
 /// [`NotSaved::Refused`] if the entry is too long; SQLite's, among them a constraint if its id is already there.
-pub(super) fn append(connection: &Connection, draft: &Draft, sequence: i64) -> Result<(), NotSaved> {
+pub(super) fn append(
+    connection: &Connection,
+    draft: &Draft,
+    changes: &[Change],
+    sequence: i64,
+) -> Result<(), NotSaved> {
     let target = draft.target.key();
     let previous: Option<[u8; 32]> = connection
         .prepare_cached("SELECT leaf FROM entry WHERE target = ?1 ORDER BY sequence DESC LIMIT 1")?
@@ -36,7 +43,7 @@ pub(super) fn append(connection: &Connection, draft: &Draft, sequence: i64) -> R
         .optional()?;
     // Rowids are not negative here: the first is 0, and each is the largest plus one.
     let place = u64::try_from(sequence).unwrap_or(0);
-    let sealed = audit::seal(draft, place, previous.map(Digest));
+    let sealed = private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous.map(Digest), told))?;
     if sealed.bytes.len() > LONGEST_ENTRY {
         let size = sealed.bytes.len();
         let text = format!("entry {} has {size} bytes; at most {LONGEST_ENTRY} are kept", draft.id);

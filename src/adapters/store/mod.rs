@@ -16,16 +16,19 @@ mod directory;
 mod load;
 mod log;
 mod migrations;
+mod private;
 mod reader;
 mod save;
 mod worker;
 mod writer;
 
 use core::fmt;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::state::State;
 use crate::ports::{Batch, Doing, Store, StoreError, StoredEntry};
 
@@ -82,5 +85,13 @@ impl Store for SqliteStore {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| private::texts(connection, &commitments)))
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(self.reader.read(|connection| private::people(connection)))
     }
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::domain::changes;
 use crate::ports::{Batch, LARGEST_BATCH, StoreError};
 
 use super::directory::Lock;
@@ -251,13 +252,16 @@ fn write_rows(connection: &Connection, group: &[Job]) -> Result<Vec<Verdict>, Fa
 
 /// Writes a batch and returns the sequence number after its last entry.
 fn write_batch(connection: &Connection, batch: &Batch, first: i64) -> Result<i64, NotSaved> {
-    for change in &batch.changes {
-        save::change(connection, change)?;
-    }
     let mut next = first;
-    for draft in &batch.entries {
-        log::append(connection, draft, next)?;
+    for (index, draft) in batch.entries.iter().enumerate() {
+        // An entry tells what its changes do to the rows, so it is written before them.
+        let (_, changes) = changes::share(&batch.changes, index, batch.entries.len());
+        log::append(connection, draft, changes, next)?;
+        changes.iter().try_for_each(|change| save::change(connection, change))?;
         next = next.saturating_add(1);
+    }
+    if batch.entries.is_empty() {
+        batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
     }
     Ok(next)
 }
@@ -303,8 +307,8 @@ mod tests {
 
     use super::*;
     use crate::adapters::store::{connection, directory, load};
-    use crate::domain::id::IssuerId;
-    use crate::domain::state::{Change, IssuerRecord};
+    use crate::domain::state::{Change, ClockMark};
+    use crate::domain::time::Timestamp;
 
     /// A writer that waits for a foreign lock as long as it takes: to it the disk seems to hang.
     fn patient_writer(dir: &Path) -> Writer {
@@ -321,7 +325,8 @@ mod tests {
     }
 
     fn batch(rows: usize) -> Batch {
-        let change = Change::Issuer(IssuerId::parse("le").unwrap(), IssuerRecord::default());
+        let boot = crate::domain::time::Boottime::from_boot(Duration::ZERO);
+        let change = Change::Clock(ClockMark { wall: Timestamp::from_unix(1), boot, boot_id: Arc::from("") });
         Batch { changes: vec![change; rows], entries: Vec::new() }
     }
 
@@ -339,7 +344,7 @@ mod tests {
         assert!(text(writer.commit(batch(1)).await).contains("until keyward is restarted"));
         drop(writer);
         let mut reading = connection::open_reading(&dir.path().join("keyward.db")).unwrap();
-        assert_eq!(load::state(&mut reading).unwrap().issuers.len(), 0);
+        assert_eq!(load::state(&mut reading).unwrap().clock, None);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use keyward::domain::id::{AttemptId, IssuerId};
 use keyward::domain::inventory::{Credential, Endpoint, KeyReuse, Seen, Source};
 use keyward::domain::key::{Digest, KeyAlgorithm};
 use keyward::domain::name::NameSet;
+use keyward::domain::private::Private;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
@@ -48,6 +49,14 @@ impl Store for Slow {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         self.inner.evidence(sha256)
     }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        self.inner.private(commitments)
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        self.inner.people()
+    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -78,6 +87,14 @@ impl Store for Refusing {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         self.inner.evidence(sha256)
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        self.inner.private(commitments)
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        self.inner.people()
     }
 }
 
