@@ -88,6 +88,17 @@ impl MemoryStore {
         Self { disk: self.disk.clone(), opening: disk.opening }
     }
 
+    /// From now on remembers every batch that is written, so that the same history can be told to another store.
+    pub fn remember(&self) {
+        self.disk().written.get_or_insert_with(Vec::new);
+    }
+
+    /// What was written since [`Self::remember`], in order.
+    #[must_use]
+    pub fn written(&self) -> Vec<Batch> {
+        self.disk().written.clone().unwrap_or_default()
+    }
+
     /// How many entries were written since the beginning, kept or not.
     #[must_use]
     pub fn entries_written(&self) -> u64 {
@@ -166,6 +177,7 @@ struct Disk {
     private: BTreeMap<Digest, Private>,
     /// The people among them.
     people: BTreeSet<Digest>,
+    written: Option<Vec<Batch>>,
     faults: Faults,
 }
 
@@ -183,6 +195,7 @@ impl Default for Disk {
             evidence: BTreeMap::new(),
             private: BTreeMap::new(),
             people: BTreeSet::new(),
+            written: None,
             faults: Faults::default(),
         }
     }
@@ -226,6 +239,9 @@ impl Disk {
         }
         let sealed = self.seal(&batch)?;
         // From here on nothing can fail: all of it or nothing.
+        if let Some(written) = &mut self.written {
+            written.push(batch.clone());
+        }
         batch.changes.into_iter().for_each(|change| self.state.apply(change));
         for (draft, (sealed, private)) in batch.entries.iter().zip(sealed) {
             self.append(draft, sealed, private);
