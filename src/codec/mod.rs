@@ -6,11 +6,14 @@ mod der;
 mod dn;
 mod intern;
 pub mod checkpoint;
+pub mod entry;
 pub mod note;
 pub mod keys;
+pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;
+pub mod tiles;
 pub mod verify;
 pub mod x509;
 

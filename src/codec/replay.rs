@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ParseError;
+use super::entry::Entry;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
@@ -26,17 +26,6 @@ pub struct Replay {
     document: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct Body {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    #[serde(default)]
-    changes: Map<String, Value>,
-}
-
 impl Replay {
     /// Before the first entry.
     #[must_use]
@@ -49,9 +38,14 @@ impl Replay {
     /// # Errors
     /// If its body is no entry.
     pub fn entry(&mut self, body: &[u8]) -> Result<(), ParseError> {
-        let body: Body = serde_json::from_slice(body).map_err(|e| ParseError::new(format!("is no entry: {e}")))?;
-        merge(&mut self.document, body.data.changes);
-        Ok(())
+        match Entry::parse(body)?.more.remove("changes") {
+            None => Ok(()),
+            Some(Value::Object(patch)) => {
+                merge(&mut self.document, patch);
+                Ok(())
+            }
+            Some(other) => Err(bad("changes", &other)),
+        }
     }
 
     /// The document itself.
@@ -176,7 +170,7 @@ fn credential(
 ) -> Result<CredentialRecord, ParseError> {
     let mut generations = BTreeMap::new();
     fields.each("generation", |name, fields| {
-        generations.insert(name.to_owned(), generation(fields)?);
+        generations.insert(name.to_owned(), generation(name, fields)?);
         Ok(())
     })?;
     let mut generation = |name: Option<Arc<str>>| match name {
@@ -210,8 +204,9 @@ fn credential(
         })?,
         next_attempt: fields.time("next_attempt")?,
         last_success: fields.time("last_success")?,
-        requested: fields
-            .inside("requested", |f| Ok(Request { by: f.must("by", |t| Some(Arc::from(t)))?, at: f.must_time("at")? }))?,
+        requested: fields.inside("requested", |f| {
+            Ok(Request { by: f.must("by", |t| Some(Arc::from(t)))?, at: f.must_time("at")? })
+        })?,
         rolled_back: fields.maybe("rolled_back", |t| Ulid::parse(t).map(AttemptId))?,
     };
     match generations.keys().next() {
@@ -220,9 +215,10 @@ fn credential(
     }
 }
 
-fn generation(f: &mut Object) -> Result<Generation, ParseError> {
+fn generation(name: &str, f: &mut Object) -> Result<Generation, ParseError> {
+    let slot = Ulid::parse(name.strip_suffix('-').unwrap_or(name)).map(AttemptId);
     Ok(Generation {
-        slot: f.must("slot", |t| Ulid::parse(t).map(AttemptId))?,
+        slot: slot.ok_or_else(|| bad(&f.place, &Value::String(name.to_owned())))?,
         issuer: f.must("issuer", |t| IssuerId::parse(t).ok())?,
         fingerprint: f.must("fingerprint", Digest::parse)?,
         spki: f.must("spki", Digest::parse)?,

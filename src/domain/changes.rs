@@ -278,19 +278,8 @@ impl<'a> Touched<'a> {
 // new one cannot be forgotten.
 
 fn attempt(p: &mut Patch<'_, '_>, old: Option<&Attempt>, new: &Attempt) {
-    let Attempt {
-        id: _,
-        credential,
-        issuer,
-        names,
-        trigger,
-        replaces,
-        began,
-        intent,
-        stage,
-        failures,
-        not_before,
-    } = new;
+    let Attempt { id: _, credential, issuer, names, trigger, replaces, began, intent, stage, failures, not_before } =
+        new;
     let url = |stage: &Stage| match stage {
         Stage::Ordered { url } => Some(url.clone()),
         Stage::Begun | Stage::Issued => None,
@@ -368,7 +357,8 @@ fn labels(record: Option<&CredentialRecord>) -> [Option<Label<'_>>; 2] {
 
 fn generation(p: &mut Patch<'_, '_>, old: Option<&Generation>, new: &Generation) {
     let Generation {
-        slot,
+        // It is named by that.
+        slot: _,
         issuer,
         fingerprint,
         spki,
@@ -389,7 +379,6 @@ fn generation(p: &mut Patch<'_, '_>, old: Option<&Generation>, new: &Generation)
     p.time("not_after", old.map(|o| o.validity.not_after), Some(*not_after));
     p.time("not_before", old.map(|o| o.validity.not_before), Some(*not_before));
     p.text("serial", old.map(|o| &*o.serial), Some(serial));
-    p.shown("slot", old.map(|o| &o.slot), Some(slot));
     p.shown("spki", old.map(|o| &o.spki), Some(spki));
     p.text("trigger", old.map(|o| o.trigger.as_str()), Some(trigger.as_str()));
     p.time("verified_at", old.and_then(|o| o.verified_at), *verified_at);
@@ -449,11 +438,7 @@ impl Patch<'_, '_> {
     }
 
     /// An object inside, which is left out if nothing stands in it.
-    fn object<E>(
-        &mut self,
-        key: &str,
-        write: impl FnOnce(&mut Patch<'_, '_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn object<E>(&mut self, key: &str, write: impl FnOnce(&mut Patch<'_, '_>) -> Result<(), E>) -> Result<(), E> {
         let (start, before) = (self.out.len(), self.written);
         self.key(&key);
         self.out.push(b'{');

@@ -34,7 +34,7 @@ impl Private {
 
 /// What the store adds to a draft when it gives it its place.
 pub struct Told<'s> {
-    salt: &'s mut dyn FnMut() -> Salt,
+    salt: Option<&'s mut dyn FnMut() -> Salt>,
     /// The merge patch of the transaction's changes ([`crate::domain::changes`]); empty if there are none.
     pub(crate) changes: Vec<u8>,
     texts: Vec<(String, Digest, Private)>,
@@ -47,10 +47,16 @@ impl core::fmt::Debug for Told<'_> {
 }
 
 impl<'s> Told<'s> {
+    /// Nothing to add: for an entry without changes and private texts.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { salt: None, changes: Vec::new(), texts: Vec::new() }
+    }
+
     /// With commitments for these texts of a draft; `salt` draws fresh random bytes.
     #[must_use]
     pub fn of(texts: &[(&'static str, Arc<str>)], salt: &'s mut dyn FnMut() -> Salt) -> Self {
-        let mut told = Self { salt, changes: Vec::new(), texts: Vec::new() };
+        let mut told = Self { salt: Some(salt), ..Told::nothing() };
         for (key, text) in texts {
             told.keep(key, text);
         }
@@ -69,7 +75,9 @@ impl<'s> Told<'s> {
             name = format!("{key}_{number}");
             number = number.saturating_add(1);
         }
-        let private = Private { salt: (self.salt)(), text: text.clone() };
+        // Whoever told it that there is nothing has no texts.
+        let salt = self.salt.as_mut().map_or([0; 16], |salt| salt());
+        let private = Private { salt, text: text.clone() };
         let commitment = private.commitment();
         self.texts.push((name, commitment, private));
         commitment

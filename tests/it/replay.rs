@@ -13,7 +13,7 @@ use keyward::ports::{Clock as _, Store};
 use keyward::sim::store::MemoryStore;
 use keyward::sim::world::{World, draw};
 
-use crate::harness::estate::{add, cid, credential, estate, iid, managed, start};
+use crate::harness::estate::{add, cid, credential, estate, iid, managed, served, start};
 use crate::harness::store::block_on;
 use crate::store::samples::{replayed, without_clock};
 
@@ -31,7 +31,9 @@ fn history(seed: u64, lives: u64) -> (World, Met) {
             let names = [format!("a.host-{i}.com"), format!("b.host-{i}.com")];
             let names: Vec<&str> = names.iter().map(String::as_str).take(1 + usize::from(i % 2 == 0)).collect();
             let issuers: &[&str] = if i % 3 == 0 { &["le"] } else { &["le", "zero"] };
-            add(&mut estate, credential(&format!("c{i}"), managed(&names, issuers)));
+            let managed = managed(&names, issuers);
+            let id = format!("c{i}");
+            add(&mut estate, if i < 4 { served(&id, managed) } else { credential(&id, managed) });
         }
         estate
     };
@@ -69,13 +71,14 @@ fn history(seed: u64, lives: u64) -> (World, Met) {
             }
             clock.sleep(Duration::from_secs(1 + below("when", 86_400))).await;
             let by = Arc::from(format!("uid:{}", 1_000 + below("who", 3)));
-            drop(engine.command(Command::Renew { credential: victim, by }));
+            engine.command(Command::Renew { credential: victim, by }).ok();
         });
         *met.entry(match ended {
             keyward::sim::world::Life::Over => "over",
             keyward::sim::world::Life::Died => "died",
             keyward::sim::world::Life::Refused(_) => "refused",
-        }).or_default() += 1;
+        })
+        .or_default() += 1;
     }
     (world, met)
 }
@@ -113,7 +116,16 @@ fn the_log_of_any_history_gives_the_states_tables() {
         count(&mut met, "open breaker", stored.issuers.values().any(|i| i.open_until.is_some()));
     }
     for what in [
-        "over", "died", "previous", "failure", "window", "rolled back", "requested", "attempts", "buckets", "automatic",
+        "over",
+        "died",
+        "previous",
+        "failure",
+        "window",
+        "rolled back",
+        "requested",
+        "attempts",
+        "buckets",
+        "automatic",
         "open breaker",
     ] {
         assert!(met.get(what).is_some_and(|n| *n > 0), "no history met {what:?}: {met:?}");
@@ -149,7 +161,8 @@ fn the_log_on_a_disk_gives_the_states_tables_also_after_restarts() {
 fn entries_of_a_busy_history_are_small() {
     let (world, _) = history(7, 12);
     let store: Arc<dyn Store> = Arc::new(world.store.recovered());
-    let mut sizes: Vec<usize> = block_on(store.entries(None, usize::MAX)).unwrap().iter().map(|e| e.bytes.len()).collect();
+    let mut sizes: Vec<usize> =
+        block_on(store.entries(None, usize::MAX)).unwrap().iter().map(|e| e.bytes.len()).collect();
     sizes.sort_unstable();
     let at = |percent: usize| sizes[(sizes.len() - 1) * percent / 100];
     println!("{} entries: half have at most {} bytes, nine of ten {}, all {}", sizes.len(), at(50), at(90), at(100));
@@ -164,8 +177,12 @@ fn zz() {
         let v: serde_json::Value = serde_json::from_slice(&e.bytes).unwrap();
         let key = format!("{} {} {}", v["data"]["action"], v["data"]["phase"], v["data"]["outcome"]);
         let t = by.entry(key).or_default();
-        t.0 += 1; t.1 += e.bytes.len(); t.2 += v["data"].get("changes").map_or(0, |c| c.to_string().len() + 11);
+        t.0 += 1;
+        t.1 += e.bytes.len();
+        t.2 += v["data"].get("changes").map_or(0, |c| c.to_string().len() + 11);
         t.3 = String::from_utf8(e.bytes).unwrap();
     }
-    for (k, t) in by { println!("{k}: {} mean {} changes {}\n   {}", t.0, t.1 / t.0, t.2 / t.0, t.3); }
+    for (k, t) in by {
+        println!("{k}: {} mean {} changes {}\n   {}", t.0, t.1 / t.0, t.2 / t.0, t.3);
+    }
 }

@@ -43,7 +43,8 @@ pub(super) fn append(
         .optional()?;
     // Rowids are not negative here: the first is 0, and each is the largest plus one.
     let place = u64::try_from(sequence).unwrap_or(0);
-    let sealed = private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous.map(Digest), told))?;
+    let sealed =
+        private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous.map(Digest), told))?;
     if sealed.bytes.len() > LONGEST_ENTRY {
         let size = sealed.bytes.len();
         let text = format!("entry {} has {size} bytes; at most {LONGEST_ENTRY} are kept", draft.id);
