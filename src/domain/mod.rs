@@ -21,6 +21,7 @@ pub mod audit;
 pub mod execution;
 pub mod state;
 pub mod changes;
+pub mod successor;
 pub mod assessment;
 pub mod plan;
 pub mod check;

@@ -23,7 +23,7 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::SqliteStore;
+use crate::adapters::store::{LogOptions, SqliteStore};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
@@ -99,7 +99,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let store = Arc::new(SqliteStore::open(&settings.state_dir)?);
+    let store = Arc::new(SqliteStore::open(&settings.state_dir, &LogOptions::new(clock.now(), entropy.clone()))?);
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);

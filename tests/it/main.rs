@@ -36,4 +36,5 @@ mod replay;
 mod review;
 mod sim;
 mod store;
+mod successor;
 mod x509;

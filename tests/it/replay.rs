@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::adapters::store::SqliteStore;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::state::{Change, State};
 use keyward::domain::time::{DAY, HOUR};
@@ -14,7 +13,7 @@ use keyward::sim::store::MemoryStore;
 use keyward::sim::world::{World, draw};
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, served, start};
-use crate::harness::store::block_on;
+use crate::harness::store::{block_on, open};
 use crate::store::samples::{replayed, without_clock};
 
 /// What a history met, so that no run proves nothing.
@@ -141,7 +140,7 @@ fn the_log_on_a_disk_gives_the_states_tables_also_after_restarts() {
         let mut state = State::default();
         for part in batches.chunks(batches.len().div_ceil(3)) {
             block_on(async {
-                let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path()).unwrap());
+                let store: Arc<dyn Store> = Arc::new(open(dir.path()).unwrap());
                 for batch in part {
                     store.commit(batch.clone()).await.unwrap();
                     batch.changes.iter().for_each(|change| state.apply(change.clone()));
@@ -167,22 +166,4 @@ fn entries_of_a_busy_history_are_small() {
     let at = |percent: usize| sizes[(sizes.len() - 1) * percent / 100];
     println!("{} entries: half have at most {} bytes, nine of ten {}, all {}", sizes.len(), at(50), at(90), at(100));
     assert!(at(50) <= 850 && at(90) <= 1_300, "{} {} {}", at(50), at(90), at(100));
-}
-#[test]
-fn zz() {
-    let (world, _) = history(7, 12);
-    let store: Arc<dyn Store> = Arc::new(world.store.recovered());
-    let mut by: BTreeMap<String, (usize, usize, usize, String)> = BTreeMap::new();
-    for e in block_on(store.entries(None, usize::MAX)).unwrap() {
-        let v: serde_json::Value = serde_json::from_slice(&e.bytes).unwrap();
-        let key = format!("{} {} {}", v["data"]["action"], v["data"]["phase"], v["data"]["outcome"]);
-        let t = by.entry(key).or_default();
-        t.0 += 1;
-        t.1 += e.bytes.len();
-        t.2 += v["data"].get("changes").map_or(0, |c| c.to_string().len() + 11);
-        t.3 = String::from_utf8(e.bytes).unwrap();
-    }
-    for (k, t) in by {
-        println!("{k}: {} mean {} changes {}\n   {}", t.0, t.1 / t.0, t.2 / t.0, t.3);
-    }
 }

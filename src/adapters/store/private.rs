@@ -96,7 +96,7 @@ impl From<Trouble> for NotSaved {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Sqlite(error) => Self::Sqlite(error),
-            Trouble::Damaged(text) | Trouble::Unavailable(text) => Self::Refused(text),
+            Trouble::Damaged(text) | Trouble::Unavailable(text) | Trouble::Distrusted(_, text) => Self::Refused(text),
         }
     }
 }
