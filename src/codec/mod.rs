@@ -14,6 +14,7 @@ pub mod keys;
 pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod replay;
 pub mod tiles;
 pub mod verify;
 pub mod x509;

@@ -33,6 +33,7 @@ mod pebble;
 mod plan;
 mod process;
 mod probe;
+mod replay;
 mod review;
 mod sim;
 mod store;

@@ -23,6 +23,7 @@ mod migrations;
 mod offline;
 mod place;
 mod query;
+mod private;
 mod reader;
 mod save;
 mod sealer;
@@ -32,12 +33,13 @@ mod worker;
 mod writer;
 
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
@@ -139,6 +141,14 @@ impl Store for SqliteStore {
 impl Log for SqliteStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| private::texts(connection, &commitments)))
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(self.reader.read(|connection| private::people(connection)))
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {

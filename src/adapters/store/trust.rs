@@ -260,7 +260,7 @@ fn record(connection: &mut Connection, found: Found, path: &Path, options: &LogO
         _ => {
             let transaction = connection.transaction().map_err(Trouble::from)?;
             for draft in &drafts {
-                log::append(&transaction, draft, &mut tree).map_err(Trouble::from)?;
+                log::append(&transaction, draft, &[], &mut tree).map_err(Trouble::from)?;
             }
             let written = sealer::write_signed(&transaction, &key, kept, &tree, options.now).map_err(Trouble::from)?;
             transaction.commit().map_err(Trouble::from)?;

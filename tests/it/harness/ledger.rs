@@ -209,10 +209,8 @@ pub fn python(options: &[&str], paths: &[PathBuf]) -> Vec<(i32, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.py");
     let output = Command::new("/usr/bin/python3").arg("-B").arg(script).args(options).args(paths).output().unwrap();
     let (code, text) = said(&output);
-    let lines: Vec<(i32, String)> = text
-        .lines()
-        .filter_map(|line| Some((line.split_once(' ')?.0.parse().ok()?, line.to_owned())))
-        .collect();
+    let lines: Vec<(i32, String)> =
+        text.lines().filter_map(|line| Some((line.split_once(' ')?.0.parse().ok()?, line.to_owned()))).collect();
     assert_eq!(lines.len(), paths.len(), "docs/verify.py (is python3-cryptography there? run tests/run): {text}");
     let worst = [2, 3, 4, 5].into_iter().find(|code| lines.iter().any(|(c, _)| c == code)).unwrap_or(0);
     assert_eq!(code, worst, "{text}");
