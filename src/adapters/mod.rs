@@ -12,3 +12,4 @@ pub mod probe;
 pub mod roots;
 pub mod store;
 pub mod watch;
+pub mod witness;

@@ -5,8 +5,11 @@ mod constraints;
 mod der;
 mod dn;
 mod intern;
+pub mod add_checkpoint;
 pub mod checkpoint;
+pub mod follow;
 pub mod note;
+pub mod tlog_policy;
 pub mod keys;
 pub mod pem;
 pub mod pkcs12;
@@ -23,3 +26,6 @@ impl ParseError {
         Self(text.into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_log;

@@ -21,6 +21,7 @@ mod problem;
 mod server;
 mod shield;
 mod views;
+mod witness;
 
 use core::fmt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::ports::{Clock, Meter, Notice, Solver, Store};
 
 pub use self::listen::{BindError, Listeners, bind};
 pub use self::server::serve;
+pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
