@@ -21,6 +21,7 @@ use crate::ports::Clock;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{Web, bind, serve};
 use crate::shell::wire::{self, FileWatch, Wired};
+use crate::shell::witness;
 
 /// What `keyward run` was told.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 #[allow(clippy::print_stderr, reason = "the last words of a process that has no log any more")]
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     eprintln!("{text}");
 }
 
@@ -158,12 +159,22 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let working = engine.clone();
     let end = until(stopped.clone());
     let engine_task = tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) });
+    let mut tasks = vec![engine_task];
+    if let Some(witness) = &settings.witness {
+        let end = until(stopped.clone());
+        let witnessing = witness::start(witness, &settings.state_dir, &wired.ports, end).await?;
+        tasks.push(tokio::spawn(async move {
+            witnessing.await;
+            Ok(())
+        }));
+    }
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
         Ok(())
     });
-    Ok(Running { engine, wired, stop, tasks: vec![engine_task, web_task] })
+    tasks.push(web_task);
+    Ok(Running { engine, wired, stop, tasks })
 }
 
 async fn live(options: &Options, settings: Settings) -> Result<(), String> {
@@ -248,7 +259,7 @@ fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engin
 }
 
 /// Without systemd there is nobody to tell.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
@@ -267,6 +278,8 @@ fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Resu
         ("listen", new.listen != old.listen),
         ("issuer", new.issuers != old.issuers),
         ("solver", new.solvers != old.solvers),
+        ("witness", new.witness != old.witness),
+        ("audit.witness", new.audit_witness != old.audit_witness),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))

@@ -19,6 +19,7 @@ mod configuration;
 mod engine;
 mod gate;
 mod host;
+mod witness;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 7] = [
+const TABLES: [(&str, &[Entry]); 8] = [
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -47,6 +48,7 @@ const TABLES: [(&str, &[Entry]); 7] = [
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
+    ("Witnesses", witness::ROWS),
 ];
 
 /// Every code in order.

@@ -1,5 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod witness;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -30,6 +32,8 @@ use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
+
+pub use self::witness::{cosigner, make_witness_key, policy, publisher, witness_key};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
 const LONGEST_SECRET: u64 = 16 * 1_024;

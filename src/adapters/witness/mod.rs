@@ -5,12 +5,14 @@
 //! | `cosigner` | [`Cosigner`]: judges and cosigns what other logs show |
 //! | `publisher` | [`Publisher`]: shows our own log to its witnesses and keeps their cosignatures |
 //! | `client` | one exchange with a witness |
+//! | `key` | the private key of a witness |
 //! | `files` | [`SeenFiles`]: what was seen last, durably |
 //! | `throttle` | how often somebody may ask |
 
 mod client;
 mod cosigner;
 mod files;
+pub mod key;
 mod publisher;
 mod throttle;
 

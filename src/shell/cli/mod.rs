@@ -12,6 +12,7 @@ mod host;
 mod meaning;
 mod plans;
 mod renew;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -82,6 +83,7 @@ impl Run {
             Command::Issuer(Issuer::Rollover { issuer, planned }) => self.rollover(&issuer, &planned),
             Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
             Command::Explain { code, all: _ } => self.explain(code.as_deref()),
+            Command::Witness(command) => return self.witness(command),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {

@@ -13,6 +13,7 @@ mod place;
 mod scalar;
 mod schedule;
 mod solver;
+mod witness;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -58,6 +59,14 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     credentials.read_observed(p, &mut root);
     let paths = path::read_paths(p, &mut root, &credentials);
     let policy = path::read_policy(p, &mut root);
+    let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
+    let audit_witness = root.section(p, "audit", "[audit]").and_then(|mut audit| {
+        let witness = witness::of_our_log(p, &mut audit);
+        audit.close(p);
+        witness
+    });
+    // A dry run neither vouches for others nor is vouched for: its log is another one.
+    let real = place.environment == Environment::Production;
     root.close(p);
 
     let estate = Estate {
@@ -79,6 +88,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         listen: place.listen?,
         issuers: issuers.settings,
         solvers: solvers.settings,
+        witness: own_witness.filter(|_| real),
+        audit_witness: audit_witness.filter(|_| real),
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
