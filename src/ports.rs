@@ -10,16 +10,19 @@ use core::pin::Pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
-use crate::domain::key::{Digest, KeyAlgorithm};
+use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
-use crate::domain::state::{Change, State};
 use crate::domain::time::{Boottime, Timestamp};
-use crate::domain::witness::{Refusal, Witnessed, Word};
+
+mod store;
+mod witness;
+
+pub use store::{Batch, Consistency, Inclusion, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -33,6 +36,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Durable state and audit.
     pub store: Arc<dyn Store>,
+    /// The witnesses of that.
+    pub witnesses: Arc<dyn Witnesses>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.
@@ -71,90 +76,6 @@ pub trait Clock: Send + Sync {
 pub trait Entropy: Send + Sync {
     /// Fills `out` from a cryptographically secure source.
     fn fill(&self, out: &mut [u8]);
-}
-
-/// What is written at once: all of it or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// Changes of the state, in order.
-    pub changes: Vec<Change>,
-    /// Audit entries, in order.
-    pub entries: Vec<Draft>,
-}
-
-/// A batch is at most this many changes and entries together: at some 15,000 rows a second it is written well inside the
-/// two seconds that a commit may take. Whoever has more commits in parts.
-pub const LARGEST_BATCH: usize = 8_192;
-/// The evidence of a batch is at most this many bytes: sixteen pieces of the longest kind.
-pub const LARGEST_BATCH_EVIDENCE: usize = 16 * LONGEST_EVIDENCE;
-
-impl Batch {
-    /// What every store refuses before it begins.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] says which limit is broken; nothing was written.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let rows = self.changes.len().saturating_add(self.entries.len());
-        if rows > LARGEST_BATCH {
-            return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
-        }
-        let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
-        let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));
-        if bytes > LARGEST_BATCH_EVIDENCE {
-            let most = LARGEST_BATCH_EVIDENCE;
-            return refuse(format!("its evidence has {bytes} bytes; at most {most} are taken at once"));
-        }
-        evidence().try_for_each(|e| e.check()).or_else(|error| refuse(error.to_string()))
-    }
-}
-
-fn refuse(why: String) -> Result<(), StoreError> {
-    Err(StoreError::Unavailable(format!("the batch was refused: {why}")))
-}
-
-/// Why a commit or a read failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nothing was written and nothing can be: disk full, read-only, I/O error, a hang of more than two seconds.
-    /// Whoever wanted to add authority must not.
-    #[error("state cannot be written: {0}")]
-    Unavailable(String),
-    /// What is there cannot be believed: damaged, or of a newer version.
-    #[error("state cannot be read: {0}")]
-    Damaged(String),
-    /// Another daemon holds this state directory.
-    #[error("state directory is in use: {0}")]
-    InUse(String),
-}
-
-/// An audit entry as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEntry {
-    /// Its place in the log, from 0.
-    pub sequence: u64,
-    /// SHA-256(0x00 ‖ bytes).
-    pub leaf: Digest,
-    /// Canonical JSON.
-    pub bytes: Vec<u8>,
-}
-
-/// Durable state with its audit log.
-///
-/// `commit` is atomic and durable on return (it survives power loss if the disk honours flush). Concurrent commits may
-/// share one flush. It never retries. Entries get consecutive sequence numbers in the order of the commits. A batch that
-/// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
-/// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
-/// future is dropped may or may not happen.
-pub trait Store: Send + Sync {
-    /// Everything, at start.
-    fn load(&self) -> Doing<'_, Result<State, StoreError>>;
-    /// One transaction.
-    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>>;
-    /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
-    /// everything if `None`; newest first, at most `limit`.
-    fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
-    /// Evidence bytes by their hash.
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).
@@ -583,38 +504,4 @@ pub enum Count {
 pub trait Meter: Send + Sync {
     /// Counts one.
     fn count(&self, count: Count);
-}
-
-/// Keyward as a witness of other logs. What it cosigns is durable before it says so; many requests at once are fine, and
-/// never roll back one another.
-pub trait Cosigner: Send + Sync {
-    /// Judges a request of C2SP tlog-witness `add-checkpoint` and gives the signature line, or says why not.
-    fn add_checkpoint(&self, body: Vec<u8>) -> Doing<'_, Result<String, Refusal>>;
-    /// Its public key in text form.
-    fn key(&self) -> String;
-    /// No request is longer than this in bytes.
-    fn longest_request(&self) -> usize;
-}
-
-/// What the witnesses of our own log are shown.
-pub trait OwnLog: Send + Sync {
-    /// The newest checkpoint, a signed note; `None` while the log is empty.
-    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>>;
-    /// That the tree of `old` entries is the beginning of that of `new` entries (RFC 9162 section 2.1.4.1); `None` if the
-    /// log does not have what it takes.
-    fn consistency(&self, old: u64, new: u64) -> Doing<'_, Result<Option<Vec<Digest>>, StoreError>>;
-    /// Keeps a checkpoint with its cosignatures: durable on return. Whoever calls has verified them.
-    fn keep(&self, note: String) -> Doing<'_, Result<(), StoreError>>;
-}
-
-/// The witnesses of our own log.
-pub trait Witnesses: Send + Sync {
-    /// Shows every witness the newest checkpoint at once, each within a few seconds, and gives what each says. Asked
-    /// before anything else happens: a witness may know better than we do what our log was.
-    fn ask(&self) -> Doing<'_, Vec<(String, Word)>>;
-    /// Returns once everything that was committed before the call is cosigned by the quorum, or says within some ten
-    /// seconds why it is not. At once if no witness is needed.
-    fn settled(&self) -> Doing<'_, Result<(), HostError>>;
-    /// What is known now; never waits.
-    fn standing(&self) -> Witnessed;
 }

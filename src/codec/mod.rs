@@ -8,11 +8,14 @@ mod intern;
 pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod follow;
+pub mod entry;
 pub mod note;
 pub mod tlog_policy;
 pub mod keys;
+pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod tiles;
 pub mod verify;
 pub mod x509;
 

@@ -148,6 +148,9 @@ impl Engine {
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+        if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
+            return Step::Park(setback);
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },
@@ -485,7 +488,9 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            changes.push(Change::AutomaticIssuance(Arc::from(attempt.names.key()), now));
+            let set: Arc<str> = Arc::from(attempt.names.key());
+            let at = self.read().state.ledger.counts_at(&set, now);
+            changes.push(Change::AutomaticIssuance(set, at));
         }
         if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
             return error.into();

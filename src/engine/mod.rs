@@ -22,6 +22,7 @@ mod looking;
 mod record;
 mod start;
 pub mod view;
+mod witnessed;
 
 use core::future::Future;
 use core::pin::pin;

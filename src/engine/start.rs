@@ -23,8 +23,10 @@ impl Engine {
     /// Loads the state and records the start. Nothing is looked at or done before [`Engine::run`].
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be read or the start cannot be recorded: then nothing may happen.
+    /// [`StoreError`] if the state cannot be read, a witness knows better, or the start cannot be recorded: then nothing may
+    /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
+        crate::engine::witnessed::ask(&ports).await?;
         let state = ports.store.load().await?;
         let (now, boot) = (ports.clock.now(), ports.clock.boottime());
         let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
@@ -149,7 +151,10 @@ impl Engine {
             Command::Look(id) => agenda.set(Task::Look(id), now),
             Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
-            Command::Estate(estate) => self.adopt(estate, agenda).await,
+            // Nobody was promised an answer; that nothing could be recorded shows by itself.
+            Command::Estate(estate) => drop(self.adopt(estate, agenda).await),
+            // Whoever asked may be gone by now.
+            Command::Reload(estate, answer) => drop(answer.try_send(self.adopt(estate, agenda).await)),
             Command::Rollover { issuer, by } => self.begin_rollover(issuer, by, crew).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
@@ -230,11 +235,9 @@ impl Engine {
     }
 
     /// A new configuration: nothing is issued by the reload itself; what is new or changed is planned as usual.
-    async fn adopt(&self, estate: Arc<Estate>, agenda: &mut Agenda) {
+    async fn adopt(&self, estate: Arc<Estate>, agenda: &mut Agenda) -> Result<(), StoreError> {
         let draft = self.draft("configuration.reload", "KW2405", Target::new(TargetKind::Daemon, "keyward"));
-        if self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await.is_err() {
-            return;
-        }
+        self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
         let now = self.ports.clock.now();
         {
             let mut guard = self.write();
@@ -264,6 +267,7 @@ impl Engine {
         managed.iter().for_each(|id| self.plan_ari(id, agenda));
         self.evaluate(None).await;
         self.plan_evaluation(agenda, now);
+        Ok(())
     }
 
     fn replan_all(&self, agenda: &mut Agenda) {

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use core::time::Duration;
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::domain::inventory::Estate;
+use crate::domain::key::Digest;
 use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine};
 use crate::ports::Clock;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
@@ -44,6 +46,9 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 16;
 /// After a stop the listeners may take this long to end what they are answering.
 const DRAIN: Duration = Duration::from_secs(5);
+/// The engine takes a new configuration in within this, or the reload says that it did not: the store gives up after two
+/// seconds, and what the queue holds before it takes milliseconds.
+const ADOPTION: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until it is told to stop; the exit code is 64 for a bad configuration and 1 for any other failure.
 #[must_use]
@@ -141,6 +146,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: wired.ports.store.clone(),
+        witnesses: wired.ports.witnesses.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -168,6 +174,14 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
             Ok(())
         }));
     }
+    let (showing, end) = (wired.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        tokio::select! {
+            () = end => {}
+            () = async { showing.show_to_witnesses().await; core::future::pending().await } => {}
+        }
+        Ok(())
+    }));
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
@@ -178,10 +192,10 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
 }
 
 async fn live(options: &Options, settings: Settings) -> Result<(), String> {
-    let current = Arc::new(Mutex::new(settings.clone()));
     let reload = {
-        let (options, current) = (options.clone(), current.clone());
-        Arc::new(move |engine: &Arc<Engine>| reload(&options, &current, engine))
+        let (options, started) = (options.clone(), settings.clone());
+        let in_force = Mutex::new(Some(settings.digest));
+        Arc::new(move |engine: &Arc<Engine>| reload(&options, &started, &in_force, engine))
     };
     let mut running = start(&settings, wire::clock(), reload.clone()).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
@@ -204,10 +218,12 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                match reload(&running.engine) {
+                let (reload, engine) = (reload.clone(), running.engine.clone());
+                // It reads files and waits for the engine, and the beat must go on meanwhile.
+                drop(tokio::task::spawn_blocking(move || match reload(&engine) {
                     Ok(text) => tracing::info!("{text}"),
                     Err(text) => tracing::error!("the old configuration stays in force: {text}"),
-                }
+                }));
             }
             _ = beat.tick() => {
                 if running.ended() {
@@ -265,21 +281,27 @@ pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Reads the file again and adopts it, all or nothing. What was opened at the start cannot change under way.
-fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Result<String, String> {
+/// Reads the file again and lets the engine adopt it, all or nothing. What was opened at the start cannot change under
+/// way. `in_force` is what the engine said that it adopted; `None` while that is not known. Blocks.
+fn reload(
+    options: &Options,
+    started: &Settings,
+    in_force: &Mutex<Option<Digest>>,
+    engine: &Engine,
+) -> Result<String, String> {
     let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
-    let mut old = current.lock().unwrap_or_else(PoisonError::into_inner);
-    if new.digest == old.digest {
+    let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+    if *in_force == Some(new.digest) {
         return Ok("the configuration did not change".into());
     }
     let fixed: Vec<&str> = [
-        ("state_dir", new.state_dir != old.state_dir),
-        ("environment", new.estate.environment != old.estate.environment),
-        ("listen", new.listen != old.listen),
-        ("issuer", new.issuers != old.issuers),
-        ("solver", new.solvers != old.solvers),
-        ("witness", new.witness != old.witness),
-        ("audit.witness", new.audit_witness != old.audit_witness),
+        ("state_dir", new.state_dir != started.state_dir),
+        ("environment", new.estate.environment != started.estate.environment),
+        ("listen", new.listen != started.listen),
+        ("issuer", new.issuers != started.issuers),
+        ("solver", new.solvers != started.solvers),
+        ("witness", new.witness != started.witness),
+        ("audit.witness", new.audit_witness != started.audit_witness),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))
@@ -290,8 +312,71 @@ fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Resu
             fixed.join("`, `")
         ));
     }
-    engine.command(Command::Estate(Arc::new(new.estate.clone()))).map_err(|e| e.to_string())?;
     let count = new.estate.credentials.len();
-    *old = new;
+    let (answer, answered) = sync_channel(1);
+    engine.command(Command::Reload(Arc::new(new.estate), answer)).map_err(|e| e.to_string())?;
+    match answered.recv_timeout(ADOPTION) {
+        Ok(Ok(())) => *in_force = Some(new.digest),
+        Ok(Err(error)) => return Err(format!("the reload could not be recorded, so nothing was adopted: {error}")),
+        Err(_) => {
+            *in_force = None;
+            return Err(format!(
+                "the engine did not take it in within {} s; reload again, or see `keyward status`",
+                ADOPTION.as_secs()
+            ));
+        }
+    }
     Ok(format!("the configuration was adopted: {count} credentials"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::{Care, Source};
+    use crate::domain::time::Timestamp;
+    use crate::ports::Ports;
+    use crate::sim::world::World;
+
+    /// A configuration of one watched file.
+    fn write(dir: &std::path::Path, watched: &str) -> Options {
+        let state = dir.join("state").display().to_string();
+        let text = format!("state_dir = \"{state}\"\n[[observe]]\nid = \"peer\"\nfile = \"{watched}\"\n");
+        std::fs::write(dir.join("keyward.toml"), text).unwrap();
+        Options { config: dir.join("keyward.toml"), staging: false }
+    }
+
+    fn watches(engine: &Engine, file: &str) -> bool {
+        let is = |source: &Source| matches!(source, Source::File { path, .. } if path == file);
+        engine.estate().credentials.values().any(|c| matches!(&c.care, Care::Observed(source) if is(source)))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reload_that_cannot_be_recorded_is_refused_and_stays_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = write(dir.path(), "/one.pem");
+        let started = config::load(&options.config, options.overrides()).unwrap();
+        let world = World::new(1, Timestamp::from_unix(1_800_000_000), started.estate.clone());
+        let ports = Ports { clock: wire::clock(), ..world.ports() };
+        let engine = Arc::new(Engine::start(ports, Arc::new(started.estate.clone())).await.unwrap());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = engine.clone();
+        let run = tokio::spawn(async move { running.run(async { drop(stopped.await) }).await });
+        let in_force = Arc::new(Mutex::new(Some(started.digest)));
+        let again = || {
+            let (options, started, in_force, engine) =
+                (options.clone(), started.clone(), in_force.clone(), engine.clone());
+            tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &engine))
+        };
+        assert!(again().await.unwrap().unwrap().contains("did not change"));
+        write(dir.path(), "/two.pem");
+        world.store.fail_next(1);
+        let refused = again().await.unwrap().unwrap_err();
+        assert!(refused.contains("could not be recorded"), "{refused}");
+        assert!(watches(&engine, "/one.pem"), "the old one is in force");
+        assert!(again().await.unwrap().unwrap().contains("was adopted"), "the same file is news still");
+        assert!(watches(&engine, "/two.pem"));
+        assert!(again().await.unwrap().unwrap().contains("did not change"));
+        drop(stop);
+        run.await.unwrap().unwrap();
+    }
 }

@@ -25,12 +25,13 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::SqliteStore;
+use crate::adapters::witness::Publisher;
+use crate::adapters::store::{LogOptions, SqliteStore};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 pub use self::witness::{cosigner, make_witness_key, policy, publisher, witness_key};
@@ -64,10 +65,18 @@ pub struct Wired {
     pub ports: Ports,
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
+    publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
 
 impl Wired {
+    /// Shows the log to its witnesses until the future is dropped; ends at once if there are none.
+    pub async fn show_to_witnesses(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.run().await;
+        }
+    }
+
     /// What people were told lately, oldest first.
     #[must_use]
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
@@ -103,7 +112,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let store = Arc::new(SqliteStore::open(&settings.state_dir)?);
+    let store = Arc::new(SqliteStore::open(&settings.state_dir, &LogOptions::new(clock.now(), entropy.clone()))?);
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -115,10 +124,14 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         .map_err(|e| WireError::Host(e.to_string()))?;
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
+    let shown = |of| publisher(of, store.clone(), clock.clone(), notifier.clone()).map(Arc::new);
+    let publisher = settings.audit_witness.as_ref().map(shown).transpose()?;
+    let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
     let ports = Ports {
         clock,
         entropy,
         store,
+        witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -127,7 +140,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, notifier })
+    Ok(Wired { ports, meter, publisher, notifier })
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.

@@ -35,4 +35,6 @@ mod probe;
 mod review;
 mod sim;
 mod store;
+mod successor;
+mod witness;
 mod x509;

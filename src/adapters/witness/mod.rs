@@ -19,5 +19,5 @@ mod throttle;
 pub use self::client::{Client, ClientConfig};
 pub use self::cosigner::FileCosigner;
 pub use self::files::{NotWritten, SeenFiles};
-pub use self::publisher::{Publisher, PublisherConfig, Unwitnessed};
+pub use self::publisher::{Publisher, PublisherConfig};
 pub use self::throttle::Throttle;

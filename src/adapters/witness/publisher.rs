@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::client::{Client, ClientConfig, Reply, endpoint};
+use crate::codec::ParseError;
 use crate::codec::add_checkpoint::Request;
 use crate::codec::checkpoint::Checkpoint;
 use crate::codec::note::{Note, Signature, VerifierKey};
@@ -48,6 +49,8 @@ pub struct PublisherConfig {
     pub every: Duration,
     /// People are told when a witness is behind for this long.
     pub lag: Duration,
+    /// An action of this tier and above waits for the quorum; `None`: none does.
+    pub demand_tier: Option<u8>,
     /// How witnesses are reached.
     pub client: ClientConfig,
 }
@@ -57,6 +60,7 @@ pub struct Publisher {
     policy: Policy,
     every: Duration,
     lag: Duration,
+    demand: Option<u8>,
     peers: Vec<Peer>,
     client: Client,
     log: Arc<dyn OwnLog>,
@@ -139,7 +143,7 @@ impl Publisher {
         clock: Arc<dyn Clock>,
         notifier: Arc<dyn Notifier>,
     ) -> Result<Self, String> {
-        let PublisherConfig { policy, every, lag, client } = config;
+        let PublisherConfig { policy, every, lag, demand_tier: demand, client } = config;
         let mut peers = Vec::with_capacity(policy.witnesses().len());
         for witness in policy.witnesses() {
             let name = witness.shown();
@@ -150,7 +154,7 @@ impl Publisher {
         }
         let client = Client::new(&client)?;
         let (book, hurry, reached) = (Mutex::default(), Notify::new(), watch::Sender::new(0));
-        Ok(Self { policy, every, lag, peers, client, log, clock, notifier, book, hurry, reached })
+        Ok(Self { policy, every, lag, demand, peers, client, log, clock, notifier, book, hurry, reached })
     }
 
     /// Shows the log until the future is dropped.
@@ -181,8 +185,11 @@ impl Publisher {
     async fn newest(&self) -> Result<Option<(Note, Checkpoint)>, StoreError> {
         let Some(text) = self.log.checkpoint().await? else { return Ok(None) };
         let read = |text: &str| {
-            let note: Note = text.parse()?;
-            Checkpoint::of(&note).map(|checkpoint| (note, checkpoint))
+            let mut note: Note = text.parse()?;
+            let checkpoint = Checkpoint::of(&note)?;
+            // What witnesses have signed already they sign again: their newest word is what is asked for.
+            note.signatures.retain(|signature| signature.name == checkpoint.origin);
+            Ok::<_, ParseError>((note, checkpoint))
         };
         read(&text).map(Some).map_err(|e| StoreError::Damaged(format!("our own checkpoint {e}")))
     }
@@ -398,9 +405,9 @@ impl Witnesses for Publisher {
         })
     }
 
-    fn settled(&self) -> Doing<'_, Result<(), HostError>> {
-        Box::pin(async {
-            if self.policy.needs_no_witness() {
+    fn settled(&self, tier: u8) -> Doing<'_, Result<(), HostError>> {
+        Box::pin(async move {
+            if self.policy.needs_no_witness() || self.demand.is_none_or(|demand| tier < demand) {
                 return Ok(());
             }
             let newest = self.newest().await.map_err(|e| HostError(e.to_string()))?;
@@ -422,23 +429,5 @@ impl Witnesses for Publisher {
             quorum_none: self.policy.needs_no_witness(),
             quorum: book.quorum,
         }
-    }
-}
-
-/// Nobody witnesses our log: the configuration says nothing about witnesses.
-#[derive(Clone, Copy, Debug)]
-pub struct Unwitnessed;
-
-impl Witnesses for Unwitnessed {
-    fn ask(&self) -> Doing<'_, Vec<(String, Word)>> {
-        Box::pin(core::future::ready(Vec::new()))
-    }
-
-    fn settled(&self) -> Doing<'_, Result<(), HostError>> {
-        Box::pin(core::future::ready(Ok(())))
-    }
-
-    fn standing(&self) -> Witnessed {
-        Witnessed { quorum_none: true, ..Witnessed::default() }
     }
 }

@@ -59,7 +59,7 @@ pub struct AuditWitness {
     pub every: Duration,
     /// People are told when one is behind for this long.
     pub lag: Duration,
-    /// What is done for credentials of this tier and below waits for the quorum; `None`: nothing waits.
+    /// Actions of this tier and above wait for the quorum; `None`: none does.
     pub demand_tier: Option<u8>,
 }
 

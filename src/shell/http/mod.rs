@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::domain::inventory::Environment;
 use crate::engine::Engine;
-use crate::ports::{Clock, Meter, Notice, Solver, Store};
+use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 
 pub use self::listen::{BindError, Listeners, bind};
 pub use self::server::serve;
@@ -46,6 +46,8 @@ pub struct Web {
     pub engine: Arc<Engine>,
     /// For a credential's history.
     pub store: Arc<dyn Store>,
+    /// For what the witnesses of the log have seen.
+    pub witnesses: Arc<dyn Witnesses>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

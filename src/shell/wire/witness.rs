@@ -79,6 +79,7 @@ pub fn publisher(
         policy: policy(&settings.policy)?,
         every: settings.every,
         lag: settings.lag,
+        demand_tier: settings.demand_tier,
         client: ClientConfig { timeout: TIMEOUT, roots },
     };
     let path = settings.policy.display();

@@ -11,3 +11,4 @@ pub mod nginx;
 pub mod pebble;
 pub mod pki;
 pub mod store;
+pub mod witness;
