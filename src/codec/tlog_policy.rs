@@ -232,10 +232,9 @@ fn stands_behind(key: &VerifierKey, note: &Note) -> Result<Option<Option<Timesta
 
 /// Octets for people: what is no text is shown as its numbers.
 fn shown(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    match text {
-        std::borrow::Cow::Borrowed(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => name.escape_ascii().to_string(),
+    match core::str::from_utf8(name) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(_) | Err(_) => name.escape_ascii().to_string(),
     }
 }
 

@@ -68,15 +68,15 @@ fn a_hundred_requests_at_once_never_roll_it_back_and_never_cosign_two_trees() {
     witness.inner.add(&body(&log, 0, 1)).unwrap();
     let start = std::sync::Barrier::new(100);
     let cosigned: Vec<(usize, u64)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..100_usize)
+        let threads: Vec<_> = (0..100_u64)
             .map(|n| {
                 let (witness, start, logs) = (&witness, &start, [&log, &fork]);
                 scope.spawn(move || {
                     start.wait();
-                    let (which, mut old, mut done) = (n % 2, 1, Vec::new());
+                    let (which, mut old, mut done) = (usize::from(n % 2 == 1), 1, Vec::new());
                     // Each wants to go a few steps further from where the witness says it is.
                     for step in 1..=40_u64 {
-                        let new = (old + 1 + (n as u64 + step) % 3).min(120);
+                        let new = (old + 1 + (n + step) % 3).min(120);
                         match witness.inner.add(&body(logs[which], old, new)) {
                             Ok(_) => {
                                 done.push((which, new));

@@ -10,7 +10,7 @@ use core::pin::pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::serve::Listener;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -154,7 +154,7 @@ async fn respond(
 async fn read(request: Request<Incoming>, most: usize) -> Result<Vec<u8>, Box<Response<Body>>> {
     let body = timeout(BODY_DEADLINE, Limited::new(request.into_body(), most).collect()).await;
     match body {
-        Ok(Ok(body)) => Ok(Bytes::from(body.to_bytes()).to_vec()),
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => {
             Err(Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {most} bytes"))))
         }
