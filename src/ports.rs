@@ -18,10 +18,12 @@ use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
+mod reading;
 mod store;
 mod witness;
 
-pub use store::{Batch, Consistency, Inclusion, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
 
 /// A boxed future that may run on any thread.

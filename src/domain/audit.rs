@@ -280,12 +280,6 @@ impl Evidence {
     }
 }
 
-/// The word of the target with this [`Target::key`].
-#[must_use]
-pub fn target_word(key: &str) -> String {
-    format!("target:{key}")
-}
-
 /// An entry with its place: the bytes are what is stored, exported and hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {

@@ -17,6 +17,7 @@ pub mod renewal;
 pub mod tree;
 pub mod witness;
 pub mod words;
+pub mod question;
 pub mod audit;
 pub mod execution;
 pub mod state;

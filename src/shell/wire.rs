@@ -25,13 +25,13 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
+use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::witness::Publisher;
-use crate::adapters::store::{LogOptions, SqliteStore};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError, Unwitnessed, Witnesses};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 pub use self::witness::{cosigner, make_witness_key, policy, publisher, witness_key};
@@ -56,6 +56,14 @@ impl From<HostError> for WireError {
     fn from(error: HostError) -> Self {
         Self::Host(error.0)
     }
+}
+
+/// The audit log of a state directory, without a daemon and without write access.
+///
+/// # Errors
+/// As [`OfflineLog::open`].
+pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
+    Ok(Arc::new(OfflineLog::open(dir)?))
 }
 
 /// Everything put together.

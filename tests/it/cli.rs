@@ -39,7 +39,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 29] = [
     "",
     "init",
     "check",
@@ -63,6 +63,11 @@ const COMMANDS: [&str; 24] = [
     "clock accept",
     "issuer",
     "issuer rollover",
+    "audit",
+    "audit query",
+    "audit show",
+    "audit tail",
+    "audit stats",
     "explain",
 ];
 
