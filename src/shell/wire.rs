@@ -120,7 +120,8 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let store = Arc::new(SqliteStore::open(&settings.state_dir, &LogOptions::new(clock.now(), entropy.clone()))?);
+    let log = log_options(settings, clock.now(), entropy.clone());
+    let store = Arc::new(SqliteStore::open(&settings.state_dir, &log)?);
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -149,6 +150,13 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         meter: meter.clone(),
     };
     Ok(Wired { ports, meter, publisher, notifier })
+}
+
+/// How the audit log of these settings is opened; whoever recovers adds what a person accepts.
+#[must_use]
+pub fn log_options(settings: &Settings, now: Timestamp, entropy: Arc<dyn Entropy>) -> LogOptions {
+    let own = &settings.audit;
+    LogOptions { origin: own.origin.clone(), lock: own.lock.clone(), ..LogOptions::new(now, entropy) }
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.

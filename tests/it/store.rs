@@ -6,3 +6,5 @@ mod disk;
 mod faults;
 mod random;
 mod samples;
+mod tree;
+mod trust;

@@ -23,6 +23,7 @@ mod offline;
 mod place;
 mod query;
 mod reader;
+mod rotate;
 mod save;
 mod sealer;
 mod tree;
@@ -45,6 +46,7 @@ use crate::ports::{
 };
 
 pub use offline::OfflineLog;
+pub use rotate::{Rotated, Rotation, public_keys, rotate_key};
 pub use trust::Accept;
 
 use directory::Lock;

@@ -4,6 +4,7 @@
 //! them, then paths and policy that name those. A section with a problem still counts as there, so that one mistake is
 //! reported once.
 
+mod audit;
 mod certificate;
 mod install;
 mod issuer;
@@ -48,6 +49,7 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
 
 fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
+    let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let issuers = issuer::read_all(p, &mut root, place.environment);
@@ -60,12 +62,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let paths = path::read_paths(p, &mut root, &credentials);
     let policy = path::read_policy(p, &mut root);
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    let audit_witness = root.section(p, "audit", "[audit]").and_then(|mut audit| {
-        let witness = witness::of_our_log(p, &mut audit);
-        audit.close(p);
-        witness
-    });
-    // A dry run neither vouches for others nor is vouched for: its log is another one.
+    // A dry run vouches for nobody.
     let real = place.environment == Environment::Production;
     root.close(p);
 
@@ -86,10 +83,11 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         sandbox_dir: (place.environment == Environment::Staging).then(|| state_dir.join("sandbox")),
         state_dir,
         listen: place.listen?,
+        audit,
         issuers: issuers.settings,
         solvers: solvers.settings,
         witness: own_witness.filter(|_| real),
-        audit_witness: audit_witness.filter(|_| real),
+        audit_witness,
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
