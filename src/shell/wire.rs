@@ -34,7 +34,9 @@ use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
-pub use self::witness::{cosigner, make_witness_key, policy, publisher, witness_key};
+pub use self::witness::{
+    cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
+};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
 const LONGEST_SECRET: u64 = 16 * 1_024;

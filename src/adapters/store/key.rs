@@ -148,6 +148,18 @@ pub(super) fn destroy_old(dir: &Path) -> Result<(), StoreError> {
     destroy(&dir.join(OLD))
 }
 
+/// Sets the end of the old key's time to the past. `false` if there is no old key.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn end_now(dir: &Path) -> Result<bool, StoreError> {
+    let path = dir.join(OLD);
+    let Some((old, _)) = read(&path)? else { return Ok(false) };
+    let text = Zeroizing::new(format!("{}\nuntil 0\n", old.to_secret_text().as_str()));
+    directory::make_private(&path, text.as_bytes())?;
+    Ok(true)
+}
+
 /// Written over first: a file system may keep the bytes of a file that is only removed.
 fn destroy(path: &Path) -> Result<(), StoreError> {
     let Some(mut file) = directory::open_private(path)? else { return Ok(()) };

@@ -46,7 +46,7 @@ use crate::ports::{
 };
 
 pub use offline::OfflineLog;
-pub use rotate::{Rotated, Rotation, public_keys, rotate_key};
+pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 
 use directory::Lock;

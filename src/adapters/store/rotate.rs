@@ -1,8 +1,7 @@
 //! The rotation of the log's key: an entry that names both keys, under a checkpoint that both have signed.
 
 use core::time::Duration;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use crate::codec::note::SignerKey;
 use crate::domain::audit::{Actor, Draft, Target, TargetKind};
@@ -52,8 +51,8 @@ pub struct Rotated {
 pub fn rotate_key(dir: &Path, options: &LogOptions, rotation: &Rotation) -> Result<Rotated, StoreError> {
     let dir = directory::prepare(dir)?;
     // Held until the end, so that no daemon starts in between.
-    let _held = Arc::new(Lock::take(&dir)?);
-    let path: PathBuf = directory::database(&dir)?;
+    let _held = Lock::take(&dir)?;
+    let path = directory::database(&dir)?;
     let mut connection = connection::open_writing(&path)?;
     let mut sealer = trust::begin(&mut connection, &dir, options).map_err(|e| connection::about(&path, e))?;
     if let Some((old, until)) = &sealer.keys().old {
@@ -98,6 +97,22 @@ pub fn rotate_key(dir: &Path, options: &LogOptions, rotation: &Rotation) -> Resu
     })?;
     key::settle(&dir, Some(written.note()))?;
     Ok(rotated)
+}
+
+/// Ends the overlap of a rotation by hand: the old key is destroyed at once. `false` if there is none.
+///
+/// # Errors
+/// As [`super::SqliteStore::open`].
+pub fn end_overlap(dir: &Path, options: &LogOptions) -> Result<bool, StoreError> {
+    let dir = directory::prepare(dir)?;
+    let _held = Lock::take(&dir)?;
+    if !key::end_now(&dir)? {
+        return Ok(false);
+    }
+    let path = directory::database(&dir)?;
+    let mut connection = connection::open_writing(&path)?;
+    trust::begin(&mut connection, &dir, options).map_err(|e| connection::about(&path, e))?;
+    Ok(true)
 }
 
 /// The public keys with which the log of a state directory signs: the newest first.

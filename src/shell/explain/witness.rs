@@ -21,12 +21,6 @@ pub(super) const ROWS: &[Entry] = &[
          and the checkpoint that the witness keeps; docs/witness.md has the steps.",
     ),
     row(
-        "KW6403",
-        "neither lock nor witness",
-        "The lock is missing and no witness answers, so nobody can tell whether the state is the newest one.",
-        "Bring a witness back, or restore the lock file; then start again.",
-    ),
-    row(
         "KW6410",
         "not witnessed",
         "The configuration demands that the quorum of witnesses cosigns an action of this tier before it takes effect, and \
@@ -60,5 +54,18 @@ pub(super) const ROWS: &[Entry] = &[
         "no key of a log",
         "A key in [[witness.log]] is not the public key of a log in the form NAME+ID+KEY, or it is that of a witness.",
         "Copy the whole line as the log's operator gives it; keyward audit key prints that of a Keyward.",
+    ),
+    row(
+        "KW6440",
+        "the log's key was rotated",
+        "Somebody gave the log a new key. The entry names both; the checkpoint over it is signed by both, and both sign until \
+         the time in the entry. The new key counts for trees of `from_size` and more.",
+        "Give the new key to the witnesses and to whoever verifies the log before that time.",
+    ),
+    row(
+        "KW6441",
+        "the old key was destroyed",
+        "The overlap of a rotation is over. The old key counts for trees up to `old_to_size`; its private half is destroyed.",
+        "Bind the old key to that range of sizes where the log is verified, and take it out of policies.",
     ),
 ];

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use core::time::Duration;
 
 use super::{LONGEST_ROOTS, WireError, read};
-use crate::adapters::witness::{
-    ClientConfig, FileCosigner, Publisher, PublisherConfig, SeenFiles, key,
-};
+use crate::adapters::store;
+use crate::adapters::witness::{ClientConfig, FileCosigner, Publisher, PublisherConfig, SeenFiles, key};
 use crate::codec::add_checkpoint::Logs;
 use crate::codec::pem;
 use crate::codec::tlog_policy::{LONGEST_POLICY, Policy, Unsaid};
+use crate::domain::audit::Actor;
 use crate::ports::{Clock, Cosigner, Notifier, OwnLog};
-use crate::shell::config::{AuditWitness, Witness};
+use crate::shell::config::{AuditWitness, Settings, Witness};
 
 /// What was cosigned lies here, below the state directory.
 const SEEN: &str = "witness";
@@ -84,4 +84,30 @@ pub fn publisher(
     };
     let path = settings.policy.display();
     Publisher::new(config, log, clock, notifier).map_err(|e| WireError::Host(format!("{path}: {e}")))
+}
+
+/// The public keys of the log in a state directory: the newest first, then the one before it while both sign.
+///
+/// # Errors
+/// [`WireError`].
+pub fn log_keys(state_dir: &Path) -> Result<Vec<String>, WireError> {
+    Ok(store::public_keys(state_dir)?)
+}
+
+/// Gives the log a new key; no daemon may hold the state directory.
+///
+/// # Errors
+/// [`WireError`].
+pub fn rotate_log_key(settings: &Settings, by: Actor, overlap: Duration) -> Result<store::Rotated, WireError> {
+    let options = super::log_options(settings, super::clock().now(), super::entropy());
+    Ok(store::rotate_key(&settings.state_dir, &options, &store::Rotation { by, overlap })?)
+}
+
+/// Ends the overlap of a rotation; `false` if there is none.
+///
+/// # Errors
+/// [`WireError`].
+pub fn end_log_key_overlap(settings: &Settings) -> Result<bool, WireError> {
+    let options = super::log_options(settings, super::clock().now(), super::entropy());
+    Ok(store::end_overlap(&settings.state_dir, &options)?)
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod args;
 mod query;
+mod rotate;
 mod show;
 mod source;
 mod stats;
@@ -17,6 +18,8 @@ impl Run {
             Audit::Show(show) => self.audit_show(show),
             Audit::Tail(tail) => self.audit_tail(tail),
             Audit::Stats(stats) => self.audit_stats(stats),
+            Audit::Key => self.audit_key(),
+            Audit::RotateKey(told) => self.audit_rotate_key(told),
         }
     }
 }
