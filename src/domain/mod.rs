@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod renewal;
 pub mod tree;
 pub mod private;
+pub mod witness;
 pub mod words;
 pub mod question;
 pub mod audit;

@@ -153,6 +153,9 @@ impl Engine {
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+        if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
+            return Step::Park(setback);
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },

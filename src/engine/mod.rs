@@ -24,6 +24,7 @@ mod people;
 mod record;
 mod start;
 pub mod view;
+mod witnessed;
 
 use core::future::Future;
 use core::pin::pin;

@@ -38,4 +38,5 @@ mod review;
 mod sim;
 mod store;
 mod successor;
+mod witness;
 mod x509;

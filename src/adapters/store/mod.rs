@@ -25,6 +25,7 @@ mod place;
 mod query;
 mod private;
 mod reader;
+mod rotate;
 mod save;
 mod sealer;
 mod tree;
@@ -44,11 +45,12 @@ use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    Batch, Consistency, Doing, Entropy, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry,
+    Batch, Consistency, Doing, Entropy, Inclusion, Log, OwnLog, Page, Statistics, Store, StoreError, StoredEntry,
 };
 
 pub use archive::{Archive, Progress};
 pub use offline::OfflineLog;
+pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 
 use directory::Lock;
@@ -177,5 +179,19 @@ impl Log for SqliteStore {
 
     fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
         Box::pin(self.reader.read(|connection| query::statistics(connection)))
+    }
+}
+
+impl OwnLog for SqliteStore {
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Log::checkpoint(self)
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> Doing<'_, Result<Option<Vec<Digest>>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| tree::between(connection, old, new)))
+    }
+
+    fn keep(&self, note: String) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.keep(note))
     }
 }
