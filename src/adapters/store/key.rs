@@ -8,28 +8,22 @@ use zeroize::Zeroizing;
 use crate::codec::note::{SignerKey, Signs};
 use crate::ports::{Entropy, StoreError};
 
-use super::{LogOptions, directory, trust};
+use super::{LogOptions, directory};
 
 /// The key's file name.
 const FILE: &str = "log.key";
 /// It has some 150 bytes; a name may have 255 more.
 const LONGEST: u64 = 1_024;
 
-/// Reads the key, or makes it if the log is new. Its name is the log's origin.
+/// Reads the key; its name is the log's origin. `None` if there is none.
 ///
 /// # Errors
-/// [`StoreError::Distrusted`] if there is a log and no key; [`StoreError::Damaged`] if the file is none, lies open to
-/// others, or is the key of another origin than the configured one; [`StoreError::Unavailable`].
-pub(super) fn load(dir: &Path, options: &LogOptions, is_new: bool) -> Result<SignerKey, StoreError> {
+/// [`StoreError::Damaged`] if the file is none, lies open to others, or is the key of another origin than the configured
+/// one; [`StoreError::Unavailable`].
+pub(super) fn read(dir: &Path, options: &LogOptions) -> Result<Option<SignerKey>, StoreError> {
     let path = dir.join(FILE);
     let shown = path.display();
-    let Some(file) = directory::open_private(&path)? else {
-        if is_new {
-            return make(&path, options);
-        }
-        let text = format!("there is a log, and its key {shown} is missing; put it back from a backup");
-        return Err(StoreError::Distrusted { code: trust::NO_KEY, text });
-    };
+    let Some(file) = directory::open_private(&path)? else { return Ok(None) };
     let mut text = Zeroizing::new(String::new());
     file.take(LONGEST).read_to_string(&mut text).map_err(|e| directory::unavailable("read", &path, &e))?;
     let key = SignerKey::parse(&text)
@@ -40,18 +34,30 @@ pub(super) fn load(dir: &Path, options: &LogOptions, is_new: bool) -> Result<Sig
             "the configuration names the audit log {origin:?}, and the log was begun as {name:?}: a log keeps its name; \
              set origin = {name:?} in [audit]"
         ))),
-        _ => Ok(key),
+        _ => Ok(Some(key)),
     }
 }
 
-fn make(path: &Path, options: &LogOptions) -> Result<SignerKey, StoreError> {
+/// A key for a new log, not yet written.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if the configured origin cannot be a key's name.
+pub(super) fn draw(options: &LogOptions) -> Result<SignerKey, StoreError> {
     let origin = options.origin.clone().unwrap_or_else(|| own_origin(&*options.entropy));
     let mut seed = Zeroizing::new([0; 32]);
     options.entropy.fill(seed.as_mut_slice());
-    let key = SignerKey::from_seed(&origin, Signs::Notes, seed)
-        .map_err(|e| StoreError::Damaged(format!("the audit log's origin {origin:?} {e}")))?;
-    directory::make_private(path, format!("{}\n", key.to_secret_text().as_str()).as_bytes())?;
-    Ok(key)
+    SignerKey::from_seed(&origin, Signs::Notes, seed)
+        .map_err(|e| StoreError::Damaged(format!("the audit log's origin {origin:?} {e}")))
+}
+
+/// Writes a new log's key; durable on return.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub(super) fn write(dir: &Path, key: &SignerKey) -> Result<(), StoreError> {
+    let mut text = key.to_secret_text();
+    text.push('\n');
+    directory::make_private(&dir.join(FILE), text.as_bytes()).map(|_| ())
 }
 
 /// A name that no other installation has.
