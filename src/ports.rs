@@ -21,8 +21,8 @@ use crate::domain::time::{Boottime, Timestamp};
 mod reading;
 mod store;
 
-pub use reading::{Log, Page, Statistics};
-pub use store::{Batch, Consistency, Inclusion, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -11,7 +11,7 @@ use crate::domain::id::{AttemptId, EntryId};
 use crate::domain::json::{Json, Object};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
-use crate::domain::words::{Parts, word, words};
+use crate::domain::words::{Parts, words};
 
 /// An entry is at most this long in bytes (C2SP tlog-tiles allows 64 KiB; 4 KiB are left for the envelope).
 pub const LONGEST_ENTRY: usize = 60 * 1_024;
@@ -278,12 +278,6 @@ impl Evidence {
         }
         Ok(())
     }
-}
-
-/// The word of the target with this [`Target::key`].
-#[must_use]
-pub fn target_word(key: &str) -> String {
-    word("target", key)
 }
 
 /// An entry with its place: the bytes are what is stored, exported and hashed.

@@ -43,7 +43,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: &[(&str, &[Entry])] = &[
+const TABLES: [(&str, &[Entry]); 9] = [
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),

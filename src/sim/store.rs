@@ -133,6 +133,12 @@ impl Store for MemoryStore {
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
         })
     }
+}
+
+impl Log for MemoryStore {
+    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
+    }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
         Box::pin(async { Ok(Some(self.open_disk()?.note())) })
@@ -167,12 +173,6 @@ impl Store for MemoryStore {
             open.sort_unstable();
             Ok(open.into_iter().filter_map(|sequence| disk.entry(sequence).cloned()).take(limit).collect())
         })
-    }
-}
-
-impl Log for MemoryStore {
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
     }
 
     fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
@@ -310,6 +310,34 @@ impl Disk {
         }
     }
 
+    /// The checkpoint, unsigned.
+    fn note(&self) -> String {
+        let head = self.tree.head();
+        format!("keyward/simulation\n{}\n{}\n", head.size, STANDARD.encode(head.root.0))
+    }
+
+    fn keeps_all(&self) -> bool {
+        u64::try_from(self.kept.len()) == Ok(self.tree.size())
+    }
+
+    /// An entry, if it is kept.
+    fn entry(&self, sequence: u64) -> Option<&StoredEntry> {
+        let first = self.kept.front()?.entry.sequence;
+        let place = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.kept.get(place).map(|kept| &kept.entry)
+    }
+
+    /// The hash of a complete subtree, while all entries are kept.
+    fn subtree(&self, subtree: Subtree) -> Result<Digest, TreeError> {
+        let first = subtree.place << subtree.level;
+        let mut made = Frontier::default();
+        for sequence in first..first.saturating_add(1 << subtree.level) {
+            let entry = self.entry(sequence).ok_or(TreeError::Sizes("an entry is not kept"))?;
+            made.push(entry.leaf, |_, _| {});
+        }
+        Ok(made.root())
+    }
+
     fn page(&self, question: &Question) -> Page {
         let limit = question.limit.clamp(1, LARGEST_PAGE);
         let (mut page, mut bytes) = (Page { size: self.tree.size(), ..Page::default() }, 0_usize);
@@ -342,42 +370,11 @@ impl Disk {
         Statistics {
             size: self.tree.size(),
             span: self.kept.front().map(at).zip(self.kept.back().map(at)),
-            bytes: self
-                .kept
-                .iter()
-                .fold(0, |sum: u64, k| sum.saturating_add(u64::try_from(k.entry.bytes.len()).unwrap_or(u64::MAX))),
+            bytes: self.kept.iter().fold(0, |sum: u64, k| sum.saturating_add(length(&k.entry.bytes))),
             checkpoints: 0,
             open_intents: u64::try_from(self.intents.len()).unwrap_or(u64::MAX),
             counts,
         }
-    }
-
-    /// The checkpoint, unsigned.
-    fn note(&self) -> String {
-        let head = self.tree.head();
-        format!("keyward/simulation\n{}\n{}\n", head.size, STANDARD.encode(head.root.0))
-    }
-
-    fn keeps_all(&self) -> bool {
-        u64::try_from(self.kept.len()) == Ok(self.tree.size())
-    }
-
-    /// An entry, if it is kept.
-    fn entry(&self, sequence: u64) -> Option<&StoredEntry> {
-        let first = self.kept.front()?.entry.sequence;
-        let place = usize::try_from(sequence.checked_sub(first)?).ok()?;
-        self.kept.get(place).map(|kept| &kept.entry)
-    }
-
-    /// The hash of a complete subtree, while all entries are kept.
-    fn subtree(&self, subtree: Subtree) -> Result<Digest, TreeError> {
-        let first = subtree.place << subtree.level;
-        let mut made = Frontier::default();
-        for sequence in first..first.saturating_add(1 << subtree.level) {
-            let entry = self.entry(sequence).ok_or(TreeError::Sizes("an entry is not kept"))?;
-            made.push(entry.leaf, |_, _| {});
-        }
-        Ok(made.root())
     }
 
     /// Forgets the oldest kept entry, and its evidence unless a newer one names it too.
@@ -413,6 +410,10 @@ fn key(draft: &Draft) -> (TargetKind, Arc<str>) {
     (draft.target.kind, draft.target.id.clone())
 }
 
+fn no_proof(error: TreeError) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
 /// A draft without what makes no words.
 fn light(draft: &Draft) -> Draft {
     let mut light = Draft::new(draft.id, draft.at, draft.action, draft.code, draft.target.clone());
@@ -423,8 +424,8 @@ fn light(draft: &Draft) -> Draft {
     light
 }
 
-fn no_proof(error: TreeError) -> StoreError {
-    StoreError::Damaged(error.to_string())
+fn length<T>(of: &[T]) -> u64 {
+    u64::try_from(of.len()).unwrap_or(u64::MAX)
 }
 
 fn unavailable<T>(text: &str) -> Result<T, StoreError> {

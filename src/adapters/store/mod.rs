@@ -20,8 +20,8 @@ mod lockfile;
 mod log;
 mod migrations;
 mod offline;
-mod query;
 mod place;
+mod query;
 mod reader;
 mod save;
 mod sealer;
@@ -132,6 +132,12 @@ impl Store for SqliteStore {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
     }
+}
+
+impl Log for SqliteStore {
+    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
         Box::pin(self.reader.read(|connection| Ok(checkpoint::newest(connection)?.map(|row| row.note))))
@@ -147,12 +153,6 @@ impl Store for SqliteStore {
 
     fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::open_intents(connection, limit)))
-    }
-}
-
-impl Log for SqliteStore {
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
     }
 
     fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {

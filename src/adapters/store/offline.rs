@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::question::Question;
-use crate::ports::{Doing, Log, Page, Statistics, StoreError, StoredEntry};
+use crate::ports::{Consistency, Doing, Inclusion, Log, Page, Statistics, StoreError, StoredEntry};
 
 use super::connection::Trouble;
-use super::{connection, log, migrations, query};
+use super::{checkpoint, connection, log, migrations, query, tree};
 
 /// A log to look at. Every future is ready when it is first polled.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ impl OfflineLog {
         Ok(Self { connection: Mutex::new(connection) })
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Trouble>) -> Result<T, StoreError> {
-        let connection: MutexGuard<'_, Connection> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(question(&connection)?)
+    fn ask<T>(&self, question: impl FnOnce(&mut Connection) -> Result<T, Trouble>) -> Result<T, StoreError> {
+        let mut connection: MutexGuard<'_, Connection> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(question(&mut connection)?)
     }
 }
 
@@ -50,7 +50,23 @@ impl Log for OfflineLog {
         Box::pin(async move { self.ask(|connection| log::evidence(connection, &sha256)) })
     }
 
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async move { self.ask(|connection| Ok(checkpoint::newest(connection)?.map(|row| row.note))) })
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(async move { self.ask(|connection| tree::inclusion(connection, sequence)) })
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        Box::pin(async move { self.ask(|connection| tree::consistency(connection, old_size)) })
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(async move { self.ask(|connection| log::open_intents(connection, limit)) })
+    }
+
     fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
-        Box::pin(async move { self.ask(query::statistics) })
+        Box::pin(async move { self.ask(|connection| query::statistics(connection)) })
     }
 }

@@ -46,22 +46,6 @@ impl Store for Slow {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
-
-    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
-        self.inner.checkpoint()
-    }
-
-    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
-        self.inner.inclusion(sequence)
-    }
-
-    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
-        self.inner.consistency(old_size)
-    }
-
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
-        self.inner.open_intents(limit)
-    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -89,22 +73,6 @@ impl Store for Refusing {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
-
-    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
-        self.inner.checkpoint()
-    }
-
-    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
-        self.inner.inclusion(sequence)
-    }
-
-    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
-        self.inner.consistency(old_size)
-    }
-
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
-        self.inner.open_intents(limit)
-    }
 }
 
 macro_rules! reads_as_it_is {
@@ -120,6 +88,22 @@ macro_rules! reads_as_it_is {
 
             fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
                 self.inner.evidence(sha256)
+            }
+
+            fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+                self.inner.checkpoint()
+            }
+
+            fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+                self.inner.inclusion(sequence)
+            }
+
+            fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+                self.inner.consistency(old_size)
+            }
+
+            fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+                self.inner.open_intents(limit)
             }
 
             fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
