@@ -195,16 +195,21 @@ fn counts_and_the_checkpoint_are_there_and_in_the_scrape() {
 /// A house with an entry that a CA might have written.
 pub fn hostile() -> Still {
     let still = house();
+    write(&still, 9);
+    still
+}
+
+/// One more entry.
+pub fn write(still: &Still, seed: u8) {
     let now = still.ports.clock.now();
     let target = Target::new(TargetKind::Credential, "portal");
-    let mut draft = Draft::new(EntryId(Ulid::new(now, [9; 10])), now, "certificate.issue", "KW3007", target);
+    let mut draft = Draft::new(EntryId(Ulid::new(now, [seed; 10])), now, "certificate.issue", "KW3007", target);
     draft.actor = Actor::Human("uid:1000\"><script>alert(1)</script>".into());
     draft.outcome = Some(Outcome::Failure);
     draft.facts = vec![("text", Json::str(bounded_text("<img src=x onerror=alert(2)> \u{1b}[31m =1+1 \u{202e}evil")))];
     futures_util::FutureExt::now_or_never(still.ports.store.commit(Batch { changes: vec![], entries: vec![draft] }))
         .unwrap()
         .unwrap();
-    still
 }
 
 #[test]
