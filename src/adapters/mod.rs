@@ -11,4 +11,5 @@ pub mod notify;
 pub mod probe;
 pub mod roots;
 pub mod store;
+pub mod tiles;
 pub mod watch;

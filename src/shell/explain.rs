@@ -10,6 +10,7 @@
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
@@ -23,6 +24,7 @@ mod gate;
 mod host;
 mod log;
 mod reading;
+mod verifying;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 9] = [
+const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -52,6 +54,7 @@ const TABLES: [(&str, &[Entry]); 9] = [
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
+    ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
 ];
 

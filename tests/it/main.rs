@@ -27,6 +27,7 @@ mod deploy;
 mod engine;
 mod http;
 mod keystore;
+mod ledger;
 mod nginx;
 mod pebble;
 mod plan;

@@ -7,3 +7,5 @@ mod faults;
 mod questions;
 mod random;
 mod samples;
+mod tree;
+mod trust;

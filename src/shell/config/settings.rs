@@ -22,6 +22,8 @@ pub struct Settings {
     pub sandbox_dir: Option<PathBuf>,
     /// Where the guardian listens.
     pub listen: Listen,
+    /// The audit log.
+    pub audit: AuditSettings,
     /// The CAs, in the order of the file.
     pub issuers: Vec<IssuerSettings>,
     /// The challenge solvers, in the order of the file.
@@ -30,6 +32,15 @@ pub struct Settings {
     pub digest: Digest,
     /// The file, if it came from one.
     pub path: Option<PathBuf>,
+}
+
+/// The audit log; always the defaults in staging.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The file with the last acknowledged checkpoint; `None` is one in the state directory.
+    pub lock: Option<PathBuf>,
+    /// The log's name; `None` is that of its key, made up when the log began.
+    pub origin: Option<String>,
 }
 
 /// Where the guardian listens.

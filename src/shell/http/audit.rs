@@ -24,6 +24,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/audit/entries", get(entries))
         .route("/v1/audit/entries/{id}", get(entry))
         .route("/v1/audit/entries/{id}/story", get(story))
+        .route("/v1/audit/entries/{id}/proof", get(proof))
         .route("/v1/audit/stats", get(stats))
         .route("/v1/audit/checkpoint", get(checkpoint))
 }
@@ -42,6 +43,12 @@ async fn entry(State(app): Shared, Path(id): Path<String>) -> Answer {
 async fn story(State(app): Shared, Path(id): Path<String>) -> Answer {
     let turn = app.turn().await;
     Ok(heavy::json(turn, &audit::explain(&*app.web.store, &id).await?))
+}
+
+/// A proof as a file: `keyward audit check-proof` and docs/verify.py read it.
+async fn proof(State(app): Shared, Path(id): Path<String>) -> Answer {
+    let turn = app.turn().await;
+    Ok(heavy::json(turn, &audit::proof(&*app.web.store, &id).await?.document()))
 }
 
 async fn stats(State(app): Shared) -> Answer {

@@ -4,6 +4,7 @@
 //! them, then paths and policy that name those. A section with a problem still counts as there, so that one mistake is
 //! reported once.
 
+mod audit;
 mod certificate;
 mod install;
 mod issuer;
@@ -47,6 +48,7 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
 
 fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
+    let audit = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let issuers = issuer::read_all(p, &mut root, place.environment);
@@ -77,6 +79,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         sandbox_dir: (place.environment == Environment::Staging).then(|| state_dir.join("sandbox")),
         state_dir,
         listen: place.listen?,
+        audit,
         issuers: issuers.settings,
         solvers: solvers.settings,
         digest: Digest::of(text.as_bytes()),
