@@ -8,6 +8,7 @@ use keyward::ports::Batch;
 use serde_json::Value;
 
 use crate::harness::http::{Script, Server, Still};
+use crate::http::page::{chromium, sideways};
 use crate::http::two_paths;
 
 /// A guardian that issued a certificate an hour ago, with two gates.
@@ -237,5 +238,32 @@ fn the_page_lists_narrows_and_pages_with_links_only() {
     let one = server.get("/audit/1").body;
     for part in ["What happened", "As stored", "Leaf", "#1 of "] {
         assert!(one.contains(part), "{part}: {one}");
+    }
+}
+
+#[test]
+fn no_screen_scrolls_sideways_and_a_browser_shows_it_under_its_own_policy() {
+    let server = hostile().serve();
+    let style = server.get("/style.css").body;
+    for path in ["/audit", "/audit/1", "/audit?code=KW3007&outcome=failure"] {
+        for (width, seen) in sideways(&server.get(path).body, &style) {
+            assert!(seen <= width, "{path}: at {width} the page is {seen} wide");
+        }
+    }
+    let out = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, size, path) in [
+        ("audit-390.png", "390,2600", "/audit"),
+        ("audit-1280.png", "1280,1300", "/audit"),
+        ("audit-entry-390.png", "390,2600", "/audit/1"),
+        ("audit-entry-1280.png", "1280,1300", "/audit/1"),
+    ] {
+        let file = out.join(name);
+        std::fs::remove_file(&file).ok();
+        chromium(&[
+            format!("--screenshot={}", file.display()),
+            format!("--window-size={size}"),
+            format!("http://{}{path}", server.http),
+        ]);
+        assert!(std::fs::metadata(&file).unwrap().len() > 20_000, "{name} shows nothing");
     }
 }
