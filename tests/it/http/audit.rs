@@ -160,7 +160,7 @@ fn a_decision_is_told_from_its_entries() {
         "automation was about to issue a certificate",
         "Policy let it go on: rule ",
         "inputs ",
-        "have a certificate ordered",
+        "KW2002 (ordered): recorded by automation",
         "to issue a certificate came out as success (of intent #",
         "was about to install a certificate",
         "to install a certificate came out as success",
