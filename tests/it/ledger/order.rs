@@ -1,7 +1,7 @@
 //! Every removal, swap and truncation.
 
-use keyward::codec::ledger::{Anchor, Report, Signed, Stored, Verifier};
 use keyward::codec::checkpoint::Checkpoint;
+use keyward::codec::ledger::{Anchor, Report, Signed, Stored, Verifier};
 use keyward::codec::note;
 use keyward::domain::key::Digest;
 

@@ -64,7 +64,9 @@ fn a_cosigned_checkpoint_in_the_log_satisfies_who_asks_for_the_witness() {
     let mut note: Note = newest.note.parse().unwrap();
     note.signatures.push(witness().sign(&note.text, Timestamp::from_unix(1_800_000_000)));
     let database = log.unguarded();
-    database.execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64)).unwrap();
+    database
+        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
+        .unwrap();
     drop(database);
     let key = witness().verifier().to_string();
     let (code, text) = log.command(&["--witness", &key]);
@@ -74,7 +76,9 @@ fn a_cosigned_checkpoint_in_the_log_satisfies_who_asks_for_the_witness() {
     // One bit of its signature.
     note.signatures[1].bytes[20] ^= 1;
     let database = log.unguarded();
-    database.execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64)).unwrap();
+    database
+        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
+        .unwrap();
     drop(database);
     assert_eq!(log.command(&["--witness", &key]).0, 2);
     assert_eq!(python(&["--witness", &key], &[log.path().to_owned()])[0].0, 2);
@@ -109,9 +113,8 @@ fn an_older_copy_is_told_by_the_lock_and_by_a_checkpoint_from_outside() {
 fn the_wrong_key_is_said_and_a_key_counts_only_for_its_sizes() {
     let log = Written::new(60);
     let origin = log.key().name().to_owned();
-    let other = |name: &str| {
-        SignerKey::from_seed(name, Signs::Notes, Zeroizing::new([1; 32])).unwrap().verifier().to_string()
-    };
+    let other =
+        |name: &str| SignerKey::from_seed(name, Signs::Notes, Zeroizing::new([1; 32])).unwrap().verifier().to_string();
     let own = log.key().to_string();
     for (key, expected, say) in [
         (own.clone(), 0, "entries 0–59 are proved"),

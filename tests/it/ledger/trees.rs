@@ -95,7 +95,15 @@ fn bent_missing_and_cut_files_are_told_apart() {
     let log = Written::new(600);
     let (tree, key) = (export(&log), log.key().to_string());
     let mut bent = Vec::new();
-    let all = ["checkpoint", "tile/entries/000", "tile/entries/001", "tile/entries/002.p/88", "tile/0/000", "tile/0/002.p/88", "tile/1/000.p/2"];
+    let all = [
+        "checkpoint",
+        "tile/entries/000",
+        "tile/entries/001",
+        "tile/entries/002.p/88",
+        "tile/0/000",
+        "tile/0/002.p/88",
+        "tile/1/000.p/2",
+    ];
     for file in all {
         let size = fs::metadata(tree.path().join(file)).unwrap().len() as usize;
         for at in [0, size / 3, size - 2] {
