@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod http;
+pub mod texts;
 pub mod wire;
 
 /// Runs the command line.

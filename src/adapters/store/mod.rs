@@ -11,6 +11,7 @@
 //!                 Unavailable                    poisoned: every later commit is refused until a restart
 //! ```
 
+pub mod backup;
 mod checkpoint;
 mod connection;
 mod directory;
@@ -25,6 +26,7 @@ mod reader;
 mod save;
 mod sealer;
 mod tree;
+mod walk;
 mod trust;
 mod worker;
 mod writer;
