@@ -10,6 +10,7 @@
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -20,6 +21,7 @@ mod configuration;
 mod engine;
 mod gate;
 mod host;
+mod keep;
 mod log;
 
 /// What a code means.
@@ -41,7 +43,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 8] = [
+const TABLES: [(&str, &[Entry]); 9] = [
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -50,6 +52,7 @@ const TABLES: [(&str, &[Entry]); 8] = [
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
+    ("Backup and repair", keep::ROWS),
 ];
 
 /// Every code in order.

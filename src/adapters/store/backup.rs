@@ -315,7 +315,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// Writes a new private file and flushes it, and makes the private directories that it lies in.
 fn write(to: &Path, source: &mut dyn io::Read) -> Result<(), StoreError> {
     let parent = directory::parent(to);
-    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|e| directory::unavailable("make", parent, &e))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+        .map_err(|e| directory::unavailable("make", parent, &e))?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

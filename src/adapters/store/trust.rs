@@ -17,6 +17,7 @@ use crate::codec::note::{Note, SignerKey};
 use crate::domain::audit::{self, Draft, Target, TargetKind, bounded_text};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
+use crate::domain::private::Private;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::{Frontier, TreeHead};
 use crate::ports::StoreError;
@@ -25,7 +26,7 @@ use super::connection::Trouble;
 use super::lockfile::{LockFile, NotAdvanced};
 use super::save::NotSaved;
 use super::sealer::{self, Sealer};
-use super::{LogOptions, checkpoint, key, log, tree};
+use super::{LogOptions, checkpoint, key, log, private, tree};
 
 /// Checkpoint's signature, or root and entries, do not agree.
 pub(super) const TAMPERED: &str = "KW6001";
@@ -42,7 +43,7 @@ const TAIL_ACCEPTED: &str = "KW6008";
 const RULE_WAIVED: &str = "KW6009";
 
 /// The lock's file name in the state directory, where none is configured.
-const LOCK: &str = "audit.lock";
+pub(super) const LOCK: &str = "audit.lock";
 
 /// Entries of the log's end that are checked against their hashes at each start: more than one group commit usually
 /// writes, and some 700 KiB to read.
@@ -251,7 +252,9 @@ struct Found {
 /// Writes the entries about what was accepted, a checkpoint over them, and the lock.
 fn record(connection: &mut Connection, found: Found, path: &Path, options: &LogOptions) -> Result<Sealer, StoreError> {
     let Found { key, mut tree, lock, tail, waived } = found;
-    let drafts = drafts(&tree, tail, &waived, options);
+    let person = options.by.as_deref().filter(|_| !waived.is_empty());
+    let person = person.map(|name| private::person(connection, name, &*options.entropy)).transpose()?;
+    let drafts = drafts(&tree, tail, &waived, person.as_ref(), options);
     let kept = checkpoint::last_kept(connection).map_err(Trouble::from)?;
     let known = checkpoint::newest(connection)?;
     let (note, kept) = match known {
@@ -281,7 +284,13 @@ fn record(connection: &mut Connection, found: Found, path: &Path, options: &LogO
     Ok(Sealer::new(tree, key, lock, kept))
 }
 
-fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], options: &LogOptions) -> Vec<Draft> {
+fn drafts(
+    tree: &Frontier,
+    tail: Option<u64>,
+    waived: &[(Accept, String)],
+    person: Option<&Private>,
+    options: &LogOptions,
+) -> Vec<Draft> {
     let draft = |action, code| {
         let mut random = [0; 10];
         options.entropy.fill(&mut random);
@@ -296,6 +305,9 @@ fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], optio
     });
     let recovered = waived.iter().map(|(rule, seen)| {
         let mut entry = draft("audit.accept", RULE_WAIVED);
+        if let Some(person) = person {
+            entry.by(person);
+        }
         entry.facts.push(("accepted", Json::str(rule.as_str())));
         entry.facts.push(("rule", Json::str(rule.code())));
         entry.facts.push(("seen", Json::str(bounded_text(seen))));

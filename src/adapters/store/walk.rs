@@ -12,7 +12,7 @@ pub(super) enum Found {
     /// An entry whose bytes are those that were hashed.
     Whole(Box<Entry>, Digest, Vec<u8>),
     /// It can be read as an entry of this place, but the leaf beside it is the hash of something else.
-    Doubtful(Box<Entry>, Digest, Vec<u8>),
+    Doubtful(Box<Entry>, Vec<u8>),
     /// Nothing that could be believed, and why.
     Lost(String),
 }
@@ -109,7 +109,7 @@ fn judge(sequence: u64, read: Result<(Digest, Vec<u8>), String>) -> Found {
     match Entry::parse(&body) {
         Ok(entry) if entry.sequence != sequence => Found::Lost(format!("it holds entry {}", entry.sequence)),
         Ok(entry) if leaf_hash(&body) == leaf => Found::Whole(Box::new(entry), leaf, body),
-        Ok(entry) => Found::Doubtful(Box::new(entry), leaf, body),
+        Ok(entry) => Found::Doubtful(Box::new(entry), body),
         Err(error) => Found::Lost(error.to_string()),
     }
 }
