@@ -201,7 +201,7 @@ impl Engine {
             entries: vec![{
                 let mut draft = self.draft_for(attempt, "certificate.rollback", setback.code);
                 draft.outcome = Some(Outcome::Failure);
-                draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&text))));
+                draft.private.push(("text", Arc::from(crate::domain::audit::bounded_text(&text))));
                 draft
             }],
         };

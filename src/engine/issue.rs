@@ -252,7 +252,7 @@ impl Engine {
             ledger_changes(&desk.state.ledger, &spends, now)
         };
         let mut draft = self.draft_for(attempt, "certificate.order", "KW3003");
-        draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&error.to_string()))));
+        draft.private.push(("text", Arc::from(crate::domain::audit::bounded_text(&error.to_string()))));
         let mut batch = Batch { changes, entries: vec![draft] };
         batch.changes.push(Change::Attempt(attempt.clone()));
         self.commit(batch).await.err().map(Step::from)

@@ -10,6 +10,7 @@
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //! | `KW64xx` | witnesses | `explain/witness.rs` |
 //!
@@ -24,6 +25,7 @@ mod gate;
 mod host;
 mod log;
 mod reading;
+mod verifying;
 mod witness;
 
 /// What a code means.
@@ -45,7 +47,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 10] = [
+const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -54,6 +56,7 @@ const TABLES: [(&str, &[Entry]); 10] = [
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
+    ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
     ("Witnesses", witness::ROWS),
 ];

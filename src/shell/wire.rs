@@ -25,7 +25,8 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::tiles::{Tree, Web};
 use crate::adapters::witness::Publisher;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
@@ -66,6 +67,28 @@ impl From<HostError> for WireError {
 /// As [`OfflineLog::open`].
 pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
     Ok(Arc::new(OfflineLog::open(dir)?))
+}
+
+/// The same log, to verify all of it.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub fn archive(path: &Path) -> Result<Archive, StoreError> {
+    Archive::open(path)
+}
+
+/// An audit log as static files (C2SP tlog-tiles) in a directory.
+#[must_use]
+pub fn tree_in(dir: &Path) -> Tree {
+    Tree::Directory(dir.to_owned())
+}
+
+/// An audit log as static files (C2SP tlog-tiles) on a web server.
+///
+/// # Errors
+/// Says what is wrong with the URL.
+pub fn tree_at(url: &str) -> Result<Tree, String> {
+    Web::new(url).map(Tree::Web)
 }
 
 /// Everything put together.

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::ports::StoreError;
 
 /// The database's file name.
-const DATABASE: &str = "keyward.db";
+pub(super) const DATABASE: &str = "keyward.db";
 /// The lock's file name.
 const LOCK: &str = "lock";
 

@@ -8,13 +8,13 @@
 //! until then both sign; at the first start after it an entry says so, and log.key.old is destroyed
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::codec::note::{Note, Signature, SignerKey, Signs};
+use crate::codec::note::{Note, Signature, SignerKey, Signs, VerifierKey};
 use crate::domain::time::Timestamp;
 use crate::ports::{Entropy, StoreError};
 
@@ -182,6 +182,13 @@ pub(super) fn public(dir: &Path) -> Result<Vec<String>, StoreError> {
     let (key, _) = read(&path)?.ok_or_else(missing)?;
     let old = read(&dir.join(OLD))?.map(|(old, _)| old).filter(|old| old.verifier() != key.verifier());
     Ok(core::iter::once(key).chain(old).map(|key| key.verifier().to_string()).collect())
+}
+
+/// The public half of the key in a directory; `None` if there is none, or it may not be read, or is none.
+pub(super) fn peek(dir: &Path) -> Option<VerifierKey> {
+    let mut text = Zeroizing::new(String::new());
+    File::open(dir.join(FILE)).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    SignerKey::parse(&text).ok().map(|key| key.verifier().clone())
 }
 
 fn make(path: &Path, options: &LogOptions) -> Result<SignerKey, StoreError> {

@@ -11,6 +11,7 @@
 //!                 Unavailable                    poisoned: every later commit is refused until a restart
 //! ```
 
+mod archive;
 mod checkpoint;
 mod connection;
 mod directory;
@@ -22,6 +23,7 @@ mod migrations;
 mod offline;
 mod place;
 mod query;
+mod private;
 mod reader;
 mod rotate;
 mod save;
@@ -32,12 +34,13 @@ mod worker;
 mod writer;
 
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
@@ -45,6 +48,7 @@ use crate::ports::{
     Batch, Consistency, Doing, Entropy, Inclusion, Log, OwnLog, Page, Statistics, Store, StoreError, StoredEntry,
 };
 
+pub use archive::{Archive, Progress};
 pub use offline::OfflineLog;
 pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
@@ -139,6 +143,14 @@ impl Store for SqliteStore {
 impl Log for SqliteStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| private::texts(connection, &commitments)))
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(self.reader.read(|connection| private::people(connection)))
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {

@@ -87,7 +87,7 @@ pub fn rotate_key(dir: &Path, options: &LogOptions, rotation: &Rotation) -> Resu
     ];
     let transaction = connection.transaction().map_err(Trouble::from)?;
     let kept = checkpoint::last_kept(&transaction).map_err(Trouble::from)?;
-    log::append(&transaction, &draft, &mut tree).map_err(Trouble::from)?;
+    log::append(&transaction, &draft, &[], &mut tree).map_err(Trouble::from)?;
     let written = sealer::write_signed(&transaction, sealer.keys(), kept, &tree, options.now).map_err(Trouble::from)?;
     transaction.commit().map_err(Trouble::from)?;
     sealer.committed(tree, &written);

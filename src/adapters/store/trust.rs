@@ -43,7 +43,7 @@ const TAIL_ACCEPTED: &str = "KW6008";
 const RULE_WAIVED: &str = "KW6009";
 
 /// The lock's file name in the state directory, where none is configured.
-const LOCK: &str = "audit.lock";
+pub(super) const LOCK: &str = "audit.lock";
 
 /// Entries of the log's end that are checked against their hashes at each start: more than one group commit usually
 /// writes, and some 700 KiB to read.
@@ -271,7 +271,7 @@ fn record(
         _ => {
             let transaction = connection.transaction().map_err(Trouble::from)?;
             for draft in &drafts {
-                log::append(&transaction, draft, &mut tree).map_err(Trouble::from)?;
+                log::append(&transaction, draft, &[], &mut tree).map_err(Trouble::from)?;
             }
             let written = sealer::write_signed(&transaction, &keys, kept, &tree, options.now).map_err(Trouble::from)?;
             transaction.commit().map_err(Trouble::from)?;

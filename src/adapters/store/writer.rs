@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::domain::changes;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::Frontier;
 use crate::ports::{Batch, LARGEST_BATCH, StoreError};
@@ -328,8 +329,16 @@ fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Res
 fn write_job(connection: &Connection, job: &Job, tree: &mut Frontier) -> Result<(), NotSaved> {
     let Job { batch, cosigned, .. } = job;
     cosigned.iter().try_for_each(|note| super::checkpoint::keep(connection, note))?;
-    batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
-    batch.entries.iter().try_for_each(|draft| log::append(connection, draft, tree))
+    for (index, draft) in batch.entries.iter().enumerate() {
+        // An entry tells what its changes do to the rows, so it is written before them.
+        let (_, changes) = changes::share(&batch.changes, index, batch.entries.len());
+        log::append(connection, draft, changes, tree)?;
+        changes.iter().try_for_each(|change| save::change(connection, change))?;
+    }
+    if batch.entries.is_empty() {
+        batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
+    }
+    Ok(())
 }
 
 /// An error before the flush: the group is rolled back. Some of them pass; all others mean that the medium or the
@@ -380,8 +389,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::store::{LogOptions, connection, directory, load, trust};
-    use crate::domain::id::IssuerId;
-    use crate::domain::state::{Change, IssuerRecord};
+    use crate::domain::state::{Change, ClockMark};
     use crate::ports::Entropy;
 
     struct Counter;
@@ -410,7 +418,8 @@ mod tests {
     }
 
     fn batch(rows: usize) -> Batch {
-        let change = Change::Issuer(IssuerId::parse("le").unwrap(), IssuerRecord::default());
+        let boot = crate::domain::time::Boottime::from_boot(Duration::ZERO);
+        let change = Change::Clock(ClockMark { wall: Timestamp::from_unix(1), boot, boot_id: Arc::from("") });
         Batch { changes: vec![change; rows], entries: Vec::new() }
     }
 
@@ -428,7 +437,7 @@ mod tests {
         assert!(text(writer.commit(batch(1)).await).contains("until keyward is restarted"));
         drop(writer);
         let mut reading = connection::open_reading(&dir.path().join("keyward.db")).unwrap();
-        assert_eq!(load::state(&mut reading).unwrap().issuers.len(), 0);
+        assert_eq!(load::state(&mut reading).unwrap().clock, None);
     }
 
     #[tokio::test]

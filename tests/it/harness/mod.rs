@@ -6,6 +6,7 @@ pub mod deploy;
 pub mod estate;
 pub mod http;
 pub mod knot;
+pub mod ledger;
 pub mod life;
 pub mod nginx;
 pub mod pebble;
