@@ -157,8 +157,12 @@ pub fn consider(last: Option<&TreeHead>, request: &Request, new: &Checkpoint) ->
     if old == size && last.root != new.head.root {
         return Err(Refusal::Forked { origin: new.origin.clone(), size, seen: last.root, shown: new.head.root });
     }
-    check_consistency(last, &new.head, &request.proof)
-        .map_err(|e| Refusal::Inconsistent { origin: new.origin.clone(), old, new: size, why: e.to_string() })
+    check_consistency(last, &new.head, &request.proof).map_err(|e| Refusal::Inconsistent {
+        origin: new.origin.clone(),
+        old,
+        new: size,
+        why: e.to_string(),
+    })
 }
 
 /// Reads the answer of a witness that saw another tree last.

@@ -156,8 +156,11 @@ impl<K: Keep> Follower<K> {
             Some(last) => {
                 comparable(last, new)?;
                 let (kept, shown) = (last.head.size, new.head.size);
-                check_consistency(&last.head, &new.head, proof).map_err(|e| {
-                    Refused::Inconsistent { origin: new.origin.clone(), kept, shown, why: e.to_string() }
+                check_consistency(&last.head, &new.head, proof).map_err(|e| Refused::Inconsistent {
+                    origin: new.origin.clone(),
+                    kept,
+                    shown,
+                    why: e.to_string(),
                 })?;
                 if kept == shown { Step::Same } else { Step::From(kept) }
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::checkpoint::Checkpoint;
-use super::note::{Note, Signs, SignerKey};
+use super::note::{Note, SignerKey, Signs};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::{Frontier, Subtree, TreeError, TreeHead, prove_consistency};

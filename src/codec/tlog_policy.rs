@@ -122,7 +122,9 @@ impl Policy {
                 return Err(told("does not end with a newline: was the file cut short?".into()));
             };
             if let Some(octet) = line.iter().find(|b| !matches!(b, b'\t' | 0x20..=0x7e | 0x80..)) {
-                return Err(told(format!("has the octet {octet:#04x}; only tabs and printable characters are allowed")));
+                return Err(told(format!(
+                    "has the octet {octet:#04x}; only tabs and printable characters are allowed"
+                )));
             }
             reader.line(line).map_err(told)?;
         }
@@ -214,7 +216,10 @@ impl Policy {
                 let have = members.len().saturating_sub(missing.len());
                 (have < *needed).then(|| {
                     let (name, all) = (shown(name), members.len());
-                    format!("{have} of {all} in group {name} have witnessed it, {needed} are needed: {}", missing.join("; "))
+                    format!(
+                        "{have} of {all} in group {name} have witnessed it, {needed} are needed: {}",
+                        missing.join("; ")
+                    )
                 })
             }
         }
@@ -266,9 +271,7 @@ impl Reader {
             [b"group", ..] => Err(form("group NAME all|any|K MEMBER…")),
             [b"quorum", name] => self.set_quorum(name),
             [b"quorum", ..] => Err(form("quorum NAME")),
-            [other, ..] => {
-                Err(format!("begins with {}; expected log, witness, group, quorum or #", shown(other)))
-            }
+            [other, ..] => Err(format!("begins with {}; expected log, witness, group, quorum or #", shown(other))),
         }
     }
 

@@ -177,7 +177,8 @@ fn thirty_two_of_each_are_taken_and_one_more_is_refused() {
     let head = TreeHead { size: 3, root: Digest([5; 32]) };
     let body = Checkpoint { origin: "l0".into(), head }.to_string();
     let at = Timestamp::from_unix(1);
-    let mut signatures = vec![signer("l0", Signs::Notes, 0).sign(&body, at), signer("l0", Signs::Notes, 77).sign(&body, at)];
+    let mut signatures =
+        vec![signer("l0", Signs::Notes, 0).sign(&body, at), signer("l0", Signs::Notes, 77).sign(&body, at)];
     signatures.extend((0..32_u8).map(|n| signer(&format!("w{n}"), Signs::Sightings, n).sign(&body, at)));
     let whole: Note = Note { text: body, signatures }.to_string().parse().unwrap();
     assert_eq!(policy.satisfied(&whole).unwrap().cosigned.len(), 32);

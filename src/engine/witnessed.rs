@@ -52,7 +52,8 @@ impl Engine {
         let tier = decision(&self.read(), credential, act).tier.level();
         let settled = self.ports.witnesses.settled(tier).await;
         settled.map_err(|error| {
-            let text = format!("nothing was done: for an action of tier {tier} the configuration demands it, and {error}");
+            let text =
+                format!("nothing was done: for an action of tier {tier} the configuration demands it, and {error}");
             Setback::host(NOT_WITNESSED, text)
         })
     }

@@ -115,7 +115,12 @@ fn read(path: &Path) -> Result<Option<(SignerKey, Option<Timestamp>)>, StoreErro
 ///
 /// # Errors
 /// [`StoreError::Unavailable`]; nothing has changed for a log that is read again.
-pub(super) fn prepare(dir: &Path, keys: &LogKeys, until: Timestamp, entropy: &dyn Entropy) -> Result<SignerKey, StoreError> {
+pub(super) fn prepare(
+    dir: &Path,
+    keys: &LogKeys,
+    until: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<SignerKey, StoreError> {
     let next = generate(keys.origin(), entropy)?;
     let old = Zeroizing::new(format!("{}\nuntil {}\n", keys.current.to_secret_text().as_str(), until.unix()));
     directory::make_private(&dir.join(OLD), old.as_bytes())?;
@@ -178,7 +183,8 @@ fn destroy(path: &Path) -> Result<(), StoreError> {
 /// As [`load`], also if there is none.
 pub(super) fn public(dir: &Path) -> Result<Vec<String>, StoreError> {
     let path = dir.join(FILE);
-    let missing = || StoreError::Unavailable(format!("{} is not there: the log begins with the first start", path.display()));
+    let missing =
+        || StoreError::Unavailable(format!("{} is not there: the log begins with the first start", path.display()));
     let (key, _) = read(&path)?.ok_or_else(missing)?;
     let old = read(&dir.join(OLD))?.map(|(old, _)| old).filter(|old| old.verifier() != key.verifier());
     Ok(core::iter::once(key).chain(old).map(|key| key.verifier().to_string()).collect())

@@ -80,7 +80,8 @@ impl Client {
 
     pub(super) async fn submit(&self, url: &Url, request: &Request) -> Result<Reply, String> {
         let sent = self.http.post(url.clone()).header("content-type", "text/plain; charset=utf-8");
-        let answer = sent.body(request.to_string()).send().await.map_err(|e| format!("cannot be asked: {}", causes(e)))?;
+        let answer =
+            sent.body(request.to_string()).send().await.map_err(|e| format!("cannot be asked: {}", causes(e)))?;
         let status = answer.status().as_u16();
         let body = read(answer).await?;
         match status {
@@ -92,7 +93,9 @@ impl Client {
             },
             422 => Ok(Reply::NoProof(excerpt(&body))),
             404 => Ok(Reply::Refused("it does not know our log (404): give it our key, `keyward audit key`".into())),
-            403 => Ok(Reply::Refused("it does not trust our log's key (403): give it our key, `keyward audit key`".into())),
+            403 => {
+                Ok(Reply::Refused("it does not trust our log's key (403): give it our key, `keyward audit key`".into()))
+            }
             other => Ok(Reply::Refused(format!("status {other}: {}", excerpt(&body)))),
         }
     }
@@ -109,12 +112,16 @@ pub(super) fn endpoint(prefix: &str) -> Result<Url, String> {
         None => false,
     };
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("the URL {prefix:?} of a witness has a query, a fragment or a user; expected a plain prefix"));
+        return Err(format!(
+            "the URL {prefix:?} of a witness has a query, a fragment or a user; expected a plain prefix"
+        ));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if loopback => Ok(url),
-        other => Err(format!("the URL {prefix:?} of a witness starts with {other}; expected https (http only to this machine)")),
+        other => Err(format!(
+            "the URL {prefix:?} of a witness starts with {other}; expected https (http only to this machine)"
+        )),
     }
 }
 

@@ -15,7 +15,7 @@ use super::files::{NotWritten, SeenFiles};
 use super::throttle::Throttle;
 use crate::codec::add_checkpoint::{LONGEST_REQUEST, Logs, Request, consider};
 use crate::codec::checkpoint::Checkpoint;
-use crate::codec::note::{Note, Signs, SignerKey};
+use crate::codec::note::{Note, SignerKey, Signs};
 use crate::domain::tree::TreeHead;
 use crate::domain::witness::Refusal;
 use crate::ports::{Clock, Cosigner, Doing};

@@ -110,9 +110,10 @@ fn what_cannot_be_written_is_not_cosigned() {
     let witness = open(dir.path(), &log);
     witness.inner.add(&body(&log, 0, 5)).unwrap();
     // A directory where the new file should be: root may write everywhere, but not over that.
-    let own = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| {
-        p.file_name().is_some_and(|n| n.len() == 64)
-    });
+    let own = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.file_name().is_some_and(|n| n.len() == 64));
     let blocked = own.unwrap().with_extension("new");
     std::fs::create_dir(&blocked).unwrap();
     assert!(matches!(witness.inner.add(&body(&log, 5, 9)), Err(Refusal::Unavailable(_))));

@@ -65,7 +65,8 @@ impl SeenFiles {
             ));
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(dir.join(LOCK), flags, Mode::RUSR | Mode::WUSR).map_err(|e| said("locked", e.into()))?;
+        let lock =
+            rustix::fs::open(dir.join(LOCK), flags, Mode::RUSR | Mode::WUSR).map_err(|e| said("locked", e.into()))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: File::from(lock) }),
             Err(rustix::io::Errno::WOULDBLOCK) => {

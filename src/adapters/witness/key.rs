@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use crate::codec::note::{Signs, SignerKey};
+use crate::codec::note::{SignerKey, Signs};
 use crate::ports::Entropy;
 
 /// A key's text has some 100 bytes and a name of 255 at most.
@@ -53,7 +53,9 @@ pub fn load(path: &Path) -> Result<SignerKey, String> {
     let (own, mode) = (rustix::process::geteuid().as_raw(), seen.mode() & 0o7777);
     if !seen.is_file() || seen.uid() != own || mode & 0o077 != 0 {
         let owner = seen.uid();
-        return Err(said(format!("has owner {owner} and mode {mode:04o}; expected a plain file of user {own} at 0600")));
+        return Err(said(format!(
+            "has owner {owner} and mode {mode:04o}; expected a plain file of user {own} at 0600"
+        )));
     }
     let mut text = Zeroizing::new(String::with_capacity(1_024));
     file.take(LONGEST).read_to_string(&mut text).map_err(|e| said(format!("cannot be read: {e}")))?;

@@ -197,7 +197,8 @@ impl Publisher {
     /// Goes on with the present round if the log did not grow, else begins another.
     fn begin(&self, note: Note, checkpoint: Checkpoint, now: Boottime) -> (Round, Vec<(&Peer, u64)>) {
         let mut book = self.book();
-        let same = book.round.as_ref().is_some_and(|round| round.head == checkpoint.head && round.note.text == note.text);
+        let same =
+            book.round.as_ref().is_some_and(|round| round.head == checkpoint.head && round.note.text == note.text);
         if !same {
             book.round = Some(Round::new(checkpoint.head, note.clone()));
         }
@@ -313,7 +314,11 @@ impl Publisher {
             Word::SawMore { size } => {
                 let text = format!("it has seen {size} entries of our log, which are more than there are");
                 state.fail(text.clone(), now);
-                Some(("KW6401", Urgency::Act, format!("the log was rolled back, says the witness {}: {text}", peer.name)))
+                Some((
+                    "KW6401",
+                    Urgency::Act,
+                    format!("the log was rolled back, says the witness {}: {text}", peer.name),
+                ))
             }
             Word::SawAnother { size } => {
                 let text = format!("it has seen another log than ours at size {size}");
@@ -373,8 +378,10 @@ impl Publisher {
             format!("{} at {}{why}", w.name, w.size)
         });
         let stands = stands.collect::<Vec<_>>().join(", ");
-        let text =
-            format!("the quorum of witnesses has not cosigned the log at size {size} within {}: {stands}", human_span(LONGEST_WAIT));
+        let text = format!(
+            "the quorum of witnesses has not cosigned the log at size {size} within {}: {stands}",
+            human_span(LONGEST_WAIT)
+        );
         Err(HostError(text))
     }
 }

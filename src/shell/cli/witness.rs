@@ -59,7 +59,8 @@ impl Run {
             Witness::Key { key_file } => {
                 let path = self.key_file(key_file)?;
                 let key = wire::witness_key(&path);
-                let key = key.map_err(|e| Failure::new(Exit::Failed, e, "keyward witness init --name NAME makes it"))?;
+                let key =
+                    key.map_err(|e| Failure::new(Exit::Failed, e, "keyward witness init --name NAME makes it"))?;
                 self.console.out(key);
                 Ok(Ending::Exit(Exit::Ok))
             }
@@ -74,7 +75,11 @@ impl Run {
         let path = client::config_path(&self.common)?;
         let settings = client::settings(&path, &self.common).map_err(|error| {
             self.console.note(error.report(self.console.report_colour()));
-            Failure::new(Exit::BadConfig, "the configuration names the key's file, and it cannot be used", "mend it, or use --key-file")
+            Failure::new(
+                Exit::BadConfig,
+                "the configuration names the key's file, and it cannot be used",
+                "mend it, or use --key-file",
+            )
         })?;
         let missing = || {
             let text = format!("{} has no [witness]", path.display());

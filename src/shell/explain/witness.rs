@@ -34,7 +34,12 @@ pub(super) const ROWS: &[Entry] = &[
          forged by whoever has this machine and the log's key.",
         "Ask its operator; the text says what it last answered. Configure more witnesses than the quorum needs.",
     ),
-    row("KW6412", "a witness cosigns again", "A witness that was behind has cosigned the newest checkpoint.", "Nothing."),
+    row(
+        "KW6412",
+        "a witness cosigns again",
+        "A witness that was behind has cosigned the newest checkpoint.",
+        "Nothing.",
+    ),
     row(
         "KW6420",
         "a log has forked",

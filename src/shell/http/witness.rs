@@ -11,8 +11,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::serve::Listener;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::serve::Listener;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -65,7 +65,11 @@ impl core::fmt::Debug for WitnessDoor {
 }
 
 /// Answers until `stop` is ready, then lets what is in flight end.
-pub async fn serve_witness(door: WitnessDoor, mut listener: impl Listener<Io = TcpStream, Addr = SocketAddr>, stop: impl Future<Output = ()> + Send) {
+pub async fn serve_witness(
+    door: WitnessDoor,
+    mut listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
+    stop: impl Future<Output = ()> + Send,
+) {
     let (stopping, stopped) = watch::channel(());
     let room = Arc::new(Semaphore::new(MOST_AT_ONCE));
     let mut connections = JoinSet::new();
@@ -116,12 +120,7 @@ async fn connection(
     drop(connection.await);
 }
 
-async fn respond(
-    door: &WitnessDoor,
-    room: &Semaphore,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
+async fn respond(door: &WitnessDoor, room: &Semaphore, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     if request.uri().path() != PATH {
         return text(StatusCode::NOT_FOUND, format!("nothing is here; POST to {PATH}"));
     }

@@ -144,11 +144,9 @@ fn two_guardians_witness_each_other() {
 fn a_policy_that_cannot_be_used_stops_the_start_and_names_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let mut guard = Guard::new(&dir.path().join("guard"), "");
-    for (policy, word) in [
-        ("witness w x\n", "line 1 has the key x"),
-        ("quorum w\n", "line 1 names w"),
-        ("", "say `quorum none`"),
-    ] {
+    for (policy, word) in
+        [("witness w x\n", "line 1 has the key x"), ("quorum w\n", "line 1 names w"), ("", "say `quorum none`")]
+    {
         let rest = witnessed_by(&guard.dir, &[], policy);
         guard.configure(&rest);
         guard.spawn();
@@ -192,9 +190,8 @@ fn a_rotated_key_signs_with_the_old_one_until_the_overlap_is_over() {
     let state = guard.dir.join("state");
     let newest = || -> Note {
         let database = rusqlite::Connection::open(state.join("keyward.db")).unwrap();
-        let text: String = database
-            .query_row("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1", [], |row| row.get(0))
-            .unwrap();
+        let text: String =
+            database.query_row("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1", [], |row| row.get(0)).unwrap();
         text.parse().unwrap()
     };
     let signs = |key: &String| key.parse::<VerifierKey>().unwrap().verify(&newest()).is_ok();

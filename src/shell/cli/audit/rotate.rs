@@ -57,7 +57,11 @@ impl Run {
         let path = client::config_path(&self.common)?;
         client::settings(&path, &self.common).map_err(|error| {
             self.console.note(error.report(self.console.report_colour()));
-            Failure::new(Exit::BadConfig, "the configuration names the state directory, and it cannot be used", "mend it")
+            Failure::new(
+                Exit::BadConfig,
+                "the configuration names the state directory, and it cannot be used",
+                "mend it",
+            )
         })
     }
 

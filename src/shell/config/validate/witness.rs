@@ -30,7 +30,8 @@ pub(super) fn own(p: &mut Problems, root: &mut Section<'_>, state: Option<&Path>
     let listen = s.parsed(p, "listen", "\"127.0.0.1:9182\"", scalar::address);
     let remote = s.flag(p, "allow_remote").is_some_and(|f| f.value);
     if let Some(at) = listen.as_ref().filter(|a| !a.value.ip().is_loopback() && !remote) {
-        let mend = "put a proxy with TLS before it, or set `allow_remote = true` if other machines may reach it as it is";
+        let mend =
+            "put a proxy with TLS before it, or set `allow_remote = true` if other machines may reach it as it is";
         let what = "`listen` of the witness is open to other machines";
         p.add("KW0050", &at.span, what, "not a loopback address", mend);
     }
@@ -101,7 +102,11 @@ fn log_key(text: &str) -> Result<VerifierKey, Wrong> {
 
 fn origin(text: &str) -> Result<String, Wrong> {
     if text.is_empty() || text.len() > 255 {
-        return Err(Wrong::new("KW6430", "is empty or longer than 255 bytes", "write the first line of its checkpoints"));
+        return Err(Wrong::new(
+            "KW6430",
+            "is empty or longer than 255 bytes",
+            "write the first line of its checkpoints",
+        ));
     }
     Ok(text.to_owned())
 }
