@@ -92,6 +92,18 @@ pub fn markdown() -> String {
     out
 }
 
+/// All codes in a table of Markdown, for `docs/audit.md`.
+#[must_use]
+pub fn table() -> String {
+    let mut out = String::from("| code | title | about |\n|---|---|---|\n");
+    for (heading, rows) in TABLES {
+        for entry in *rows {
+            out.push_str(&format!("| `{}` | {} | {heading} |\n", entry.code, entry.title));
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

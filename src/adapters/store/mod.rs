@@ -120,6 +120,7 @@ impl SqliteStore {
         let path = directory::database(&dir)?;
         let mut writing = connection::open_writing(&path)?;
         let sealer = trust::begin(&mut writing, &dir, options).map_err(|e| connection::about(&path, e))?;
+        migrations::drop_expired(&writing).map_err(|e| connection::about(&path, connection::Trouble::from(e)))?;
         let place = Place::of(&path, sealer.lock())?;
         let reading = connection::open_reading(&path)?;
         Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, sealer, place, lock)? })
