@@ -6,6 +6,6 @@ mod disk;
 mod faults;
 mod questions;
 mod random;
-mod samples;
+pub mod samples;
 mod tree;
 mod trust;

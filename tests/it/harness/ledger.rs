@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use keyward::adapters::store::Archive;
+use keyward::adapters::store::{Archive, LogOptions, SqliteStore};
 use keyward::codec::ledger::{RangedKey, Report, Trust, Verifier};
 use keyward::codec::note::{SignerKey, VerifierKey};
 use keyward::domain::audit::{Actor, Draft, Evidence, Outcome, Phase, Policy, Target, TargetKind};
@@ -14,10 +14,11 @@ use keyward::domain::json::Json;
 use keyward::domain::key::Digest;
 use keyward::domain::time::Timestamp;
 use keyward::ports::{Batch, Store};
+use keyward::shell::wire;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::store::{block_on, open};
+use super::store::block_on;
 
 const BEGIN: i64 = 1_790_000_000;
 
@@ -95,7 +96,9 @@ pub fn draft(n: u64, salt: &str) -> Draft {
 /// Appends entries `from..to` in batches of one to seven.
 pub fn append(dir: &Path, from: u64, to: u64, salt: impl Fn(u64) -> &'static str) {
     block_on(async {
-        let store = open(dir).unwrap();
+        // The first checkpoint, of no entries, is of the time of the start.
+        let now = Timestamp::from_unix(BEGIN - 1 + 30 * from as i64);
+        let store = SqliteStore::open(dir, &LogOptions::new(now, wire::entropy())).unwrap();
         let mut next = from;
         while next < to {
             let end = (next + 1 + next % 7).min(to);
@@ -209,10 +212,8 @@ pub fn python(options: &[&str], paths: &[PathBuf]) -> Vec<(i32, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.py");
     let output = Command::new("/usr/bin/python3").arg("-B").arg(script).args(options).args(paths).output().unwrap();
     let (code, text) = said(&output);
-    let lines: Vec<(i32, String)> = text
-        .lines()
-        .filter_map(|line| Some((line.split_once(' ')?.0.parse().ok()?, line.to_owned())))
-        .collect();
+    let lines: Vec<(i32, String)> =
+        text.lines().filter_map(|line| Some((line.split_once(' ')?.0.parse().ok()?, line.to_owned()))).collect();
     assert_eq!(lines.len(), paths.len(), "docs/verify.py (is python3-cryptography there? run tests/run): {text}");
     let worst = [2, 3, 4, 5].into_iter().find(|code| lines.iter().any(|(c, _)| c == code)).unwrap_or(0);
     assert_eq!(code, worst, "{text}");
