@@ -13,3 +13,4 @@ pub mod roots;
 pub mod store;
 pub mod tiles;
 pub mod watch;
+pub mod witness;

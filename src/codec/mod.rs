@@ -6,14 +6,18 @@ mod constraints;
 mod der;
 mod dn;
 mod intern;
+pub mod add_checkpoint;
 pub mod checkpoint;
+pub mod follow;
 pub mod entry;
 pub mod ledger;
 pub mod note;
+pub mod tlog_policy;
 pub mod keys;
 pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod replay;
 pub mod tiles;
 pub mod verify;
 pub mod x509;
@@ -28,3 +32,6 @@ impl ParseError {
         Self(text.into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_log;

@@ -12,6 +12,7 @@
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
+//! | `KW64xx` | witnesses | `explain/witness.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -25,6 +26,7 @@ mod host;
 mod log;
 mod reading;
 mod verifying;
+mod witness;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 10] = [
+const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -56,6 +58,7 @@ const TABLES: [(&str, &[Entry]); 10] = [
     ("Audit log", log::ROWS),
     ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
+    ("Witnesses", witness::ROWS),
 ];
 
 /// Every code in order.

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod explain;
 pub mod http;
 pub mod wire;
+pub mod witness;
 
 /// Runs the command line.
 #[must_use]

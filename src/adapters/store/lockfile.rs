@@ -76,6 +76,7 @@ impl LockFile {
     /// [`StoreError::InUse`] if another process holds it; [`StoreError::Damaged`] if others may write it;
     /// [`StoreError::Unavailable`].
     pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        directory::check_parent(path)?;
         let Some(file) = directory::open_private(path)? else { return Ok(None) };
         hold(&file, path)?;
         let slots = read(&file).map_err(|e| directory::unavailable("read", path, &e))?;
@@ -88,6 +89,7 @@ impl LockFile {
     /// # Errors
     /// As [`Self::open`].
     pub(super) fn create(path: &Path, note: &str) -> Result<Self, StoreError> {
+        directory::check_parent(path)?;
         let first = Slot { turn: 0, note: note.to_owned() };
         let bytes = first.bytes().map_err(StoreError::Damaged)?;
         let slots = [bytes, vec![b'\n'; SLOT]];

@@ -147,8 +147,10 @@ CREATE TABLE checkpoint (
     kept INTEGER NOT NULL CHECK (kept IN (0, 1))
 ) STRICT;
 CREATE INDEX checkpoint_kept ON checkpoint (size) WHERE kept = 1;
-CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint BEGIN
-    SELECT RAISE(ABORT, 'a checkpoint is never changed');
+CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint
+WHEN NOT (NEW.size = OLD.size AND NEW.at = OLD.at AND NEW.kept = 1 AND substr(NEW.note, 1, length(OLD.note)) = OLD.note)
+BEGIN
+    SELECT RAISE(ABORT, 'a checkpoint is never changed: it only gains signatures, and then it is kept');
 END;
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1 BEGIN
     SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');
@@ -179,14 +181,16 @@ CREATE TABLE open_intent (
     sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Deletable one by one: an entry holds the hash of salt and text only.
+-- Deletable one by one: an entry holds the hash of salt and text only. Persons are those that a pseudonym stands for.
 CREATE TABLE private (
     sha256 BLOB NOT NULL UNIQUE CHECK (length(sha256) = 32),
-    salt   BLOB NOT NULL CHECK (length(salt) = 32),
-    text   TEXT NOT NULL
+    salt   BLOB NOT NULL CHECK (length(salt) = 16),
+    text   TEXT NOT NULL,
+    person INTEGER NOT NULL CHECK (person IN (0, 1))
 ) STRICT;
+CREATE INDEX private_person ON private (sha256) WHERE person = 1;
 CREATE TRIGGER private_update BEFORE UPDATE ON private BEGIN
-    SELECT RAISE(ABORT, 'private text is never changed');
+    SELECT RAISE(ABORT, 'a private text is never changed');
 END;
 
 -- Deletable one by one: retention and personal data; an entry names its evidence by hash only.

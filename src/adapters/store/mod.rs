@@ -23,7 +23,9 @@ mod migrations;
 mod offline;
 mod place;
 mod query;
+mod private;
 mod reader;
+mod rotate;
 mod save;
 mod sealer;
 mod tree;
@@ -32,21 +34,23 @@ mod worker;
 mod writer;
 
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    Batch, Consistency, Doing, Entropy, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry,
+    Batch, Consistency, Doing, Entropy, Inclusion, Log, OwnLog, Page, Statistics, Store, StoreError, StoredEntry,
 };
 
 pub use archive::{Archive, Progress};
 pub use offline::OfflineLog;
+pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 
 use directory::Lock;
@@ -141,6 +145,14 @@ impl Log for SqliteStore {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
     }
 
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| private::texts(connection, &commitments)))
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(self.reader.read(|connection| private::people(connection)))
+    }
+
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
         Box::pin(self.reader.read(|connection| Ok(checkpoint::newest(connection)?.map(|row| row.note))))
     }
@@ -167,5 +179,19 @@ impl Log for SqliteStore {
 
     fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
         Box::pin(self.reader.read(|connection| query::statistics(connection)))
+    }
+}
+
+impl OwnLog for SqliteStore {
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Log::checkpoint(self)
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> Doing<'_, Result<Option<Vec<Digest>>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| tree::between(connection, old, new)))
+    }
+
+    fn keep(&self, note: String) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.keep(note))
     }
 }

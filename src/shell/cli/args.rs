@@ -150,6 +150,9 @@ Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian 
     /// The configuration file
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
+    /// Keyward as a witness of other logs (C2SP tlog-witness)
+    #[command(subcommand, arg_required_else_help = true)]
+    Witness(super::witness::Witness),
     /// The clock that the guardian goes by
     #[command(subcommand, arg_required_else_help = true)]
     Clock(Clock),

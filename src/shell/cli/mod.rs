@@ -13,6 +13,7 @@ mod host;
 mod meaning;
 mod plans;
 mod renew;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -89,6 +90,7 @@ impl Run {
             Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
             Command::Audit(audit) => self.audit(&audit),
             Command::Explain { code, all: _, place } => self.explain(code.as_deref(), &place),
+            Command::Witness(command) => return self.witness(command),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {

@@ -26,6 +26,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/audit/entries/{id}/story", get(story))
         .route("/v1/audit/entries/{id}/proof", get(proof))
         .route("/v1/audit/stats", get(stats))
+        .route("/v1/audit/checkpoint", get(checkpoint))
 }
 
 async fn entries(State(app): Shared, pairs: Pairs) -> Answer {
@@ -53,6 +54,17 @@ async fn proof(State(app): Shared, Path(id): Path<String>) -> Answer {
 async fn stats(State(app): Shared) -> Answer {
     let turn = app.turn().await;
     Ok(heavy::json(turn, &audit::statistics(&*app.web.store).await?))
+}
+
+/// The newest checkpoint, as the signed note that it is (C2SP tlog-checkpoint).
+async fn checkpoint(State(app): Shared) -> Answer {
+    let turn = app.turn().await;
+    let note = app.web.store.checkpoint().await.map_err(audit::Refusal::from)?;
+    let note = note.ok_or_else(|| {
+        let text = "the audit log has no checkpoint yet";
+        Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, text, "it has one with its first entry")
+    })?;
+    Ok(heavy::answer(turn, "text/plain; charset=utf-8", note))
 }
 
 /// The parameters, if they can be read at all.

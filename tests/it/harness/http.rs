@@ -135,6 +135,7 @@ impl Still {
         Web {
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
+            witnesses: self.ports.witnesses.clone(),
             clock: self.ports.clock.clone(),
             meter: self.ports.meter.clone(),
             solver: self.ports.solver.clone(),

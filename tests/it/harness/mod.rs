@@ -12,3 +12,4 @@ pub mod nginx;
 pub mod pebble;
 pub mod pki;
 pub mod store;
+pub mod witness;

@@ -1,0 +1,4 @@
+//! Witnesses: the door of the specification, races, two guardians that witness each other, and what a witness knows better.
+
+mod door;
+mod own;
