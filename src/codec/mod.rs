@@ -10,6 +10,7 @@ pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod follow;
 pub mod entry;
+pub mod export;
 pub mod ledger;
 pub mod note;
 pub mod tlog_policy;
@@ -20,6 +21,7 @@ pub mod pkcs12;
 pub mod replay;
 pub mod tiles;
 pub mod verify;
+pub mod webhook;
 pub mod x509;
 
 /// Why bytes are not what they should be: what was seen and what was expected.

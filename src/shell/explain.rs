@@ -14,6 +14,7 @@
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //! | `KW64xx` | witnesses | `explain/witness.rs` |
 //! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
+//! | `KW65xx` | exporting and freezing the audit log | `explain/export.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -22,6 +23,7 @@ mod api;
 mod audit;
 mod configuration;
 mod engine;
+mod export;
 mod gate;
 mod host;
 mod keep;
@@ -62,6 +64,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Reading the audit log", reading::ROWS),
     ("Witnesses", witness::ROWS),
     ("Backup and repair", keep::ROWS),
+    ("Exporting the audit log", export::ROWS),
 ];
 
 /// Every code in order.

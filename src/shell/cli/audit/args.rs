@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::export::Export;
 use super::prove::{CheckProof, Prove};
 use super::verify::Verify;
 
@@ -46,6 +47,9 @@ Ends with Ctrl-C, and goes on where it was when the daemon is restarted.")]
     /// Check such a file, without daemon, database or network
     #[command(after_help = super::prove::CHECK_HELP)]
     CheckProof(CheckProof),
+    /// Write the log for others: static files, events, tables, or to a webhook
+    #[command(after_help = super::export::HELP)]
+    Export(Export),
     /// Print the public key of the log, for its witnesses and for whoever verifies it
     Key,
     /// Give the log a new key; the daemon must be stopped
