@@ -25,6 +25,7 @@ mod daemon;
 mod demo;
 mod deploy;
 mod engine;
+mod export;
 mod http;
 mod keystore;
 mod ledger;
