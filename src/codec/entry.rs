@@ -389,6 +389,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::private::Told;
     use proptest::option;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -466,7 +467,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_what_was_written(draft in drafts(), sequence in any::<u64>(), previous in option::of(digests())) {
-            let sealed = seal(&draft, sequence, previous);
+            let sealed = seal(&draft, sequence, previous, &Told::nothing());
             let entry = Entry::parse(&sealed.bytes).unwrap();
             prop_assert_eq!((entry.id, entry.at, entry.sequence), (draft.id, draft.at, sequence));
             prop_assert_eq!((&*entry.action, &*entry.code), (draft.action, draft.code));
@@ -478,7 +479,7 @@ mod tests {
             prop_assert_eq!(entry.tier, draft.policy.as_ref().map(|p| p.tier));
             prop_assert_eq!(entry.policy.as_ref().map(|p| p.inputs), draft.policy.as_ref().map(|p| p.inputs));
             let named = |e: &EntryEvidence| (e.name.clone(), e.sha256, e.size, e.captured_at);
-            let kept = |e: &Evidence| (e.name.clone(), e.sha256, e.bytes.len() as u64, e.captured_at);
+            let kept = |e: &Evidence| (e.name.clone(), e.sha256, u64::try_from(e.bytes.len()).unwrap(), e.captured_at);
             prop_assert_eq!(
                 entry.evidence.iter().map(named).collect::<Vec<_>>(),
                 draft.evidence.iter().map(kept).collect::<Vec<_>>()
@@ -488,7 +489,7 @@ mod tests {
 
         #[test]
         fn draft_and_stored_bytes_give_the_same_words(draft in drafts(), sequence in any::<u64>()) {
-            let sealed = seal(&draft, sequence, None);
+            let sealed = seal(&draft, sequence, None, &Told::nothing());
             prop_assert_eq!(Entry::parse(&sealed.bytes).unwrap().words(), marks(&draft, sealed.facts));
         }
 
@@ -505,7 +506,13 @@ mod tests {
     fn sample() -> Vec<u8> {
         let at = Timestamp::from_unix(1_790_000_000);
         let target = Target::new(TargetKind::Credential, "portal");
-        seal(&Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2002", target), 7, None).bytes
+        seal(
+            &Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2002", target),
+            7,
+            None,
+            &Told::nothing(),
+        )
+        .bytes
     }
 
     #[test]

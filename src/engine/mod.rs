@@ -15,13 +15,16 @@
 mod agenda;
 mod clockwatch;
 mod cycle;
+mod forget;
 mod inbox;
 mod install;
 mod issue;
 mod looking;
+mod people;
 mod record;
 mod start;
 pub mod view;
+mod witnessed;
 
 use core::future::Future;
 use core::pin::pin;
@@ -40,12 +43,13 @@ use crate::domain::key::Digest;
 use crate::domain::plan::Held;
 use crate::domain::state::State;
 use crate::domain::time::{Boottime, Timestamp};
+use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
 
 use agenda::{Agenda, Task};
 use clockwatch::ClockWatch;
 use inbox::Inbox;
-pub use inbox::{Busy, Command, MOST_COMMANDS};
+pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
 use looking::Looked;
 
@@ -86,6 +90,8 @@ pub(crate) struct Desk {
     /// Those of them that wait for the end of another attempt.
     pub(crate) waiting: BTreeSet<CredentialId>,
     pub(crate) running: BTreeSet<AttemptId>,
+    /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
+    pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
@@ -99,6 +105,7 @@ pub(crate) struct Desk {
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
     pub(crate) started: Timestamp,
+    pub(crate) people: People,
 }
 
 /// What comes back to the loop.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use crate::domain::audit::{Actor, Phase, Target, TargetKind};
+use crate::domain::audit::{Phase, Target, TargetKind};
 use crate::domain::execution::Attempt;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
@@ -13,6 +13,7 @@ use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
 use crate::engine::looking::{Looked, asks_ari, same_place};
+use crate::engine::people::People;
 use crate::engine::{Crew, Desk, Engine, Event};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
@@ -23,9 +24,12 @@ impl Engine {
     /// Loads the state and records the start. Nothing is looked at or done before [`Engine::run`].
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be read or the start cannot be recorded: then nothing may happen.
+    /// [`StoreError`] if the state cannot be read, a witness knows better, or the start cannot be recorded: then nothing may
+    /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
+        crate::engine::witnessed::ask(&ports).await?;
         let state = ports.store.load().await?;
+        let people = People::of(ports.store.people().await?);
         let (now, boot) = (ports.clock.now(), ports.clock.boottime());
         let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
         let desk = Desk {
@@ -37,6 +41,7 @@ impl Engine {
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
             running: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             since: BTreeMap::new(),
             declined: BTreeMap::new(),
@@ -46,6 +51,7 @@ impl Engine {
             last_cycle: None,
             wakes_by: None,
             started: now,
+            people,
         };
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
@@ -153,10 +159,11 @@ impl Engine {
             Command::Estate(estate) => drop(self.adopt(estate, agenda).await),
             // Whoever asked may be gone by now.
             Command::Reload(estate, answer) => drop(answer.try_send(self.adopt(estate, agenda).await)),
+            Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
             Command::Rollover { issuer, by } => self.begin_rollover(issuer, by, crew).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
-                draft.actor = Actor::Human(by);
+                draft.by(&self.person(&by));
                 draft.facts.push(("wall", Json::show(&now)));
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
@@ -176,7 +183,7 @@ impl Engine {
             return;
         }
         let mut intent = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
-        intent.actor = Actor::Human(by);
+        intent.by(&self.person(&by));
         intent.phase = Phase::Intent;
         let id = intent.id;
         if self.commit(Batch { changes: Vec::new(), entries: vec![intent] }).await.is_ok() {
@@ -192,7 +199,10 @@ impl Engine {
         let now = self.ports.clock.now();
         let mut draft =
             self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential.as_str()));
-        draft.actor = Actor::Human(by.clone());
+        let person = self.person(&by);
+        draft.by(&person);
+        // What is kept of the wish holds the pseudonym, like the entry.
+        let by: Arc<str> = Arc::from(person.commitment().to_string());
         let mut batch = Batch::default();
         {
             let desk = self.read();
@@ -250,6 +260,7 @@ impl Engine {
                 desk.findings.remove(&id);
                 desk.held.remove(&id);
                 desk.waiting.remove(&id);
+                desk.unsettled.remove(&id);
                 for task in [Task::Plan(id.clone()), Task::Look(id.clone()), Task::Ari(id)] {
                     agenda.drop_task(&task);
                 }

@@ -1,5 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod witness;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -23,13 +25,19 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::tiles::{Tree, Web};
+use crate::adapters::witness::Publisher;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
+
+pub use self::witness::{
+    cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
+};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
 const LONGEST_SECRET: u64 = 16 * 1_024;
@@ -61,6 +69,28 @@ pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
     Ok(Arc::new(OfflineLog::open(dir)?))
 }
 
+/// The same log, to verify all of it.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub fn archive(path: &Path) -> Result<Archive, StoreError> {
+    Archive::open(path)
+}
+
+/// An audit log as static files (C2SP tlog-tiles) in a directory.
+#[must_use]
+pub fn tree_in(dir: &Path) -> Tree {
+    Tree::Directory(dir.to_owned())
+}
+
+/// An audit log as static files (C2SP tlog-tiles) on a web server.
+///
+/// # Errors
+/// Says what is wrong with the URL.
+pub fn tree_at(url: &str) -> Result<Tree, String> {
+    Web::new(url).map(Tree::Web)
+}
+
 /// Everything put together.
 #[derive(Debug)]
 pub struct Wired {
@@ -68,10 +98,18 @@ pub struct Wired {
     pub ports: Ports,
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
+    publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
 
 impl Wired {
+    /// Shows the log to its witnesses until the future is dropped; ends at once if there are none.
+    pub async fn show_to_witnesses(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.run().await;
+        }
+    }
+
     /// What people were told lately, oldest first.
     #[must_use]
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
@@ -89,6 +127,35 @@ pub fn clock() -> Arc<dyn Clock> {
 #[must_use]
 pub fn entropy() -> Arc<dyn Entropy> {
     Arc::new(OsEntropy)
+}
+
+/// Keeping the state: backups, and what is left of a damaged one.
+pub mod keep {
+    pub use crate::adapters::store::Accept;
+    pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::adapters::store::{LogOptions, SqliteStore};
+    use crate::ports::StoreError;
+
+    /// How a log is opened here.
+    #[must_use]
+    pub fn log_options() -> LogOptions {
+        LogOptions::new(super::clock().now(), super::entropy())
+    }
+
+    /// Opens a state directory once although rules refuse it, which becomes an entry, and closes it again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn accept(dir: &Path, rules: BTreeSet<Accept>, by: Arc<str>) -> Result<(), StoreError> {
+        let options = LogOptions { accept: rules, by: Some(by), ..log_options() };
+        SqliteStore::open(dir, &options).map(drop)
+    }
 }
 
 /// Puts everything together over the system's own clock. Call inside a runtime.
@@ -120,10 +187,14 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         .map_err(|e| WireError::Host(e.to_string()))?;
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
+    let shown = |of| publisher(of, store.clone(), clock.clone(), notifier.clone()).map(Arc::new);
+    let publisher = settings.audit_witness.as_ref().map(shown).transpose()?;
+    let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
     let ports = Ports {
         clock,
         entropy,
         store,
+        witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -132,7 +203,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, notifier })
+    Ok(Wired { ports, meter, publisher, notifier })
 }
 
 /// How the audit log of these settings is opened; whoever recovers adds what a person accepts.

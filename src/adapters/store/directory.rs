@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::ports::StoreError;
 
 /// The database's file name.
-const DATABASE: &str = "keyward.db";
+pub(super) const DATABASE: &str = "keyward.db";
 /// The lock's file name.
 const LOCK: &str = "lock";
 
@@ -196,7 +196,7 @@ pub(super) fn open_private(path: &Path) -> Result<Option<File>, StoreError> {
     Ok(Some(file))
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

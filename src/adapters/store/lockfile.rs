@@ -35,6 +35,24 @@ pub(super) struct LockFile {
     newest: Option<Slot>,
 }
 
+/// The last note of a lock that somebody else may hold and advance meanwhile; `None` if there is no file. Nothing is held,
+/// made or changed.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if neither slot is whole; [`StoreError::Unavailable`] if it may not be read.
+pub(super) fn peek(path: &Path) -> Result<Option<String>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(directory::unavailable("open", path, &e)),
+    };
+    // A slot that is being written may be torn; the other is whole then, and of the commit before.
+    let slots = read(&file).map_err(|e| directory::unavailable("read", path, &e))?;
+    let newest = slots.iter().filter_map(|bytes| Slot::parse(bytes)).max_by_key(|slot| slot.turn);
+    let damaged = || StoreError::Damaged(format!("the audit lock {} has no whole slot", path.display()));
+    newest.map(|slot| slot.note).ok_or_else(damaged).map(Some)
+}
+
 /// What a slot says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {

@@ -137,7 +137,8 @@ fn a_plan_does_nothing_and_the_renewal_does_exactly_the_plan_in_the_callers_name
     let history = server.get("/v1/credentials/portal/history").json();
     let request = history.as_array().unwrap().iter().find(|e| e["entry"]["data"]["code"] == "KW2011").unwrap();
     let uid = rustix::process::getuid().as_raw();
-    assert_eq!(request["entry"]["data"]["actor"]["subject"], format!("uid:{uid}"));
+    assert_eq!(request["texts"]["actor"], format!("uid:{uid}"));
+    assert!(!request["entry"].to_string().contains("uid:"), "{request}");
 }
 
 #[test]
@@ -205,9 +206,10 @@ fn the_admin_socket_scans_accepts_the_clock_and_passes_on_why_a_reload_was_refus
 fn commands_that_nobody_takes_up_are_refused_at_a_bound() {
     let still = Still::new(two_paths());
     let server = still.serve();
-    let statuses: Vec<u16> = (0..1_030).map(|_| server.admin("POST", "/v1/scan", "").status).collect();
+    let ask = || server.admin("POST", "/v1/credentials/portal/renew", "{}");
+    let statuses: Vec<u16> = (0..1_030).map(|_| ask().status).collect();
     assert_eq!((statuses[1_023], statuses[1_024]), (202, 503));
-    assert_eq!(code(&server.admin("POST", "/v1/scan", "")), "KW5006");
+    assert_eq!(code(&ask()), "KW5006");
 }
 
 #[test]
