@@ -32,7 +32,7 @@ use std::future::Future;
 use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
-       bench issue|renew|seed|idle|ca|serve|probe|commits|log|verify|cycle [KEY=VALUE…]
+       bench issue|renew|seed|idle|ca|serve|probe|commits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 

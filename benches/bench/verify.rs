@@ -64,7 +64,7 @@ async fn write(state: &Path, count: usize) {
         let mut draft = Draft::new(EntryId(id(n)), at(n), action, code, target);
         draft.correlation = Some(AttemptId(id(n / 4 * 4)));
         draft.facts = vec![("issuer", Json::str("le")), ("detail", Json::str("renewed by schedule"))];
-        if n % 4 == 0 {
+        if n.is_multiple_of(4) {
             draft.phase = Phase::Intent;
             let digest = Digest::of(b"policy");
             let rule = Arc::from("a rule");

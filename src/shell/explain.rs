@@ -13,6 +13,7 @@
 //! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //! | `KW64xx` | witnesses | `explain/witness.rs` |
+//! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -23,6 +24,7 @@ mod configuration;
 mod engine;
 mod gate;
 mod host;
+mod keep;
 mod log;
 mod reading;
 mod verifying;
@@ -59,6 +61,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
     ("Witnesses", witness::ROWS),
+    ("Backup and repair", keep::ROWS),
 ];
 
 /// Every code in order.

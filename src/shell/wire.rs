@@ -129,6 +129,35 @@ pub fn entropy() -> Arc<dyn Entropy> {
     Arc::new(OsEntropy)
 }
 
+/// Keeping the state: backups, and what is left of a damaged one.
+pub mod keep {
+    pub use crate::adapters::store::Accept;
+    pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::adapters::store::{LogOptions, SqliteStore};
+    use crate::ports::StoreError;
+
+    /// How a log is opened here.
+    #[must_use]
+    pub fn log_options() -> LogOptions {
+        LogOptions::new(super::clock().now(), super::entropy())
+    }
+
+    /// Opens a state directory once although rules refuse it, which becomes an entry, and closes it again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn accept(dir: &Path, rules: BTreeSet<Accept>, by: Arc<str>) -> Result<(), StoreError> {
+        let options = LogOptions { accept: rules, by: Some(by), ..log_options() };
+        SqliteStore::open(dir, &options).map(drop)
+    }
+}
+
 /// Puts everything together over the system's own clock. Call inside a runtime.
 ///
 /// # Errors

@@ -12,13 +12,16 @@
 //! ```
 
 mod archive;
+pub mod backup;
 mod checkpoint;
 mod connection;
 mod directory;
+pub mod doctor;
 mod key;
 mod load;
 mod lockfile;
 mod log;
+mod mend;
 mod migrations;
 mod offline;
 mod place;
@@ -29,6 +32,7 @@ mod rotate;
 mod save;
 mod sealer;
 mod tree;
+mod walk;
 mod trust;
 mod worker;
 mod writer;
@@ -70,6 +74,8 @@ pub struct LogOptions {
     pub now: Timestamp,
     /// What a person accepts at this start although a rule refuses it.
     pub accept: BTreeSet<Accept>,
+    /// Who accepts it: named by the door they came through, as `uid:1000`.
+    pub by: Option<Arc<str>>,
     /// Where a new log's key and name come from, and the ids of entries about the start.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -78,13 +84,13 @@ impl LogOptions {
     /// As where nothing is configured.
     #[must_use]
     pub fn new(now: Timestamp, entropy: Arc<dyn Entropy>) -> Self {
-        Self { origin: None, lock: None, now, accept: BTreeSet::new(), entropy }
+        Self { origin: None, lock: None, now, accept: BTreeSet::new(), by: None, entropy }
     }
 }
 
 impl fmt::Debug for LogOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, lock, now, accept, entropy: _ } = self;
+        let Self { origin, lock, now, accept, by: _, entropy: _ } = self;
         write!(f, "LogOptions({origin:?}, {lock:?}, {now}, {accept:?})")
     }
 }

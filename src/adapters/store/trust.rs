@@ -17,6 +17,7 @@ use crate::codec::note::Note;
 use crate::domain::audit::{self, Draft, Target, TargetKind, bounded_text};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
+use crate::domain::private::Private;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::{Frontier, TreeHead};
 use crate::ports::StoreError;
@@ -26,7 +27,7 @@ use super::key::LogKeys;
 use super::lockfile::{LockFile, NotAdvanced};
 use super::save::NotSaved;
 use super::sealer::{self, Sealer};
-use super::{LogOptions, checkpoint, key, log, rotate, tree};
+use super::{LogOptions, checkpoint, key, log, private, rotate, tree};
 
 /// Checkpoint's signature, or root and entries, do not agree.
 pub(super) const TAMPERED: &str = "KW6001";
@@ -291,7 +292,9 @@ fn record(
     options: &LogOptions,
 ) -> Result<Sealer, StoreError> {
     let Found { mut keys, mut tree, lock, tail, waived } = found;
-    let mut drafts = drafts(&tree, tail, &waived, options);
+    let person = options.by.as_deref().filter(|_| !waived.is_empty());
+    let person = person.map(|name| private::person(connection, name, &*options.entropy)).transpose()?;
+    let mut drafts = drafts(&tree, tail, &waived, person.as_ref(), options);
     let over = keys.old.take_if(|(_, until)| *until <= options.now);
     drafts.extend(over.as_ref().map(|(old, _)| rotate::over(&keys, old, &tree, options)));
     let kept = checkpoint::last_kept(connection).map_err(Trouble::from)?;
@@ -335,7 +338,13 @@ fn own_part(note: &str, keys: &LogKeys) -> String {
     whole.to_string()
 }
 
-fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], options: &LogOptions) -> Vec<Draft> {
+fn drafts(
+    tree: &Frontier,
+    tail: Option<u64>,
+    waived: &[(Accept, String)],
+    person: Option<&Private>,
+    options: &LogOptions,
+) -> Vec<Draft> {
     let draft = |action, code| {
         let mut random = [0; 10];
         options.entropy.fill(&mut random);
@@ -350,6 +359,9 @@ fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], optio
     });
     let recovered = waived.iter().map(|(rule, seen)| {
         let mut entry = draft("audit.accept", RULE_WAIVED);
+        if let Some(person) = person {
+            entry.by(person);
+        }
         entry.facts.push(("accepted", Json::str(rule.as_str())));
         entry.facts.push(("rule", Json::str(rule.code())));
         entry.facts.push(("seen", Json::str(bounded_text(seen))));

@@ -79,6 +79,9 @@ pub fn draft(n: u64, salt: &str) -> Draft {
         draft.actor = Actor::Human(Arc::from("uid:1000"));
     }
     draft.facts = vec![("issuer", Json::str("le")), ("detail", Json::str(format!("ü \"{n}\"\n{salt}")))];
+    if n % 30 == 11 {
+        draft.private.push(("text", Arc::from(format!("what somebody said of {n}"))));
+    }
     if n % 40 == 7 {
         let bytes: Arc<[u8]> = Arc::from(format!("evidence {n}").into_bytes());
         draft.evidence.push(Evidence {

@@ -7,7 +7,7 @@ use keyward::codec::note::{Note, SignerKey, Signs};
 use keyward::domain::time::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::harness::ledger::{Written, append, python};
+use crate::harness::ledger::{Written, append, keyward, python};
 
 /// Saves the newest checkpoint of a size up to `size`, as somebody else may have.
 fn saved(log: &Written, size: u64, name: &str) -> PathBuf {
@@ -131,5 +131,35 @@ fn the_wrong_key_is_said_and_a_key_counts_only_for_its_sizes() {
     for key in [format!("{own}@0-60"), format!("{own}@0-59"), other(&origin), other("another.example.org")] {
         let python = python(&["--key", &key], &[log.path().to_owned()]);
         assert_eq!(python[0].0, log.command(&["--key", &key]).0, "{key}: {}", python[0].1);
+    }
+}
+
+#[test]
+fn a_policy_says_whose_signatures_a_proof_needs() {
+    let log = Written::new(60);
+    let newest = log.notes().pop().unwrap();
+    let mut note: Note = newest.note.parse().unwrap();
+    note.signatures.push(witness().sign(&note.text, Timestamp::from_unix(1_800_000_000)));
+    let database = log.unguarded();
+    database
+        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
+        .unwrap();
+    drop(database);
+    let path = |name: &str| log.path().join(name).to_str().unwrap().to_owned();
+    let (proof, policy) = (path("proof"), path("policy"));
+    let made = keyward(&["audit", "prove", "7", "--database", log.path().to_str().unwrap(), "--out", &proof]);
+    assert_eq!(made.0, 0, "{made:?}");
+    let stranger = SignerKey::from_seed("stranger.example.org", Signs::Sightings, Zeroizing::new([6; 32])).unwrap();
+    let (key, seen, unseen) = (log.key(), witness().verifier().clone(), stranger.verifier().clone());
+    for (lines, expected) in [
+        (format!("log {key}\nwitness w {seen}\nquorum w\n"), 0),
+        (format!("log {key}\nwitness w {seen}\nwitness u {unseen}\ngroup both all w u\nquorum both\n"), 5),
+        (format!("log {key}\nwitness u {unseen}\nquorum u\n"), 5),
+        (format!("witness w {seen}\nquorum w\n"), 5),
+        ("nonsense\n".to_owned(), 5),
+    ] {
+        fs::write(&policy, &lines).unwrap();
+        let (code, text) = keyward(&["audit", "check-proof", &proof, "--policy", &policy]);
+        assert_eq!(code, expected, "{lines}: {text}");
     }
 }

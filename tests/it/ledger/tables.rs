@@ -9,7 +9,7 @@ use rusqlite::{Connection, params_from_iter};
 use crate::harness::ledger::{Written, python};
 
 /// Each column whose every bit counts.
-const COLUMNS: [(&str, usize, usize); 19] = [
+const COLUMNS: [(&str, usize, usize); 22] = [
     ("entry", 5, 0),
     ("entry", 5, 1),
     ("entry", 5, 2),
@@ -29,10 +29,13 @@ const COLUMNS: [(&str, usize, usize); 19] = [
     ("open_intent", 2, 1),
     ("evidence", 2, 0),
     ("evidence", 2, 1),
+    ("private", 4, 0),
+    ("private", 4, 1),
+    ("private", 4, 2),
 ];
 
 /// What to do, and the exit code that must come of it.
-const STATEMENTS: [(&str, i32); 17] = [
+const STATEMENTS: [(&str, i32); 18] = [
     ("DELETE FROM subtree WHERE place = 1", 2),
     ("INSERT INTO subtree VALUES (8, 9, zeroblob(32))", 2),
     ("DELETE FROM mark WHERE sequence = 500 AND word = (SELECT min(word) FROM mark WHERE sequence = 500)", 2),
@@ -43,7 +46,8 @@ const STATEMENTS: [(&str, i32); 17] = [
     // Deletable, and only counted.
     ("DELETE FROM evidence WHERE rowid = 3", 0),
     ("UPDATE evidence SET bytes = CAST(bytes || x'00' AS BLOB) WHERE rowid = 3", 2),
-    ("INSERT INTO private (sha256, salt, text) VALUES (zeroblob(32), zeroblob(32), 'x')", 2),
+    ("DELETE FROM private WHERE rowid = 2", 0),
+    ("INSERT INTO private (sha256, salt, text, person) VALUES (zeroblob(32), zeroblob(16), 'x', 0)", 2),
     ("DELETE FROM checkpoint", 5),
     ("DELETE FROM checkpoint WHERE size = (SELECT max(size) FROM checkpoint)", 2),
     ("UPDATE checkpoint SET kept = 0 WHERE size = (SELECT min(size) FROM checkpoint WHERE size > 0)", 2),

@@ -238,7 +238,8 @@ fn a_search_for_what_never_meets_gives_up_with_a_place_to_go_on_from() {
         for round in 0..15_u64 {
             let batch = (0..8_000).map(|n| {
                 let n = round * 8_000 + n;
-                let (action, code) = if n.is_multiple_of(2) { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
+                let (action, code) =
+                    if n.is_multiple_of(2) { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
                 Draft::new(EntryId(ulid(n)), at(0), action, code, Target::new(TargetKind::Path, "approve"))
             });
             store.commit(entries(batch.collect())).await.unwrap();
