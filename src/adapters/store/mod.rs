@@ -22,6 +22,7 @@ mod lockfile;
 mod log;
 mod mend;
 mod migrations;
+mod patient;
 mod place;
 mod private;
 mod reader;
