@@ -213,8 +213,16 @@ fn pages(path: &Path) -> Vec<(String, u64)> {
 
 fn overwrite(path: &Path, page: u64, seed: u8) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
-    let junk: Vec<u8> = (0..4_096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect();
-    file.write_all_at(&junk, (page - 1) * 4_096).unwrap();
+    let junk: Vec<u8> = (0..u32::try_from(page_size(path)).unwrap())
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed)
+        .collect();
+    file.write_all_at(&junk, (page - 1) * page_size(path)).unwrap();
+}
+
+/// From the header, which stays whole.
+fn page_size(path: &Path) -> u64 {
+    let header = fs::read(path).unwrap();
+    u64::from(u16::from_be_bytes([header[16], header[17]]))
 }
 
 #[test]
@@ -270,7 +278,8 @@ fn a_lost_page_of_any_table_is_mended_from_the_log_or_named() {
 fn lost_entries_are_named_with_what_the_index_says_of_them() {
     let whole = TempDir::new().unwrap();
     full(whole.path());
-    let size = fs::metadata(whole.path().join("keyward.db")).unwrap().len() / 4_096;
+    let database = whole.path().join("keyward.db");
+    let size = fs::metadata(&database).unwrap().len() / page_size(&database);
     let (mut with_lost, mut with_words) = (0, 0);
     for step in 0..24 {
         let dir = TempDir::new().unwrap();

@@ -48,6 +48,8 @@ pub(super) struct Patient {
     lost: Vec<LostEntry>,
     lost_count: u64,
     unknown: Vec<String>,
+    /// The texts that the state holds, by their commitments.
+    texts: BTreeMap<Digest, Arc<str>>,
 }
 
 /// What a walk over the log gives.
@@ -78,6 +80,7 @@ impl Patient {
             lost: Vec::new(),
             lost_count: 0,
             unknown: Vec::new(),
+            texts: BTreeMap::new(),
         }
     }
 
@@ -103,7 +106,7 @@ impl Patient {
         if self.lost_count == 0 {
             self.check_derived(&log);
         }
-        self.copy_private()?;
+        self.copy_private(&log.replay.commitments())?;
         self.copy_evidence(&log.evidence)?;
         self.state(&log, agrees)?;
         self.name_lost();
@@ -333,7 +336,8 @@ impl Patient {
     }
 
     /// Every text that has its commitment.
-    fn copy_private(&mut self) -> Result<(), Trouble> {
+    fn copy_private(&mut self, needed: &[Digest]) -> Result<(), Trouble> {
+        let mut texts = BTreeMap::new();
         let mut damaged = 0_u64;
         let mut failed = None;
         for order in ["ASC", "DESC"] {
@@ -343,7 +347,12 @@ impl Patient {
                 let private = Private { salt: row.get(1)?, text: row.get::<_, Arc<str>>(2)? };
                 if private.commitment() != commitment {
                     damaged = damaged.saturating_add(1);
-                } else if let Some(target) = &self.target {
+                    return Ok(());
+                }
+                if needed.binary_search(&commitment).is_ok() {
+                    texts.insert(commitment, private.text.clone());
+                }
+                if let Some(target) = &self.target {
                     failed = target.private(&commitment, &private, row.get(3)?).err().or(failed.take());
                 }
                 Ok(())
@@ -355,6 +364,11 @@ impl Patient {
         if damaged > 0 {
             self.found("KW6316", format!("{damaged} private texts are not those that were written; they are left out"));
         }
+        let gone = needed.len().saturating_sub(texts.len());
+        if gone > 0 && self.damaged.contains("private") {
+            self.unknown.push(format!("{gone} texts of the state: they are told as forgotten"));
+        }
+        self.texts = texts;
         failed.map_or(Ok(()), Err)
     }
 
@@ -407,12 +421,7 @@ impl Patient {
                 }
             }
         }
-        let texts = |commitment: &Digest| {
-            let sql = "SELECT salt, text FROM private WHERE sha256 = ?1";
-            let read = |row: &Row<'_>| Ok(Private { salt: row.get(0)?, text: row.get::<_, Arc<str>>(1)? });
-            let found = self.source.query_row(sql, [commitment.0], read).ok()?;
-            (found.commitment() == *commitment).then_some(found.text)
-        };
+        let texts = |commitment: &Digest| self.texts.get(commitment).cloned();
         let replayed = match &log.unreadable {
             Some(why) => Err(why.clone()),
             None => log.replay.state(texts).map_err(|e| e.to_string()),
