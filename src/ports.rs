@@ -18,9 +18,13 @@ use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
+mod reading;
 mod store;
+mod witness;
 
-pub use store::{Batch, Consistency, Inclusion, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,6 +38,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Durable state and audit.
     pub store: Arc<dyn Store>,
+    /// The witnesses of that.
+    pub witnesses: Arc<dyn Witnesses>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.

@@ -11,4 +11,6 @@ pub mod notify;
 pub mod probe;
 pub mod roots;
 pub mod store;
+pub mod tiles;
 pub mod watch;
+pub mod witness;

@@ -1,13 +1,18 @@
 //! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
 //! signature or a salt needs by its own rules.
 
+pub mod canonical;
 mod constraints;
 mod der;
 mod dn;
 mod intern;
+pub mod add_checkpoint;
 pub mod checkpoint;
+pub mod follow;
 pub mod entry;
+pub mod ledger;
 pub mod note;
+pub mod tlog_policy;
 pub mod keys;
 pub mod ocsf;
 pub mod pem;
@@ -27,3 +32,6 @@ impl ParseError {
         Self(text.into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_log;

@@ -110,7 +110,12 @@ impl Engine {
             let step = match attempt.stage {
                 Stage::Begun => self.order(attempt, managed, resumed, &mut csr).await,
                 Stage::Ordered { .. } => self.obtain(attempt, managed, &url, csr.take(), cut_off).await,
-                Stage::Issued => self.install(attempt, &credential, managed).await,
+                Stage::Issued => {
+                    self.unsettle(&credential.id);
+                    let step = self.install(attempt, &credential, managed).await;
+                    self.settle(&credential);
+                    step
+                }
             };
             // What cannot be recorded stays as it is durable, and is taken up again from there.
             let recorded = match step {
@@ -148,6 +153,9 @@ impl Engine {
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+        if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
+            return Step::Park(setback);
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },

@@ -24,8 +24,10 @@ impl Engine {
     /// Loads the state and records the start. Nothing is looked at or done before [`Engine::run`].
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be read or the start cannot be recorded: then nothing may happen.
+    /// [`StoreError`] if the state cannot be read, a witness knows better, or the start cannot be recorded: then nothing may
+    /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
+        crate::engine::witnessed::ask(&ports).await?;
         let state = ports.store.load().await?;
         let people = People::of(ports.store.people().await?);
         let (now, boot) = (ports.clock.now(), ports.clock.boottime());
@@ -39,6 +41,7 @@ impl Engine {
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
             running: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             since: BTreeMap::new(),
             declined: BTreeMap::new(),
@@ -257,6 +260,7 @@ impl Engine {
                 desk.findings.remove(&id);
                 desk.held.remove(&id);
                 desk.waiting.remove(&id);
+                desk.unsettled.remove(&id);
                 for task in [Task::Plan(id.clone()), Task::Look(id.clone()), Task::Ari(id)] {
                     agenda.drop_task(&task);
                 }

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use core::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::ports::Clock;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{Web, bind, serve};
 use crate::shell::wire::{self, FileWatch, Wired};
+use crate::shell::witness;
 
 /// What `keyward run` was told.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 #[allow(clippy::print_stderr, reason = "the last words of a process that has no log any more")]
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     eprintln!("{text}");
 }
 
@@ -145,6 +146,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: wired.ports.store.clone(),
+        witnesses: wired.ports.witnesses.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -163,12 +165,30 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let working = engine.clone();
     let end = until(stopped.clone());
     let engine_task = tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) });
+    let mut tasks = vec![engine_task];
+    if let Some(witness) = &settings.witness {
+        let end = until(stopped.clone());
+        let witnessing = witness::start(witness, &settings.state_dir, &wired.ports, end).await?;
+        tasks.push(tokio::spawn(async move {
+            witnessing.await;
+            Ok(())
+        }));
+    }
+    let (showing, end) = (wired.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        tokio::select! {
+            () = end => {}
+            () = async { showing.show_to_witnesses().await; core::future::pending().await } => {}
+        }
+        Ok(())
+    }));
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
         Ok(())
     });
-    Ok(Running { engine, wired, stop, tasks: vec![engine_task, web_task] })
+    tasks.push(web_task);
+    Ok(Running { engine, wired, stop, tasks })
 }
 
 async fn live(options: &Options, settings: Settings) -> Result<(), String> {
@@ -255,7 +275,7 @@ fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engin
 }
 
 /// Without systemd there is nobody to tell.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
@@ -270,7 +290,12 @@ fn reload(
     engine: &Engine,
 ) -> Result<String, String> {
     let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
-    let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+    // Two at once would only wait for each other in threads that files need.
+    let mut in_force = match in_force.try_lock() {
+        Ok(in_force) => in_force,
+        Err(TryLockError::Poisoned(broken)) => broken.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err("another reload is under way; try again in a moment".into()),
+    };
     if *in_force == Some(new.digest) {
         return Ok("the configuration did not change".into());
     }
@@ -278,8 +303,11 @@ fn reload(
         ("state_dir", new.state_dir != started.state_dir),
         ("environment", new.estate.environment != started.estate.environment),
         ("listen", new.listen != started.listen),
+        ("audit", new.audit != started.audit),
         ("issuer", new.issuers != started.issuers),
         ("solver", new.solvers != started.solvers),
+        ("witness", new.witness != started.witness),
+        ("audit.witness", new.audit_witness != started.audit_witness),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))

@@ -10,6 +10,9 @@
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
+//! | `KW62xx` | reading the audit log | `explain/reading.rs` |
+//! | `KW64xx` | witnesses | `explain/witness.rs` |
 //! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
@@ -23,6 +26,9 @@ mod gate;
 mod host;
 mod keep;
 mod log;
+mod reading;
+mod verifying;
+mod witness;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 9] = [
+const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -52,6 +58,9 @@ const TABLES: [(&str, &[Entry]); 9] = [
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
+    ("Verifying the audit log", verifying::ROWS),
+    ("Reading the audit log", reading::ROWS),
+    ("Witnesses", witness::ROWS),
     ("Backup and repair", keep::ROWS),
 ];
 
@@ -81,6 +90,18 @@ pub fn markdown() -> String {
                 "\n### {} {}\n\n{}\n\n**What to do:** {}\n",
                 entry.code, entry.title, entry.meaning, entry.action
             ));
+        }
+    }
+    out
+}
+
+/// All codes in a table of Markdown, for `docs/audit.md`.
+#[must_use]
+pub fn table() -> String {
+    let mut out = String::from("| code | title | about |\n|---|---|---|\n");
+    for (heading, rows) in TABLES {
+        for entry in *rows {
+            out.push_str(&format!("| `{}` | {} | {heading} |\n", entry.code, entry.title));
         }
     }
     out

@@ -1,6 +1,7 @@
 //! Configuration, wiring, daemon, command line, HTTP, demo: everything that knows concrete things.
 
 pub mod acme_server;
+mod audit;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -9,6 +10,7 @@ pub mod explain;
 pub mod http;
 pub mod texts;
 pub mod wire;
+pub mod witness;
 
 /// Runs the command line.
 #[must_use]

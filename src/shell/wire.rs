@@ -1,5 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod witness;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -23,13 +25,19 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::{LogOptions, SqliteStore};
+use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::tiles::{Tree, Web};
+use crate::adapters::witness::Publisher;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
+
+pub use self::witness::{
+    cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
+};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
 const LONGEST_SECRET: u64 = 16 * 1_024;
@@ -53,6 +61,36 @@ impl From<HostError> for WireError {
     }
 }
 
+/// The audit log of a state directory, without a daemon and without write access.
+///
+/// # Errors
+/// As [`OfflineLog::open`].
+pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
+    Ok(Arc::new(OfflineLog::open(dir)?))
+}
+
+/// The same log, to verify all of it.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub fn archive(path: &Path) -> Result<Archive, StoreError> {
+    Archive::open(path)
+}
+
+/// An audit log as static files (C2SP tlog-tiles) in a directory.
+#[must_use]
+pub fn tree_in(dir: &Path) -> Tree {
+    Tree::Directory(dir.to_owned())
+}
+
+/// An audit log as static files (C2SP tlog-tiles) on a web server.
+///
+/// # Errors
+/// Says what is wrong with the URL.
+pub fn tree_at(url: &str) -> Result<Tree, String> {
+    Web::new(url).map(Tree::Web)
+}
+
 /// Everything put together.
 #[derive(Debug)]
 pub struct Wired {
@@ -60,10 +98,18 @@ pub struct Wired {
     pub ports: Ports,
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
+    publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
 
 impl Wired {
+    /// Shows the log to its witnesses until the future is dropped; ends at once if there are none.
+    pub async fn show_to_witnesses(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.run().await;
+        }
+    }
+
     /// What people were told lately, oldest first.
     #[must_use]
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
@@ -128,7 +174,8 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let store = Arc::new(SqliteStore::open(&settings.state_dir, &LogOptions::new(clock.now(), entropy.clone()))?);
+    let log = log_options(settings, clock.now(), entropy.clone());
+    let store = Arc::new(SqliteStore::open(&settings.state_dir, &log)?);
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -140,10 +187,14 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         .map_err(|e| WireError::Host(e.to_string()))?;
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
+    let shown = |of| publisher(of, store.clone(), clock.clone(), notifier.clone()).map(Arc::new);
+    let publisher = settings.audit_witness.as_ref().map(shown).transpose()?;
+    let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
     let ports = Ports {
         clock,
         entropy,
         store,
+        witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -152,7 +203,14 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, notifier })
+    Ok(Wired { ports, meter, publisher, notifier })
+}
+
+/// How the audit log of these settings is opened; whoever recovers adds what a person accepts.
+#[must_use]
+pub fn log_options(settings: &Settings, now: Timestamp, entropy: Arc<dyn Entropy>) -> LogOptions {
+    let own = &settings.audit;
+    LogOptions { origin: own.origin.clone(), lock: own.lock.clone(), ..LogOptions::new(now, entropy) }
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.

@@ -209,6 +209,7 @@ impl World {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             store: self.store.clone(),
+            witnesses: Arc::new(crate::ports::Unwitnessed),
             issuer: self.ca.clone(),
             solver: self.host.clone(),
             keys: self.host.clone(),

@@ -1,5 +1,7 @@
 //! The command line: help, exit codes, files, and a simulated daemon behind its socket.
 
+mod audit;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -39,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 29] = [
     "",
     "init",
     "check",
@@ -63,6 +65,11 @@ const COMMANDS: [&str; 24] = [
     "clock accept",
     "issuer",
     "issuer rollover",
+    "audit",
+    "audit query",
+    "audit show",
+    "audit tail",
+    "audit stats",
     "explain",
 ];
 

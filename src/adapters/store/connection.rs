@@ -1,6 +1,7 @@
 //! The two connections, their settings, and what SQLite's errors mean for whoever asked.
 
 use core::time::Duration;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -27,8 +28,8 @@ const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
 /// Prepared statements that each connection keeps: all that it has, about 30.
 const STATEMENTS: usize = 48;
 
-/// Opens the connection that writes: checks whose database it is, brings its schema up to date, drops what is no longer
-/// needed, and looks for damage.
+/// Opens the connection that writes: checks whose database it is, brings its schema up to date, and looks for
+/// damage.
 ///
 /// # Errors
 /// As [`super::SqliteStore::open`].
@@ -38,7 +39,6 @@ pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
     settle(&connection).map_err(|e| about(path, e))?;
     migrations::migrate(&mut connection).map_err(|e| about(path, e))?;
     check(&connection).map_err(|e| about(path, e))?;
-    migrations::drop_expired(&connection).map_err(|e| about(path, Trouble::from(e)))?;
     Ok(connection)
 }
 
@@ -113,7 +113,27 @@ fn is_medium(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code().is_some_and(|code| MEDIUM.contains(&code))
 }
 
-fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
+/// Opens a database that nothing writes, on a medium that cannot be written: no lock is taken, no file is made.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open_immutable(path: &Path) -> Result<Connection, Trouble> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro&immutable=1");
+    open(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Opens a database with the settings that all connections have.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
     // Each connection belongs to one thread, so SQLite's own mutexes are not needed; links in the path are refused.
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;

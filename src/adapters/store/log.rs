@@ -30,7 +30,7 @@ pub(super) fn append(
     tree: &mut Frontier,
 ) -> Result<(), NotSaved> {
     let place = tree.size();
-    let target = word_id(connection, &words::word("target", &draft.target.key()))?;
+    let target = word_id(connection, &target_word(&draft.target.key()))?;
     let previous = newest_leaf(connection, target)?;
     let sealed = private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous, told))?;
     if sealed.bytes.len() > LONGEST_ENTRY {
@@ -59,6 +59,11 @@ pub(super) fn append(
             .execute(params![evidence.sha256.0, &*evidence.bytes])?;
     }
     Ok(tree::push(connection, tree, sealed.leaf)?)
+}
+
+/// The word of the target with this [`crate::domain::audit::Target::key`].
+fn target_word(key: &str) -> String {
+    words::word("target", key)
 }
 
 /// Marks an entry with the words that it is found by.
@@ -120,7 +125,7 @@ pub(super) fn newest(connection: &Connection, target: Option<&str>, limit: usize
     let Some(target) = target else {
         return read(connection, "SELECT sequence, leaf, body FROM entry ORDER BY sequence DESC LIMIT ?1", [limit]);
     };
-    let word = known_word(connection, &words::word("target", target))?;
+    let word = known_word(connection, &target_word(target))?;
     let sql = "SELECT entry.sequence, leaf, body FROM mark JOIN entry ON entry.sequence = mark.sequence
                WHERE word = ?1 ORDER BY mark.sequence DESC LIMIT ?2";
     read(connection, sql, params![word, limit])

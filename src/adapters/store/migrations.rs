@@ -180,8 +180,10 @@ CREATE TABLE checkpoint (
     kept INTEGER NOT NULL CHECK (kept IN (0, 1))
 ) STRICT;
 CREATE INDEX checkpoint_kept ON checkpoint (size) WHERE kept = 1;
-CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint BEGIN
-    SELECT RAISE(ABORT, 'a checkpoint is never changed');
+CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint
+WHEN NOT (NEW.size = OLD.size AND NEW.at = OLD.at AND NEW.kept = 1 AND substr(NEW.note, 1, length(OLD.note)) = OLD.note)
+BEGIN
+    SELECT RAISE(ABORT, 'a checkpoint is never changed: it only gains signatures, and then it is kept');
 END;
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1 BEGIN
     SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');

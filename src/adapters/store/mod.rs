@@ -11,6 +11,7 @@
 //!                 Unavailable                    poisoned: every later commit is refused until a restart
 //! ```
 
+mod archive;
 pub mod backup;
 mod checkpoint;
 mod connection;
@@ -22,10 +23,13 @@ mod lockfile;
 mod log;
 mod mend;
 mod migrations;
+mod offline;
 mod patient;
 mod place;
+mod query;
 mod private;
 mod reader;
+mod rotate;
 mod save;
 mod sealer;
 mod tree;
@@ -39,12 +43,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::private::Private;
+use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
-use crate::ports::{Batch, Consistency, Doing, Entropy, Inclusion, Store, StoreError, StoredEntry};
+use crate::ports::{
+    Batch, Consistency, Doing, Entropy, Inclusion, Log, OwnLog, Page, Statistics, Store, StoreError, StoredEntry,
+};
 
+pub use archive::{Archive, Progress};
+pub use offline::OfflineLog;
+pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 
 use directory::Lock;
@@ -116,6 +127,7 @@ impl SqliteStore {
         let path = directory::database(&dir)?;
         let mut writing = connection::open_writing(&path)?;
         let sealer = trust::begin(&mut writing, &dir, options).map_err(|e| connection::about(&path, e))?;
+        migrations::drop_expired(&writing).map_err(|e| connection::about(&path, connection::Trouble::from(e)))?;
         let place = Place::of(&path, sealer.lock())?;
         let reading = connection::open_reading(&path)?;
         Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, sealer, place, lock)? })
@@ -134,7 +146,9 @@ impl Store for SqliteStore {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
     }
+}
 
+impl Log for SqliteStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
     }
@@ -161,5 +175,31 @@ impl Store for SqliteStore {
 
     fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::open_intents(connection, limit)))
+    }
+
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
+        Box::pin(self.reader.read(move |connection| query::page(connection, &question)))
+    }
+
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| query::entry(connection, id)))
+    }
+
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+        Box::pin(self.reader.read(|connection| query::statistics(connection)))
+    }
+}
+
+impl OwnLog for SqliteStore {
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Log::checkpoint(self)
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> Doing<'_, Result<Option<Vec<Digest>>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| tree::between(connection, old, new)))
+    }
+
+    fn keep(&self, note: String) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.keep(note))
     }
 }

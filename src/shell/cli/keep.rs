@@ -68,7 +68,7 @@ impl Run {
         }
         let mend = if told.repair && !told.plan { Mend::Replace } else { Mend::Look };
         let found = keep::examine(&dir, &keep::log_options(), mend).map_err(failed)?;
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&as_json(&found))?,
             Output::Table | Output::Name => lines(&found).iter().for_each(|line| self.console.out(line)),
         }
@@ -126,7 +126,7 @@ impl Run {
     }
 
     fn describe(&self, place: &Path, manifest: &Manifest) -> Result<(), Failure> {
-        if self.common.output == Output::Json {
+        if self.output == Output::Json {
             return self.console.json(manifest);
         }
         let bytes = manifest.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));

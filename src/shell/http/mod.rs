@@ -10,6 +10,8 @@
 //! to know why a path is open or closed: the engine says so, this module only carries it.
 
 mod api;
+mod audit;
+mod audit_page;
 mod exposition;
 mod gate;
 mod heavy;
@@ -21,16 +23,18 @@ mod problem;
 mod server;
 mod shield;
 mod views;
+mod witness;
 
 use core::fmt;
 use std::sync::Arc;
 
 use crate::domain::inventory::Environment;
 use crate::engine::Engine;
-use crate::ports::{Clock, Meter, Notice, Solver, Store};
+use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 
 pub use self::listen::{BindError, Listeners, bind};
 pub use self::server::serve;
+pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
@@ -44,6 +48,8 @@ pub struct Web {
     pub engine: Arc<Engine>,
     /// For a credential's history.
     pub store: Arc<dyn Store>,
+    /// For what the witnesses of the log have seen.
+    pub witnesses: Arc<dyn Witnesses>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

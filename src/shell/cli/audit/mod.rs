@@ -1,0 +1,32 @@
+//! `keyward audit …`: one file for each command.
+
+pub(super) mod args;
+mod progress;
+mod prove;
+mod query;
+mod rotate;
+mod show;
+mod source;
+mod stats;
+mod tail;
+mod trust;
+mod verify;
+
+use self::args::Audit;
+use super::{Done, Run};
+
+impl Run {
+    pub(super) fn audit(&self, command: &Audit) -> Done {
+        match command {
+            Audit::Query(query) => self.audit_query(query),
+            Audit::Show(show) => self.audit_show(show),
+            Audit::Tail(tail) => self.audit_tail(tail),
+            Audit::Stats(stats) => self.audit_stats(stats),
+            Audit::Verify(verify) => self.audit_verify(verify),
+            Audit::Prove(prove) => self.audit_prove(prove),
+            Audit::CheckProof(check) => self.audit_check_proof(check),
+            Audit::Key => self.audit_key(),
+            Audit::RotateKey(told) => self.audit_rotate_key(told),
+        }
+    }
+}
