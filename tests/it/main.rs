@@ -26,6 +26,7 @@ mod demo;
 mod deploy;
 mod engine;
 mod http;
+mod keep;
 mod keystore;
 mod ledger;
 mod nginx;
