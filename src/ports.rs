@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
@@ -32,6 +32,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Durable state and audit.
     pub store: Arc<dyn Store>,
+    /// What could not be written there yet.
+    pub spool: Arc<dyn Spool>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.
@@ -124,6 +126,19 @@ pub enum StoreError {
     /// Another daemon holds this state directory.
     #[error("state directory is in use: {0}")]
     InUse(String),
+    /// The audit log contradicts its checkpoint, its lock or the clock: the guardian may only run sealed until a person
+    /// has decided.
+    #[error("{code}: the audit log is not to be trusted: {text}")]
+    Distrusted {
+        /// Which rule, documented in `docs/codes.md`.
+        code: &'static str,
+        /// What was seen, what was expected, and how to recover.
+        text: String,
+    },
+    /// The medium failed under a write or a flush: what of it is there is unknown, and a second try might be told a lie.
+    /// Whoever hears this closes the gates and ends the process.
+    #[error("the medium of the state failed: {0}")]
+    Lost(String),
 }
 
 /// An audit entry as stored.
@@ -154,6 +169,51 @@ pub trait Store: Send + Sync {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
     /// Evidence bytes by their hash.
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// Intents without an outcome, the oldest first, at most `limit`.
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
+}
+
+/// Entries about what removed authority that could not be written into the log when it happened: such acts wait for
+/// nobody, so their entries wait here, and nothing reopens before they are in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spooled {
+    /// In the order in which it happened.
+    pub drafts: Vec<Draft>,
+    /// Those that found no room any more.
+    pub more: Option<More>,
+    /// Lines that nobody understands: cut off by a power cut, or of a newer version.
+    pub unreadable: Vec<String>,
+}
+
+/// How many entries found no room in the spool, and when they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct More {
+    /// Of the entry that says so.
+    pub id: EntryId,
+    /// At least so many.
+    pub count: u64,
+    /// The first of them.
+    pub since: Timestamp,
+    /// The last of them, as far as is known.
+    pub until: Timestamp,
+}
+
+/// Keeps spooled entries beyond the end of the process, as far as that can be had: an act that removes authority waits
+/// neither for this nor for the log. Nothing here blocks but [`Spool::load`] and [`Spool::settled`], which are bounded.
+pub trait Spool: Send + Sync {
+    /// What an earlier life left.
+    ///
+    /// # Errors
+    /// If it cannot be told whether anything is there: whoever asks must take it that there is.
+    fn load(&self) -> Doing<'_, Result<Spooled, HostError>>;
+    /// Keeps one more entry; its evidence is not kept.
+    fn keep(&self, draft: &Draft);
+    /// Keeps the count of those that found no room; a later count takes the place of an earlier one.
+    fn count(&self, more: More);
+    /// All of it is in the log now.
+    fn clear(&self);
+    /// Waits, for a second at most, until what was said above is on the disk; says why it is not.
+    fn settled(&self) -> Doing<'_, Result<(), HostError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).
@@ -368,6 +428,12 @@ pub trait Issuer: Send + Sync {
     /// Gives the account a new key (RFC 8555 section 7.3.5). The new key is durable before the CA hears of it, and after a
     /// crash or a lost answer the next use of the account finds out which key counts.
     fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>>;
+    /// The thumbprint (RFC 7638) of the key that the account has, `None` if there is no account yet. Where a change of the
+    /// key was cut off, this asks the CA which key it accepts; it makes no account and changes nothing at the CA.
+    ///
+    /// # Errors
+    /// Also while a request of an earlier life may still arrive there.
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>>;
     /// The exchanges since the last call for this issuer and order URL (empty URL: those before there was an order).
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence;
 }

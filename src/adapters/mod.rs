@@ -10,5 +10,6 @@ pub mod meter;
 pub mod notify;
 pub mod probe;
 pub mod roots;
+pub mod spool;
 pub mod store;
 pub mod watch;

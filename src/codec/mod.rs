@@ -6,6 +6,7 @@ mod der;
 mod dn;
 mod intern;
 pub mod checkpoint;
+pub mod draft;
 pub mod note;
 pub mod keys;
 pub mod pem;

@@ -8,6 +8,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
+use crate::engine::answer::Answer;
 
 /// Something that a person or the shell wants.
 #[derive(Clone, Debug)]
@@ -52,23 +53,23 @@ pub const MOST_COMMANDS: usize = 1_024;
 /// A bounded queue that wakes the loop.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    queue: Mutex<VecDeque<Command>>,
+    queue: Mutex<VecDeque<(Command, Option<Answer>)>>,
     waker: AtomicWaker,
 }
 
 impl Inbox {
-    pub(crate) fn put(&self, command: Command) -> Result<(), Busy> {
+    pub(crate) fn put(&self, command: Command, answer: Option<Answer>) -> Result<(), Busy> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() >= MOST_COMMANDS {
             return Err(Busy);
         }
-        queue.push_back(command);
+        queue.push_back((command, answer));
         drop(queue);
         self.waker.wake();
         Ok(())
     }
 
-    pub(crate) fn poll_take(&self, context: &Context<'_>) -> Poll<Command> {
+    pub(crate) fn poll_take(&self, context: &Context<'_>) -> Poll<(Command, Option<Answer>)> {
         self.waker.register(context.waker());
         let taken = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         taken.map_or(Poll::Pending, Poll::Ready)

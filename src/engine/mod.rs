@@ -13,13 +13,18 @@
 //! 7. commit: the credential's new generation and the outcome; the attempt is gone.
 
 mod agenda;
+mod answer;
 mod clockwatch;
 mod cycle;
+mod heartbeat;
 mod inbox;
 mod install;
 mod issue;
 mod looking;
+mod reconcile;
 mod record;
+mod sealed;
+mod spool;
 mod start;
 pub mod view;
 
@@ -34,7 +39,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::domain::assessment::Finding;
 use crate::domain::gate::Verdict;
-use crate::domain::id::{AttemptId, CredentialId, PathId};
+use crate::domain::audit::Draft;
+use crate::domain::id::{AttemptId, CredentialId, EntryId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
@@ -45,7 +51,12 @@ use crate::ports::{Count, Doing, Ports, StoreError};
 use agenda::{Agenda, Task};
 use clockwatch::ClockWatch;
 use inbox::Inbox;
+use reconcile::Reconciled;
+use answer::Answer;
+pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 pub use inbox::{Busy, Command, MOST_COMMANDS};
+pub use sealed::{DAMAGED, Seal, SealedStore};
+use spool::Waiting;
 use issue::Ending;
 use looking::Looked;
 
@@ -95,6 +106,16 @@ pub(crate) struct Desk {
     pub(crate) store_fault: Option<String>,
     /// Since when every commit failed.
     pub(crate) store_failing: Option<Boottime>,
+    /// Why the store is never asked again.
+    pub(crate) store_lost: Option<String>,
+    /// Entries about what is done already that could not be written yet.
+    pub(crate) spool: Waiting,
+    /// Outcomes that could not be written yet.
+    pub(crate) owed: Vec<Draft>,
+    /// Intents whose outcome could not be written, with the attempt that goes on until one can.
+    pub(crate) unresolved: BTreeMap<EntryId, Option<AttemptId>>,
+    /// Why the guardian only says that it does nothing.
+    pub(crate) sealed: Option<Seal>,
     pub(crate) last_cycle: Option<Boottime>,
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
@@ -121,7 +142,7 @@ impl Engine {
     /// # Errors
     /// [`Busy`] if too many are waiting.
     pub fn command(&self, command: Command) -> Result<(), Busy> {
-        self.inbox.put(command)
+        self.inbox.put(command, None)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Desk> {
@@ -136,9 +157,20 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError`] if the state cannot be written in the end, or for ten minutes on end: a store may refuse everything
-    /// until a restart. For less than that the loop survives a failing store.
+    /// until a restart. For less than that the loop survives a failing store; [`StoreError::Lost`] ends it at once. Every
+    /// path is closed by then.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
+        let ended = self.turn(stop).await;
+        // What waits has a moment to reach the disk; what became of it is told by the next start.
+        drop(self.ports.spool.settled().await);
+        ended
+    }
+
+    async fn turn(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
         let mut stop = pin!(stop);
+        if self.reconcile(&mut stop).await? == Reconciled::Stopped {
+            return self.farewell().await;
+        }
         let mut agenda = self.first_agenda();
         let mut crew = Crew { futures: FuturesUnordered::new(), looks: 0 };
         loop {
@@ -148,6 +180,12 @@ impl Engine {
                 agenda = self.first_agenda();
             }
             self.retry_store(&mut agenda, now).await;
+            if let Some(why) = self.medium_lost() {
+                drop(crew);
+                // Publishes every path as closed; nothing is written any more, so the entries go to the spool.
+                self.evaluate(None).await;
+                return Err(StoreError::Lost(why));
+            }
             if self.is_store_lost() {
                 // Whether the farewell is written changes nothing: whoever started us has to start us again.
                 drop(self.farewell().await);
@@ -167,8 +205,8 @@ impl Engine {
                 if stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Woken::Stop);
                 }
-                if let Poll::Ready(command) = self.inbox.poll_take(cx) {
-                    return Poll::Ready(Woken::Command(command));
+                if let Poll::Ready((command, answer)) = self.inbox.poll_take(cx) {
+                    return Poll::Ready(Woken::Command(command, answer));
                 }
                 if let Poll::Ready(Some(event)) = crew.futures.poll_next_unpin(cx) {
                     return Poll::Ready(Woken::Event(event));
@@ -180,7 +218,10 @@ impl Engine {
             match woken {
                 Woken::Stop => break,
                 Woken::Time => {}
-                Woken::Command(command) => self.obey(command, &mut agenda, &mut crew).await,
+                Woken::Command(command, answer) => {
+                    let done = self.obey(command, &mut agenda, &mut crew).await;
+                    answer.into_iter().for_each(|answer| answer.give(done.clone()));
+                }
                 Woken::Event(event) => self.absorb(event, &mut agenda, &mut crew).await,
             }
         }
@@ -232,6 +273,6 @@ pub(crate) async fn at_once<T: Send>(most: usize, futures: Vec<Doing<'_, T>>) ->
 enum Woken {
     Stop,
     Time,
-    Command(Command),
+    Command(Command, Option<Answer>),
     Event(Event),
 }

@@ -265,6 +265,7 @@ fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Resu
         ("state_dir", new.state_dir != old.state_dir),
         ("environment", new.estate.environment != old.estate.environment),
         ("listen", new.listen != old.listen),
+        ("audit", new.spool != old.spool),
         ("issuer", new.issuers != old.issuers),
         ("solver", new.solvers != old.solvers),
     ]

@@ -23,12 +23,14 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
+use crate::adapters::spool::FileSpool;
 use crate::adapters::store::SqliteStore;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
+use crate::engine::{Seal, SealedStore};
+use crate::ports::{Clock, Entropy, HostError, Notice, Ports, Store, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
@@ -60,6 +62,8 @@ pub struct Wired {
     pub ports: Ports,
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
+    /// Why the store behind the doors refuses everything.
+    pub seal: Option<Seal>,
     notifier: Arc<LogNotifier>,
 }
 
@@ -96,10 +100,37 @@ pub fn wire(settings: &Settings) -> Result<Wired, WireError> {
 /// # Errors
 /// As [`wire`].
 pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    put_together(settings, clock, Refused::Ends)
+}
+
+/// As [`wire_with`]; but where the state is there and is not to be believed, the store behind the doors refuses
+/// everything, and [`Wired::seal`] says why.
+///
+/// # Errors
+/// As [`wire`].
+pub fn wire_or_seal(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    put_together(settings, clock, Refused::Seals)
+}
+
+/// What it means that the state is not to be believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Ends,
+    Seals,
+}
+
+fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) -> Result<Wired, WireError> {
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let store = Arc::new(SqliteStore::open(&settings.state_dir)?);
+    let spool = Arc::new(FileSpool::new(&settings.spool)?);
+    let (store, seal): (Arc<dyn Store>, Option<Seal>) = match SqliteStore::open(&settings.state_dir) {
+        Ok(store) => (Arc::new(store), None),
+        Err(error) => match Seal::of(&error).filter(|_| refused == Refused::Seals) {
+            Some(seal) => (Arc::new(SealedStore(error)), Some(seal)),
+            None => return Err(error.into()),
+        },
+    };
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -115,6 +146,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         clock,
         entropy,
         store,
+        spool,
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -123,7 +155,7 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, notifier })
+    Ok(Wired { ports, meter, seal, notifier })
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.

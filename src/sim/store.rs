@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Sealed, TargetKind};
+use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Phase, Sealed, TargetKind};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::state::State;
@@ -129,6 +129,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.open.values().take(limit).cloned().collect()) })
+    }
+
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
     }
@@ -147,6 +151,8 @@ struct Disk {
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
     evidence: BTreeMap<Digest, Evidence>,
+    /// Intents without an outcome.
+    open: BTreeMap<EntryId, StoredEntry>,
     faults: Faults,
 }
 
@@ -162,6 +168,7 @@ impl Default for Disk {
             kept: VecDeque::new(),
             ids: BTreeSet::new(),
             evidence: BTreeMap::new(),
+            open: BTreeMap::new(),
             faults: Faults::default(),
         }
     }
@@ -241,6 +248,13 @@ impl Disk {
         let sequence = self.next;
         self.next = sequence.saturating_add(1);
         self.newest.insert(key(draft), sealed.leaf);
+        if draft.phase == Phase::Intent {
+            let entry = StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes.clone() };
+            self.open.insert(draft.id, entry);
+        }
+        if let Some(intent) = draft.intent.filter(|_| draft.phase == Phase::Outcome) {
+            self.open.remove(&intent);
+        }
         self.log_digest = Digest::of_parts(&[&self.log_digest.0, &sealed.leaf.0]);
         if self.keep == 0 {
             return;

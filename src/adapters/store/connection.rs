@@ -72,7 +72,8 @@ fn about(path: &Path, trouble: Trouble) -> StoreError {
     match StoreError::from(trouble) {
         StoreError::Unavailable(text) => StoreError::Unavailable(format!("{shown}: {text}")),
         StoreError::Damaged(text) => StoreError::Damaged(format!("{shown}: {text}")),
-        StoreError::InUse(text) => StoreError::InUse(text),
+        StoreError::Lost(text) => StoreError::Lost(format!("{shown}: {text}")),
+        other @ (StoreError::InUse(_) | StoreError::Distrusted { .. }) => other,
     }
 }
 

@@ -90,6 +90,29 @@ pub(super) fn newest(connection: &Connection, target: Option<&str>, limit: usize
     Ok(entries)
 }
 
+/// Intents that no outcome names, the oldest first.
+///
+/// # Errors
+/// When SQLite fails or a row is not what was written.
+pub(super) fn open_intents(connection: &Connection, limit: usize) -> Result<Vec<StoredEntry>, Trouble> {
+    let limit = i64::try_from(limit.min(LARGEST_ANSWER)).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, leaf, body FROM entry WHERE phase = 'intent' AND id NOT IN
+         (SELECT CAST(body AS TEXT) ->> '$.data.intent_ref' FROM entry WHERE phase = 'outcome') ORDER BY sequence LIMIT ?1",
+    )?;
+    let mut rows = statement.query(params![limit])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let sequence: i64 = row.get(0)?;
+        entries.push(StoredEntry {
+            sequence: u64::try_from(sequence).unwrap_or(0),
+            leaf: Digest(row.get(1)?),
+            bytes: row.get(2)?,
+        });
+    }
+    Ok(entries)
+}
+
 /// Evidence by its hash.
 ///
 /// # Errors

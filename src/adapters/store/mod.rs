@@ -80,6 +80,10 @@ impl Store for SqliteStore {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
     }
 
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| log::open_intents(connection, limit)))
+    }
+
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
     }

@@ -18,6 +18,9 @@ pub struct Settings {
     pub estate: Estate,
     /// State, keys and sockets of this environment.
     pub state_dir: PathBuf,
+    /// Where entries wait that cannot be written into the audit log: a file, on another volume than the state where the
+    /// operator has one.
+    pub spool: PathBuf,
     /// In staging: installed files go below this directory instead of to their places. `None` in production.
     pub sandbox_dir: Option<PathBuf>,
     /// Where the guardian listens.

@@ -4,6 +4,7 @@
 //! them, then paths and policy that name those. A section with a problem still counts as there, so that one mistake is
 //! reported once.
 
+mod audit;
 mod certificate;
 mod install;
 mod issuer;
@@ -21,7 +22,7 @@ use super::diagnostic::{ConfigError, Problems, Span, quoted};
 use super::raw::{self, At, Section, Wrong};
 use super::settings::Settings;
 use super::{LONGEST_FILE, Overrides};
-use crate::domain::inventory::{Environment, Estate};
+use crate::domain::inventory::{Environment, Estate, HEARTBEAT};
 use crate::domain::key::Digest;
 use crate::domain::time::{DAY, HOUR, MINUTE};
 
@@ -47,6 +48,7 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
 
 fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
+    let spool = audit::read(p, &mut root, place.environment, place.state_dir.as_deref());
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let issuers = issuer::read_all(p, &mut root, place.environment);
@@ -70,11 +72,13 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
         orders_in_flight: timing.orders_in_flight,
+        heartbeat: HEARTBEAT,
     };
     let state_dir = place.state_dir?;
     Some(Settings {
         estate,
         sandbox_dir: (place.environment == Environment::Staging).then(|| state_dir.join("sandbox")),
+        spool: spool?,
         state_dir,
         listen: place.listen?,
         issuers: issuers.settings,
