@@ -78,7 +78,9 @@ impl FileSpool {
         let (queue, jobs) = sync_channel(QUEUE);
         let known = shared.clone();
         let thread = thread::Builder::new().name("keyward-spool".into());
-        thread.spawn(move || run(&jobs, &known)).map_err(|e| HostError(format!("cannot start the spool's thread: {e}")))?;
+        thread
+            .spawn(move || run(&jobs, &known))
+            .map_err(|e| HostError(format!("cannot start the spool's thread: {e}")))?;
         Ok(Self { queue, shared })
     }
 
@@ -235,10 +237,19 @@ fn more_of(line: &str) -> Option<More> {
 fn open(path: &Path, make: bool) -> Result<Option<File>, String> {
     let flags = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK);
     let nofollow = i32::try_from(flags.bits()).unwrap_or(0);
-    let opened = OpenOptions::new().read(true).write(true).create(make).truncate(false).mode(0o600).custom_flags(nofollow).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(make)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nofollow)
+        .open(path);
     let file = match opened {
         Ok(file) => file,
-        Err(e) if !make && e.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => return Ok(None),
+        Err(e) if !make && e.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => {
+            return Ok(None);
+        }
         Err(e) => return Err(format!("cannot be opened: {e}")),
     };
     match file.metadata() {

@@ -7,10 +7,13 @@ mod dn;
 mod intern;
 pub mod checkpoint;
 pub mod draft;
+pub mod entry;
 pub mod note;
 pub mod keys;
+pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod tiles;
 pub mod verify;
 pub mod x509;
 

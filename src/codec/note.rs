@@ -131,7 +131,7 @@ impl FromStr for VerifierKey {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let (name, signs, key, id) = split_key(text.trim())?;
+        let Parts { name, signs, key, id } = split_key(text.trim())?;
         let made = Self::new(name, signs, *key)?;
         if made.id != id {
             let text =
@@ -143,7 +143,14 @@ impl FromStr for VerifierKey {
 }
 
 /// `NAME+ID+KEY` in its parts.
-fn split_key(text: &str) -> Result<(&str, Signs, Zeroizing<[u8; 32]>, u32), ParseError> {
+struct Parts<'a> {
+    name: &'a str,
+    signs: Signs,
+    key: Zeroizing<[u8; 32]>,
+    id: u32,
+}
+
+fn split_key(text: &str) -> Result<Parts<'_>, ParseError> {
     // The key itself may hold '+': the name and the id cannot.
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
@@ -162,7 +169,8 @@ fn split_key(text: &str) -> Result<(&str, Signs, Zeroizing<[u8; 32]>, u32), Pars
         None => return Err(ParseError::new("has no key after the id")),
     };
     let key = <[u8; 32]>::try_from(key).map(Zeroizing::new);
-    Ok((name, signs, key.map_err(|_| ParseError::new("has a key that is not 32 bytes long"))?, id))
+    let key = key.map_err(|_| ParseError::new("has a key that is not 32 bytes long"))?;
+    Ok(Parts { name, signs, key, id })
 }
 
 /// A private key with its name. Its text form is that of Go's `note` package: `PRIVATE+KEY+NAME+ID+SEED`.
@@ -197,8 +205,8 @@ impl SignerKey {
     /// Says what is wrong; never holds any of the key.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let rest = text.trim().strip_prefix(PRIVATE).ok_or_else(|| ParseError::new("is no private key of a note"))?;
-        let (name, signs, seed, id) = split_key(rest)?;
-        let made = Self::from_seed(name, signs, seed)?;
+        let Parts { name, signs, key, id } = split_key(rest)?;
+        let made = Self::from_seed(name, signs, key)?;
         if made.verifier.id == id { Ok(made) } else { Err(ParseError::new("has an id that is not its key's")) }
     }
 

@@ -11,6 +11,7 @@ use crate::domain::id::{AttemptId, EntryId};
 use crate::domain::json::{Json, Object};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
+use crate::domain::words::{Parts, words};
 
 /// An entry is at most this long in bytes (C2SP tlog-tiles allows 64 KiB; 4 KiB are left for the envelope).
 pub const LONGEST_ENTRY: usize = 60 * 1_024;
@@ -84,6 +85,26 @@ pub enum Actor {
     Automation,
     /// A person, named by the door they came through (`uid:1000`, later a subject).
     Human(Arc<str>),
+}
+
+impl Actor {
+    /// Its kind in the entry.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Automation => "automation",
+            Self::Human(_) => "human",
+        }
+    }
+
+    /// Its name in the entry.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Automation => None,
+            Self::Human(subject) => Some(subject),
+        }
+    }
 }
 
 /// What kind of thing an entry is about.
@@ -266,6 +287,8 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
     /// SHA-256(0x00 ‖ bytes), RFC 6962 section 2.1.
     pub leaf: Digest,
+    /// Whether the facts are in it.
+    pub facts: Facts,
 }
 
 /// The leaf hash of stored entry bytes (RFC 6962 section 2.1).
@@ -279,18 +302,47 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
 /// An entry that would be longer than [`LONGEST_ENTRY`] loses its facts and says so, so that it can always be written.
 #[must_use]
 pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
-    let mut bytes = envelope(draft, sequence, previous, Facts::Whole);
+    let mut facts = Facts::Whole;
+    let mut bytes = envelope(draft, sequence, previous, facts);
     if bytes.len() > LONGEST_ENTRY {
-        bytes = envelope(draft, sequence, previous, Facts::LeftOut);
+        facts = Facts::LeftOut;
+        bytes = envelope(draft, sequence, previous, facts);
     }
     let leaf = leaf_hash(&bytes);
-    Sealed { bytes, leaf }
+    Sealed { bytes, leaf, facts }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Facts {
+/// Whether an entry has its facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// All of them.
     Whole,
+    /// They were too long; the entry says so.
     LeftOut,
+}
+
+/// The words that an entry is found by ([`crate::domain::words`]): those that its stored bytes give too.
+#[must_use]
+pub fn marks(draft: &Draft, facts: Facts) -> Vec<String> {
+    let issuer = draft.facts.iter().find(|(key, _)| *key == "issuer").and_then(|(_, value)| match value {
+        Json::Str(text) => Some(text.as_ref()),
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Arr(_) | Json::Obj(_) => None,
+    });
+    let correlation = draft.correlation.map(|id| id.to_string());
+    words(&Parts {
+        at: draft.at,
+        target_kind: draft.target.kind.as_str(),
+        target_id: &draft.target.id,
+        action: draft.action,
+        code: draft.code,
+        phase: draft.phase.as_str(),
+        outcome: draft.outcome.map(Outcome::as_str),
+        actor_kind: draft.actor.kind(),
+        actor_subject: draft.actor.subject(),
+        tier: draft.policy.as_ref().map(|p| p.tier),
+        issuer: issuer.filter(|_| facts == Facts::Whole),
+        correlation: correlation.as_deref(),
+    })
 }
 
 /// The entry as canonical JSON; keys stand in the order in which they are written.
@@ -300,12 +352,9 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
     let mut entry = Object::begin(&mut bytes);
     entry.object("data", |data| {
         data.text("action", draft.action);
-        data.object("actor", |actor| match &draft.actor {
-            Actor::Automation => actor.text("kind", "automation"),
-            Actor::Human(subject) => {
-                actor.text("kind", "human");
-                actor.text("subject", subject);
-            }
+        data.object("actor", |actor| {
+            actor.text("kind", draft.actor.kind());
+            draft.actor.subject().into_iter().for_each(|subject| actor.text("subject", subject));
         });
         data.object("automation", |automation| {
             automation.text("engine", "keyward");

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod inventory;
 pub mod renewal;
 pub mod tree;
+pub mod words;
 pub mod audit;
 pub mod execution;
 pub mod state;

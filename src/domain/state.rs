@@ -114,7 +114,8 @@ pub enum Change {
     Issuer(IssuerId, IssuerRecord),
     /// A bucket of the ledger is full again at this time.
     Bucket(BucketKey, Timestamp),
-    /// Automation issued for this exact set at this time.
+    /// Automation issued for this exact set at this time, which no other issuance of the set has
+    /// ([`Ledger::counts_at`]).
     AutomaticIssuance(Arc<str>, Timestamp),
     /// The clocks.
     Clock(ClockMark),

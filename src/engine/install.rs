@@ -80,8 +80,9 @@ impl Engine {
         }
     }
 
+    /// The planner holds it from now on, by the windows that are configured then: a reload may change them.
     async fn wait_for_window(&self, attempt: &mut Attempt, until: Timestamp) -> Step {
-        attempt.not_before = Some(until);
+        attempt.not_before = None;
         let mut draft = self.draft_for(attempt, "certificate.postpone", "KW2205");
         draft.facts.push(("until", Json::show(&until)));
         let batch = Batch { changes: vec![Change::Attempt(attempt.clone())], entries: vec![draft] };

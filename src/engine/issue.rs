@@ -485,7 +485,9 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            changes.push(Change::AutomaticIssuance(Arc::from(attempt.names.key()), now));
+            let set: Arc<str> = Arc::from(attempt.names.key());
+            let at = self.read().state.ledger.counts_at(&set, now);
+            changes.push(Change::AutomaticIssuance(set, at));
         }
         if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
             return error.into();

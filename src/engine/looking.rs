@@ -229,11 +229,11 @@ impl Engine {
             // The attempt may be writing the same record. Once it has ended, the window is asked for again.
             return;
         }
-        let (mut record, lifetime) = {
+        let (mut record, lifetime, is_ordered) = {
             let desk = self.read();
             let record = desk.state.credential(id);
             let lifetime = record.current.as_ref().map(|g| g.validity.lifetime()).unwrap_or_default();
-            (record, lifetime)
+            (record, lifetime, desk.state.attempt_for(id).is_some_and(|a| a.stage != Stage::Issued))
         };
         // Replaced in the meantime: the answer is about another certificate.
         if record.current.as_ref().is_none_or(|g| g.cert_id.as_ref() != Some(cert_id)) {
@@ -266,6 +266,11 @@ impl Engine {
             Err(error) => {
                 new.next_poll = now.plus(poll_after(error.retry_after, lifetime));
             }
+        }
+        if is_ordered {
+            // Whether its order takes from the CA's limits was decided by the window as it was when it began; what it gives
+            // back if it fails is decided by the same.
+            new = AriRecord { next_poll: new.next_poll, ..old.clone() };
         }
         agenda.set(Task::Ari(id.clone()), new.next_poll);
         if new.window == old.window && new.picked == old.picked && new.explanation == old.explanation {

@@ -38,8 +38,8 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::domain::assessment::Finding;
-use crate::domain::gate::Verdict;
 use crate::domain::audit::Draft;
+use crate::domain::gate::Verdict;
 use crate::domain::id::{AttemptId, CredentialId, EntryId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
@@ -49,16 +49,16 @@ use crate::domain::time::{Boottime, Timestamp};
 use crate::ports::{Count, Doing, Ports, StoreError};
 
 use agenda::{Agenda, Task};
-use clockwatch::ClockWatch;
-use inbox::Inbox;
-use reconcile::Reconciled;
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
+use clockwatch::ClockWatch;
+use inbox::Inbox;
 pub use inbox::{Busy, Command, MOST_COMMANDS};
-pub use sealed::{DAMAGED, Seal, SealedStore};
-use spool::Waiting;
 use issue::Ending;
 use looking::Looked;
+use reconcile::Reconciled;
+pub use sealed::{DAMAGED, Seal, SealedStore};
+use spool::Waiting;
 
 /// At most this many events are taken in, and actions begun, in one turn of the loop: a batch of twice as many changes and
 /// as many entries is far below what a store takes, and the verdicts are not kept waiting by a crowd.

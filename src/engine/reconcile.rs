@@ -100,7 +100,9 @@ impl Engine {
             Some(issuer) if self.read().estate.issuers.contains_key(&issuer) => self.which_key(&issuer, intent).await,
             Some(issuer) => Found {
                 outcome: Outcome::Unknown,
-                text: format!("issuer {issuer} is not configured any more, so nobody can tell which account key counts"),
+                text: format!(
+                    "issuer {issuer} is not configured any more, so nobody can tell which account key counts"
+                ),
             },
             None => Found {
                 outcome: Outcome::Unknown,
@@ -111,14 +113,20 @@ impl Engine {
 
     async fn which_key(&self, issuer: &IssuerId, intent: &Intent) -> Found {
         let (outcome, text) = match (self.look_at_key(issuer, CA_PATIENCE).await, &intent.key) {
-            (Ok(Some(now)), Some(before)) if now != *before => {
-                (Outcome::Success, format!("the account at {issuer} has a new key: the change was made before the restart"))
+            (Ok(Some(now)), Some(before)) if now != *before => (
+                Outcome::Success,
+                format!("the account at {issuer} has a new key: the change was made before the restart"),
+            ),
+            (Ok(Some(_)), Some(_)) => (
+                Outcome::Failure,
+                format!("the account at {issuer} has its old key: the change was cut off by the restart"),
+            ),
+            (Ok(_), _) => {
+                (Outcome::Unknown, format!("the key of the account at {issuer} cannot be compared with the old one"))
             }
-            (Ok(Some(_)), Some(_)) => {
-                (Outcome::Failure, format!("the account at {issuer} has its old key: the change was cut off by the restart"))
+            (Err(why), _) => {
+                (Outcome::Unknown, format!("which key the account at {issuer} has could not be found out: {why}"))
             }
-            (Ok(_), _) => (Outcome::Unknown, format!("the key of the account at {issuer} cannot be compared with the old one")),
-            (Err(why), _) => (Outcome::Unknown, format!("which key the account at {issuer} has could not be found out: {why}")),
         };
         Found { outcome, text }
     }
@@ -197,15 +205,14 @@ fn known_action(action: &str) -> &'static str {
 /// What is needed of an intent; one that cannot be read is not ours to judge, and `keyward audit verify` names it.
 fn intent_of(entry: &StoredEntry) -> Option<Intent> {
     let body: serde_json::Value = serde_json::from_slice(&entry.bytes).ok()?;
-    let data = &body["data"];
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let text = |at: &str| body.pointer(at).and_then(serde_json::Value::as_str);
     let kinds = [TargetKind::Credential, TargetKind::Issuer, TargetKind::Path, TargetKind::Daemon];
-    let kind = kinds.into_iter().find(|k| data["target"]["kind"] == k.as_str());
+    let kind = kinds.into_iter().find(|k| text("/data/target/kind") == Some(k.as_str()));
     Some(Intent {
-        id: EntryId(Ulid::parse(body["id"].as_str()?)?),
-        action: text(&data["action"])?,
-        target: kind.zip(data["target"]["id"].as_str()).map(|(kind, id)| Target::new(kind, id)),
-        correlation: data["correlation_id"].as_str().and_then(Ulid::parse).map(AttemptId),
-        key: text(&data["facts"]["key"]),
+        id: EntryId(Ulid::parse(text("/id")?)?),
+        action: text("/data/action")?.to_owned(),
+        target: kind.zip(text("/data/target/id")).map(|(kind, id)| Target::new(kind, id)),
+        correlation: text("/data/correlation_id").and_then(Ulid::parse).map(AttemptId),
+        key: text("/data/facts/key").map(str::to_owned),
     })
 }

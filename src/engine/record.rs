@@ -132,7 +132,8 @@ impl Engine {
     fn tell_of_store(&self, failed_before: bool, result: &Result<(), StoreError>) {
         let (code, urgent, text) = match result {
             Err(error) if !failed_before => {
-                let text = format!("audit_unavailable: nothing that adds authority is done, every path is closed: {error}");
+                let text =
+                    format!("audit_unavailable: nothing that adds authority is done, every path is closed: {error}");
                 (AUDIT_UNAVAILABLE, Urgency::Act, text)
             }
             Ok(()) if failed_before => ("KW6031", Urgency::Routine, "the audit log can be written again".to_owned()),
@@ -358,9 +359,10 @@ impl Resolved {
     /// It is recorded.
     fn indeed(&self, desk: &mut Desk) {
         if !desk.unresolved.is_empty() {
-            self.outcomes.iter().for_each(|(intent, _)| drop(desk.unresolved.remove(intent)));
+            let has_outcome = |id: &EntryId| self.outcomes.iter().any(|(intent, _)| intent == id);
             // An attempt that stands in the state as it really is resolves its intent in its own time.
-            desk.unresolved.retain(|_, attempt| attempt.is_none_or(|a| !self.attempts.contains(&a)));
+            let goes_on = |attempt: &Option<AttemptId>| attempt.is_some_and(|a| self.attempts.contains(&a));
+            desk.unresolved.retain(|id, attempt| !has_outcome(id) && !goes_on(attempt));
         }
     }
 

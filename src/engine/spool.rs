@@ -72,7 +72,11 @@ impl Waiting {
 }
 
 fn weight(draft: &Draft) -> usize {
-    draft.facts.iter().map(|(key, value)| key.len().saturating_add(value.canonical().len())).fold(ENVELOPE, usize::saturating_add)
+    draft
+        .facts
+        .iter()
+        .map(|(key, value)| key.len().saturating_add(value.canonical().len()))
+        .fold(ENVELOPE, usize::saturating_add)
 }
 
 impl Desk {
@@ -84,7 +88,8 @@ impl Desk {
         if !self.spool.is_empty() {
             return Some((SPOOLED, "entries about what closed wait to be written into the audit log"));
         }
-        (!self.unresolved.is_empty()).then_some((UNRESOLVED, "what came of an effect could not be written into the audit log"))
+        (!self.unresolved.is_empty())
+            .then_some((UNRESOLVED, "what came of an effect could not be written into the audit log"))
     }
 
     /// Whether something is to be written that is not there yet.
@@ -164,7 +169,7 @@ impl Engine {
                 let chunk: Vec<Draft> = desk.spool.drafts.iter().take(CHUNK).cloned().collect();
                 (chunk, desk.spool.more.filter(|_| desk.spool.drafts.len() <= CHUNK))
             };
-            entries.extend(more.map(|more| Self::counted(more)));
+            entries.extend(more.map(Self::counted));
             if entries.is_empty() {
                 break;
             }
@@ -249,7 +254,8 @@ impl Engine {
         }
         if let Err(error) = self.ports.spool.settled().await {
             self.write().spool.told = true;
-            let text = format!("entries that wait for the audit log are in memory only, a restart would lose them: {error}");
+            let text =
+                format!("entries that wait for the audit log are in memory only, a restart would lose them: {error}");
             let notice = Notice { about: "audit".into(), owner: None, code: "KW6037", text, urgent: Urgency::Act };
             self.ports.notifier.notify(notice);
         }

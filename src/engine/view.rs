@@ -17,6 +17,7 @@ use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::cycle::{decision, plan_input};
 use crate::engine::looking::findings;
 use crate::engine::{Desk, EVALUATION_DEADLINE, Engine, Seal};
+use crate::ports::Store;
 
 /// Everything about one credential at one moment.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct CredentialView {
     pub record: CredentialRecord,
     /// When it renews.
     pub schedule: Option<Schedule>,
-    /// The attempt in flight.
+    /// The attempt in flight; what waits for its window says until when, as after a failure.
     pub attempt: Option<Attempt>,
     /// Why nothing is done now, and until when.
     pub held: Option<Held>,
@@ -104,6 +105,12 @@ impl RenewalPreview {
 }
 
 impl Engine {
+    /// Where state and audit log are.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.ports.store.clone()
+    }
+
     /// The configuration in force, watched files included.
     #[must_use]
     pub fn estate(&self) -> Arc<Estate> {
@@ -247,11 +254,17 @@ impl Engine {
 fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> CredentialView {
     let id = &credential.id;
     let record = desk.state.credential(id);
+    let held = desk.held.get(id).cloned();
+    let window = held.as_ref().filter(|h| h.reason == HeldReason::Window).and_then(|h| h.until);
+    let mut attempt = desk.state.attempt_for(id).cloned();
+    if let Some(attempt) = &mut attempt {
+        attempt.not_before = attempt.not_before.or(window);
+    }
     CredentialView {
         sighting: desk.sightings.get(id).cloned().unwrap_or_default(),
         schedule: credential.managed().and_then(|m| schedule_of(m, &record)),
-        attempt: desk.state.attempt_for(id).cloned(),
-        held: desk.held.get(id).cloned(),
+        attempt,
+        held,
         findings: findings(desk, id, now),
         paths: desk.estate.paths.values().filter(|p| p.needs.contains(id)).map(|p| p.id.clone()).collect(),
         credential: credential.clone(),

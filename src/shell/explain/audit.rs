@@ -109,7 +109,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW2205",
         "waits for its window",
         "The certificate is issued; its installation waits for the deployment window.",
-        "Nothing, or ask with `keyward cert renew NAME` to go on now.",
+        "Nothing; to go on now, change or remove the window and reload.",
     ),
     row(
         "KW2206",

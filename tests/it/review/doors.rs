@@ -48,6 +48,10 @@ impl Store for Slow {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         self.inner.evidence(sha256)
     }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.inner.open_intents(limit)
+    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -78,6 +82,10 @@ impl Store for Refusing {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         self.inner.evidence(sha256)
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.inner.open_intents(limit)
     }
 }
 
@@ -289,6 +297,10 @@ impl Issuer for Fickle {
 
     fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>> {
         self.inner.rollover(issuer)
+    }
+
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>> {
+        self.inner.account_key(issuer)
     }
 
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence {
