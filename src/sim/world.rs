@@ -246,6 +246,18 @@ impl World {
         self.resume_life(span, act)
     }
 
+    /// One life in which `act` runs beside the guardian and may break the disk under it.
+    pub fn live_handle<'a, A, F>(&'a mut self, span: Duration, act: A) -> Life
+    where
+        A: FnOnce(Arc<Engine>, Arc<MemoryStore>) -> F,
+        F: Future<Output = ()> + Send + 'a,
+    {
+        self.store = Arc::new(self.store.recovered());
+        self.steps.revive();
+        let store = self.store.clone();
+        self.resume_life(span, |engine| act(engine, store))
+    }
+
     /// As [`Self::live`], but a crash that was set before stays set.
     pub fn live_dangerously(&mut self, span: Duration) -> Life {
         self.store = Arc::new(self.store.recovered());

@@ -131,6 +131,18 @@ impl Still {
         Life::Over
     }
 
+    /// Lets the engine turn in real time until `request` has its answer: what adds authority is answered by the loop.
+    pub fn while_turning<T: Send>(&self, request: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(request);
+            while !asking.is_finished() {
+                self.go_on(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            asking.join().unwrap()
+        })
+    }
+
     pub fn web(&self) -> Web {
         Web {
             engine: self.engine.clone(),
