@@ -10,15 +10,19 @@ use core::pin::Pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, SolverId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
-use crate::domain::key::{Digest, KeyAlgorithm};
+use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
-use crate::domain::state::{Change, State};
 use crate::domain::time::{Boottime, Timestamp};
+
+mod spool;
+mod store;
+
+pub use spool::{More, Spool, Spooled};
+pub use store::{Batch, Consistency, Inclusion, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -72,148 +76,6 @@ pub trait Clock: Send + Sync {
 pub trait Entropy: Send + Sync {
     /// Fills `out` from a cryptographically secure source.
     fn fill(&self, out: &mut [u8]);
-}
-
-/// What is written at once: all of it or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// Changes of the state, in order.
-    pub changes: Vec<Change>,
-    /// Audit entries, in order.
-    pub entries: Vec<Draft>,
-}
-
-/// A batch is at most this many changes and entries together: at some 15,000 rows a second it is written well inside the
-/// two seconds that a commit may take. Whoever has more commits in parts.
-pub const LARGEST_BATCH: usize = 8_192;
-/// The evidence of a batch is at most this many bytes: sixteen pieces of the longest kind.
-pub const LARGEST_BATCH_EVIDENCE: usize = 16 * LONGEST_EVIDENCE;
-
-impl Batch {
-    /// What every store refuses before it begins.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] says which limit is broken; nothing was written.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let rows = self.changes.len().saturating_add(self.entries.len());
-        if rows > LARGEST_BATCH {
-            return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
-        }
-        let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
-        let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));
-        if bytes > LARGEST_BATCH_EVIDENCE {
-            let most = LARGEST_BATCH_EVIDENCE;
-            return refuse(format!("its evidence has {bytes} bytes; at most {most} are taken at once"));
-        }
-        evidence().try_for_each(|e| e.check()).or_else(|error| refuse(error.to_string()))
-    }
-}
-
-fn refuse(why: String) -> Result<(), StoreError> {
-    Err(StoreError::Unavailable(format!("the batch was refused: {why}")))
-}
-
-/// Why a commit or a read failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nothing was written and nothing can be: disk full, read-only, I/O error, a hang of more than two seconds.
-    /// Whoever wanted to add authority must not.
-    #[error("state cannot be written: {0}")]
-    Unavailable(String),
-    /// What is there cannot be believed: damaged, or of a newer version.
-    #[error("state cannot be read: {0}")]
-    Damaged(String),
-    /// Another daemon holds this state directory.
-    #[error("state directory is in use: {0}")]
-    InUse(String),
-    /// The audit log contradicts its checkpoint, its lock or the clock: the guardian may only run sealed until a person
-    /// has decided.
-    #[error("{code}: the audit log is not to be trusted: {text}")]
-    Distrusted {
-        /// Which rule, documented in `docs/codes.md`.
-        code: &'static str,
-        /// What was seen, what was expected, and how to recover.
-        text: String,
-    },
-    /// The medium failed under a write or a flush: what of it is there is unknown, and a second try might be told a lie.
-    /// Whoever hears this closes the gates and ends the process.
-    #[error("the medium of the state failed: {0}")]
-    Lost(String),
-}
-
-/// An audit entry as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEntry {
-    /// Its place in the log, from 0.
-    pub sequence: u64,
-    /// SHA-256(0x00 ‖ bytes).
-    pub leaf: Digest,
-    /// Canonical JSON.
-    pub bytes: Vec<u8>,
-}
-
-/// Durable state with its audit log.
-///
-/// `commit` is atomic and durable on return (it survives power loss if the disk honours flush). Concurrent commits may
-/// share one flush. It never retries. Entries get consecutive sequence numbers in the order of the commits. A batch that
-/// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
-/// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
-/// future is dropped may or may not happen.
-pub trait Store: Send + Sync {
-    /// Everything, at start.
-    fn load(&self) -> Doing<'_, Result<State, StoreError>>;
-    /// One transaction.
-    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>>;
-    /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
-    /// everything if `None`; newest first, at most `limit`.
-    fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
-    /// Evidence bytes by their hash.
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
-    /// Intents without an outcome, the oldest first, at most `limit`.
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
-}
-
-/// Entries about what removed authority that could not be written into the log when it happened: such acts wait for
-/// nobody, so their entries wait here, and nothing reopens before they are in the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spooled {
-    /// In the order in which it happened.
-    pub drafts: Vec<Draft>,
-    /// Those that found no room any more.
-    pub more: Option<More>,
-    /// Lines that nobody understands: cut off by a power cut, or of a newer version.
-    pub unreadable: Vec<String>,
-}
-
-/// How many entries found no room in the spool, and when they came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct More {
-    /// Of the entry that says so.
-    pub id: EntryId,
-    /// At least so many.
-    pub count: u64,
-    /// The first of them.
-    pub since: Timestamp,
-    /// The last of them, as far as is known.
-    pub until: Timestamp,
-}
-
-/// Keeps spooled entries beyond the end of the process, as far as that can be had: an act that removes authority waits
-/// neither for this nor for the log. Nothing here blocks but [`Spool::load`] and [`Spool::settled`], which are bounded.
-pub trait Spool: Send + Sync {
-    /// What an earlier life left.
-    ///
-    /// # Errors
-    /// If it cannot be told whether anything is there: whoever asks must take it that there is.
-    fn load(&self) -> Doing<'_, Result<Spooled, HostError>>;
-    /// Keeps one more entry; its evidence is not kept.
-    fn keep(&self, draft: &Draft);
-    /// Keeps the count of those that found no room; a later count takes the place of an earlier one.
-    fn count(&self, more: More);
-    /// All of it is in the log now.
-    fn clear(&self);
-    /// Waits, for a second at most, until what was said above is on the disk; says why it is not.
-    fn settled(&self) -> Doing<'_, Result<(), HostError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).

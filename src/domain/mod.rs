@@ -19,6 +19,7 @@ pub mod words;
 pub mod audit;
 pub mod execution;
 pub mod state;
+pub mod successor;
 pub mod assessment;
 pub mod plan;
 pub mod check;

@@ -323,6 +323,7 @@ fn waits_for_others(held: &Held) -> bool {
         | HeldReason::Backoff
         | HeldReason::Running
         | HeldReason::AutomaticLimit
+        | HeldReason::EndsEarlier
         | HeldReason::Window
         | HeldReason::Policy { .. }
         | HeldReason::Stopped(_) => false,

@@ -13,7 +13,7 @@ use crate::domain::key::Digest;
 use crate::domain::state::State;
 use crate::engine::inbox::Inbox;
 use crate::engine::{Desk, Engine};
-use crate::ports::{Batch, Doing, Ports, Store, StoreError, StoredEntry};
+use crate::ports::{Batch, Consistency, Doing, Inclusion, Ports, Store, StoreError, StoredEntry};
 
 /// A state that is damaged: the store says no more than that.
 pub const DAMAGED: &str = "KW6040";
@@ -70,6 +70,18 @@ impl Store for SealedStore {
     }
 
     fn evidence(&self, _sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+        self.refuse()
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        self.refuse()
+    }
+
+    fn inclusion(&self, _sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        self.refuse()
+    }
+
+    fn consistency(&self, _old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
         self.refuse()
     }
 

@@ -9,6 +9,7 @@
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
+//! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
@@ -20,6 +21,7 @@ mod configuration;
 mod engine;
 mod gate;
 mod host;
+mod log;
 mod recording;
 
 /// What a code means.
@@ -41,7 +43,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 8] = [
+const TABLES: [(&str, &[Entry]); 9] = [
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -49,6 +51,7 @@ const TABLES: [(&str, &[Entry]); 8] = [
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
+    ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),
 ];
 

@@ -24,7 +24,7 @@ use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
 use crate::adapters::spool::FileSpool;
-use crate::adapters::store::SqliteStore;
+use crate::adapters::store::{LogOptions, SqliteStore};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
@@ -124,7 +124,8 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
     let spool = Arc::new(FileSpool::new(&settings.spool)?);
-    let (store, seal): (Arc<dyn Store>, Option<Seal>) = match SqliteStore::open(&settings.state_dir) {
+    let log = LogOptions::new(clock.now(), entropy.clone());
+    let (store, seal): (Arc<dyn Store>, Option<Seal>) = match SqliteStore::open(&settings.state_dir, &log) {
         Ok(store) => (Arc::new(store), None),
         Err(error) => match Seal::of(&error).filter(|_| refused == Refused::Seals) {
             Some(seal) => (Arc::new(SealedStore(error)), Some(seal)),

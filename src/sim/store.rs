@@ -8,11 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Phase, Sealed, TargetKind};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Store, StoreError, StoredEntry};
+use crate::domain::tree::{Frontier, Subtree, TreeError, prove_consistency, prove_inclusion};
+use crate::ports::{Batch, Consistency, Doing, Inclusion, Store, StoreError, StoredEntry};
 
 /// A store in memory. Every future is ready when it is first polled; one that is dropped before did nothing.
 pub struct MemoryStore {
@@ -100,13 +104,13 @@ impl MemoryStore {
     /// How many entries were written since the beginning, kept or not.
     #[must_use]
     pub fn entries_written(&self) -> u64 {
-        self.disk().next
+        self.disk().tree.size()
     }
 
-    /// A hash over the leaf hashes of all entries since the beginning: equal for equal runs, whatever was kept.
+    /// The root over all entries since the beginning: equal for equal runs, whatever was kept.
     #[must_use]
     pub fn log_digest(&self) -> Digest {
-        self.disk().log_digest
+        self.disk().tree.root()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -140,49 +144,62 @@ impl Store for MemoryStore {
         })
     }
 
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
-        Box::pin(async move { Ok(self.open_disk()?.open.values().take(limit).cloned().collect()) })
-    }
-
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async { Ok(Some(self.open_disk()?.note())) })
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            let Some(entry) = disk.entry(sequence).cloned().filter(|_| disk.keeps_all()) else { return Ok(None) };
+            let proof =
+                prove_inclusion(sequence, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
+            Ok(Some(Inclusion { entry, proof, note: disk.note() }))
+        })
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            if old_size > disk.tree.size() || !disk.keeps_all() {
+                return Ok(None);
+            }
+            let proof =
+                prove_consistency(old_size, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
+            Ok(Some(Consistency { proof, note: disk.note() }))
+        })
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            let mut open: Vec<u64> = disk.intents.values().copied().collect();
+            open.sort_unstable();
+            Ok(open.into_iter().filter_map(|sequence| disk.entry(sequence).cloned()).take(limit).collect())
+        })
     }
 }
 
 /// What outlasts a crash.
+#[derive(Default)]
 struct Disk {
     opening: u64,
     state: State,
-    /// The sequence number of the next entry.
-    next: u64,
+    /// Over all entries; its size is the sequence number of the next.
+    tree: Frontier,
+    /// Intents without an outcome.
+    intents: BTreeMap<EntryId, u64>,
     /// The newest leaf of each target.
     newest: BTreeMap<(TargetKind, Arc<str>), Digest>,
-    log_digest: Digest,
     keep: usize,
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
     evidence: BTreeMap<Digest, Evidence>,
-    /// Intents without an outcome.
-    open: BTreeMap<EntryId, StoredEntry>,
     faults: Faults,
-}
-
-impl Default for Disk {
-    fn default() -> Self {
-        Self {
-            opening: 0,
-            state: State::default(),
-            next: 0,
-            newest: BTreeMap::new(),
-            log_digest: Digest([0; 32]),
-            keep: 0,
-            kept: VecDeque::new(),
-            ids: BTreeSet::new(),
-            evidence: BTreeMap::new(),
-            open: BTreeMap::new(),
-            faults: Faults::default(),
-        }
-    }
 }
 
 /// An entry with what is needed to find it and to let it go.
@@ -244,7 +261,7 @@ impl Disk {
     fn seal(&self, batch: &Batch) -> Result<Vec<Sealed>, StoreError> {
         let (mut ids, mut newest) = (BTreeSet::new(), BTreeMap::new());
         let mut all = Vec::with_capacity(batch.entries.len());
-        for (sequence, draft) in (self.next..).zip(&batch.entries) {
+        for (sequence, draft) in (self.tree.size()..).zip(&batch.entries) {
             let id = draft.id;
             if self.ids.contains(&id) || !ids.insert(id) {
                 return refused(&format!("entry {id} is there already"));
@@ -262,17 +279,14 @@ impl Disk {
     }
 
     fn append(&mut self, draft: &Draft, sealed: Sealed) {
-        let sequence = self.next;
-        self.next = sequence.saturating_add(1);
+        let sequence = self.tree.size();
+        self.tree.push(sealed.leaf, |_, _| {});
         self.newest.insert(key(draft), sealed.leaf);
-        if draft.phase == Phase::Intent {
-            let entry = StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes.clone() };
-            self.open.insert(draft.id, entry);
+        match (draft.phase, draft.intent) {
+            (Phase::Intent, _) => drop(self.intents.insert(draft.id, sequence)),
+            (Phase::Outcome, Some(intent)) => drop(self.intents.remove(&intent)),
+            (Phase::Outcome | Phase::Event, _) => {}
         }
-        if let Some(intent) = draft.intent.filter(|_| draft.phase == Phase::Outcome) {
-            self.open.remove(&intent);
-        }
-        self.log_digest = Digest::of_parts(&[&self.log_digest.0, &sealed.leaf.0]);
         if self.keep == 0 {
             return;
         }
@@ -291,6 +305,34 @@ impl Disk {
         while self.kept.len() > self.keep {
             self.let_go();
         }
+    }
+
+    /// The checkpoint, unsigned.
+    fn note(&self) -> String {
+        let head = self.tree.head();
+        format!("keyward/simulation\n{}\n{}\n", head.size, STANDARD.encode(head.root.0))
+    }
+
+    fn keeps_all(&self) -> bool {
+        u64::try_from(self.kept.len()) == Ok(self.tree.size())
+    }
+
+    /// An entry, if it is kept.
+    fn entry(&self, sequence: u64) -> Option<&StoredEntry> {
+        let first = self.kept.front()?.entry.sequence;
+        let place = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.kept.get(place).map(|kept| &kept.entry)
+    }
+
+    /// The hash of a complete subtree, while all entries are kept.
+    fn subtree(&self, subtree: Subtree) -> Result<Digest, TreeError> {
+        let first = subtree.place << subtree.level;
+        let mut made = Frontier::default();
+        for sequence in first..first.saturating_add(1 << subtree.level) {
+            let entry = self.entry(sequence).ok_or(TreeError::Sizes("an entry is not kept"))?;
+            made.push(entry.leaf, |_, _| {});
+        }
+        Ok(made.root())
     }
 
     /// Forgets the oldest kept entry, and its evidence unless a newer one names it too.
@@ -324,6 +366,10 @@ impl Faults {
 
 fn key(draft: &Draft) -> (TargetKind, Arc<str>) {
     (draft.target.kind, draft.target.id.clone())
+}
+
+fn no_proof(error: TreeError) -> StoreError {
+    StoreError::Damaged(error.to_string())
 }
 
 fn unavailable<T>(text: &str) -> Result<T, StoreError> {

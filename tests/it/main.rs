@@ -36,4 +36,5 @@ mod probe;
 mod review;
 mod sim;
 mod store;
+mod successor;
 mod x509;

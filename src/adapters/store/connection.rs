@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::ports::StoreError;
 
-use super::{log, migrations};
+use super::migrations;
 
 /// How long a statement waits for a lock that a foreign tool (a backup, the `sqlite3` shell) holds: an eighth of the two
 /// seconds that a commit may take, so that a foreign lock is an ordinary refusal and never looks like a hang.
@@ -17,6 +17,9 @@ const BUSY: Duration = Duration::from_millis(250);
 /// Page cache of each connection in KiB: the rows of one group commit and the tops of the trees fit; what is cold stays
 /// in the kernel's cache.
 const CACHE_KIB: i32 = 512;
+
+/// Bytes of a page: of 4 KiB an entry of usual length would leave a sixth empty.
+const PAGE: i32 = 8_192;
 
 /// The write-ahead log is cut back to this many bytes after it grew beyond: twice what a checkpoint interval writes.
 const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
@@ -35,7 +38,7 @@ pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
     settle(&connection).map_err(|e| about(path, e))?;
     migrations::migrate(&mut connection).map_err(|e| about(path, e))?;
     check(&connection).map_err(|e| about(path, e))?;
-    migrations::drop_expired(&connection).map_err(|e| about(path, e.into()))?;
+    migrations::drop_expired(&connection).map_err(|e| about(path, Trouble::from(e)))?;
     Ok(connection)
 }
 
@@ -45,7 +48,7 @@ pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
 /// [`StoreError::Unavailable`] or [`StoreError::Damaged`].
 pub(super) fn open_reading(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|e| about(path, e))?;
-    connection.pragma_update(None, "query_only", true).map_err(|e| about(path, e.into()))?;
+    connection.pragma_update(None, "query_only", true).map_err(|e| about(path, Trouble::from(e)))?;
     Ok(connection)
 }
 
@@ -58,6 +61,8 @@ pub(super) enum Trouble {
     Damaged(String),
     /// The medium or the system refused.
     Unavailable(String),
+    /// It contradicts itself.
+    Distrusted(&'static str, String),
 }
 
 impl From<rusqlite::Error> for Trouble {
@@ -67,13 +72,12 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 /// Says which database an error is about.
-fn about(path: &Path, trouble: Trouble) -> StoreError {
+pub(super) fn about(path: &Path, trouble: impl Into<StoreError>) -> StoreError {
     let shown = path.display();
-    match StoreError::from(trouble) {
+    match trouble.into() {
         StoreError::Unavailable(text) => StoreError::Unavailable(format!("{shown}: {text}")),
         StoreError::Damaged(text) => StoreError::Damaged(format!("{shown}: {text}")),
-        StoreError::Lost(text) => StoreError::Lost(format!("{shown}: {text}")),
-        other @ (StoreError::InUse(_) | StoreError::Distrusted { .. }) => other,
+        other @ (StoreError::InUse(_) | StoreError::Distrusted { .. } | StoreError::Lost(_)) => other,
     }
 }
 
@@ -84,6 +88,7 @@ impl From<Trouble> for StoreError {
             Trouble::Sqlite(error) => Self::Damaged(format!("{error}; restore the state directory from a backup")),
             Trouble::Damaged(text) => Self::Damaged(text),
             Trouble::Unavailable(text) => Self::Unavailable(text),
+            Trouble::Distrusted(code, text) => Self::Distrusted { code, text },
         }
     }
 }
@@ -135,6 +140,8 @@ fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
 
 /// Write-ahead log with a flush at each commit. Checkpoints are explicit, see [`super::writer`].
 fn settle(connection: &Connection) -> Result<(), Trouble> {
+    // Only a new database takes it.
+    connection.pragma_update(None, "page_size", PAGE)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         let text = format!("the file system allows journal mode {mode} but not wal; use a local disk");
@@ -148,16 +155,16 @@ fn settle(connection: &Connection) -> Result<(), Trouble> {
 
 /// Looks for damage at start.
 ///
-/// The state tables are checked page by page with their indexes: they are bounded by the number of credentials (some
+/// The bounded tables are checked page by page with their indexes: they are bounded by the number of credentials (some
 /// 10 MB for 10,000), which takes tens of milliseconds. The log grows for years, and to read it all would make a start
-/// take minutes: here only its newest entries are checked against their hashes; `keyward audit verify` reads the rest.
+/// take minutes: [`super::trust`] checks its end; `keyward audit verify` reads the rest.
 fn check(connection: &Connection) -> Result<(), Trouble> {
-    for table in migrations::STATE_TABLES {
+    for table in migrations::BOUNDED_TABLES {
         let found: String = connection.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))?;
         if found != "ok" {
             let text = format!("table {table}: {found}; restore the state directory from a backup");
             return Err(Trouble::Damaged(text));
         }
     }
-    log::check_tail(connection)
+    Ok(())
 }

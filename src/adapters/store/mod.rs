@@ -11,27 +11,70 @@
 //!                 Unavailable                    poisoned: every later commit is refused until a restart
 //! ```
 
+mod checkpoint;
 mod connection;
 mod directory;
+mod key;
 mod load;
+mod lockfile;
 mod log;
 mod migrations;
+mod place;
 mod reader;
 mod save;
+mod sealer;
+mod tree;
+mod trust;
 mod worker;
 mod writer;
 
 use core::fmt;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::key::Digest;
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Store, StoreError, StoredEntry};
+use crate::domain::time::Timestamp;
+use crate::ports::{Batch, Consistency, Doing, Entropy, Inclusion, Store, StoreError, StoredEntry};
+
+pub use trust::Accept;
 
 use directory::Lock;
+use place::Place;
 use reader::Reader;
 use writer::Writer;
+
+/// How the audit log is opened.
+#[derive(Clone)]
+pub struct LogOptions {
+    /// The log's name for ever (C2SP tlog-checkpoint: its origin); `None` takes that of its key, and for a new log
+    /// `keyward/` and 16 random hexadecimal digits.
+    pub origin: Option<String>,
+    /// Where the lock lies; `None` is `audit.lock` in the state directory.
+    pub lock: Option<PathBuf>,
+    /// The time of this start.
+    pub now: Timestamp,
+    /// What a person accepts at this start although a rule refuses it.
+    pub accept: BTreeSet<Accept>,
+    /// Where a new log's key and name come from, and the ids of entries about the start.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl LogOptions {
+    /// As where nothing is configured.
+    #[must_use]
+    pub fn new(now: Timestamp, entropy: Arc<dyn Entropy>) -> Self {
+        Self { origin: None, lock: None, now, accept: BTreeSet::new(), entropy }
+    }
+}
+
+impl fmt::Debug for LogOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, lock, now, accept, entropy: _ } = self;
+        write!(f, "LogOptions({origin:?}, {lock:?}, {now}, {accept:?})")
+    }
+}
 
 /// State and audit log in a directory of the local disk.
 ///
@@ -56,14 +99,17 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::InUse`] names the process that holds the directory; [`StoreError::Damaged`] if what is there is no
     /// sound database of Keyward, or one of a newer version, or lies where others may replace it;
+    /// [`StoreError::Distrusted`] if the audit log contradicts its checkpoint, its lock or the clock;
     /// [`StoreError::Unavailable`] if the medium refuses.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, options: &LogOptions) -> Result<Self, StoreError> {
         let dir = directory::prepare(dir)?;
         let lock = Arc::new(Lock::take(&dir)?);
         let path = directory::database(&dir)?;
-        let writing = connection::open_writing(&path)?;
+        let mut writing = connection::open_writing(&path)?;
+        let sealer = trust::begin(&mut writing, &dir, options).map_err(|e| connection::about(&path, e))?;
+        let place = Place::of(&path, sealer.lock())?;
         let reading = connection::open_reading(&path)?;
-        Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, lock)? })
+        Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, sealer, place, lock)? })
     }
 }
 
@@ -80,11 +126,23 @@ impl Store for SqliteStore {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
     }
 
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
-        Box::pin(self.reader.read(move |connection| log::open_intents(connection, limit)))
-    }
-
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Box::pin(self.reader.read(|connection| Ok(checkpoint::newest(connection)?.map(|row| row.note))))
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| tree::inclusion(connection, sequence)))
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| tree::consistency(connection, old_size)))
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| log::open_intents(connection, limit)))
     }
 }

@@ -231,6 +231,7 @@ fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
             | HeldReason::InFlight
             | HeldReason::Issuers(_)
             | HeldReason::AutomaticLimit
+            | HeldReason::EndsEarlier
             | HeldReason::Window
             | HeldReason::Policy { .. }
             | HeldReason::Stopped(_) => (held.reason.text(), held.until),

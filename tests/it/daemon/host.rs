@@ -82,7 +82,7 @@ async fn what_waited_for_a_hook_until_it_expired_is_never_installed() {
     fs::remove_file(place.at("broken")).unwrap();
     place.advance(HOUR * 170);
     life.scan();
-    life.entry("portal", "KW2202").await;
+    life.entry("portal", "KW2207").await;
     place.advance(HOUR * 2);
     life.scan();
     let second = life.renewed("portal", &first).await;

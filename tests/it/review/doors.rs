@@ -13,8 +13,9 @@ use keyward::domain::name::NameSet;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, AuthorizationView, Batch, Clock, Doing, Evidence, HostError, Issuer, IssuerError, IssuerMeta, KeyStore,
-    OrderRequest, OrderStatus, OrderView, PrivateKey, Prober, RenewalInfo, Store, StoreError, StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, HostError, Inclusion, Issuer, IssuerError,
+    IssuerMeta, KeyStore, OrderRequest, OrderStatus, OrderView, PrivateKey, Prober, RenewalInfo, Store, StoreError,
+    StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;
@@ -47,6 +48,18 @@ impl Store for Slow {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         self.inner.evidence(sha256)
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        self.inner.checkpoint()
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        self.inner.inclusion(sequence)
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        self.inner.consistency(old_size)
     }
 
     fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
@@ -82,6 +95,18 @@ impl Store for Refusing {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         self.inner.evidence(sha256)
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        self.inner.checkpoint()
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        self.inner.inclusion(sequence)
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        self.inner.consistency(old_size)
     }
 
     fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {

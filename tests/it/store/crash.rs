@@ -8,17 +8,16 @@ use std::fs;
 use std::path::Path;
 
 use futures_util::future::join_all;
-use keyward::adapters::store::SqliteStore;
 use keyward::ports::{Store, StoreError};
 use tempfile::TempDir;
 
 use super::samples::{one, said, sound_log};
-use crate::harness::store::{Second, block_on, say, second_process_dir};
+use crate::harness::store::{Second, block_on, open, say, second_process_dir};
 
 /// Commits `one(n)` for n from where the log ends, `many` at a time, and says what became of each.
 fn commit_and_say(dir: &Path, many: usize, last: u64) {
     block_on(async {
-        let store = SqliteStore::open(dir).unwrap();
+        let store = open(dir).unwrap();
         let first = store.entries(None, 1).await.unwrap().first().map_or(0, |e| e.sequence + 1) + 1;
         say("open");
         for start in (first..first + last).step_by(many) {
@@ -39,7 +38,7 @@ fn commit_and_say(dir: &Path, many: usize, last: u64) {
 /// Opens what the second process left, and returns which commits are there; each is there as a whole or not at all.
 fn found(dir: &Path) -> BTreeSet<u64> {
     block_on(async {
-        let store = SqliteStore::open(dir).unwrap();
+        let store = open(dir).unwrap();
         let log = sound_log(&store).await;
         let targets = log.iter().map(|e| said(e).target);
         let in_log: BTreeSet<u64> =
@@ -64,7 +63,7 @@ fn a_killed_process_loses_no_acknowledged_entry() {
         let mut second = Second::start(name, dir.path(), &[]);
         assert_eq!(second.next().as_deref(), Some("open"));
         // While it lives the directory is its own.
-        match SqliteStore::open(dir.path()) {
+        match open(dir.path()) {
             Err(StoreError::InUse(text)) => assert!(text.contains(&format!("process {}", second.id())), "{text}"),
             other => panic!("opened twice: {other:?}"),
         }
@@ -83,7 +82,7 @@ fn a_killed_process_loses_no_acknowledged_entry() {
 fn a_copy_of_the_files_taken_at_any_time_holds_every_acknowledged_entry() {
     block_on(async {
         let dir = TempDir::new().unwrap();
-        let store = SqliteStore::open(dir.path()).unwrap();
+        let store = open(dir.path()).unwrap();
         let mut moved = false;
         // More than one checkpoint interval, so that both a full and a fresh write-ahead log are copied.
         for n in 0..150 {
@@ -95,7 +94,7 @@ fn a_copy_of_the_files_taken_at_any_time_holds_every_acknowledged_entry() {
                     fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
                 }
                 moved |= fs::metadata(copy.path().join("keyward.db")).unwrap().len() > 8_192;
-                let copied = SqliteStore::open(copy.path()).unwrap();
+                let copied = open(copy.path()).unwrap();
                 assert_eq!(sound_log(&copied).await.len() as u64, 2 * (n + 1));
                 assert_eq!(copied.load().await.unwrap(), store.load().await.unwrap());
             }

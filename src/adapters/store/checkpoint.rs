@@ -1,0 +1,63 @@
+//! The rows of the signed checkpoints.
+
+use core::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::domain::time::Timestamp;
+
+use super::connection::Trouble;
+
+/// One checkpoint in this time stays for good; the others are replaced by the next.
+pub(super) const KEPT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// A checkpoint as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Number of entries that it covers.
+    pub(super) size: u64,
+    /// The time of the newest of them.
+    pub(super) at: Timestamp,
+    /// The signed note.
+    pub(super) note: String,
+}
+
+/// The newest.
+///
+/// # Errors
+/// [`Trouble`].
+pub(super) fn newest(connection: &Connection) -> Result<Option<Row>, Trouble> {
+    let found: Option<(i64, i64, String)> = connection
+        .prepare_cached("SELECT size, at, note FROM checkpoint ORDER BY size DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((size, at, note)) = found else { return Ok(None) };
+    let size =
+        u64::try_from(size).map_err(|_| Trouble::Damaged(format!("a checkpoint has the impossible size {size}")))?;
+    Ok(Some(Row { size, at: Timestamp::from_unix(at), note }))
+}
+
+/// The time of the newest one that is kept.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn last_kept(connection: &Connection) -> Result<Option<Timestamp>, rusqlite::Error> {
+    connection
+        .prepare_cached("SELECT at FROM checkpoint WHERE kept = 1 ORDER BY size DESC LIMIT 1")?
+        .query_row([], |row| row.get(0).map(Timestamp::from_unix))
+        .optional()
+}
+
+/// Writes one in place of the newest, unless that is kept.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn write(connection: &Connection, row: &Row, kept: bool) -> Result<(), rusqlite::Error> {
+    connection
+        .prepare_cached("DELETE FROM checkpoint WHERE kept = 0 AND size = (SELECT max(size) FROM checkpoint)")?
+        .execute([])?;
+    connection
+        .prepare_cached("INSERT INTO checkpoint (size, at, note, kept) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![i64::try_from(row.size).unwrap_or(i64::MAX), row.at.unix(), row.note, kept])?;
+    Ok(())
+}

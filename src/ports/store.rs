@@ -1,0 +1,132 @@
+//! The door to the durable state and its audit log.
+
+use super::Doing;
+use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
+use crate::domain::key::Digest;
+use crate::domain::state::{Change, State};
+
+/// What is written at once: all of it or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Changes of the state, in order.
+    pub changes: Vec<Change>,
+    /// Audit entries, in order.
+    pub entries: Vec<Draft>,
+}
+
+/// A batch is at most this many changes and entries together: at some 15,000 rows a second it is written well inside the
+/// two seconds that a commit may take. Whoever has more commits in parts.
+pub const LARGEST_BATCH: usize = 8_192;
+/// The evidence of a batch is at most this many bytes: sixteen pieces of the longest kind.
+pub const LARGEST_BATCH_EVIDENCE: usize = 16 * LONGEST_EVIDENCE;
+
+impl Batch {
+    /// What every store refuses before it begins.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] says which limit is broken; nothing was written.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let rows = self.changes.len().saturating_add(self.entries.len());
+        if rows > LARGEST_BATCH {
+            return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
+        }
+        let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
+        let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));
+        if bytes > LARGEST_BATCH_EVIDENCE {
+            let most = LARGEST_BATCH_EVIDENCE;
+            return refuse(format!("its evidence has {bytes} bytes; at most {most} are taken at once"));
+        }
+        evidence().try_for_each(|e| e.check()).or_else(|error| refuse(error.to_string()))
+    }
+}
+
+fn refuse(why: String) -> Result<(), StoreError> {
+    Err(StoreError::Unavailable(format!("the batch was refused: {why}")))
+}
+
+/// Why a commit or a read failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was written and nothing can be: disk full, read-only, I/O error, a hang of more than two seconds.
+    /// Whoever wanted to add authority must not.
+    #[error("state cannot be written: {0}")]
+    Unavailable(String),
+    /// What is there cannot be believed: damaged, or of a newer version.
+    #[error("state cannot be read: {0}")]
+    Damaged(String),
+    /// Another daemon holds this state directory.
+    #[error("state directory is in use: {0}")]
+    InUse(String),
+    /// The audit log contradicts its checkpoint, its lock or the clock: the guardian may only run sealed until a person
+    /// has decided.
+    #[error("{code}: the audit log is not to be trusted: {text}")]
+    Distrusted {
+        /// Which rule, documented in `docs/codes.md`.
+        code: &'static str,
+        /// What was seen, what was expected, and how to recover.
+        text: String,
+    },
+    /// The medium failed under a write or a flush: what of it is there is unknown, and a second try might be told a lie.
+    /// Whoever hears this closes the gates and ends the process.
+    #[error("the medium of the state failed: {0}")]
+    Lost(String),
+}
+
+/// An audit entry as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its place in the log, from 0.
+    pub sequence: u64,
+    /// SHA-256(0x00 ‖ bytes).
+    pub leaf: Digest,
+    /// Canonical JSON.
+    pub bytes: Vec<u8>,
+}
+
+/// An entry with what proves that it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inclusion {
+    /// The entry.
+    pub entry: StoredEntry,
+    /// The hashes beside its way to the root, nearest to the leaf first (RFC 9162 section 2.1.3.1).
+    pub proof: Vec<Digest>,
+    /// The newest checkpoint, to whose size and root the proof leads.
+    pub note: String,
+}
+
+/// What proves that an older tree is the beginning of today's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consistency {
+    /// RFC 9162 section 2.1.4.1.
+    pub proof: Vec<Digest>,
+    /// The newest checkpoint, to whose size and root the proof leads.
+    pub note: String,
+}
+
+/// Durable state with its audit log.
+///
+/// `commit` is atomic and durable on return (it survives power loss if the disk honours flush). Concurrent commits may
+/// share one flush. It never retries. Entries get consecutive sequence numbers in the order of the commits. A batch that
+/// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
+/// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
+/// future is dropped may or may not happen.
+pub trait Store: Send + Sync {
+    /// Everything, at start.
+    fn load(&self) -> Doing<'_, Result<State, StoreError>>;
+    /// One transaction.
+    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>>;
+    /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
+    /// everything if `None`; newest first, at most `limit`.
+    fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
+    /// Evidence bytes by their hash.
+    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// The newest checkpoint as a signed note (C2SP tlog-checkpoint); `None` if the store has none.
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>>;
+    /// The entry with this sequence number and its proof; `None` if there is none, or the store no longer has it.
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>>;
+    /// That the log of `old_size` entries is the beginning of today's; `None` if today's is smaller, or the store no
+    /// longer has what it takes.
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>>;
+    /// Intents without an outcome, the oldest first, at most `limit`.
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
+}
