@@ -18,11 +18,13 @@ use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
+mod reading;
 mod spool;
 mod store;
 
+pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use spool::{More, Spool, Spooled};
-pub use store::{Batch, Consistency, Inclusion, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

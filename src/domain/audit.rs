@@ -280,38 +280,6 @@ impl Evidence {
     }
 }
 
-/// The words that an entry is found by, `KIND:VALUE`, each once; the first is that of its target.
-#[must_use]
-pub fn marks(draft: &Draft) -> Vec<String> {
-    let target = &draft.target;
-    let mut words = vec![
-        target_word(&target.key()),
-        format!("action:{}", draft.action),
-        format!("code:{}", draft.code),
-        format!("phase:{}", draft.phase.as_str()),
-        match &draft.actor {
-            Actor::Automation => "actor:automation".to_owned(),
-            Actor::Human(subject) => format!("actor:{subject}"),
-        },
-    ];
-    match target.kind {
-        TargetKind::Credential | TargetKind::Issuer | TargetKind::Path => {
-            words.push(format!("{}:{}", target.kind.as_str(), target.id));
-        }
-        TargetKind::Daemon => {}
-    }
-    words.extend(draft.outcome.map(|outcome| format!("outcome:{outcome}")));
-    words.extend(draft.policy.as_ref().map(|policy| format!("tier:{}", policy.tier)));
-    words.extend(draft.correlation.map(|id| format!("correlation:{id}")));
-    words
-}
-
-/// The word of the target with this [`Target::key`].
-#[must_use]
-pub fn target_word(key: &str) -> String {
-    format!("target:{key}")
-}
-
 /// An entry with its place: the bytes are what is stored, exported and hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {

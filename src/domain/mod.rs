@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod renewal;
 pub mod tree;
 pub mod words;
+pub mod question;
 pub mod audit;
 pub mod execution;
 pub mod state;

@@ -42,27 +42,32 @@ pub struct Parts<'a> {
 #[must_use]
 pub fn words(parts: &Parts<'_>) -> Vec<String> {
     let mut out = Vec::with_capacity(12);
-    let mut put = |kind: &str, value: &str| out.push(word(kind, value));
+    let mut put = |kind: &str, value: &str| {
+        let word = word(kind, value);
+        if !out.contains(&word) {
+            out.push(word);
+        }
+    };
     // The link to the previous entry about the same target is found by the first.
     put("target", &format!("{}/{}", parts.target_kind, parts.target_id));
     // An entry about a credential, a path or an issuer is also found by that word alone, and so is one that names it.
     if matches!(parts.target_kind, "credential" | "path" | "issuer") {
         put(parts.target_kind, parts.target_id);
     }
-    parts
-        .issuer
-        .filter(|id| (parts.target_kind, parts.target_id) != ("issuer", *id))
-        .into_iter()
-        .for_each(|id| put("issuer", id));
     put("action", parts.action);
     put("code", parts.code);
     put("phase", parts.phase);
-    parts.outcome.into_iter().for_each(|outcome| put("outcome", outcome));
     put("actor", parts.actor_kind);
-    parts.actor_subject.filter(|subject| *subject != parts.actor_kind).into_iter().for_each(|s| put("actor", s));
-    parts.tier.into_iter().for_each(|tier| put("tier", &tier.to_string()));
-    parts.correlation.into_iter().for_each(|id| put("correlation", id));
     put("day", &day(parts.at).to_string());
+    let tier = parts.tier.map(|tier| tier.to_string());
+    let rest = [
+        ("actor", parts.actor_subject),
+        ("outcome", parts.outcome),
+        ("tier", tier.as_deref()),
+        ("issuer", parts.issuer),
+        ("correlation", parts.correlation),
+    ];
+    rest.into_iter().for_each(|(kind, value)| value.into_iter().for_each(|value| put(kind, value)));
     out
 }
 
@@ -109,15 +114,15 @@ mod tests {
         let expected = [
             "target:credential/portal",
             "credential:portal",
-            "issuer:le",
             "action:certificate.issue",
             "code:KW2001",
             "phase:intent",
             "actor:human",
+            "day:2",
             "actor:uid:1000",
             "tier:2",
+            "issuer:le",
             "correlation:01J",
-            "day:2",
         ];
         assert_eq!(words(&PARTS), expected);
     }

@@ -7,13 +7,16 @@ use core::fmt;
 use std::sync::{Arc, RwLock};
 
 use crate::domain::gate::{Reason, Verdict};
-use crate::domain::id::PathId;
+use crate::domain::id::{EntryId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
+use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::engine::inbox::Inbox;
 use crate::engine::{Desk, Engine};
-use crate::ports::{Batch, Consistency, Doing, Inclusion, Ports, Store, StoreError, StoredEntry};
+use crate::ports::{
+    Batch, Consistency, Doing, Inclusion, Log, Page, Ports, Statistics, Store, StoreError, StoredEntry,
+};
 
 /// A state that is damaged: the store says no more than that.
 pub const DAMAGED: &str = "KW6040";
@@ -56,16 +59,12 @@ impl SealedStore {
     }
 }
 
-impl Store for SealedStore {
-    fn load(&self) -> Doing<'_, Result<State, StoreError>> {
+impl Log for SealedStore {
+    fn query(&self, _question: Question) -> Doing<'_, Result<Page, StoreError>> {
         self.refuse()
     }
 
-    fn commit(&self, _batch: Batch) -> Doing<'_, Result<(), StoreError>> {
-        self.refuse()
-    }
-
-    fn entries(&self, _target: Option<String>, _limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+    fn entry(&self, _id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
         self.refuse()
     }
 
@@ -86,6 +85,24 @@ impl Store for SealedStore {
     }
 
     fn open_intents(&self, _limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.refuse()
+    }
+
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+        self.refuse()
+    }
+}
+
+impl Store for SealedStore {
+    fn load(&self) -> Doing<'_, Result<State, StoreError>> {
+        self.refuse()
+    }
+
+    fn commit(&self, _batch: Batch) -> Doing<'_, Result<(), StoreError>> {
+        self.refuse()
+    }
+
+    fn entries(&self, _target: Option<String>, _limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.refuse()
     }
 }

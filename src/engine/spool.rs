@@ -24,10 +24,6 @@ const ENVELOPE: usize = 512;
 const CHUNK: usize = 256;
 /// So many outcomes wait at most; there are as many as account keys being changed. More are found out at the restart.
 const MOST_OWED: usize = 64;
-/// Among so many of the newest entries about a target one is looked for that may be in the log already: its commit was
-/// the last thing that happened to that target.
-const LOOKED_THROUGH: usize = 64;
-
 /// The queue in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
@@ -216,14 +212,10 @@ impl Engine {
     /// Which of these are in the log.
     async fn known(&self, drafts: &[Draft]) -> BTreeSet<EntryId> {
         let mut known = BTreeSet::new();
-        let targets: BTreeSet<String> = drafts.iter().map(|d| d.target.key()).collect();
-        for target in targets {
-            let Ok(newest) = self.ports.store.entries(Some(target.clone()), LOOKED_THROUGH).await else { continue };
-            for draft in drafts.iter().filter(|d| d.target.key() == target) {
-                let mark = format!("\"id\":\"{}\"", draft.id);
-                if newest.iter().any(|e| contains(&e.bytes, mark.as_bytes())) {
-                    known.insert(draft.id);
-                }
+        for draft in drafts {
+            // Whoever cannot say leaves it waiting: it is asked again.
+            if matches!(self.ports.store.entry(draft.id).await, Ok(Some(_))) {
+                known.insert(draft.id);
             }
         }
         known
@@ -260,8 +252,4 @@ impl Engine {
             self.ports.notifier.notify(notice);
         }
     }
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
 }

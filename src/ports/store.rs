@@ -1,6 +1,6 @@
 //! The door to the durable state and its audit log.
 
-use super::Doing;
+use super::{Doing, Log};
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::key::Digest;
 use crate::domain::state::{Change, State};
@@ -83,26 +83,6 @@ pub struct StoredEntry {
     pub bytes: Vec<u8>,
 }
 
-/// An entry with what proves that it is in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inclusion {
-    /// The entry.
-    pub entry: StoredEntry,
-    /// The hashes beside its way to the root, nearest to the leaf first (RFC 9162 section 2.1.3.1).
-    pub proof: Vec<Digest>,
-    /// The newest checkpoint, to whose size and root the proof leads.
-    pub note: String,
-}
-
-/// What proves that an older tree is the beginning of today's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Consistency {
-    /// RFC 9162 section 2.1.4.1.
-    pub proof: Vec<Digest>,
-    /// The newest checkpoint, to whose size and root the proof leads.
-    pub note: String,
-}
-
 /// Durable state with its audit log.
 ///
 /// `commit` is atomic and durable on return (it survives power loss if the disk honours flush). Concurrent commits may
@@ -110,7 +90,7 @@ pub struct Consistency {
 /// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
 /// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
 /// future is dropped may or may not happen.
-pub trait Store: Send + Sync {
+pub trait Store: Log {
     /// Everything, at start.
     fn load(&self) -> Doing<'_, Result<State, StoreError>>;
     /// One transaction.
@@ -118,15 +98,4 @@ pub trait Store: Send + Sync {
     /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
     /// everything if `None`; newest first, at most `limit`.
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
-    /// Evidence bytes by their hash.
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
-    /// The newest checkpoint as a signed note (C2SP tlog-checkpoint); `None` if the store has none.
-    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>>;
-    /// The entry with this sequence number and its proof; `None` if there is none, or the store no longer has it.
-    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>>;
-    /// That the log of `old_size` entries is the beginning of today's; `None` if today's is smaller, or the store no
-    /// longer has what it takes.
-    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>>;
-    /// Intents without an outcome, the oldest first, at most `limit`.
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
 }

@@ -11,6 +11,7 @@
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
+//! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -22,6 +23,7 @@ mod engine;
 mod gate;
 mod host;
 mod log;
+mod reading;
 mod recording;
 
 /// What a code means.
@@ -43,7 +45,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 9] = [
+const TABLES: [(&str, &[Entry]); 10] = [
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -53,6 +55,7 @@ const TABLES: [(&str, &[Entry]); 9] = [
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),
+    ("Reading the audit log", reading::ROWS),
 ];
 
 /// Every code in order.

@@ -1,6 +1,7 @@
 //! Configuration, wiring, daemon, command line, HTTP, demo: everything that knows concrete things.
 
 pub mod acme_server;
+mod audit;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -24,13 +24,13 @@ use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
 use crate::adapters::spool::FileSpool;
-use crate::adapters::store::{LogOptions, SqliteStore};
+use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, Store, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
@@ -53,6 +53,14 @@ impl From<HostError> for WireError {
     fn from(error: HostError) -> Self {
         Self::Host(error.0)
     }
+}
+
+/// The audit log of a state directory, without a daemon and without write access.
+///
+/// # Errors
+/// As [`OfflineLog::open`].
+pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
+    Ok(Arc::new(OfflineLog::open(dir)?))
 }
 
 /// Everything put together.

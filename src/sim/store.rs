@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Phase, Sealed, TargetKind};
+use crate::domain::audit::{self, Draft, Facts, LONGEST_ENTRY, Phase, Sealed, TargetKind};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
 use crate::domain::state::State;
 use crate::domain::tree::{Frontier, Subtree, TreeError, prove_consistency, prove_inclusion};
-use crate::ports::{Batch, Consistency, Doing, Inclusion, Store, StoreError, StoredEntry};
+use crate::ports::{Batch, Consistency, Doing, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry};
 
 /// A store in memory. Every future is ready when it is first polled; one that is dropped before did nothing.
 pub struct MemoryStore {
@@ -143,7 +144,9 @@ impl Store for MemoryStore {
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
         })
     }
+}
 
+impl Log for MemoryStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
     }
@@ -182,6 +185,18 @@ impl Store for MemoryStore {
             Ok(open.into_iter().filter_map(|sequence| disk.entry(sequence).cloned()).take(limit).collect())
         })
     }
+
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.page(&question)) })
+    }
+
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.kept.iter().find(|k| k.draft.id == id).map(|k| k.entry.clone())) })
+    }
+
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.statistics()) })
+    }
 }
 
 /// What outlasts a crash.
@@ -204,17 +219,23 @@ struct Disk {
 
 /// An entry with what is needed to find it and to let it go.
 struct Kept {
-    id: EntryId,
-    kind: TargetKind,
-    target: Arc<str>,
+    /// What the words are made of when somebody asks: without the facts that make none, and without evidence.
+    draft: Draft,
+    facts: Facts,
     evidence: Vec<Digest>,
     entry: StoredEntry,
 }
 
 impl Kept {
+    /// The words that it is found by.
+    fn words(&self) -> Vec<String> {
+        audit::marks(&self.draft, self.facts)
+    }
+
     /// Whether `key` is the key of its target ([`audit::Target::key`]).
     fn is_about(&self, key: &str) -> bool {
-        key.split_once('/').is_some_and(|(kind, id)| kind == self.kind.as_str() && id == &*self.target)
+        key.split_once('/')
+            .is_some_and(|(kind, id)| kind == self.draft.target.kind.as_str() && id == &*self.draft.target.id)
     }
 }
 
@@ -296,9 +317,8 @@ impl Disk {
             self.evidence.entry(evidence.sha256).or_insert(kept).named_by = sequence;
         }
         self.kept.push_back(Kept {
-            id: draft.id,
-            kind: draft.target.kind,
-            target: draft.target.id.clone(),
+            draft: light(draft),
+            facts: sealed.facts,
             evidence: draft.evidence.iter().map(|e| e.sha256).collect(),
             entry: StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes },
         });
@@ -335,10 +355,49 @@ impl Disk {
         Ok(made.root())
     }
 
+    fn page(&self, question: &Question) -> Page {
+        let limit = question.limit.clamp(1, LARGEST_PAGE);
+        let (mut page, mut bytes) = (Page { size: self.tree.size(), ..Page::default() }, 0_usize);
+        let mut all: Box<dyn Iterator<Item = &Kept>> = match question.order {
+            Order::NewestFirst => Box::new(self.kept.iter().rev()),
+            Order::OldestFirst => Box::new(self.kept.iter()),
+        };
+        let fits =
+            |kept: &&Kept| question.is_beyond(kept.entry.sequence) && question.fits(kept.draft.at, &kept.words());
+        while let Some(kept) = all.find(fits) {
+            if page.entries.len() >= limit || bytes >= LARGEST_PAGE_BYTES {
+                page.next = page.entries.last().map(|e| e.sequence);
+                break;
+            }
+            bytes = bytes.saturating_add(kept.entry.bytes.len());
+            page.entries.push(kept.entry.clone());
+        }
+        page
+    }
+
+    fn statistics(&self) -> Statistics {
+        let mut counts = BTreeMap::new();
+        for word in self.kept.iter().flat_map(Kept::words) {
+            if word.starts_with("code:") || word.starts_with("outcome:") {
+                let count: &mut u64 = counts.entry(word).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        let at = |kept: &Kept| kept.draft.at;
+        Statistics {
+            size: self.tree.size(),
+            span: self.kept.front().map(at).zip(self.kept.back().map(at)),
+            bytes: self.kept.iter().fold(0, |sum: u64, k| sum.saturating_add(length(&k.entry.bytes))),
+            checkpoints: 0,
+            open_intents: u64::try_from(self.intents.len()).unwrap_or(u64::MAX),
+            counts,
+        }
+    }
+
     /// Forgets the oldest kept entry, and its evidence unless a newer one names it too.
     fn let_go(&mut self) {
         let Some(oldest) = self.kept.pop_front() else { return };
-        self.ids.remove(&oldest.id);
+        self.ids.remove(&oldest.draft.id);
         for sha256 in oldest.evidence {
             if self.evidence.get(&sha256).is_some_and(|e| e.named_by == oldest.entry.sequence) {
                 self.evidence.remove(&sha256);
@@ -370,6 +429,20 @@ fn key(draft: &Draft) -> (TargetKind, Arc<str>) {
 
 fn no_proof(error: TreeError) -> StoreError {
     StoreError::Damaged(error.to_string())
+}
+
+/// A draft without what makes no words.
+fn light(draft: &Draft) -> Draft {
+    let mut light = Draft::new(draft.id, draft.at, draft.action, draft.code, draft.target.clone());
+    light.actor = draft.actor.clone();
+    (light.phase, light.outcome, light.intent) = (draft.phase, draft.outcome, draft.intent);
+    (light.correlation, light.policy) = (draft.correlation, draft.policy.clone());
+    light.facts = draft.facts.iter().filter(|(key, _)| *key == "issuer").cloned().collect();
+    light
+}
+
+fn length<T>(of: &[T]) -> u64 {
+    u64::try_from(of.len()).unwrap_or(u64::MAX)
 }
 
 fn unavailable<T>(text: &str) -> Result<T, StoreError> {

@@ -39,7 +39,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 29] = [
     "",
     "init",
     "check",
@@ -63,6 +63,11 @@ const COMMANDS: [&str; 24] = [
     "clock accept",
     "issuer",
     "issuer rollover",
+    "audit",
+    "audit query",
+    "audit show",
+    "audit tail",
+    "audit stats",
     "explain",
 ];
 
@@ -378,9 +383,10 @@ fn policy_has_exit_codes_of_its_own() {
             min_tier: Tier::LOWEST,
             lane,
         }]);
-        let server = Still::new(estate).serve();
+        let still = Still::new(estate);
+        let server = still.serve();
         for arguments in [&["cert", "renew", "portal", "--plan"][..], &["cert", "renew", "portal", "--wait"]] {
-            let ran = ask(&server, arguments);
+            let ran = still.while_turning(|| ask(&server, arguments));
             assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.out, ran.err);
             assert!(format!("{}{}", ran.out, ran.err).contains("nobody-renews") || code == 4, "{}", ran.err);
         }
@@ -412,12 +418,13 @@ fn in_staging_every_output_says_so() {
 
 #[test]
 fn a_refused_reload_and_an_accepted_clock_are_told() {
-    let server = Still::new(two_paths()).serve();
+    let still = Still::new(two_paths());
+    let server = still.serve();
     let reload = ask(&server, &["config", "reload"]);
     assert_eq!(reload.code, 1);
     assert!(reload.err.contains("keyward.toml:3:1: unknown key") && reload.err.contains("KW5008"), "{}", reload.err);
     hinted(&reload);
-    let clock = ask(&server, &["clock", "accept"]);
+    let clock = still.while_turning(|| ask(&server, &["clock", "accept"]));
     assert!(clock.code == 0 && clock.err.contains("is accepted as the true time"), "{}", clock.err);
     assert_eq!(ask(&server, &["cert", "scan"]).code, 0);
 }

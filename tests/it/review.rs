@@ -1,6 +1,6 @@
 //! Adversarial scenarios: what an outside reader tried to break, one fact each.
 
-mod doors;
+pub mod doors;
 
 use core::future::Future;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Phase};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::Frontier;
+use crate::domain::words;
 use crate::ports::StoredEntry;
 
 use super::connection::Trouble;
@@ -22,8 +23,8 @@ const LARGEST_ANSWER: usize = 10_000;
 /// [`NotSaved::Refused`] if the entry is too long; SQLite's, among them a constraint if its id is already there.
 pub(super) fn append(connection: &Connection, draft: &Draft, tree: &mut Frontier) -> Result<(), NotSaved> {
     let place = tree.size();
-    let words = audit::marks(draft).iter().map(|word| word_id(connection, word)).collect::<Result<Vec<_>, _>>()?;
-    let sealed = audit::seal(draft, place, newest_leaf(connection, words.first().copied())?);
+    let previous = known_word(connection, &target_word(&draft.target.key()))?;
+    let sealed = audit::seal(draft, place, newest_leaf(connection, previous)?);
     if sealed.bytes.len() > LONGEST_ENTRY {
         let size = sealed.bytes.len();
         let text = format!("entry {} has {size} bytes; at most {LONGEST_ENTRY} are kept", draft.id);
@@ -35,8 +36,8 @@ pub(super) fn append(connection: &Connection, draft: &Draft, tree: &mut Frontier
         .prepare_cached("INSERT INTO entry (sequence, id, at, leaf, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![sequence, draft.id.0.to_bytes(), draft.at.unix(), sealed.leaf.0, sealed.bytes])?;
     let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO mark (word, sequence) VALUES (?1, ?2)")?;
-    for word in words {
-        mark.execute([word, sequence])?;
+    for word in audit::marks(draft, sealed.facts) {
+        mark.execute([word_id(connection, &word)?, sequence])?;
     }
     match (draft.phase, draft.intent) {
         (Phase::Intent, _) => connection
@@ -53,6 +54,11 @@ pub(super) fn append(connection: &Connection, draft: &Draft, tree: &mut Frontier
             .execute(params![evidence.sha256.0, &*evidence.bytes])?;
     }
     Ok(tree::push(connection, tree, sealed.leaf)?)
+}
+
+/// The word of the target with this [`crate::domain::audit::Target::key`].
+fn target_word(key: &str) -> String {
+    words::word("target", key)
 }
 
 /// A word's number; a new word gets one.
@@ -102,7 +108,7 @@ pub(super) fn newest(connection: &Connection, target: Option<&str>, limit: usize
     let Some(target) = target else {
         return read(connection, "SELECT sequence, leaf, body FROM entry ORDER BY sequence DESC LIMIT ?1", [limit]);
     };
-    let word = known_word(connection, &audit::target_word(target))?;
+    let word = known_word(connection, &target_word(target))?;
     let sql = "SELECT entry.sequence, leaf, body FROM mark JOIN entry ON entry.sequence = mark.sequence
                WHERE word = ?1 ORDER BY mark.sequence DESC LIMIT ?2";
     read(connection, sql, params![word, limit])

@@ -19,7 +19,9 @@ mod load;
 mod lockfile;
 mod log;
 mod migrations;
+mod offline;
 mod place;
+mod query;
 mod reader;
 mod save;
 mod sealer;
@@ -33,11 +35,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
-use crate::ports::{Batch, Consistency, Doing, Entropy, Inclusion, Store, StoreError, StoredEntry};
+use crate::ports::{
+    Batch, Consistency, Doing, Entropy, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry,
+};
 
+pub use offline::OfflineLog;
 pub use trust::Accept;
 
 use directory::Lock;
@@ -125,7 +132,9 @@ impl Store for SqliteStore {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
     }
+}
 
+impl Log for SqliteStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
     }
@@ -144,5 +153,17 @@ impl Store for SqliteStore {
 
     fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::open_intents(connection, limit)))
+    }
+
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
+        Box::pin(self.reader.read(move |connection| query::page(connection, &question)))
+    }
+
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| query::entry(connection, id)))
+    }
+
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+        Box::pin(self.reader.read(|connection| query::statistics(connection)))
     }
 }

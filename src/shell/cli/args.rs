@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::audit::args::{Audit, Place};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0 ok                3 warning               5 gate closed          64 bad configuration
@@ -45,15 +47,39 @@ pub(super) struct Common {
     /// The dry run: own state, the CAs' staging directories, nothing in production is touched
     #[arg(long, global = true)]
     pub(super) staging: bool,
-    /// How data is printed: table, json, or name (names only, one a line)
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
-    pub(super) output: Output,
+    /// How data is printed: table, json, or name (names only, one a line); the audit log also as csv or jsonl
+    #[arg(
+        short = 'o',
+        long = "output",
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(super) format: Format,
 }
 
+/// What `--output` may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum Format {
     /// For people
     #[default]
+    Table,
+    /// For programs
+    Json,
+    /// Names only, one a line
+    Name,
+    /// For spreadsheets (RFC 4180)
+    Csv,
+    /// For programs, an object a line
+    Jsonl,
+}
+
+/// How data without lines is printed: the formats that every command knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// For people
     Table,
     /// For programs
     Json,
@@ -127,15 +153,24 @@ Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian 
     /// The clock that the guardian goes by
     #[command(subcommand, arg_required_else_help = true)]
     Clock(Clock),
-    /// What a code means and what to do about it; works without a daemon
-    #[command(after_help = "Example:\n  keyward explain KW4007")]
+    /// The audit log: what was done, by whom, why, and what came of it
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(Box<Audit>),
+    /// What a code means and what to do about it; or what happened, told from the audit log
+    #[command(after_help = "\
+Examples:
+  keyward explain KW4007                        works without a daemon
+  keyward explain 01KDGZJ5N3W0G3C5Y7B2Q4R6T8    an entry of the audit log, or a correlation id
+  keyward explain 4711 --database /var/lib/keyward")]
     Explain {
-        /// A code, for example KW4007
-        #[arg(required_unless_present = "all")]
+        /// A code, for example KW4007; the id of an entry or its place in the log; a correlation id
+        #[arg(required_unless_present = "all", value_name = "CODE|ID")]
         code: Option<String>,
         /// All of them, as Markdown
         #[arg(long, conflicts_with = "code")]
         all: bool,
+        #[command(flatten)]
+        place: Place,
     },
 }
 

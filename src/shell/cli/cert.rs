@@ -37,7 +37,7 @@ impl Run {
         let mut all: Vec<Credential> = daemon.get("/v1/credentials")?;
         all.sort_by(|a, b| rank(&a.severity).cmp(&rank(&b.severity)).then_with(|| a.not_after.cmp(&b.not_after)));
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&all)?,
             Output::Name => all.iter().for_each(|c| self.console.out(&c.id)),
             Output::Table if all.is_empty() => {
@@ -56,7 +56,7 @@ impl Run {
         let daemon = self.daemon()?;
         let detail: Detail = daemon.get(&format!("/v1/credentials/{}", segment(name)))?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&detail)?,
             Output::Name => self.console.out(&detail.credential.id),
             Output::Table => self.console.pairs(&pairs(&detail)),
@@ -68,7 +68,7 @@ impl Run {
         let daemon = self.daemon()?;
         let why: Why = daemon.get(&format!("/v1/credentials/{}/why", segment(name)))?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&why)?,
             Output::Table | Output::Name => why.sentences.iter().for_each(|s| self.console.out(s)),
         }
@@ -80,7 +80,7 @@ impl Run {
         let path = format!("/v1/credentials/{}/history?limit={limit}", segment(name));
         let entries: Vec<Entry> = daemon.get(&path)?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&entries)?,
             Output::Name => entries.iter().for_each(|e| self.console.out(&e.sequence)),
             Output::Table => {

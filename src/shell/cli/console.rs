@@ -100,6 +100,12 @@ impl Console {
         writeln!(io::stdout().lock(), "{}", line.as_ref()).ok();
     }
 
+    /// One line of many; says whether anybody still reads.
+    pub(super) fn try_out(self, line: impl AsRef<str>) -> bool {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", line.as_ref()).and_then(|()| out.flush()).is_ok()
+    }
+
     /// One line for people.
     pub(super) fn note(self, line: impl AsRef<str>) {
         writeln!(io::stderr().lock(), "{}", line.as_ref()).ok();

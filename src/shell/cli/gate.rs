@@ -13,7 +13,7 @@ impl Run {
         let daemon = self.daemon()?;
         let gates: Vec<Gate> = daemon.get("/v1/gates")?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&gates)?,
             Output::Name => gates.iter().for_each(|g| self.console.out(&g.path)),
             Output::Table if gates.is_empty() => {
@@ -37,7 +37,7 @@ impl Run {
             Failure::new(Exit::GateClosed, text, "is the daemon of the same version?")
         })?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&gate)?,
             Output::Name => self.console.out(&gate.path),
             Output::Table => {
@@ -56,7 +56,7 @@ impl Run {
         let daemon = self.daemon()?;
         let status: Status = daemon.get("/v1/status")?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&status)?,
             Output::Name => self.console.out(&status.environment),
             Output::Table => self.print_status(&status),

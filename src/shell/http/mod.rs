@@ -10,6 +10,8 @@
 //! to know why a path is open or closed: the engine says so, this module only carries it.
 
 mod api;
+mod audit;
+mod audit_page;
 mod exposition;
 mod gate;
 mod heavy;

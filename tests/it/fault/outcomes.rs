@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keyward::domain::time::{HOUR, MINUTE};
 use keyward::engine::Command;
-use keyward::ports::{Clock, Store, Urgency};
+use keyward::ports::{Clock, Log as _, Urgency};
 use keyward::sim::clock::run;
 use keyward::sim::world::{Life, World};
 use serde_json::Value;

@@ -8,13 +8,14 @@ use keyward::domain::inventory::Estate;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::time::{HOUR, MINUTE, Timestamp};
 use keyward::engine::{Command, Engine, Refusal};
-use keyward::ports::{Batch, Clock, Doing, Ports, Store, StoreError, Urgency};
-use keyward::sim::clock::{SimClock, run};
+use keyward::ports::{Clock, Ports, Store, StoreError, Urgency};
+use keyward::sim::clock::run;
 use keyward::sim::store::MemoryStore;
 use keyward::sim::world::{Life, World};
 use serde_json::Value;
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, path, pid, served, start};
+use crate::review::doors::Hanging;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PATH: &str = "approve";
@@ -229,57 +230,6 @@ fn whatever_adds_authority_is_refused_and_not_done_while_nothing_can_be_written(
         clock.sleep(MINUTE * 5).await;
     });
     assert_eq!(world.ca.tally(&iid("le")).orders, 1);
-}
-
-/// Refuses a commit two seconds after it was asked for, as the real store does when the disk hangs.
-struct Hanging {
-    inner: Arc<MemoryStore>,
-    clock: Arc<SimClock>,
-    hangs: Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl Store for Hanging {
-    fn load(&self) -> Doing<'_, Result<keyward::domain::state::State, StoreError>> {
-        self.inner.load()
-    }
-
-    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            if self.hangs.load(std::sync::atomic::Ordering::SeqCst) {
-                self.clock.sleep(SECOND * 2).await;
-                return Err(StoreError::Unavailable("a commit was not on the disk after 2 s".into()));
-            }
-            self.inner.commit(batch).await
-        })
-    }
-
-    fn entries(
-        &self,
-        target: Option<String>,
-        limit: usize,
-    ) -> Doing<'_, Result<Vec<keyward::ports::StoredEntry>, StoreError>> {
-        self.inner.entries(target, limit)
-    }
-
-    fn evidence(&self, sha256: keyward::domain::key::Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        self.inner.evidence(sha256)
-    }
-
-    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
-        self.inner.checkpoint()
-    }
-
-    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<keyward::ports::Inclusion>, StoreError>> {
-        self.inner.inclusion(sequence)
-    }
-
-    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<keyward::ports::Consistency>, StoreError>> {
-        self.inner.consistency(old_size)
-    }
-
-    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<keyward::ports::StoredEntry>, StoreError>> {
-        self.inner.open_intents(limit)
-    }
 }
 
 #[test]

@@ -1,0 +1,56 @@
+//! The audit log over the API: questions, one entry, its story, counts, the newest checkpoint.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{Response, StatusCode};
+use axum::routing::get;
+
+use super::heavy;
+use super::problem::{self, Problem};
+use super::server::App;
+use crate::shell::audit;
+
+/// The parameters of a URL as they stand there: some may stand several times.
+pub(super) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
+type Answer = Result<Response<Body>, Problem>;
+type Shared = State<Arc<App>>;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/audit/entries", get(entries))
+        .route("/v1/audit/entries/{id}", get(entry))
+        .route("/v1/audit/entries/{id}/story", get(story))
+        .route("/v1/audit/stats", get(stats))
+}
+
+async fn entries(State(app): Shared, pairs: Pairs) -> Answer {
+    let turn = app.turn().await;
+    let question = audit::parse(&understood(pairs)?, app.web.clock.now())?;
+    Ok(heavy::json(turn, &audit::entries(&*app.web.store, question).await?))
+}
+
+async fn entry(State(app): Shared, Path(id): Path<String>) -> Answer {
+    let turn = app.turn().await;
+    Ok(heavy::json(turn, &audit::detail(&*app.web.store, &id).await?))
+}
+
+async fn story(State(app): Shared, Path(id): Path<String>) -> Answer {
+    let turn = app.turn().await;
+    Ok(heavy::json(turn, &audit::explain(&*app.web.store, &id).await?))
+}
+
+async fn stats(State(app): Shared) -> Answer {
+    let turn = app.turn().await;
+    Ok(heavy::json(turn, &audit::statistics(&*app.web.store).await?))
+}
+
+/// The parameters, if they can be read at all.
+pub(super) fn understood(pairs: Pairs) -> Result<Vec<(String, String)>, Problem> {
+    let hint = format!("NAME=VALUE with {}", audit::PARAMETERS);
+    let refuse = |e: QueryRejection| Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, e.body_text(), hint);
+    pairs.map(|Query(pairs)| pairs).map_err(refuse)
+}
