@@ -182,9 +182,11 @@ fn append(path: &Path, line: &str) -> Result<(), String> {
     if end.saturating_add(bytes) >= LONGEST {
         return Err(format!("it has {end} bytes and is full"));
     }
-    let written = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
+    let written = file.write_all(format!("{line}\n").as_bytes());
     // Half a line would spoil the next one.
     written.map_err(|e| file.set_len(end).err().map_or_else(|| e.to_string(), |worse| format!("{e}, and {worse}")))?;
+    // What cannot be flushed stays all the same: it may outlast this process, if not the machine.
+    file.sync_data().map_err(|e| format!("cannot be flushed: {e}"))?;
     if end == 0 { flush_directory(path) } else { Ok(()) }
 }
 

@@ -156,7 +156,11 @@ impl Engine {
         };
         if (failing || owes) && !agenda.has(&Task::Store) && self.medium_lost().is_none() {
             agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
-            if owes {
+            // The paths close at once, not at the next evaluation.
+            if failing {
+                self.evaluate(None).await;
+            }
+            if self.read().owes() {
                 if self.drain().await {
                     self.evaluate(None).await;
                 }

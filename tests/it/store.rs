@@ -5,4 +5,4 @@ mod crash;
 mod disk;
 mod faults;
 mod random;
-mod samples;
+pub mod samples;
