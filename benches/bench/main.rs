@@ -19,6 +19,7 @@ mod cycle;
 mod doors;
 mod estate;
 mod guardian;
+mod log;
 mod report;
 mod servers;
 mod simulation;
@@ -29,7 +30,7 @@ use std::future::Future;
 use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
-       bench issue|renew|seed|idle|ca|serve|probe|commits|cycle [KEY=VALUE…]
+       bench issue|renew|seed|idle|ca|serve|probe|commits|log|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
@@ -48,6 +49,7 @@ fn main() {
         ["serve", rest @ ..] => run(servers::serve(&Site::from(rest))),
         ["probe", rest @ ..] => run(doors::probe(&Site::from(rest))),
         ["commits", rest @ ..] => run(doors::commits(&Site::from(rest))),
+        ["log", rest @ ..] => run(log::log(&Site::from(rest))),
         ["cycle", rest @ ..] => cycle::idle(Site::from(rest).count),
         _ => {
             eprintln!("{USAGE}");

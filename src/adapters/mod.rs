@@ -12,4 +12,5 @@ pub mod probe;
 pub mod roots;
 pub mod spool;
 pub mod store;
+pub mod tiles;
 pub mod watch;

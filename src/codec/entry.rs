@@ -478,7 +478,7 @@ mod tests {
             prop_assert_eq!(entry.tier, draft.policy.as_ref().map(|p| p.tier));
             prop_assert_eq!(entry.policy.as_ref().map(|p| p.inputs), draft.policy.as_ref().map(|p| p.inputs));
             let named = |e: &EntryEvidence| (e.name.clone(), e.sha256, e.size, e.captured_at);
-            let kept = |e: &Evidence| (e.name.clone(), e.sha256, e.bytes.len() as u64, e.captured_at);
+            let kept = |e: &Evidence| (e.name.clone(), e.sha256, u64::try_from(e.bytes.len()).unwrap(), e.captured_at);
             prop_assert_eq!(
                 entry.evidence.iter().map(named).collect::<Vec<_>>(),
                 draft.evidence.iter().map(kept).collect::<Vec<_>>()

@@ -1,6 +1,7 @@
 //! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
 //! signature or a salt needs by its own rules.
 
+pub mod canonical;
 mod constraints;
 mod der;
 mod dn;
@@ -8,6 +9,7 @@ mod intern;
 pub mod checkpoint;
 pub mod draft;
 pub mod entry;
+pub mod ledger;
 pub mod note;
 pub mod keys;
 pub mod ocsf;

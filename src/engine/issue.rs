@@ -110,7 +110,12 @@ impl Engine {
             let step = match attempt.stage {
                 Stage::Begun => self.order(attempt, managed, resumed, &mut csr).await,
                 Stage::Ordered { .. } => self.obtain(attempt, managed, &url, csr.take(), cut_off).await,
-                Stage::Issued => self.install(attempt, &credential, managed).await,
+                Stage::Issued => {
+                    self.unsettle(&credential.id);
+                    let step = self.install(attempt, &credential, managed).await;
+                    self.settle(&credential);
+                    step
+                }
             };
             // What cannot be recorded stays as it is durable, and is taken up again from there.
             let recorded = match step {

@@ -8,15 +8,15 @@ use crate::domain::audit::{Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::Stage;
 use crate::domain::gate::{Evidence, Verdict, verdict};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId};
+use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch, fingerprint,
+    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
 use crate::domain::renewal::{POLL_WITHOUT_ARI, pick, poll_after};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
-use crate::domain::time::{DAY, HOUR, Timestamp};
+use crate::domain::time::{Boottime, DAY, HOUR, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
 use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, RenewalInfo, Urgency};
@@ -26,18 +26,9 @@ const ENDPOINTS_AT_ONCE: usize = 8;
 /// A look that met a change under way is repeated after this.
 const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 
-/// For so long after every endpoint was seen to serve a new certificate, one that shows another is asked again before it
-/// counts: nginx lets its old workers accept for 100 ms after the new ones have started.
+/// For so long after an installation a look may still meet what was there before: nginx lets its old workers accept for
+/// 100 ms after the new ones have started.
 const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(5);
-
-/// Whether an endpoint shows another certificate than the one that it was proved to serve a moment ago.
-fn settles(desk: &Desk, id: &CredentialId, sighting: &Sighting, now: Timestamp) -> bool {
-    let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
-    current.is_some_and(|g| {
-        let other = |o: &Observation| fingerprint(&o.seen) != Some(g.fingerprint);
-        now.since(g.installed_at) < SETTLED_AFTER && sighting.served.values().any(other)
-    })
-}
 
 /// What a look brought.
 pub(crate) enum Looked {
@@ -45,10 +36,10 @@ pub(crate) enum Looked {
     Seen {
         /// As it was defined when the look began.
         credential: Arc<Credential>,
-        /// The generation that was installed then.
-        slot: Option<AttemptId>,
         sighting: Sighting,
+        /// When it began.
         before: Timestamp,
+        began: Boottime,
     },
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
@@ -77,14 +68,14 @@ impl Engine {
     }
 
     fn look_at(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
-        let (credential, environment, slot) = {
+        let (credential, environment) = {
             let desk = self.read();
-            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment, installed(&desk, id))
+            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment)
         };
         Some(Box::pin(async move {
-            let before = self.ports.clock.now();
+            let (before, began) = (self.ports.clock.now(), self.ports.clock.boottime());
             let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential, slot, sighting, before })
+            Event::Looked(Looked::Seen { credential, sighting, before, began })
         }))
     }
 
@@ -168,17 +159,15 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, slot, sighting, before } => {
+            Looked::Seen { credential, sighting, before, began } => {
                 let (known, outdated, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
                     let moved =
                         own.is_some_and(|own| !(same_place(own, &credential) && own.endpoints == credential.endpoints));
-                    let stale = moved
-                        || slot != installed(&desk, &credential.id)
-                        || is_being_installed(&desk, &credential.id)
-                        || settles(&desk, &credential.id, &sighting, now);
-                    (own.is_some(), stale, desk.estate.probe_every)
+                    let unsettled = desk.unsettled.get(&credential.id);
+                    let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
+                    (own.is_some(), moved || unsettled, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
                 if !known {
@@ -200,6 +189,19 @@ impl Engine {
             Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
             Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
         }
+    }
+
+    /// From now on until it has settled, what a look meets says nothing: files are swapped under it.
+    pub(super) fn unsettle(&self, id: &CredentialId) {
+        self.write().unsettled.insert(id.clone(), None);
+    }
+
+    /// An installation is over, however it ended; where something serves it, that takes a moment more.
+    pub(super) fn settle(&self, credential: &Credential) {
+        let served = !credential.endpoints.is_empty();
+        let after = if served { SETTLED_AFTER } else { core::time::Duration::ZERO };
+        let until = self.ports.clock.boottime().plus(after);
+        self.write().unsettled.insert(credential.id.clone(), Some(until));
     }
 
     /// An attempt may have looked later than this look began; the later one counts.
@@ -542,17 +544,6 @@ pub(super) fn asks_ari(desk: &Desk, id: &CredentialId) -> bool {
     let managed = desk.estate.credentials.get(id).and_then(|c| c.managed());
     let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
     managed.is_some_and(|m| m.renewal.ari == Ari::Ask) && current.is_some_and(|g| g.cert_id.is_some())
-}
-
-/// The slot of the generation that is installed.
-fn installed(desk: &Desk, id: &CredentialId) -> Option<AttemptId> {
-    desk.state.credentials.get(id).and_then(|r| r.current.as_ref()).map(|g| g.slot)
-}
-
-/// Whether an attempt is swapping files right now.
-fn is_being_installed(desk: &Desk, id: &CredentialId) -> bool {
-    let running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
-    running.into_iter().any(|a| a.credential == *id && a.stage == Stage::Issued)
 }
 
 /// Whether both are stored in the same place.

@@ -97,6 +97,8 @@ pub(crate) struct Desk {
     /// Those of them that wait for the end of another attempt.
     pub(crate) waiting: BTreeSet<CredentialId>,
     pub(crate) running: BTreeSet<AttemptId>,
+    /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
+    pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,

@@ -223,6 +223,7 @@ impl Engine {
                 desk.findings.remove(&id);
                 desk.held.remove(&id);
                 desk.waiting.remove(&id);
+                desk.unsettled.remove(&id);
                 for task in [Task::Plan(id.clone()), Task::Look(id.clone()), Task::Ari(id)] {
                     agenda.drop_task(&task);
                 }
@@ -264,6 +265,7 @@ impl Desk {
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
             running: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             since: BTreeMap::new(),
             declined: BTreeMap::new(),

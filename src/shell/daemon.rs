@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use core::time::Duration;
 
@@ -297,7 +297,14 @@ fn reload(
     engine: &Engine,
 ) -> Result<String, NotReloaded> {
     let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
-    let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+    // Two at once would only wait for each other in threads that files need.
+    let mut in_force = match in_force.try_lock() {
+        Ok(in_force) => in_force,
+        Err(TryLockError::Poisoned(broken)) => broken.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            return Err("another reload is under way; try again in a moment".to_owned().into());
+        }
+    };
     if *in_force == Some(new.digest) {
         return Ok("the configuration did not change".into());
     }
@@ -305,7 +312,7 @@ fn reload(
         ("state_dir", new.state_dir != started.state_dir),
         ("environment", new.estate.environment != started.estate.environment),
         ("listen", new.listen != started.listen),
-        ("audit", new.spool != started.spool),
+        ("audit", new.audit != started.audit),
         ("issuer", new.issuers != started.issuers),
         ("solver", new.solvers != started.solvers),
     ]

@@ -11,6 +11,7 @@
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
+//! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
@@ -25,6 +26,7 @@ mod host;
 mod log;
 mod reading;
 mod recording;
+mod verifying;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 10] = [
+const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -55,6 +57,7 @@ const TABLES: [(&str, &[Entry]); 10] = [
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),
+    ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
 ];
 

@@ -24,7 +24,8 @@ use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
 use crate::adapters::spool::FileSpool;
-use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::tiles::{Tree, Web};
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
@@ -61,6 +62,28 @@ impl From<HostError> for WireError {
 /// As [`OfflineLog::open`].
 pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
     Ok(Arc::new(OfflineLog::open(dir)?))
+}
+
+/// The same log, to verify all of it.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub fn archive(path: &Path) -> Result<Archive, StoreError> {
+    Archive::open(path)
+}
+
+/// An audit log as static files (C2SP tlog-tiles) in a directory.
+#[must_use]
+pub fn tree_in(dir: &Path) -> Tree {
+    Tree::Directory(dir.to_owned())
+}
+
+/// An audit log as static files (C2SP tlog-tiles) on a web server.
+///
+/// # Errors
+/// Says what is wrong with the URL.
+pub fn tree_at(url: &str) -> Result<Tree, String> {
+    Web::new(url).map(Tree::Web)
 }
 
 /// Everything put together.
@@ -131,8 +154,8 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let spool = Arc::new(FileSpool::new(&settings.spool)?);
-    let log = LogOptions::new(clock.now(), entropy.clone());
+    let spool = Arc::new(FileSpool::new(&spool_file(settings))?);
+    let log = log_options(settings, clock.now(), entropy.clone());
     let (store, seal): (Arc<dyn Store>, Option<Seal>) = match SqliteStore::open(&settings.state_dir, &log) {
         Ok(store) => (Arc::new(store), None),
         Err(error) => match Seal::of(&error).filter(|_| refused == Refused::Seals) {
@@ -165,6 +188,18 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         meter: meter.clone(),
     };
     Ok(Wired { ports, meter, seal, notifier })
+}
+
+/// Where entries wait that cannot be written into the audit log.
+fn spool_file(settings: &Settings) -> std::path::PathBuf {
+    settings.audit.spool.clone().unwrap_or_else(|| settings.state_dir.join("spool"))
+}
+
+/// How the audit log of these settings is opened; whoever recovers adds what a person accepts.
+#[must_use]
+pub fn log_options(settings: &Settings, now: Timestamp, entropy: Arc<dyn Entropy>) -> LogOptions {
+    let own = &settings.audit;
+    LogOptions { origin: own.origin.clone(), lock: own.lock.clone(), ..LogOptions::new(now, entropy) }
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.

@@ -1,6 +1,7 @@
 //! The listeners with a simulated guardian behind them.
 
 mod api;
+pub mod audit;
 mod gate;
 mod limits;
 mod metrics;

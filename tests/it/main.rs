@@ -28,6 +28,7 @@ mod engine;
 mod fault;
 mod http;
 mod keystore;
+mod ledger;
 mod nginx;
 mod pebble;
 mod plan;

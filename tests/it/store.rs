@@ -4,5 +4,8 @@ mod contract;
 mod crash;
 mod disk;
 mod faults;
+mod questions;
 mod random;
 pub mod samples;
+mod tree;
+mod trust;

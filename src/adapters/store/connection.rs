@@ -1,6 +1,7 @@
 //! The two connections, their settings, and what SQLite's errors mean for whoever asked.
 
 use core::time::Duration;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -113,7 +114,27 @@ fn is_medium(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code().is_some_and(|code| MEDIUM.contains(&code))
 }
 
-fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
+/// Opens a database that nothing writes, on a medium that cannot be written: no lock is taken, no file is made.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open_immutable(path: &Path) -> Result<Connection, Trouble> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro&immutable=1");
+    open(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Opens a database with the settings that all connections have.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
     // Each connection belongs to one thread, so SQLite's own mutexes are not needed; links in the path are refused.
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;

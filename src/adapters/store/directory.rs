@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::ports::StoreError;
 
 /// The database's file name.
-const DATABASE: &str = "keyward.db";
+pub(super) const DATABASE: &str = "keyward.db";
 /// The lock's file name.
 const LOCK: &str = "lock";
 
@@ -31,10 +31,25 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     if !seen.is_dir() {
         return Err(StoreError::Damaged(format!("{} is no directory; name a directory", dir.display())));
     }
+    check_owner(&dir, &seen)?;
+    Ok(dir)
+}
+
+/// Whether nobody else may replace what lies in the directory of a file.
+///
+/// # Errors
+/// [`StoreError::Damaged`] says how to mend it; [`StoreError::Unavailable`] if there is no such directory.
+pub(super) fn check_parent(path: &Path) -> Result<(), StoreError> {
+    let dir = parent(path);
+    let seen = fs::metadata(dir).map_err(|e| unavailable("look at", dir, &e))?;
+    check_owner(dir, &seen)
+}
+
+fn check_owner(dir: &Path, seen: &fs::Metadata) -> Result<(), StoreError> {
     let (shown, owner, mode) = (dir.display(), seen.uid(), seen.mode() & 0o7777);
     if mode & 0o022 != 0 {
         let text =
-            format!("{shown} has mode {mode:04o}, so others may replace the state in it; run chmod 0700 {shown}");
+            format!("{shown} has mode {mode:04o}, so others may replace what lies in it; run chmod 0700 {shown}");
         return Err(StoreError::Damaged(text));
     }
     let own = rustix::process::geteuid().as_raw();
@@ -43,7 +58,7 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
             format!("{shown} belongs to user {owner}, not to this process's user {own}; run chown {own} {shown}");
         return Err(StoreError::Damaged(text));
     }
-    Ok(dir)
+    Ok(())
 }
 
 /// The exclusive hold on a state directory, for as long as this value lives.

@@ -1,11 +1,12 @@
 //! The log's signing key: a private file beside the database, made once with the log.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::codec::note::{SignerKey, Signs};
+use crate::codec::note::{SignerKey, Signs, VerifierKey};
 use crate::ports::{Entropy, StoreError};
 
 use super::{LogOptions, directory, trust};
@@ -42,6 +43,13 @@ pub(super) fn load(dir: &Path, options: &LogOptions, is_new: bool) -> Result<Sig
         ))),
         _ => Ok(key),
     }
+}
+
+/// The public half of the key in a directory; `None` if there is none, or it may not be read, or is none.
+pub(super) fn peek(dir: &Path) -> Option<VerifierKey> {
+    let mut text = Zeroizing::new(String::new());
+    File::open(dir.join(FILE)).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    SignerKey::parse(&text).ok().map(|key| key.verifier().clone())
 }
 
 fn make(path: &Path, options: &LogOptions) -> Result<SignerKey, StoreError> {

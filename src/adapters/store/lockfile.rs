@@ -35,6 +35,24 @@ pub(super) struct LockFile {
     newest: Option<Slot>,
 }
 
+/// The last note of a lock that somebody else may hold and advance meanwhile; `None` if there is no file. Nothing is held,
+/// made or changed.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if neither slot is whole; [`StoreError::Unavailable`] if it may not be read.
+pub(super) fn peek(path: &Path) -> Result<Option<String>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(directory::unavailable("open", path, &e)),
+    };
+    // A slot that is being written may be torn; the other is whole then, and of the commit before.
+    let slots = read(&file).map_err(|e| directory::unavailable("read", path, &e))?;
+    let newest = slots.iter().filter_map(|bytes| Slot::parse(bytes)).max_by_key(|slot| slot.turn);
+    let damaged = || StoreError::Damaged(format!("the audit lock {} has no whole slot", path.display()));
+    newest.map(|slot| slot.note).ok_or_else(damaged).map(Some)
+}
+
 /// What a slot says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
@@ -58,6 +76,7 @@ impl LockFile {
     /// [`StoreError::InUse`] if another process holds it; [`StoreError::Damaged`] if others may write it;
     /// [`StoreError::Unavailable`].
     pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        directory::check_parent(path)?;
         let Some(file) = directory::open_private(path)? else { return Ok(None) };
         hold(&file, path)?;
         let slots = read(&file).map_err(|e| directory::unavailable("read", path, &e))?;
@@ -70,6 +89,7 @@ impl LockFile {
     /// # Errors
     /// As [`Self::open`].
     pub(super) fn create(path: &Path, note: &str) -> Result<Self, StoreError> {
+        directory::check_parent(path)?;
         let first = Slot { turn: 0, note: note.to_owned() };
         let bytes = first.bytes().map_err(StoreError::Damaged)?;
         let slots = [bytes, vec![b'\n'; SLOT]];

@@ -11,6 +11,7 @@
 //!                 Unavailable                    poisoned: every later commit is refused until a restart
 //! ```
 
+mod archive;
 mod checkpoint;
 mod connection;
 mod directory;
@@ -44,6 +45,7 @@ use crate::ports::{
     Batch, Consistency, Doing, Entropy, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry,
 };
 
+pub use archive::{Archive, Progress};
 pub use offline::OfflineLog;
 pub use trust::Accept;
 

@@ -11,7 +11,7 @@ use crate::domain::question::Question;
 use crate::ports::{Consistency, Doing, Inclusion, Log, Page, Statistics, StoreError, StoredEntry};
 
 use super::connection::Trouble;
-use super::{checkpoint, connection, log, migrations, query, tree};
+use super::{archive, checkpoint, log, query, tree};
 
 /// A log to look at. Every future is ready when it is first polled.
 #[derive(Debug)]
@@ -25,9 +25,7 @@ impl OfflineLog {
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be opened, [`StoreError::Damaged`] if it is no database of ours.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let path = if path.is_dir() { path.join("keyward.db") } else { path.to_owned() };
-        let connection = connection::open_reading(&path)?;
-        migrations::check_identity(&connection).map_err(|e| connection::about(&path, e))?;
+        let (connection, ..) = archive::open(path)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 

@@ -42,7 +42,7 @@ const TAIL_ACCEPTED: &str = "KW6008";
 const RULE_WAIVED: &str = "KW6009";
 
 /// The lock's file name in the state directory, where none is configured.
-const LOCK: &str = "audit.lock";
+pub(super) const LOCK: &str = "audit.lock";
 
 /// Entries of the log's end that are checked against their hashes at each start: more than one group commit usually
 /// writes, and some 700 KiB to read.
@@ -97,7 +97,8 @@ impl Accept {
 pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOptions) -> Result<Sealer, StoreError> {
     let size = log::size(connection)?;
     let path = options.lock.clone().unwrap_or_else(|| dir.join(LOCK));
-    let lock = LockFile::open(&path)?;
+    // A volume that is not mounted is a lock that is missing.
+    let lock = if path.parent().is_some_and(Path::is_dir) { LockFile::open(&path)? } else { None };
     let is_new = size == 0 && lock.is_none();
     let key = key::load(dir, options, is_new)?;
     let tree = tree::frontier(connection, size)?;

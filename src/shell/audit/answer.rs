@@ -140,7 +140,7 @@ fn parsed(stored: &StoredEntry) -> Result<Entry, Refusal> {
 }
 
 /// By its id, or by its place in the log.
-async fn find(log: &dyn Log, name: &str) -> Result<Option<StoredEntry>, Refusal> {
+pub(super) async fn find(log: &dyn Log, name: &str) -> Result<Option<StoredEntry>, Refusal> {
     if let Some(id) = Ulid::parse(name) {
         return Ok(log.entry(EntryId(id)).await?);
     }

@@ -7,10 +7,12 @@
 mod answer;
 pub(in crate::shell) mod csv;
 pub(in crate::shell) mod model;
+mod proof;
 mod question;
 mod story;
 
 pub(in crate::shell) use self::answer::{detail, entries, explain, statistics, value_text};
+pub(in crate::shell) use self::proof::proof;
 pub(in crate::shell) use self::question::{PARAMETERS, parse};
 
 use core::fmt;

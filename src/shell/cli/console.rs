@@ -20,6 +20,8 @@ pub(super) enum Exit {
     Waiting,
     /// A gate is closed.
     GateClosed,
+    /// What verifying a log came to: a table of its own (`keyward audit verify --help`).
+    Verdict(u8),
     /// Policy forbids it.
     Refused,
     /// The configuration cannot be used.
@@ -35,6 +37,7 @@ impl Exit {
             Self::Warning => 3,
             Self::Waiting => 4,
             Self::GateClosed => 5,
+            Self::Verdict(code) => code,
             Self::Refused => 6,
             Self::BadConfig => 64,
         }

@@ -18,13 +18,12 @@ pub struct Settings {
     pub estate: Estate,
     /// State, keys and sockets of this environment.
     pub state_dir: PathBuf,
-    /// Where entries wait that cannot be written into the audit log: a file, on another volume than the state where the
-    /// operator has one.
-    pub spool: PathBuf,
     /// In staging: installed files go below this directory instead of to their places. `None` in production.
     pub sandbox_dir: Option<PathBuf>,
     /// Where the guardian listens.
     pub listen: Listen,
+    /// The audit log.
+    pub audit: AuditSettings,
     /// The CAs, in the order of the file.
     pub issuers: Vec<IssuerSettings>,
     /// The challenge solvers, in the order of the file.
@@ -33,6 +32,17 @@ pub struct Settings {
     pub digest: Digest,
     /// The file, if it came from one.
     pub path: Option<PathBuf>,
+}
+
+/// The audit log; always the defaults in staging.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The file with the last acknowledged checkpoint; `None` is one in the state directory.
+    pub lock: Option<PathBuf>,
+    /// The log's name; `None` is that of its key, made up when the log began.
+    pub origin: Option<String>,
+    /// The file in which entries wait that cannot be written yet; `None` is one in the state directory.
+    pub spool: Option<PathBuf>,
 }
 
 /// Where the guardian listens.

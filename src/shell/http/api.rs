@@ -44,7 +44,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint = "/, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH";
+    let hint =
+        "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 
@@ -69,7 +70,7 @@ async fn healthz(State(app): Shared) -> Response<Body> {
 
 async fn scrape(State(app): Shared) -> Response<Body> {
     let turn = app.turn().await;
-    heavy::answer(turn, "text/plain; version=0.0.4; charset=utf-8", metrics::text(&app.web))
+    heavy::answer(turn, "text/plain; version=0.0.4; charset=utf-8", metrics::text(&app.web).await)
 }
 
 async fn status(State(app): Shared) -> Response<Body> {

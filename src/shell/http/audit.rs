@@ -24,7 +24,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/audit/entries", get(entries))
         .route("/v1/audit/entries/{id}", get(entry))
         .route("/v1/audit/entries/{id}/story", get(story))
+        .route("/v1/audit/entries/{id}/proof", get(proof))
         .route("/v1/audit/stats", get(stats))
+        .route("/v1/audit/checkpoint", get(checkpoint))
 }
 
 async fn entries(State(app): Shared, pairs: Pairs) -> Answer {
@@ -43,9 +45,26 @@ async fn story(State(app): Shared, Path(id): Path<String>) -> Answer {
     Ok(heavy::json(turn, &audit::explain(&*app.web.store, &id).await?))
 }
 
+/// A proof as a file: `keyward audit check-proof` and docs/verify.py read it.
+async fn proof(State(app): Shared, Path(id): Path<String>) -> Answer {
+    let turn = app.turn().await;
+    Ok(heavy::json(turn, &audit::proof(&*app.web.store, &id).await?.document()))
+}
+
 async fn stats(State(app): Shared) -> Answer {
     let turn = app.turn().await;
     Ok(heavy::json(turn, &audit::statistics(&*app.web.store).await?))
+}
+
+/// The newest checkpoint, as the signed note that it is (C2SP tlog-checkpoint).
+async fn checkpoint(State(app): Shared) -> Answer {
+    let turn = app.turn().await;
+    let note = app.web.store.checkpoint().await.map_err(audit::Refusal::from)?;
+    let note = note.ok_or_else(|| {
+        let text = "the audit log has no checkpoint yet";
+        Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, text, "it has one with its first entry")
+    })?;
+    Ok(heavy::answer(turn, "text/plain; charset=utf-8", note))
 }
 
 /// The parameters, if they can be read at all.

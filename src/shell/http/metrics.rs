@@ -9,16 +9,27 @@ use prometheus::TextEncoder;
 
 use super::exposition::Family;
 use super::{Web, views};
+use crate::codec::entry::Entry;
 use crate::domain::gate::REASONS;
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{Care, Credential, Environment, Seen, Sighting, Source};
+use crate::domain::question::Question;
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::Timestamp;
 
+/// The scrape does not wait longer for the log: a disk that hangs must not take the other series with it.
+const LOG_PATIENCE: core::time::Duration = core::time::Duration::from_secs(2);
+/// More intents without an outcome are not counted: far more than are ever in flight.
+const MOST_INTENTS: usize = 1_000;
+
 /// The whole scrape.
-pub(super) fn text(web: &Web) -> String {
+pub(super) async fn text(web: &Web) -> String {
     let mut out = String::new();
     guardian(web, &mut out);
+    // Without an answer the series are missing, which is what `absent()` is for: there is no honest number.
+    if let Ok(Some(log)) = tokio::time::timeout(LOG_PATIENCE, AuditLog::of(web)).await {
+        log.put(&mut out);
+    }
     credentials(web, &mut out);
     limits(web, &mut out);
     gates(web, &mut out);
@@ -74,6 +85,45 @@ fn guardian(web: &Web, out: &mut String) {
         "Attempts to issue and install that are not over.",
         i64::try_from(overview.in_flight).unwrap_or(i64::MAX),
     );
+}
+
+/// The audit log's end.
+struct AuditLog {
+    size: u64,
+    /// Time of its newest entry, which is that of its newest checkpoint.
+    newest: Option<Timestamp>,
+    unresolved: usize,
+}
+
+impl AuditLog {
+    async fn of(web: &Web) -> Option<Self> {
+        let page = web.store.query(Question { limit: 1, ..Question::default() }).await.ok()?;
+        let newest = page.entries.first().and_then(|e| Entry::parse(&e.bytes).ok()).map(|e| e.at);
+        let unresolved = web.store.open_intents(MOST_INTENTS).await.ok()?.len();
+        Some(Self { size: page.size, newest, unresolved })
+    }
+
+    fn put(&self, out: &mut String) {
+        let mut single = |name, help, value| {
+            let mut family = Family::gauge(name, help);
+            family.put(&[], value);
+            family.finish(out);
+        };
+        let size = i64::try_from(self.size).unwrap_or(i64::MAX);
+        single("keyward_audit_tree_size", "Entries of the audit log, all of them under its checkpoint.", size);
+        if let Some(newest) = self.newest {
+            single(
+                "keyward_audit_checkpoint_timestamp_seconds",
+                "Time of the newest entry, and so of the newest checkpoint; old if nothing is recorded any more.",
+                newest.unix(),
+            );
+        }
+        single(
+            "keyward_audit_unresolved_intents",
+            "Intents without an outcome: what is in flight, and what was cut off and is not reconciled yet.",
+            i64::try_from(self.unresolved).unwrap_or(i64::MAX),
+        );
+    }
 }
 
 /// The families that have a line for each credential.

@@ -17,6 +17,7 @@ pub struct Daemon {
     child: Child,
     pub config: PathBuf,
     pub http: SocketAddr,
+    traced: bool,
 }
 
 /// Under strace the daemon itself is traced as its only child.
@@ -34,19 +35,24 @@ impl Daemon {
             Under::Nothing => Command::new(binary),
             Under::Strace(expression) => {
                 let mut strace = Command::new("strace");
-                // strace ends with its child, and its child with strace.
-                strace.args(["-f", "-qq", "--kill-on-exit", "-o", "/dev/null", "-e", expression, binary]);
+                strace.args(["-f", "-qq", "-o", "/dev/null", "-e", expression, binary]);
                 strace
             }
         };
         let log = fs::File::options().append(true).create(true).open(config.with_extension("log")).unwrap();
         command.args(["run", "-c"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start it ({e}): start the tests with tests/run"));
-        Self { child, config: config.to_owned(), http }
+        Self { child, config: config.to_owned(), http, traced: matches!(under, Under::Strace(_)) }
     }
 
+    /// Of the daemon, also where strace stands between it and us.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        let own = self.child.id();
+        if !self.traced {
+            return own;
+        }
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(own)
     }
 
     pub fn log(&self) -> String {
@@ -143,15 +149,20 @@ impl Daemon {
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+    pub fn kill(self) {
+        drop(self);
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.child.kill().ok();
+        if self.traced && self.ended().is_none() {
+            // strace ends with what it traces, not the other way round.
+            Command::new("kill").arg("-KILL").arg(self.id().to_string()).status().ok();
+        }
+        if !self.traced {
+            self.child.kill().ok();
+        }
         self.child.wait().ok();
     }
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::prove::{CheckProof, Prove};
+use super::verify::Verify;
+
 #[derive(Debug, Subcommand)]
 pub(in crate::shell::cli) enum Audit {
     /// Entries that are like this, the newest first
@@ -34,6 +37,15 @@ Ends with Ctrl-C, and goes on where it was when the daemon is restarted.")]
     Tail(Tail),
     /// How many entries of which kind, and what is open
     Stats(Stats),
+    /// Check the whole log, without a daemon and without writing anything
+    #[command(after_help = super::verify::HELP)]
+    Verify(Verify),
+    /// Write the proof that an entry is in the log: a file that stands for itself
+    #[command(after_help = super::prove::HELP)]
+    Prove(Prove),
+    /// Check such a file, without daemon, database or network
+    #[command(after_help = super::prove::CHECK_HELP)]
+    CheckProof(CheckProof),
 }
 
 /// Which entries.

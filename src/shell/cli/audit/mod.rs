@@ -1,11 +1,15 @@
 //! `keyward audit …`: one file for each command.
 
 pub(super) mod args;
+mod progress;
+mod prove;
 mod query;
 mod show;
 mod source;
 mod stats;
 mod tail;
+mod trust;
+mod verify;
 
 use self::args::Audit;
 use super::{Done, Run};
@@ -17,6 +21,9 @@ impl Run {
             Audit::Show(show) => self.audit_show(show),
             Audit::Tail(tail) => self.audit_tail(tail),
             Audit::Stats(stats) => self.audit_stats(stats),
+            Audit::Verify(verify) => self.audit_verify(verify),
+            Audit::Prove(prove) => self.audit_prove(prove),
+            Audit::CheckProof(check) => self.audit_check_proof(check),
         }
     }
 }

@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use serde::de::DeserializeOwned;
 
 use super::args::Place;
+use crate::codec::ledger::Proof;
 use crate::ports::Log;
 use crate::shell::audit::model::{Detail, Entries, Stats, Story};
 use crate::shell::audit::{self, BAD_QUESTION, Refusal};
@@ -73,6 +74,17 @@ impl Source {
         match self {
             Self::Daemon(daemon) => get(daemon, "entries", id, "/story"),
             Self::Database(log) => ready(audit::explain(&**log, id)),
+        }
+    }
+
+    pub(super) fn proof(&self, id: &str) -> Result<Proof, Failure> {
+        match self {
+            Self::Daemon(daemon) => {
+                let document: serde_json::Value = get(daemon, "entries", id, "/proof")?;
+                let read = Proof::read(document.to_string().as_bytes());
+                read.map_err(|e| Failure::new(Exit::Failed, e.text, "is the daemon of the same version?"))
+            }
+            Self::Database(log) => ready(audit::proof(&**log, id)),
         }
     }
 

@@ -1,28 +1,51 @@
-//! `[audit]`: where parts of the audit trail lie that are better off on another volume than the state.
+//! `[audit]`: the audit log's name, and where its lock and its spool lie.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::place::Place;
 use super::scalar;
 use crate::domain::inventory::Environment;
-use crate::shell::config::diagnostic::Problems;
-use crate::shell::config::raw::Section;
+use crate::shell::config::diagnostic::{Problems, quoted};
+use crate::shell::config::raw::{Section, Wrong};
+use crate::shell::config::settings::AuditSettings;
 
-/// The spool's file in the state directory.
-const SPOOL: &str = "spool";
+/// A name is at most this long in bytes: it stands twice in every checkpoint, and the lock has 4 KiB for one.
+const LONGEST_ORIGIN: usize = 200;
 
-/// Gives the spool's path. In staging it lies with the state, apart from production's.
-pub(super) fn read(
-    p: &mut Problems,
-    root: &mut Section<'_>,
-    environment: Environment,
-    state_dir: Option<&Path>,
-) -> Option<PathBuf> {
-    let section = root.section(p, "audit", "[audit]");
-    let said = section.and_then(|mut s| {
-        let said = s.parsed(p, "spool", "\"/var/spool/keyward\"", scalar::path);
-        s.close(p);
-        said
-    });
-    let said = said.filter(|_| environment == Environment::Production).map(|at| PathBuf::from(at.value));
-    said.or_else(|| state_dir.map(|dir| dir.join(SPOOL)))
+/// In staging the file's words are checked and not used: a dry run has a log, a name and a lock of its own.
+pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, place: &Place) -> AuditSettings {
+    let Some(mut s) = root.section(p, "audit", "[audit]") else { return AuditSettings::default() };
+    let lock = s.parsed(p, "lock", "\"/srv/other-volume/keyward.lock\"", scalar::path);
+    let example = "\"example.com/keyward\"";
+    let origin = s.parsed(p, "origin", example, origin);
+    let spool = s.parsed(p, "spool", "\"/srv/other-volume/keyward.spool\"", scalar::path);
+    s.close(p);
+    if let (Some(lock), Some(state)) = (&lock, &place.production_state) {
+        let own = PathBuf::from(&lock.value);
+        if own.starts_with(state) || state.starts_with(&own) {
+            let mend = "name a file outside of `state_dir`, best on another volume, or leave `lock` out: a lock that is \
+                        restored together with the state says nothing";
+            p.add("KW0040", &lock.span, "the audit lock lies in the state directory", "inside of `state_dir`", mend);
+        }
+    }
+    match place.environment {
+        Environment::Production => AuditSettings {
+            lock: lock.map(|l| PathBuf::from(l.value)),
+            origin: origin.map(|o| o.value),
+            spool: spool.map(|s| PathBuf::from(s.value)),
+        },
+        Environment::Staging => AuditSettings::default(),
+    }
+}
+
+/// A name that a signed note takes for its key (C2SP signed-note).
+fn origin(text: &str) -> Result<String, Wrong> {
+    let length = (1..=LONGEST_ORIGIN).contains(&text.len());
+    if length && text.bytes().all(|b| b.is_ascii_graphic() && b != b'+') {
+        return Ok(text.to_owned());
+    }
+    let what = format!("is no name of a log: {}", quoted(text));
+    let mend = "choose 1 to 200 printable ASCII characters without spaces and '+', best a name of yours and a path: \
+                \"example.com/keyward\"";
+    Err(Wrong::new("KW0025", what, mend))
 }

@@ -48,7 +48,7 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
 
 fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
-    let spool = audit::read(p, &mut root, place.environment, place.state_dir.as_deref());
+    let audit = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let issuers = issuer::read_all(p, &mut root, place.environment);
@@ -78,9 +78,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     Some(Settings {
         estate,
         sandbox_dir: (place.environment == Environment::Staging).then(|| state_dir.join("sandbox")),
-        spool: spool?,
         state_dir,
         listen: place.listen?,
+        audit,
         issuers: issuers.settings,
         solvers: solvers.settings,
         digest: Digest::of(text.as_bytes()),
