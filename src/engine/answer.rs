@@ -59,6 +59,10 @@ impl Engine {
         }
         let (answer, answered) = pair();
         self.inbox.put(command, Some(answer))?;
+        // The loop has ended, or ends now: whoever comes after that has its answer here.
+        if let Some(why) = self.medium_lost() {
+            return Err(Refusal::AuditUnavailable(StoreError::Lost(why)));
+        }
         match select(answered, self.ports.clock.sleep(PATIENCE)).await {
             Either::Left((Some(answer), _)) => answer.map_err(Refusal::AuditUnavailable),
             Either::Left((None, _)) | Either::Right(_) => Err(Refusal::Silent),

@@ -9,6 +9,7 @@ use futures_util::task::AtomicWaker;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Estate;
 use crate::engine::answer::Answer;
+use crate::ports::StoreError;
 
 /// Something that a person or the shell wants.
 #[derive(Clone, Debug)]
@@ -92,6 +93,12 @@ impl Inbox {
         drop(queue);
         self.waker.wake();
         Ok(())
+    }
+
+    /// Nobody will carry out what waits.
+    pub(crate) fn refuse_all(&self, error: &StoreError) {
+        let waiting = core::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().filter_map(|(_, answer)| answer).for_each(|answer| answer.give(Err(error.clone())));
     }
 
     pub(crate) fn poll_take(&self, context: &Context<'_>) -> Poll<(Command, Option<Answer>)> {

@@ -163,6 +163,9 @@ impl Engine {
     /// path is closed by then.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
         let ended = self.turn(stop).await;
+        if let Err(error @ StoreError::Lost(_)) = &ended {
+            self.inbox.refuse_all(error);
+        }
         // What waits has a moment to reach the disk; what became of it is told by the next start.
         drop(self.ports.spool.settled().await);
         ended

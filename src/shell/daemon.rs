@@ -296,6 +296,9 @@ fn reload(
     in_force: &Mutex<Option<Digest>>,
     engine: &Engine,
 ) -> Result<String, NotReloaded> {
+    if let Some(seal) = engine.seal() {
+        return Err(Refusal::Sealed(seal).into());
+    }
     let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
     // Two at once would only wait for each other in threads that files need.
     let mut in_force = match in_force.try_lock() {

@@ -243,7 +243,7 @@ async fn a_state_that_is_rolled_back_seals_the_guardian_until_it_is_put_back() {
         let refused = daemon.cli(args);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_ne!(refused.status.code(), Some(0), "{args:?}");
-        assert!(said.contains("KW6003") || args[0] == "config", "{args:?}: {said}");
+        assert!(said.contains("KW6003"), "{args:?}: {said}");
     }
     let status = daemon.cli(&["status"]);
     assert_eq!(status.status.code(), Some(1));
@@ -272,20 +272,20 @@ async fn fails_at(n: u32) -> (bool, bool) {
     let inject = format!("inject=fsync,fdatasync:error=EIO:when={n}");
     let mut daemon = Daemon::start(&scene.config, scene.http, &Under::Strace(&inject));
     let began = std::time::Instant::now();
-    let (mut was_open, mut lost) = (false, false);
+    let (mut was_open, mut lost, mut renewals) = (false, false, 0);
     // Each renewal makes some more flushes, until one fails or it is clear that none will.
-    while began.elapsed() < Duration::from_secs(6) {
+    while renewals < 5 && began.elapsed() < Duration::from_secs(10) {
         if daemon.ended().is_some() {
             lost = true;
             break;
         }
         if let Some((open, codes)) = daemon.gate() {
-            let closed_for_good = codes.iter().any(|c| c == "KW4011");
-            lost |= closed_for_good;
+            lost |= codes.iter().any(|c| c == "KW4011");
             assert!(!(open && lost), "flush {n}: it opened after the medium was lost");
             was_open |= open;
-            if was_open && !lost {
+            if !lost && (open || codes.iter().any(|c| c == "KW4002")) {
                 daemon.cli(&["cert", "renew", "portal"]);
+                renewals += 1;
             }
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -295,20 +295,25 @@ async fn fails_at(n: u32) -> (bool, bool) {
     } else {
         daemon.kill();
     }
-    let daemon = scene.open();
+    let daemon = scene.start();
+    // Where it was the host's files that failed, a person asks again rather than wait for the backoff.
+    daemon.wait("an answer", Daemon::gate);
+    if !daemon.gate().is_some_and(|(open, _)| open) {
+        daemon.cli(&["cert", "renew", "portal"]);
+    }
+    daemon.opens();
     assert_eq!(daemon.metric("keyward_audit_spool_entries"), Some(0.0), "flush {n}");
     assert_eq!(daemon.terminate(), 0, "flush {n}");
     takes_turns(&scene.entries());
     let log = fs::read_to_string(scene.config.with_extension("log")).unwrap();
     let said = ["Input/output error", "I/O error"].iter().any(|e| log.contains(e));
-    assert!(said || !lost, "flush {n}: it ended for another reason: {log}");
+    assert!(said || !lost || !was_open, "flush {n}: it ended for another reason: {log}");
     (lost, was_open)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_of_any_flush_of_a_run_is_survived() {
+async fn fail_at(flushes: impl Iterator<Item = u32>) {
     let (mut at_start, mut later, mut not_at_all) = (0, 0, 0);
-    for n in 1..=24 {
+    for n in flushes {
         match fails_at(n).await {
             (true, false) => at_start += 1,
             (true, true) => later += 1,
@@ -316,5 +321,15 @@ async fn a_failure_of_any_flush_of_a_run_is_survived() {
         }
     }
     println!("{at_start} before the gate was open, {later} after it, {not_at_all} hit no flush of the store");
-    assert!(at_start > 2 && later > 5, "{at_start} before the gate was open, {later} after it: the test tests nothing");
+    assert!(at_start > 1 && later > 1, "{at_start} before the gate was open, {later} after it: the test tests nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_of_any_flush_of_a_run_is_survived() {
+    fail_at((1..=21).step_by(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_of_those_in_between() {
+    fail_at((2..=20).step_by(2)).await;
 }

@@ -172,12 +172,12 @@ fn more_than_the_spool_holds_is_counted_and_nothing_is_lost_in_silence() {
         let mut world = world(estate.clone());
         let clock = world.clock.clone();
         let paths = u64::try_from(PATHS).unwrap() + 1;
-        world.live_handle(MINUTE * 3, |engine, store| async move {
-            clock.sleep(MINUTE).await;
+        world.live_handle(SECOND * 40, |engine, store| async move {
+            clock.sleep(SECOND * 10).await;
             assert!(engine.gate(&pid("p7")).is_open());
             store.fail_after(0);
             engine.ask(renew()).await.unwrap_err();
-            clock.sleep(SECOND * 10).await;
+            clock.sleep(SECOND).await;
             assert_eq!(engine.overview().spooled, paths);
             if !crash {
                 store.heal();
@@ -186,7 +186,7 @@ fn more_than_the_spool_holds_is_counted_and_nothing_is_lost_in_silence() {
             }
         });
         if crash {
-            assert_eq!(world.live(MINUTE), Life::Over);
+            assert_eq!(world.live(SECOND * 10), Life::Over);
         }
         let all = entries(&world);
         let spooled =
