@@ -21,10 +21,12 @@ use crate::domain::time::{Boottime, Timestamp};
 mod reading;
 mod spool;
 mod store;
+mod witness;
 
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use spool::{More, Spool, Spooled};
 pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,6 +42,8 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     /// What could not be written there yet.
     pub spool: Arc<dyn Spool>,
+    /// The witnesses of that.
+    pub witnesses: Arc<dyn Witnesses>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.

@@ -14,3 +14,4 @@ pub mod spool;
 pub mod store;
 pub mod tiles;
 pub mod watch;
+pub mod witness;

@@ -3,6 +3,8 @@
 //! Only what removes authority is spooled, so the words that may stand in a line are few and known. A line with any other
 //! word is of a newer version or damaged; whoever reads it must not throw it away.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,6 +32,9 @@ struct Line {
     kind: String,
     target: String,
     facts: serde_json::Map<String, Value>,
+    /// Free texts, which the log will hold as salted hashes only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    private: BTreeMap<String, String>,
 }
 
 /// Writes a draft without its end of line.
@@ -50,6 +55,7 @@ pub fn write(draft: &Draft) -> Result<String, ParseError> {
         kind: draft.target.kind.as_str().to_owned(),
         target: draft.target.id.to_string(),
         facts: facts.collect::<Result<_, ParseError>>()?,
+        private: draft.private.iter().map(|(key, text)| ((*key).to_owned(), text.to_string())).collect(),
     };
     let text = serde_json::to_string(&line).map_err(|e| ParseError::new(e.to_string()))?;
     read(&text).map(|_| text)
@@ -73,9 +79,12 @@ pub fn read(text: &str) -> Result<Draft, ParseError> {
     if let Some(by) = line.by {
         draft.actor = Actor::Human(by.into());
     }
+    let known = |key: &str| FACTS.into_iter().find(|k| *k == key).ok_or_else(|| wrong("fact", key));
     for (key, value) in line.facts {
-        let known = FACTS.into_iter().find(|k| *k == key).ok_or_else(|| wrong("fact", &key))?;
-        draft.facts.push((known, json_of(value)?));
+        draft.facts.push((known(&key)?, json_of(value)?));
+    }
+    for (key, text) in line.private {
+        draft.private.push((known(&key)?, text.into()));
     }
     Ok(draft)
 }
@@ -110,6 +119,7 @@ mod tests {
             ("spooled", Json::Bool(true)),
             ("until", Json::show(&at)),
         ];
+        draft.private = vec![("reasons", "KW4011: the disk of uid 1000 is full\nsecond line".into())];
         draft
     }
 

@@ -389,6 +389,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::private::Told;
     use proptest::option;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -466,7 +467,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_what_was_written(draft in drafts(), sequence in any::<u64>(), previous in option::of(digests())) {
-            let sealed = seal(&draft, sequence, previous);
+            let sealed = seal(&draft, sequence, previous, &Told::nothing());
             let entry = Entry::parse(&sealed.bytes).unwrap();
             prop_assert_eq!((entry.id, entry.at, entry.sequence), (draft.id, draft.at, sequence));
             prop_assert_eq!((&*entry.action, &*entry.code), (draft.action, draft.code));
@@ -488,7 +489,7 @@ mod tests {
 
         #[test]
         fn draft_and_stored_bytes_give_the_same_words(draft in drafts(), sequence in any::<u64>()) {
-            let sealed = seal(&draft, sequence, None);
+            let sealed = seal(&draft, sequence, None, &Told::nothing());
             prop_assert_eq!(Entry::parse(&sealed.bytes).unwrap().words(), marks(&draft, sealed.facts));
         }
 
@@ -505,7 +506,13 @@ mod tests {
     fn sample() -> Vec<u8> {
         let at = Timestamp::from_unix(1_790_000_000);
         let target = Target::new(TargetKind::Credential, "portal");
-        seal(&Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2002", target), 7, None).bytes
+        seal(
+            &Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2002", target),
+            7,
+            None,
+            &Told::nothing(),
+        )
+        .bytes
     }
 
     #[test]

@@ -6,15 +6,19 @@ mod constraints;
 mod der;
 mod dn;
 mod intern;
+pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod draft;
+pub mod follow;
 pub mod entry;
 pub mod ledger;
 pub mod note;
+pub mod tlog_policy;
 pub mod keys;
 pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod replay;
 pub mod tiles;
 pub mod verify;
 pub mod x509;
@@ -29,3 +33,6 @@ impl ParseError {
         Self(text.into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_log;

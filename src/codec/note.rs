@@ -16,10 +16,12 @@ use super::ParseError;
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 
-/// A note is at most this long in bytes: a checkpoint has some 200, each signature some 200 more.
-pub const LONGEST_NOTE: usize = 16 * 1_024;
-/// At most this many signatures are looked at; the specification asks for 16 at least.
-pub const MOST_SIGNATURES: usize = 32;
+/// A note is at most this long in bytes: a checkpoint has some 200, each signature of ours at most 400 more, and those of
+/// others may be sixteen of the post-quantum kind with some 6 KiB each.
+pub const LONGEST_NOTE: usize = 128 * 1_024;
+/// At most this many signatures are looked at: 32 witnesses of a policy, two keys of a log whose key is being rotated, and
+/// a few of others. The specification asks for 16 at least.
+pub const MOST_SIGNATURES: usize = 40;
 /// A key's name is at most this long in bytes.
 const LONGEST_NAME: usize = 255;
 /// What a private key's text begins with, as in Go's `golang.org/x/mod/sumdb/note`.

@@ -161,6 +161,7 @@ mod tests {
     use super::*;
     use crate::domain::audit::{Actor, Draft, Target, TargetKind, seal};
     use crate::domain::id::{EntryId, Ulid};
+    use crate::domain::private::Told;
     use crate::domain::time::Timestamp;
 
     fn draft(action: &'static str, kind: TargetKind) -> Draft {
@@ -173,7 +174,7 @@ mod tests {
         let mut issued = draft("certificate.issue", TargetKind::Credential);
         (issued.phase, issued.outcome) = (Phase::Outcome, Some(Outcome::Failure));
         issued.actor = Actor::Human("uid:7".into());
-        let sealed = seal(&issued, 9, None);
+        let sealed = seal(&issued, 9, None, &Told::nothing());
         let event = event(&sealed.bytes).unwrap();
         assert_eq!((&event["class_uid"], &event["type_uid"]), (&json!(3004), &json!(300_401)));
         assert_eq!((&event["status_id"], &event["severity_id"]), (&json!(2), &json!(3)));
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_guardians_own_life_is_an_application_lifecycle() {
-        let started = seal(&draft("daemon.start", TargetKind::Daemon), 0, None);
+        let started = seal(&draft("daemon.start", TargetKind::Daemon), 0, None, &Told::nothing());
         let event = event(&started.bytes).unwrap();
         assert_eq!((&event["class_uid"], &event["activity_id"]), (&json!(6002), &json!(3)));
         assert_eq!(event["app"]["name"], json!("keyward"));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::domain::id::{AttemptId, EntryId};
 use crate::domain::json::{Json, Object};
 use crate::domain::key::Digest;
+use crate::domain::private::{Private, Told};
 use crate::domain::time::Timestamp;
 use crate::domain::words::{Parts, words};
 
@@ -83,7 +84,8 @@ impl fmt::Display for Outcome {
 pub enum Actor {
     /// The guardian by its rules; the version is in the envelope.
     Automation,
-    /// A person, named by the door they came through (`uid:1000`, later a subject).
+    /// A person, by their pseudonym ([`Private::commitment`] as text): the same for everything that they do, and nobody's
+    /// name.
     Human(Arc<str>),
 }
 
@@ -219,8 +221,14 @@ pub struct Draft {
     pub policy: Option<Policy>,
     /// Evidence by hash.
     pub evidence: Vec<Evidence>,
-    /// More facts, by stable keys; no secrets, no personal data.
+    /// More facts, by stable keys: codes, ids, times; no secrets, no free text, no personal data.
     pub facts: Vec<(&'static str, Json)>,
+    /// Free text from outside, by stable keys: the entry holds commitments only.
+    pub private: Vec<(&'static str, Arc<str>)>,
+    /// Who the actor is, if it is a person: the entry holds the pseudonym only.
+    pub person: Option<Private>,
+    /// Commitments whose texts are deleted in the same transaction: the entry says so by its facts.
+    pub forgets: Vec<Digest>,
 }
 
 impl Draft {
@@ -241,7 +249,16 @@ impl Draft {
             policy: None,
             evidence: Vec::new(),
             facts: Vec::new(),
+            private: Vec::new(),
+            person: None,
+            forgets: Vec::new(),
         }
+    }
+
+    /// A person did it.
+    pub fn by(&mut self, person: &Private) {
+        self.actor = Actor::Human(Arc::from(person.commitment().to_string()));
+        self.person = Some(person.clone());
     }
 }
 
@@ -298,15 +315,17 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
 }
 
 /// Gives a draft its place: sequence number in the log, and the leaf hash of the previous entry about the same target.
+/// `told` is what the store adds: the changes of its transaction, and commitments instead of texts.
 ///
-/// An entry that would be longer than [`LONGEST_ENTRY`] loses its facts and says so, so that it can always be written.
+/// An entry that would be longer than [`LONGEST_ENTRY`] loses its facts and says so, so that it can almost always be
+/// written; its changes it never loses.
 #[must_use]
-pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
+pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<'_>) -> Sealed {
     let mut facts = Facts::Whole;
-    let mut bytes = envelope(draft, sequence, previous, facts);
+    let mut bytes = envelope(draft, sequence, previous, told, facts);
     if bytes.len() > LONGEST_ENTRY {
         facts = Facts::LeftOut;
-        bytes = envelope(draft, sequence, previous, facts);
+        bytes = envelope(draft, sequence, previous, told, facts);
     }
     let leaf = leaf_hash(&bytes);
     Sealed { bytes, leaf, facts }
@@ -346,7 +365,7 @@ pub fn marks(draft: &Draft, facts: Facts) -> Vec<String> {
 }
 
 /// The entry as canonical JSON; keys stand in the order in which they are written.
-fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts) -> Vec<u8> {
+fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<'_>, facts: Facts) -> Vec<u8> {
     // Most entries have some 900 bytes.
     let mut bytes = Vec::with_capacity(1_024);
     let mut entry = Object::begin(&mut bytes);
@@ -360,6 +379,9 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             automation.text("engine", "keyward");
             automation.text("version", env!("CARGO_PKG_VERSION"));
         });
+        if !told.changes.is_empty() {
+            data.raw("changes", &told.changes);
+        }
         data.text("code", draft.code);
         data.show_some("correlation_id", draft.correlation.as_ref());
         if !draft.evidence.is_empty() {
@@ -387,6 +409,10 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             });
         }
         data.show_some("previous_of_target", previous.as_ref());
+        let commitments = told.commitments();
+        if !commitments.is_empty() {
+            data.raw("private", &commitments);
+        }
         if let Some(policy) = &draft.policy {
             data.object("risk", |risk| risk.value("tier", &Json::Int(i64::from(policy.tier))));
         }
@@ -397,7 +423,6 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             target.show_some("spki_sha256", draft.target.spki.as_ref());
         });
     });
-    entry.text("datacontenttype", "application/json");
     entry.show("id", &draft.id);
     entry.show("sequence", &sequence);
     entry.text("source", "urn:keyward");
@@ -409,7 +434,8 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
 }
 
 fn write_facts(draft: &Draft, data: &mut Object<'_>) {
-    let mut facts: Vec<_> = draft.facts.iter().collect();
+    // What is not known is not written.
+    let mut facts: Vec<_> = draft.facts.iter().filter(|(_, value)| *value != Json::Null).collect();
     if facts.is_empty() {
         return;
     }
@@ -440,22 +466,27 @@ mod tests {
         Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2001", target)
     }
 
+    fn sealed(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
+        let mut salt = || [9; 16];
+        seal(draft, sequence, previous, &Told::of(&draft.private, &mut salt))
+    }
+
     #[test]
     fn an_entry_is_hashed_as_stored_and_each_change_changes_the_leaf() {
-        let a = seal(&draft(), 1, None);
+        let a = sealed(&draft(), 1, None);
         assert_eq!(a.leaf, leaf_hash(&a.bytes));
-        assert_ne!(seal(&draft(), 2, None).leaf, a.leaf);
-        assert_ne!(seal(&draft(), 1, Some(a.leaf)).leaf, a.leaf);
+        assert_ne!(sealed(&draft(), 2, None).leaf, a.leaf);
+        assert_ne!(sealed(&draft(), 1, Some(a.leaf)).leaf, a.leaf);
         let mut denied = draft();
         denied.outcome = Some(Outcome::Denied);
-        assert_ne!(seal(&denied, 1, None).leaf, a.leaf);
+        assert_ne!(sealed(&denied, 1, None).leaf, a.leaf);
     }
 
     #[test]
     fn an_entry_never_exceeds_its_limit_and_says_what_it_left_out() {
         let mut long = draft();
         long.facts.push(("text", Json::str("x".repeat(2 * LONGEST_ENTRY))));
-        let sealed = seal(&long, 1, None);
+        let sealed = sealed(&long, 1, None);
         assert!(sealed.bytes.len() <= LONGEST_ENTRY);
         assert!(String::from_utf8_lossy(&sealed.bytes).contains("left out: too long"));
     }

@@ -24,7 +24,7 @@ pub enum Json {
 }
 
 /// The largest integer that every JSON reader keeps exactly (RFC 8785 section 3.2.2.3).
-const SAFE: i64 = (1 << 53) - 1;
+pub(crate) const SAFE: i64 = (1 << 53) - 1;
 
 impl Json {
     /// A string value.
@@ -131,13 +131,14 @@ impl<'a> Object<'a> {
         write_string(text, self.key(key));
     }
 
+    /// A value that is canonical JSON already.
+    pub(crate) fn raw(&mut self, key: &'static str, json: &[u8]) {
+        self.key(key).extend_from_slice(json);
+    }
+
     /// Any printable thing as a string.
     pub(crate) fn show(&mut self, key: &'static str, thing: &dyn fmt::Display) {
-        let out = self.key(key);
-        out.push(b'"');
-        let written = fmt::Write::write_fmt(&mut Escaping(out), format_args!("{thing}"));
-        debug_assert!(written.is_ok(), "memory takes every text");
-        out.push(b'"');
+        show(self.key(key), thing);
     }
 
     pub(crate) fn show_some<T: fmt::Display>(&mut self, key: &'static str, thing: Option<&T>) {
@@ -169,6 +170,14 @@ impl<'a> Object<'a> {
     }
 }
 
+/// Any printable thing as a canonical string.
+pub(crate) fn show(out: &mut Vec<u8>, thing: &dyn fmt::Display) {
+    out.push(b'"');
+    let written = fmt::Write::write_fmt(&mut Escaping(out), format_args!("{thing}"));
+    debug_assert!(written.is_ok(), "memory takes every text");
+    out.push(b'"');
+}
+
 /// Escapes what is formatted into it.
 struct Escaping<'a>(&'a mut Vec<u8>);
 
@@ -179,7 +188,8 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
-fn write_string(text: &str, out: &mut Vec<u8>) {
+/// A string as canonical JSON.
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     escape(text, out);
     out.push(b'"');

@@ -1,13 +1,15 @@
 //! Commands to the engine from outside its loop, and their answers.
 
 use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use crate::domain::id::{CredentialId, IssuerId};
+use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::Estate;
+use crate::domain::key::Digest;
 use crate::engine::answer::Answer;
 use crate::ports::StoreError;
 
@@ -36,11 +38,24 @@ pub enum Command {
         /// Who asks.
         by: Arc<str>,
     },
+    /// Delete texts that an entry commits to.
+    Forget(Forget, SyncSender<Result<(), StoreError>>),
     /// A person vouches for the present time.
     AcceptClock {
         /// Who.
         by: Arc<str>,
     },
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// The entry that commits to it.
+    pub entry: EntryId,
+    /// The commitments, each with its key in the entry (`actor` for who did it).
+    pub texts: Vec<(String, Digest)>,
+    /// Who asks.
+    pub by: Arc<str>,
 }
 
 /// Why a command was not taken.

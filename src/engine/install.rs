@@ -69,6 +69,9 @@ impl Engine {
         if let Some(until) = window_hold(managed, Some(&record), now) {
             return self.wait_for_window(attempt, until).await;
         }
+        if let Err(setback) = self.demand_quorum(&credential.id, attempt.trigger.act()).await {
+            return Step::Park(setback);
+        }
         if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
             // Some of them may be in place: a new certificate beside an old key, or nobody ever proved.
             let setback = Setback::host(NOT_INSTALLED, format!("the files could not be installed: {error}"));
@@ -198,7 +201,7 @@ impl Engine {
             entries: vec![{
                 let mut draft = self.draft_for(attempt, "certificate.rollback", setback.code);
                 draft.outcome = Some(Outcome::Failure);
-                draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&text))));
+                draft.private.push(("text", Arc::from(crate::domain::audit::bounded_text(&text))));
                 draft
             }],
         };

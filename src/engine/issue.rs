@@ -153,6 +153,9 @@ impl Engine {
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+        if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
+            return Step::Park(setback);
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },
@@ -249,7 +252,7 @@ impl Engine {
             ledger_changes(&desk.state.ledger, &spends, now)
         };
         let mut draft = self.draft_for(attempt, "certificate.order", "KW3003");
-        draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&error.to_string()))));
+        draft.private.push(("text", Arc::from(crate::domain::audit::bounded_text(&error.to_string()))));
         let mut batch = Batch { changes, entries: vec![draft] };
         batch.changes.push(Change::Attempt(attempt.clone()));
         self.commit(batch).await.err().map(Step::from)

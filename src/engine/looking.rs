@@ -285,8 +285,8 @@ impl Engine {
             ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
             ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
             ("picked", Json::opt(new.picked.as_ref().map(Json::show))),
-            ("explanation", Json::opt(new.explanation.as_ref().map(|e| Json::str(bounded_text(e))))),
         ];
+        draft.private.extend(new.explanation.iter().map(|e| ("explanation", e.clone())));
         // A CA explains only what is out of the ordinary (RFC 9773 section 4.2), also the first time that it is asked.
         if let Some(url) = new.explanation.as_ref().filter(|_| new.explanation != old.explanation) {
             self.notify(id, "KW2010", Urgency::Act, format!("the CA explains its renewal window, see {url}"));
@@ -310,10 +310,8 @@ impl Engine {
             return;
         }
         let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, issuer.as_str()));
-        draft.facts = vec![
-            ("terms", Json::str(bounded_text(&terms))),
-            ("before", Json::opt(old.as_ref().map(|t| Json::str(t.to_string())))),
-        ];
+        draft.private.push(("terms", Arc::from(bounded_text(&terms))));
+        draft.private.extend(old.iter().map(|before| ("before", before.clone())));
         let changes = vec![Change::Issuer(issuer.clone(), record)];
         let recorded = self.commit(Batch { changes, entries: vec![draft] }).await.is_ok();
         if let Some(old) = old.filter(|_| recorded) {
@@ -485,9 +483,13 @@ impl Engine {
         let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
         let mut draft = self.draft(action, code, target);
         draft.facts = vec![
-            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(format!("{}: {}", r.code, r.text))))),
+            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(r.code)))),
             ("until", Json::show(&verdict.until)),
         ];
+        if !verdict.reasons.is_empty() {
+            let reasons: Vec<String> = verdict.reasons.iter().map(|r| format!("{}: {}", r.code, r.text)).collect();
+            draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
+        }
         draft
     }
 }

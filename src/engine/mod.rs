@@ -16,17 +16,20 @@ mod agenda;
 mod answer;
 mod clockwatch;
 mod cycle;
+mod forget;
 mod heartbeat;
 mod inbox;
 mod install;
 mod issue;
 mod looking;
+mod people;
 mod reconcile;
 mod record;
 mod sealed;
 mod spool;
 mod start;
 pub mod view;
+mod witnessed;
 
 use core::future::Future;
 use core::pin::pin;
@@ -46,6 +49,7 @@ use crate::domain::key::Digest;
 use crate::domain::plan::Held;
 use crate::domain::state::State;
 use crate::domain::time::{Boottime, Timestamp};
+use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
 
 use agenda::{Agenda, Task};
@@ -53,7 +57,7 @@ use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
 use inbox::Inbox;
-pub use inbox::{Busy, Command, MOST_COMMANDS};
+pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
 use looking::Looked;
 use reconcile::Reconciled;
@@ -122,6 +126,7 @@ pub(crate) struct Desk {
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
     pub(crate) started: Timestamp,
+    pub(crate) people: People,
 }
 
 /// What comes back to the loop.

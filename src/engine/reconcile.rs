@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 
-use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind, bounded_text};
+use crate::domain::audit::{Draft, Outcome, Phase, Target, TargetKind, bounded_text};
 use crate::domain::id::{AttemptId, EntryId, IssuerId, Ulid};
 use crate::domain::json::Json;
 use crate::engine::looking::Looked;
@@ -146,7 +146,8 @@ impl Engine {
         draft.outcome = Some(found.outcome);
         draft.intent = Some(intent.id);
         draft.correlation = intent.correlation;
-        draft.facts = vec![("reconciled", Json::Bool(true)), ("text", Json::str(bounded_text(&found.text)))];
+        draft.facts = vec![("reconciled", Json::Bool(true))];
+        draft.private.push(("text", Arc::from(bounded_text(&found.text))));
         draft
     }
 
@@ -161,7 +162,7 @@ impl Engine {
             return Ok(());
         }
         let mut intent = self.draft(ROLLOVER, "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
-        intent.actor = Actor::Human(by);
+        intent.by(&self.person(&by));
         intent.phase = Phase::Intent;
         // What a restart compares with.
         if let Ok(Some(key)) = self.look_at_key(&issuer, KEY_PATIENCE).await {
@@ -186,7 +187,7 @@ impl Engine {
             Ok(()) => (Urgency::Routine, "the account has a new key".to_owned()),
             Err(error) => (Urgency::Act, format!("the account's key was not changed for certain: {error}")),
         };
-        draft.facts.push(("text", Json::str(bounded_text(&text))));
+        draft.private.push(("text", Arc::from(bounded_text(&text))));
         draft.evidence = self.acme_evidence(issuer, "");
         self.record_outcome(draft).await;
         self.ports.notifier.notify(Notice { about: issuer.to_string(), owner: None, code: "KW2013", text, urgent });

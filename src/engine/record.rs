@@ -250,6 +250,7 @@ impl Engine {
         let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
         let mut draft = self.outcome(attempt, action, setback.code, Outcome::Failure);
         draft.facts = failure_facts(&setback, Some(&attempt.issuer));
+        draft.private.push(("text", Arc::from(bounded_text(&setback.text))));
         draft.evidence = self.acme_evidence(&attempt.issuer, url);
         batch.entries.push(draft);
         self.commit(batch).await?;
@@ -294,6 +295,7 @@ impl Engine {
         batch.changes.push(Change::Attempt(attempt.clone()));
         let mut draft = self.draft_for(attempt, "certificate.postpone", setback.code);
         draft.facts = failure_facts(&setback, Some(&attempt.issuer));
+        draft.private.push(("text", Arc::from(bounded_text(&setback.text))));
         draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
         draft.facts.push(("until", Json::opt(attempt.not_before.as_ref().map(Json::show))));
         draft.evidence = self.acme_evidence(&attempt.issuer, url);
@@ -463,10 +465,14 @@ fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp)
 fn failure_facts(setback: &Setback, issuer: Option<&IssuerId>) -> Vec<(&'static str, Json)> {
     let error = setback.error.as_ref();
     vec![
-        ("text", Json::str(bounded_text(&setback.text))),
         ("fault", Json::str(setback.fault.as_str())),
         ("issuer", Json::opt(issuer.map(|i| Json::str(i.as_str().to_owned())))),
-        ("problem", Json::opt(error.and_then(|e| e.problem.clone()).map(|p| Json::str(bounded_text(&p))))),
+        ("problem", Json::opt(error.and_then(|e| e.problem.clone()).filter(|p| is_plain(p)).map(Json::str))),
         ("retry_after_secs", Json::opt(error.and_then(|e| e.retry_after).map(|d| Json::show(&d.as_secs())))),
     ]
+}
+
+/// Whether a word from a CA is one of a standard's and no free text.
+fn is_plain(word: &str) -> bool {
+    word.len() <= 64 && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':'))
 }

@@ -4,15 +4,18 @@
 //! tried again: only a person knows which copy of the state is the true one. The loop does not run.
 
 use core::fmt;
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use crate::domain::gate::{Reason, Verdict};
 use crate::domain::id::{EntryId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::engine::inbox::Inbox;
+use crate::engine::people::People;
 use crate::engine::{Desk, Engine};
 use crate::ports::{
     Batch, Consistency, Doing, Inclusion, Log, Page, Ports, Statistics, Store, StoreError, StoredEntry,
@@ -72,6 +75,14 @@ impl Log for SealedStore {
         self.refuse()
     }
 
+    fn private(&self, _commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        self.refuse()
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        self.refuse()
+    }
+
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
         self.refuse()
     }
@@ -111,7 +122,7 @@ impl Engine {
     /// A guardian that only says that it is sealed. [`Engine::run`] is not called.
     #[must_use]
     pub fn sealed(ports: Ports, estate: Arc<Estate>, seal: Seal) -> Self {
-        let mut desk = Desk::new(&ports, estate, State::default());
+        let mut desk = Desk::new(&ports, estate, State::default(), People::default());
         desk.store_fault = Some(seal.text.clone());
         desk.sealed = Some(seal);
         Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() }

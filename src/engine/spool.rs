@@ -6,6 +6,7 @@
 //! worth more than what an unsigned file says about it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
 use crate::domain::gate::{SPOOLED, UNRESOLVED};
@@ -68,11 +69,9 @@ impl Waiting {
 }
 
 fn weight(draft: &Draft) -> usize {
-    draft
-        .facts
-        .iter()
-        .map(|(key, value)| key.len().saturating_add(value.canonical().len()))
-        .fold(ENVELOPE, usize::saturating_add)
+    let facts = draft.facts.iter().map(|(key, value)| key.len().saturating_add(value.canonical().len()));
+    let private = draft.private.iter().map(|(key, text)| key.len().saturating_add(text.len()));
+    facts.chain(private).fold(ENVELOPE, usize::saturating_add)
 }
 
 impl Desk {
@@ -120,7 +119,8 @@ impl Engine {
     /// A line that nobody understands, as an entry.
     fn stranger(&self, line: &str) -> Draft {
         let mut draft = self.draft("audit.spool", "KW6035", Target::new(TargetKind::Daemon, "keyward"));
-        draft.facts = vec![("line", Json::str(bounded_text(line))), ("spooled", Json::Bool(true))];
+        draft.facts = vec![("spooled", Json::Bool(true))];
+        draft.private.push(("line", Arc::from(bounded_text(line))));
         draft
     }
 

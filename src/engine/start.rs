@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use crate::domain::audit::{Actor, Target, TargetKind};
+use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
@@ -13,6 +13,7 @@ use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
 use crate::engine::looking::{asks_ari, same_place};
+use crate::engine::people::People;
 use crate::engine::spool::Waiting;
 use crate::engine::{Crew, Desk, Engine};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
@@ -24,10 +25,13 @@ impl Engine {
     /// Loads the state and records the start. Nothing is looked at or done before [`Engine::run`].
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be read or the start cannot be recorded: then nothing may happen.
+    /// [`StoreError`] if the state cannot be read, a witness knows better, or the start cannot be recorded: then nothing may
+    /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
+        crate::engine::witnessed::ask(&ports).await?;
         let state = ports.store.load().await?;
-        let desk = Desk::new(&ports, estate, state);
+        let people = People::of(ports.store.people().await?);
+        let desk = Desk::new(&ports, estate, state, people);
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
         engine.load_spool().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
@@ -144,10 +148,12 @@ impl Engine {
             Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
             Command::Estate(estate) => return self.adopt(estate, agenda).await,
+            // Whoever asked may be gone by now.
+            Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
-                draft.actor = Actor::Human(by);
+                draft.by(&self.person(&by));
                 draft.facts.push(("wall", Json::show(&now)));
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
@@ -165,7 +171,10 @@ impl Engine {
         let now = self.ports.clock.now();
         let mut draft =
             self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential.as_str()));
-        draft.actor = Actor::Human(by.clone());
+        let person = self.person(&by);
+        draft.by(&person);
+        // What is kept of the wish holds the pseudonym, like the entry.
+        let by: Arc<str> = Arc::from(person.commitment().to_string());
         let mut batch = Batch::default();
         {
             let desk = self.read();
@@ -253,7 +262,7 @@ impl Engine {
 
 impl Desk {
     /// Nothing was seen yet.
-    pub(super) fn new(ports: &Ports, estate: Arc<Estate>, state: State) -> Self {
+    pub(super) fn new(ports: &Ports, estate: Arc<Estate>, state: State, people: People) -> Self {
         let (now, boot) = (ports.clock.now(), ports.clock.boottime());
         let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
         Self {
@@ -280,6 +289,7 @@ impl Desk {
             last_cycle: None,
             wakes_by: None,
             started: now,
+            people,
         }
     }
 }

@@ -263,12 +263,12 @@ fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> Credential
     CredentialView {
         sighting: desk.sightings.get(id).cloned().unwrap_or_default(),
         schedule: credential.managed().and_then(|m| schedule_of(m, &record)),
-        attempt,
+        attempt: attempt.map(|attempt| desk.people.named_attempt(attempt)),
         held,
         findings: findings(desk, id, now),
         paths: desk.estate.paths.values().filter(|p| p.needs.contains(id)).map(|p| p.id.clone()).collect(),
         credential: credential.clone(),
-        record,
+        record: desk.people.named(record),
     }
 }
 

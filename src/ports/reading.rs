@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::time::Timestamp;
 
@@ -18,6 +19,10 @@ pub trait Log: Send + Sync {
     fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>>;
     /// Evidence bytes by their hash.
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
+    /// The texts behind these commitments; those that were forgotten are missing.
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>>;
+    /// Everybody who is known by a pseudonym ([`crate::domain::audit::Draft::person`]) and not forgotten.
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>>;
     /// The newest checkpoint as a signed note (C2SP tlog-checkpoint); `None` if the store has none.
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>>;
     /// The entry with this sequence number and its proof; `None` if there is none, or the store no longer has it.

@@ -5,7 +5,8 @@ use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::key::Digest;
 use crate::domain::state::{Change, State};
 
-/// What is written at once: all of it or nothing.
+/// What is written at once: all of it or nothing. The entries carry the changes ([`crate::domain::changes`]): together
+/// they give the state when the log is replayed.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Changes of the state, in order.
@@ -29,6 +30,11 @@ impl Batch {
         let rows = self.changes.len().saturating_add(self.entries.len());
         if rows > LARGEST_BATCH {
             return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
+        }
+        // The log has to give the state when it is replayed, so every change goes with an entry that carries it. The
+        // clocks' marks are the one exception: they are written by the minute and say nothing that entries do not say.
+        if self.entries.is_empty() && self.changes.iter().any(|change| !matches!(change, Change::Clock(_))) {
+            return refuse("it changes the state, and has no entry that tells of it".to_owned());
         }
         let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
         let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));

@@ -22,6 +22,7 @@ use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::wire::{self, FileWatch, Wired};
+use crate::shell::witness;
 
 /// What `keyward run` was told.
 #[derive(Clone, Debug)]
@@ -84,7 +85,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 #[allow(clippy::print_stderr, reason = "the last words of a process that has no log any more")]
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     eprintln!("{text}");
 }
 
@@ -140,6 +141,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: engine.store(),
+        witnesses: wired.ports.witnesses.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -162,6 +164,23 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         let end = until(stopped.clone());
         tasks.push(tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) }));
     }
+    // Nor is one who may have been rolled back a witness of others.
+    if let Some(witness) = settings.witness.as_ref().filter(|_| engine.seal().is_none()) {
+        let end = until(stopped.clone());
+        let witnessing = witness::start(witness, &settings.state_dir, &wired.ports, end).await?;
+        tasks.push(tokio::spawn(async move {
+            witnessing.await;
+            Ok(())
+        }));
+    }
+    let (showing, end) = (wired.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        tokio::select! {
+            () = end => {}
+            () = async { showing.show_to_witnesses().await; core::future::pending().await } => {}
+        }
+        Ok(())
+    }));
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
@@ -281,7 +300,7 @@ fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engin
 }
 
 /// Without systemd there is nobody to tell.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
@@ -318,6 +337,8 @@ fn reload(
         ("audit", new.audit != started.audit),
         ("issuer", new.issuers != started.issuers),
         ("solver", new.solvers != started.solvers),
+        ("witness", new.witness != started.witness),
+        ("audit.witness", new.audit_witness != started.audit_witness),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))

@@ -8,7 +8,9 @@ pub mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod http;
+pub mod texts;
 pub mod wire;
+pub mod witness;
 
 /// Runs the command line.
 #[must_use]

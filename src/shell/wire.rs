@@ -1,5 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod witness;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -26,13 +28,18 @@ use crate::adapters::roots;
 use crate::adapters::spool::FileSpool;
 use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::tiles::{Tree, Web};
+use crate::adapters::witness::Publisher;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
+
+pub use self::witness::{
+    cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
+};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
 const LONGEST_SECRET: u64 = 16 * 1_024;
@@ -95,10 +102,18 @@ pub struct Wired {
     pub meter: Arc<PrometheusMeter>,
     /// Why the store behind the doors refuses everything.
     pub seal: Option<Seal>,
+    publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
 
 impl Wired {
+    /// Shows the log to its witnesses until the future is dropped; ends at once if there are none.
+    pub async fn show_to_witnesses(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.run().await;
+        }
+    }
+
     /// What people were told lately, oldest first.
     #[must_use]
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
@@ -116,6 +131,35 @@ pub fn clock() -> Arc<dyn Clock> {
 #[must_use]
 pub fn entropy() -> Arc<dyn Entropy> {
     Arc::new(OsEntropy)
+}
+
+/// Keeping the state: backups, and what is left of a damaged one.
+pub mod keep {
+    pub use crate::adapters::store::Accept;
+    pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::adapters::store::{LogOptions, SqliteStore};
+    use crate::ports::StoreError;
+
+    /// How a log is opened here.
+    #[must_use]
+    pub fn log_options() -> LogOptions {
+        LogOptions::new(super::clock().now(), super::entropy())
+    }
+
+    /// Opens a state directory once although rules refuse it, which becomes an entry, and closes it again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn accept(dir: &Path, rules: BTreeSet<Accept>, by: Arc<str>) -> Result<(), StoreError> {
+        let options = LogOptions { accept: rules, by: Some(by), ..log_options() };
+        SqliteStore::open(dir, &options).map(drop)
+    }
 }
 
 /// Puts everything together over the system's own clock. Call inside a runtime.
@@ -156,12 +200,12 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
     let spool = Arc::new(FileSpool::new(&spool_file(settings))?);
     let log = log_options(settings, clock.now(), entropy.clone());
-    let (store, seal): (Arc<dyn Store>, Option<Seal>) = match SqliteStore::open(&settings.state_dir, &log) {
-        Ok(store) => (Arc::new(store), None),
-        Err(error) => match Seal::of(&error).filter(|_| refused == Refused::Seals) {
-            Some(seal) => (Arc::new(SealedStore(error)), Some(seal)),
-            None => return Err(error.into()),
-        },
+    let opened = SqliteStore::open(&settings.state_dir, &log).map(Arc::new);
+    let seal = opened.as_ref().err().and_then(Seal::of).filter(|_| refused == Refused::Seals);
+    let (store, own): (Arc<dyn Store>, Option<Arc<SqliteStore>>) = match opened {
+        Ok(own) => (own.clone(), Some(own)),
+        Err(error) if seal.is_some() => (Arc::new(SealedStore(error)), None),
+        Err(error) => return Err(error.into()),
     };
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
@@ -174,11 +218,16 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         .map_err(|e| WireError::Host(e.to_string()))?;
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
+    // What is not believed is shown to nobody.
+    let shown = |(of, own): (_, Arc<SqliteStore>)| publisher(of, own, clock.clone(), notifier.clone()).map(Arc::new);
+    let publisher = settings.audit_witness.as_ref().zip(own).map(shown).transpose()?;
+    let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
     let ports = Ports {
         clock,
         entropy,
         store,
         spool,
+        witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -187,7 +236,7 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, seal, notifier })
+    Ok(Wired { ports, meter, seal, publisher, notifier })
 }
 
 /// Where entries wait that cannot be written into the audit log.

@@ -12,8 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::audit::{self, Draft, Facts, LONGEST_ENTRY, Phase, Sealed, TargetKind};
+use crate::domain::changes::{self, After};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::{Private, Salt, Told};
 use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
 use crate::domain::state::State;
 use crate::domain::tree::{Frontier, Subtree, TreeError, prove_consistency, prove_inclusion};
@@ -102,6 +104,17 @@ impl MemoryStore {
         Self { disk: self.disk.clone(), opening: disk.opening }
     }
 
+    /// From now on remembers every batch that is written, so that the same history can be told to another store.
+    pub fn remember(&self) {
+        self.disk().written.get_or_insert_with(Vec::new);
+    }
+
+    /// What was written since [`Self::remember`], in order.
+    #[must_use]
+    pub fn written(&self) -> Vec<Batch> {
+        self.disk().written.clone().unwrap_or_default()
+    }
+
     /// How many entries were written since the beginning, kept or not.
     #[must_use]
     pub fn entries_written(&self) -> u64 {
@@ -149,6 +162,20 @@ impl Store for MemoryStore {
 impl Log for MemoryStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            Ok(commitments.into_iter().filter_map(|c| Some((c, disk.private.get(&c)?.clone()))).collect())
+        })
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            Ok(disk.people.iter().filter_map(|c| disk.private.get(c)).cloned().collect())
+        })
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
@@ -214,6 +241,10 @@ struct Disk {
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
     evidence: BTreeMap<Digest, Evidence>,
+    private: BTreeMap<Digest, Private>,
+    /// The people among them.
+    people: BTreeSet<Digest>,
+    written: Option<Vec<Batch>>,
     faults: Faults,
 }
 
@@ -223,6 +254,8 @@ struct Kept {
     draft: Draft,
     facts: Facts,
     evidence: Vec<Digest>,
+    /// Commitments of its own texts; people stay.
+    private: Vec<Digest>,
     entry: StoredEntry,
 }
 
@@ -265,9 +298,12 @@ impl Disk {
         }
         let sealed = self.seal(&batch)?;
         // From here on nothing can fail: all of it or nothing.
+        if let Some(written) = &mut self.written {
+            written.push(batch.clone());
+        }
         batch.changes.into_iter().for_each(|change| self.state.apply(change));
-        for (draft, sealed) in batch.entries.iter().zip(sealed) {
-            self.append(draft, sealed);
+        for (draft, (sealed, private)) in batch.entries.iter().zip(sealed) {
+            self.append(draft, sealed, private);
         }
         match self.faults.lose_answers.checked_sub(1) {
             Some(left) => {
@@ -279,27 +315,38 @@ impl Disk {
     }
 
     /// Gives each entry its place; a later entry of the batch links to an earlier one about the same target.
-    fn seal(&self, batch: &Batch) -> Result<Vec<Sealed>, StoreError> {
+    fn seal(&self, batch: &Batch) -> Result<Vec<(Sealed, Vec<Private>)>, StoreError> {
         let (mut ids, mut newest) = (BTreeSet::new(), BTreeMap::new());
         let mut all = Vec::with_capacity(batch.entries.len());
-        for (sequence, draft) in (self.tree.size()..).zip(&batch.entries) {
+        for (index, (sequence, draft)) in (self.tree.size()..).zip(&batch.entries).enumerate() {
             let id = draft.id;
             if self.ids.contains(&id) || !ids.insert(id) {
                 return refused(&format!("entry {id} is there already"));
             }
             let previous = newest.get(&key(draft)).or_else(|| self.newest.get(&key(draft))).copied();
-            let sealed = audit::seal(draft, sequence, previous);
+            let mut drawn = 0_u64;
+            let mut salt = || {
+                drawn = drawn.saturating_add(1);
+                salt_of(sequence, drawn)
+            };
+            let mut told = Told::of(&draft.private, &mut salt);
+            let (earlier, own) = changes::share(&batch.changes, index, batch.entries.len());
+            let before = After { state: &self.state, changes: earlier };
+            match changes::tell(&mut told, own, &before) {
+                Ok(()) => {}
+            }
+            let sealed = audit::seal(draft, sequence, previous, &told);
             let size = sealed.bytes.len();
             if size > LONGEST_ENTRY {
                 return refused(&format!("entry {id} has {size} bytes; at most {LONGEST_ENTRY} are kept"));
             }
             newest.insert(key(draft), sealed.leaf);
-            all.push(sealed);
+            all.push((sealed, told.texts().map(|(_, private)| private.clone()).collect()));
         }
         Ok(all)
     }
 
-    fn append(&mut self, draft: &Draft, sealed: Sealed) {
+    fn append(&mut self, draft: &Draft, sealed: Sealed, private: Vec<Private>) {
         let sequence = self.tree.size();
         self.tree.push(sealed.leaf, |_, _| {});
         self.newest.insert(key(draft), sealed.leaf);
@@ -312,6 +359,17 @@ impl Disk {
             return;
         }
         self.ids.insert(draft.id);
+        let private: Vec<_> = private.into_iter().map(|p| (p.commitment(), p)).collect();
+        let commitments = private.iter().map(|(commitment, _)| *commitment).collect();
+        self.private.extend(private);
+        if let Some(person) = &draft.person {
+            self.people.insert(person.commitment());
+            self.private.insert(person.commitment(), person.clone());
+        }
+        for commitment in &draft.forgets {
+            self.private.remove(commitment);
+            self.people.remove(commitment);
+        }
         for evidence in &draft.evidence {
             let kept = Evidence { bytes: evidence.bytes.clone(), named_by: sequence };
             self.evidence.entry(evidence.sha256).or_insert(kept).named_by = sequence;
@@ -320,6 +378,7 @@ impl Disk {
             draft: light(draft),
             facts: sealed.facts,
             evidence: draft.evidence.iter().map(|e| e.sha256).collect(),
+            private: commitments,
             entry: StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes },
         });
         while self.kept.len() > self.keep {
@@ -398,6 +457,7 @@ impl Disk {
     fn let_go(&mut self) {
         let Some(oldest) = self.kept.pop_front() else { return };
         self.ids.remove(&oldest.draft.id);
+        oldest.private.iter().for_each(|commitment| drop(self.private.remove(commitment)));
         for sha256 in oldest.evidence {
             if self.evidence.get(&sha256).is_some_and(|e| e.named_by == oldest.entry.sequence) {
                 self.evidence.remove(&sha256);
@@ -421,6 +481,14 @@ impl Faults {
             }
         }
     }
+}
+
+/// As good as random in a simulation, and the same in every run of it.
+fn salt_of(sequence: u64, drawn: u64) -> Salt {
+    let digest = Digest::of_parts(&[b"salt", &sequence.to_be_bytes(), &drawn.to_be_bytes()]);
+    let mut salt = [0; 16];
+    salt.iter_mut().zip(digest.0).for_each(|(slot, byte)| *slot = byte);
+    salt
 }
 
 fn key(draft: &Draft) -> (TargetKind, Arc<str>) {

@@ -214,6 +214,7 @@ impl World {
             entropy: self.entropy.clone(),
             store: self.store.clone(),
             spool: self.spool.clone(),
+            witnesses: Arc::new(crate::ports::Unwitnessed),
             issuer: self.ca.clone(),
             solver: self.host.clone(),
             keys: self.host.clone(),

@@ -1,5 +1,7 @@
 //! The command line: help, exit codes, files, and a simulated daemon behind its socket.
 
+mod audit;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;

@@ -4,9 +4,12 @@ use core::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::codec::checkpoint::Checkpoint;
+use crate::codec::note::Note;
 use crate::domain::time::Timestamp;
 
 use super::connection::Trouble;
+use super::save::NotSaved;
 
 /// One checkpoint in this time stays for good; the others are replaced by the next.
 pub(super) const KEPT_EVERY: Duration = Duration::from_secs(3_600);
@@ -59,5 +62,45 @@ pub(super) fn write(connection: &Connection, row: &Row, kept: bool) -> Result<()
     connection
         .prepare_cached("INSERT INTO checkpoint (size, at, note, kept) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![i64::try_from(row.size).unwrap_or(i64::MAX), row.at.unix(), row.note, kept])?;
+    Ok(())
+}
+
+/// Adds the signatures of witnesses to a checkpoint, which stays for good; the one of this size may have been replaced by
+/// a later one meanwhile. `note` is signed by the log, and its signatures were verified.
+///
+/// # Errors
+/// [`NotSaved::Refused`] if it is none of this log's checkpoints; SQLite's.
+pub(super) fn keep(connection: &Connection, note: &str) -> Result<(), NotSaved> {
+    let refused = |why: String| NotSaved::Refused(format!("the cosigned checkpoint {why}"));
+    let read = |text: &str| text.parse::<Note>().and_then(|note| Checkpoint::of(&note).map(|head| (note, head)));
+    let (more, said) = read(note).map_err(|e| refused(e.to_string()))?;
+    let size = i64::try_from(said.head.size).unwrap_or(i64::MAX);
+    let known: Option<String> = connection
+        .prepare_cached("SELECT note FROM checkpoint WHERE size = ?1")?
+        .query_row([size], |row| row.get(0))
+        .optional()?;
+    let Some(known) = known else {
+        let at: Option<i64> = connection
+            .prepare_cached("SELECT at FROM entry WHERE sequence = ?1 - 1")?
+            .query_row([size], |row| row.get(0))
+            .optional()?;
+        let at = at.ok_or_else(|| refused(format!("has size {size}, where the log has no entry")))?;
+        connection
+            .prepare_cached("INSERT INTO checkpoint (size, at, note, kept) VALUES (?1, ?2, ?3, 1)")?
+            .execute(params![size, at, note])?;
+        return Ok(());
+    };
+    let mut whole: Note = known.parse().map_err(|e| refused(format!("of size {size} in the store {e}")))?;
+    if whole.text != more.text {
+        return Err(refused(format!("of size {size} says something else than the one in the store")));
+    }
+    for signature in more.signatures {
+        if !whole.signatures.iter().any(|s| s.name == signature.name && s.key_id == signature.key_id) {
+            whole.signatures.push(signature);
+        }
+    }
+    connection
+        .prepare_cached("UPDATE checkpoint SET note = ?2, kept = 1 WHERE size = ?1")?
+        .execute(params![size, whole.to_string()])?;
     Ok(())
 }

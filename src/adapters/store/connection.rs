@@ -28,8 +28,8 @@ const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
 /// Prepared statements that each connection keeps: all that it has, about 30.
 const STATEMENTS: usize = 48;
 
-/// Opens the connection that writes: checks whose database it is, brings its schema up to date, drops what is no longer
-/// needed, and looks for damage.
+/// Opens the connection that writes: checks whose database it is, brings its schema up to date, and looks for
+/// damage.
 ///
 /// # Errors
 /// As [`super::SqliteStore::open`].
@@ -39,7 +39,6 @@ pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
     settle(&connection).map_err(|e| about(path, e))?;
     migrations::migrate(&mut connection).map_err(|e| about(path, e))?;
     check(&connection).map_err(|e| about(path, e))?;
-    migrations::drop_expired(&connection).map_err(|e| about(path, Trouble::from(e)))?;
     Ok(connection)
 }
 

@@ -4,12 +4,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Phase};
 use crate::domain::key::Digest;
+use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::Frontier;
 use crate::domain::words;
 use crate::ports::StoredEntry;
 
 use super::connection::Trouble;
+use super::private;
 use super::save::NotSaved;
 use super::tree;
 
@@ -21,10 +23,16 @@ const LARGEST_ANSWER: usize = 10_000;
 ///
 /// # Errors
 /// [`NotSaved::Refused`] if the entry is too long; SQLite's, among them a constraint if its id is already there.
-pub(super) fn append(connection: &Connection, draft: &Draft, tree: &mut Frontier) -> Result<(), NotSaved> {
+pub(super) fn append(
+    connection: &Connection,
+    draft: &Draft,
+    changes: &[Change],
+    tree: &mut Frontier,
+) -> Result<(), NotSaved> {
     let place = tree.size();
-    let previous = known_word(connection, &target_word(&draft.target.key()))?;
-    let sealed = audit::seal(draft, place, newest_leaf(connection, previous)?);
+    let target = word_id(connection, &target_word(&draft.target.key()))?;
+    let previous = newest_leaf(connection, target)?;
+    let sealed = private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous, told))?;
     if sealed.bytes.len() > LONGEST_ENTRY {
         let size = sealed.bytes.len();
         let text = format!("entry {} has {size} bytes; at most {LONGEST_ENTRY} are kept", draft.id);
@@ -35,10 +43,7 @@ pub(super) fn append(connection: &Connection, draft: &Draft, tree: &mut Frontier
     connection
         .prepare_cached("INSERT INTO entry (sequence, id, at, leaf, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![sequence, draft.id.0.to_bytes(), draft.at.unix(), sealed.leaf.0, sealed.bytes])?;
-    let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO mark (word, sequence) VALUES (?1, ?2)")?;
-    for word in audit::marks(draft, sealed.facts) {
-        mark.execute([word_id(connection, &word)?, sequence])?;
-    }
+    index(connection, &audit::marks(draft, sealed.facts), sequence)?;
     match (draft.phase, draft.intent) {
         (Phase::Intent, _) => connection
             .prepare_cached("INSERT INTO open_intent (id, sequence) VALUES (?1, ?2)")?
@@ -61,6 +66,18 @@ fn target_word(key: &str) -> String {
     words::word("target", key)
 }
 
+/// Marks an entry with the words that it is found by.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn index(connection: &Connection, words: &[String], sequence: i64) -> Result<(), rusqlite::Error> {
+    let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO mark (word, sequence) VALUES (?1, ?2)")?;
+    for word in words {
+        mark.execute([word_id(connection, word)?, sequence])?;
+    }
+    Ok(())
+}
+
 /// A word's number; a new word gets one.
 fn word_id(connection: &Connection, word: &str) -> Result<i64, rusqlite::Error> {
     if let Some(id) = known_word(connection, word)? {
@@ -74,7 +91,7 @@ fn known_word(connection: &Connection, word: &str) -> Result<Option<i64>, rusqli
 }
 
 /// The leaf of the newest entry with this word.
-fn newest_leaf(connection: &Connection, word: Option<i64>) -> Result<Option<Digest>, rusqlite::Error> {
+fn newest_leaf(connection: &Connection, word: i64) -> Result<Option<Digest>, rusqlite::Error> {
     connection
         .prepare_cached("SELECT leaf FROM entry WHERE sequence = (SELECT max(sequence) FROM mark WHERE word = ?1)")?
         .query_row([word], |row| row.get(0).map(Digest))

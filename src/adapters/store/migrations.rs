@@ -18,6 +18,39 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 pub(super) const BOUNDED_TABLES: [&str; 9] =
     ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "open_intent", "checkpoint"];
 
+/// Every table of the state.
+pub(super) const STATE_TABLES: [&str; 7] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
+
+/// Every table.
+pub(super) const TABLES: [&str; 15] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "entry",
+    "checkpoint",
+    "subtree",
+    "word",
+    "mark",
+    "open_intent",
+    "private",
+    "evidence",
+];
+
+/// The guard of the log's order, which is in [`FIRST`] too.
+pub(super) const ENTRY_INSERT: &str = "
+CREATE TRIGGER entry_insert BEFORE INSERT ON entry
+WHEN NEW.sequence <> (SELECT ifnull(max(sequence), -1) + 1 FROM entry)
+    OR EXISTS (SELECT 1 FROM entry WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry has the next number and an id of its own');
+END;
+";
+
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
 const MIGRATIONS: [&str; 1] = [FIRST];
@@ -147,8 +180,10 @@ CREATE TABLE checkpoint (
     kept INTEGER NOT NULL CHECK (kept IN (0, 1))
 ) STRICT;
 CREATE INDEX checkpoint_kept ON checkpoint (size) WHERE kept = 1;
-CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint BEGIN
-    SELECT RAISE(ABORT, 'a checkpoint is never changed');
+CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint
+WHEN NOT (NEW.size = OLD.size AND NEW.at = OLD.at AND NEW.kept = 1 AND substr(NEW.note, 1, length(OLD.note)) = OLD.note)
+BEGIN
+    SELECT RAISE(ABORT, 'a checkpoint is never changed: it only gains signatures, and then it is kept');
 END;
 CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1 BEGIN
     SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');
@@ -179,14 +214,16 @@ CREATE TABLE open_intent (
     sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Deletable one by one: an entry holds the hash of salt and text only.
+-- Deletable one by one: an entry holds the hash of salt and text only. Persons are those that a pseudonym stands for.
 CREATE TABLE private (
     sha256 BLOB NOT NULL UNIQUE CHECK (length(sha256) = 32),
-    salt   BLOB NOT NULL CHECK (length(salt) = 32),
-    text   TEXT NOT NULL
+    salt   BLOB NOT NULL CHECK (length(salt) = 16),
+    text   TEXT NOT NULL,
+    person INTEGER NOT NULL CHECK (person IN (0, 1))
 ) STRICT;
+CREATE INDEX private_person ON private (sha256) WHERE person = 1;
 CREATE TRIGGER private_update BEFORE UPDATE ON private BEGIN
-    SELECT RAISE(ABORT, 'private text is never changed');
+    SELECT RAISE(ABORT, 'a private text is never changed');
 END;
 
 -- Deletable one by one: retention and personal data; an entry names its evidence by hash only.

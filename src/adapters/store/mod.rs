@@ -12,41 +12,49 @@
 //! ```
 
 mod archive;
+pub mod backup;
 mod checkpoint;
 mod connection;
 mod directory;
+pub mod doctor;
 mod key;
 mod load;
 mod lockfile;
 mod log;
+mod mend;
 mod migrations;
 mod offline;
 mod place;
 mod query;
+mod private;
 mod reader;
+mod rotate;
 mod save;
 mod sealer;
 mod tree;
+mod walk;
 mod trust;
 mod worker;
 mod writer;
 
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    Batch, Consistency, Doing, Entropy, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry,
+    Batch, Consistency, Doing, Entropy, Inclusion, Log, OwnLog, Page, Statistics, Store, StoreError, StoredEntry,
 };
 
 pub use archive::{Archive, Progress};
 pub use offline::OfflineLog;
+pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 
 use directory::Lock;
@@ -66,6 +74,8 @@ pub struct LogOptions {
     pub now: Timestamp,
     /// What a person accepts at this start although a rule refuses it.
     pub accept: BTreeSet<Accept>,
+    /// Who accepts it: named by the door they came through, as `uid:1000`.
+    pub by: Option<Arc<str>>,
     /// Where a new log's key and name come from, and the ids of entries about the start.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -74,13 +84,13 @@ impl LogOptions {
     /// As where nothing is configured.
     #[must_use]
     pub fn new(now: Timestamp, entropy: Arc<dyn Entropy>) -> Self {
-        Self { origin: None, lock: None, now, accept: BTreeSet::new(), entropy }
+        Self { origin: None, lock: None, now, accept: BTreeSet::new(), by: None, entropy }
     }
 }
 
 impl fmt::Debug for LogOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, lock, now, accept, entropy: _ } = self;
+        let Self { origin, lock, now, accept, by: _, entropy: _ } = self;
         write!(f, "LogOptions({origin:?}, {lock:?}, {now}, {accept:?})")
     }
 }
@@ -116,6 +126,7 @@ impl SqliteStore {
         let path = directory::database(&dir)?;
         let mut writing = connection::open_writing(&path)?;
         let sealer = trust::begin(&mut writing, &dir, options).map_err(|e| connection::about(&path, e))?;
+        migrations::drop_expired(&writing).map_err(|e| connection::about(&path, connection::Trouble::from(e)))?;
         let place = Place::of(&path, sealer.lock())?;
         let reading = connection::open_reading(&path)?;
         Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, sealer, place, lock)? })
@@ -139,6 +150,14 @@ impl Store for SqliteStore {
 impl Log for SqliteStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::evidence(connection, &sha256)))
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| private::texts(connection, &commitments)))
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(self.reader.read(|connection| private::people(connection)))
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
@@ -167,5 +186,19 @@ impl Log for SqliteStore {
 
     fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
         Box::pin(self.reader.read(|connection| query::statistics(connection)))
+    }
+}
+
+impl OwnLog for SqliteStore {
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Log::checkpoint(self)
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> Doing<'_, Result<Option<Vec<Digest>>, StoreError>> {
+        Box::pin(self.reader.read(move |connection| tree::between(connection, old, new)))
+    }
+
+    fn keep(&self, note: String) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(self.writer.keep(note))
     }
 }

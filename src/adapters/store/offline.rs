@@ -1,5 +1,6 @@
 //! The log of a state directory that may be anybody's: read only, without its lock, beside a daemon or without one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,11 +8,12 @@ use rusqlite::Connection;
 
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
+use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::ports::{Consistency, Doing, Inclusion, Log, Page, Statistics, StoreError, StoredEntry};
 
 use super::connection::Trouble;
-use super::{archive, checkpoint, log, query, tree};
+use super::{archive, checkpoint, log, private, query, tree};
 
 /// A log to look at. Every future is ready when it is first polled.
 #[derive(Debug)]
@@ -46,6 +48,14 @@ impl Log for OfflineLog {
 
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { self.ask(|connection| log::evidence(connection, &sha256)) })
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(async move { self.ask(|connection| private::texts(connection, &commitments)) })
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(async move { self.ask(|connection| private::people(connection)) })
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {

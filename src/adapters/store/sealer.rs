@@ -3,18 +3,19 @@
 use rusqlite::Connection;
 
 use crate::codec::checkpoint::Checkpoint;
-use crate::codec::note::{Note, SignerKey};
+use crate::codec::note::Note;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::Frontier;
 
 use super::checkpoint::{self, KEPT_EVERY, Row};
+use super::key::LogKeys;
 use super::lockfile::{LockFile, NotAdvanced};
 
 /// Tree, key and lock.
 #[derive(Debug)]
 pub(super) struct Sealer {
     tree: Frontier,
-    key: SignerKey,
+    keys: LogKeys,
     lock: LockFile,
     /// When the newest checkpoint that stays was made.
     kept: Option<Timestamp>,
@@ -29,13 +30,18 @@ pub(super) struct Written {
 
 impl Sealer {
     /// Of its parts, which agree.
-    pub(super) fn new(tree: Frontier, key: SignerKey, lock: LockFile, kept: Option<Timestamp>) -> Self {
-        Self { tree, key, lock, kept }
+    pub(super) fn new(tree: Frontier, keys: LogKeys, lock: LockFile, kept: Option<Timestamp>) -> Self {
+        Self { tree, keys, lock, kept }
     }
 
     /// The tree of the last commit.
     pub(super) fn tree(&self) -> &Frontier {
         &self.tree
+    }
+
+    /// The keys that sign.
+    pub(super) fn keys(&mut self) -> &mut LogKeys {
+        &mut self.keys
     }
 
     /// The lock's file.
@@ -53,7 +59,7 @@ impl Sealer {
         tree: &Frontier,
         at: Timestamp,
     ) -> Result<Written, rusqlite::Error> {
-        write_signed(connection, &self.key, self.kept, tree, at)
+        write_signed(connection, &self.keys, self.kept, tree, at)
     }
 
     /// The transaction with this tree and checkpoint is on the disk.
@@ -79,14 +85,15 @@ impl Sealer {
 /// SQLite's.
 pub(super) fn write_signed(
     connection: &Connection,
-    key: &SignerKey,
+    keys: &LogKeys,
     last_kept: Option<Timestamp>,
     tree: &Frontier,
     at: Timestamp,
 ) -> Result<Written, rusqlite::Error> {
-    let text = Checkpoint { origin: key.verifier().name().to_owned(), head: tree.head() }.to_string();
-    let note = Note { signatures: vec![key.sign(&text, at)], text }.to_string();
-    let kept = last_kept.is_none_or(|last| at.since(last) >= KEPT_EVERY);
+    let text = Checkpoint { origin: keys.origin().to_owned(), head: tree.head() }.to_string();
+    let note = Note { signatures: keys.sign(&text, at), text }.to_string();
+    // That of an empty log says nothing for long.
+    let kept = tree.size() > 0 && last_kept.is_none_or(|last| at.since(last) >= KEPT_EVERY);
     let row = Row { size: tree.size(), at, note };
     checkpoint::write(connection, &row, kept)?;
     Ok(Written { row, kept })

@@ -76,6 +76,18 @@ pub(super) fn consistency(connection: &mut Connection, old: u64) -> Result<Optio
     Ok(Some(Consistency { proof, note: newest.note }))
 }
 
+/// That the tree over the first `old` entries is the beginning of that over the first `new`; `None` if there are fewer.
+///
+/// # Errors
+/// [`Trouble`].
+pub(super) fn between(connection: &mut Connection, old: u64, new: u64) -> Result<Option<Vec<Digest>>, Trouble> {
+    let connection = &*connection.transaction()?;
+    if old > new || new > log::size(connection)? {
+        return Ok(None);
+    }
+    Ok(Some(tree::prove_consistency(old, new, |subtree| hash(connection, subtree))?))
+}
+
 /// The hash of a complete subtree, from the highest stored level at or below its own.
 fn hash(connection: &Connection, subtree: Subtree) -> Result<Digest, Trouble> {
     let stored = subtree.level / STEP * STEP;

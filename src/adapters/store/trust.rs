@@ -2,7 +2,7 @@
 //! person accepts although they do not becomes an entry.
 //!
 //! ```text
-//! neither entries nor lock ─► new: key, checkpoint, lock        state = lock ─► open
+//! neither entries nor lock nor key ─► new: checkpoint, key, lock        state = lock ─► open
 //! state > lock, lock's root is its beginning ─► the tail is accepted whole, an entry says so
 //! everything else ─► refused with a code, unless a person accepts exactly that
 //! ```
@@ -13,19 +13,21 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::codec::checkpoint::Checkpoint;
-use crate::codec::note::{Note, SignerKey};
+use crate::codec::note::Note;
 use crate::domain::audit::{self, Draft, Target, TargetKind, bounded_text};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
+use crate::domain::private::Private;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::{Frontier, TreeHead};
 use crate::ports::StoreError;
 
 use super::connection::Trouble;
+use super::key::LogKeys;
 use super::lockfile::{LockFile, NotAdvanced};
 use super::save::NotSaved;
 use super::sealer::{self, Sealer};
-use super::{LogOptions, checkpoint, key, log, tree};
+use super::{LogOptions, checkpoint, key, log, private, rotate, tree};
 
 /// Checkpoint's signature, or root and entries, do not agree.
 pub(super) const TAMPERED: &str = "KW6001";
@@ -35,7 +37,9 @@ const NO_LOCK: &str = "KW6004";
 const CLOCK_BACK: &str = "KW6005";
 const BAD_LOCK: &str = "KW6006";
 /// There is a log without its key.
-pub(super) const NO_KEY: &str = "KW6007";
+const NO_KEY: &str = "KW6007";
+/// There is a key without its log.
+const NO_LOG: &str = "KW6010";
 /// Entry: a tail that was not acknowledged was accepted.
 const TAIL_ACCEPTED: &str = "KW6008";
 /// Entry: a person accepted what a rule refuses.
@@ -100,9 +104,26 @@ pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOption
     // A volume that is not mounted is a lock that is missing.
     let lock = if path.parent().is_some_and(Path::is_dir) { LockFile::open(&path)? } else { None };
     let is_new = size == 0 && lock.is_none();
-    let key = key::load(dir, options, is_new)?;
+    let newest = checkpoint::newest(connection)?.map(|row| row.note);
+    let keys = match key::load(dir, options, newest.as_deref())? {
+        Some(keys) => keys,
+        None if is_new => return new_log(connection, dir, &path, options),
+        None => {
+            let text =
+                format!("there is a log, and its key is missing in {}; put it back from a backup", dir.display());
+            return Err(StoreError::Distrusted { code: NO_KEY, text });
+        }
+    };
+    if is_new && newest.is_none() {
+        let text = format!(
+            "there is a log's key in {}, and neither entries nor lock; put the state directory back from a backup, or move \
+             log.key away to begin another log",
+            dir.display()
+        );
+        return Err(StoreError::Distrusted { code: NO_LOG, text });
+    }
     let tree = tree::frontier(connection, size)?;
-    check_checkpoint(connection, &key, &tree)?;
+    check_checkpoint(connection, &keys, &tree)?;
     check_tail(connection)?;
     let mut judge = Judge { accept: &options.accept, waived: Vec::new() };
     let tail = match &lock {
@@ -111,14 +132,27 @@ pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOption
             judge.missing(&path)?;
             None
         }
-        Some(lock) => judge.lock(connection, lock, &key, &tree)?,
+        Some(lock) => judge.lock(connection, lock, &keys, &tree)?,
     };
     judge.clock(connection, options.now)?;
-    record(connection, Found { key, tree, lock, tail, waived: judge.waived }, &path, options)
+    record(connection, dir, Found { keys, tree, lock, tail, waived: judge.waived }, &path, options)
+}
+
+/// Begins a log: checkpoint, then key, then lock. Cut off after the first it begins again; after the second the key is
+/// there to go on with. So a key without a checkpoint always means that a log is gone.
+fn new_log(connection: &mut Connection, dir: &Path, path: &Path, options: &LogOptions) -> Result<Sealer, StoreError> {
+    let keys = LogKeys { current: key::draw(options)?, old: None };
+    let tree = Frontier::default();
+    let transaction = connection.transaction().map_err(Trouble::from)?;
+    let written = sealer::write_signed(&transaction, &keys, None, &tree, options.now).map_err(Trouble::from)?;
+    transaction.commit().map_err(Trouble::from)?;
+    key::write(dir, &keys.current)?;
+    let lock = LockFile::create(path, written.note())?;
+    Ok(Sealer::new(tree, keys, lock, None))
 }
 
 /// The newest checkpoint is signed by the log's key, and its size and root are those of the entries.
-fn check_checkpoint(connection: &Connection, key: &SignerKey, tree: &Frontier) -> Result<(), StoreError> {
+fn check_checkpoint(connection: &Connection, keys: &LogKeys, tree: &Frontier) -> Result<(), StoreError> {
     let recovery = "run keyward audit verify to see from where on; restore the state directory from a backup";
     let tampered = |text: String| StoreError::Distrusted { code: TAMPERED, text: format!("{text}; {recovery}") };
     let Some(row) = checkpoint::newest(connection)? else {
@@ -127,7 +161,7 @@ fn check_checkpoint(connection: &Connection, key: &SignerKey, tree: &Frontier) -
             size => Err(tampered(format!("there are {size} entries and no checkpoint"))),
         };
     };
-    let said = signed(&row.note, key).map_err(|why| tampered(format!("the newest checkpoint {why}")))?;
+    let said = signed(&row.note, keys).map_err(|why| tampered(format!("the newest checkpoint {why}")))?;
     let head = tree.head();
     if said.size != head.size || row.size != head.size {
         let text = format!("the newest checkpoint is over {} entries, and there are {}", said.size, head.size);
@@ -141,14 +175,14 @@ fn check_checkpoint(connection: &Connection, key: &SignerKey, tree: &Frontier) -
 }
 
 /// The head that a note of this log states.
-fn signed(note: &str, key: &SignerKey) -> Result<TreeHead, String> {
+fn signed(note: &str, keys: &LogKeys) -> Result<TreeHead, String> {
     let note: Note = note.parse().map_err(|e| format!("is no signed note: {e}"))?;
-    key.verifier().verify(&note).map_err(|e| format!("is not signed by this log's key: {e}"))?;
+    keys.verify(&note).map_err(|e| format!("is not signed by this log's key: {e}"))?;
     let said = Checkpoint::of(&note).map_err(|e| format!("is no checkpoint: {e}"))?;
-    if said.origin == key.verifier().name() {
+    if said.origin == keys.origin() {
         Ok(said.head)
     } else {
-        Err(format!("is of the log {:?}, and this one is {:?}", said.origin, key.verifier().name()))
+        Err(format!("is of the log {:?}, and this one is {:?}", said.origin, keys.origin()))
     }
 }
 
@@ -197,11 +231,11 @@ impl Judge<'_> {
         &mut self,
         connection: &Connection,
         lock: &LockFile,
-        key: &SignerKey,
+        keys: &LogKeys,
         tree: &Frontier,
     ) -> Result<Option<u64>, StoreError> {
         let shown = lock.path().display().to_string();
-        let said = match lock.note().map(|note| signed(note, key)) {
+        let said = match lock.note().map(|note| signed(note, keys)) {
             Some(Ok(said)) => said,
             unreadable => {
                 let why = unreadable.and_then(Result::err).unwrap_or_else(|| "is not readable".to_owned());
@@ -241,7 +275,7 @@ impl Judge<'_> {
 
 /// What the rules let pass.
 struct Found {
-    key: SignerKey,
+    keys: LogKeys,
     tree: Frontier,
     lock: Option<LockFile>,
     /// What the lock had seen, if the state has more.
@@ -250,19 +284,30 @@ struct Found {
 }
 
 /// Writes the entries about what was accepted, a checkpoint over them, and the lock.
-fn record(connection: &mut Connection, found: Found, path: &Path, options: &LogOptions) -> Result<Sealer, StoreError> {
-    let Found { key, mut tree, lock, tail, waived } = found;
-    let drafts = drafts(&tree, tail, &waived, options);
+fn record(
+    connection: &mut Connection,
+    dir: &Path,
+    found: Found,
+    path: &Path,
+    options: &LogOptions,
+) -> Result<Sealer, StoreError> {
+    let Found { mut keys, mut tree, lock, tail, waived } = found;
+    let person = options.by.as_deref().filter(|_| !waived.is_empty());
+    let person = person.map(|name| private::person(connection, name, &*options.entropy)).transpose()?;
+    let mut drafts = drafts(&tree, tail, &waived, person.as_ref(), options);
+    let over = keys.old.take_if(|(_, until)| *until <= options.now);
+    drafts.extend(over.as_ref().map(|(old, _)| rotate::over(&keys, old, &tree, options)));
     let kept = checkpoint::last_kept(connection).map_err(Trouble::from)?;
     let known = checkpoint::newest(connection)?;
     let (note, kept) = match known {
-        Some(row) if drafts.is_empty() => (row.note, kept),
+        // The signatures of witnesses are not the lock's business, and it has no room for them.
+        Some(row) if drafts.is_empty() => (own_part(&row.note, &keys), kept),
         _ => {
             let transaction = connection.transaction().map_err(Trouble::from)?;
             for draft in &drafts {
-                log::append(&transaction, draft, &mut tree).map_err(Trouble::from)?;
+                log::append(&transaction, draft, &[], &mut tree).map_err(Trouble::from)?;
             }
-            let written = sealer::write_signed(&transaction, &key, kept, &tree, options.now).map_err(Trouble::from)?;
+            let written = sealer::write_signed(&transaction, &keys, kept, &tree, options.now).map_err(Trouble::from)?;
             transaction.commit().map_err(Trouble::from)?;
             (written.note().to_owned(), written.kept_at().or(kept))
         }
@@ -279,10 +324,27 @@ fn record(connection: &mut Connection, found: Found, path: &Path, options: &LogO
             lock
         }
     };
-    Ok(Sealer::new(tree, key, lock, kept))
+    if over.is_some() {
+        // Only now nobody needs it: what was signed last is signed with the newest key, and durable.
+        key::destroy_old(dir)?;
+    }
+    Ok(Sealer::new(tree, keys, lock, kept))
 }
 
-fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], options: &LogOptions) -> Vec<Draft> {
+/// A note with the log's own signatures only.
+fn own_part(note: &str, keys: &LogKeys) -> String {
+    let Ok(mut whole) = note.parse::<Note>() else { return note.to_owned() };
+    whole.signatures.retain(|signature| signature.name == keys.origin());
+    whole.to_string()
+}
+
+fn drafts(
+    tree: &Frontier,
+    tail: Option<u64>,
+    waived: &[(Accept, String)],
+    person: Option<&Private>,
+    options: &LogOptions,
+) -> Vec<Draft> {
     let draft = |action, code| {
         let mut random = [0; 10];
         options.entropy.fill(&mut random);
@@ -297,6 +359,9 @@ fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], optio
     });
     let recovered = waived.iter().map(|(rule, seen)| {
         let mut entry = draft("audit.accept", RULE_WAIVED);
+        if let Some(person) = person {
+            entry.by(person);
+        }
         entry.facts.push(("accepted", Json::str(rule.as_str())));
         entry.facts.push(("rule", Json::str(rule.code())));
         entry.facts.push(("seen", Json::str(bounded_text(seen))));

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::domain::changes;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::Frontier;
 use crate::ports::{Batch, LARGEST_BATCH, StoreError};
@@ -77,6 +78,8 @@ type Verdict = Result<(), StoreError>;
 #[derive(Debug)]
 struct Job {
     batch: Batch,
+    /// A checkpoint with the signatures of witnesses.
+    cosigned: Option<String>,
     answer: oneshot::Sender<Verdict>,
     _place: Place,
 }
@@ -125,6 +128,15 @@ impl Writer {
 
     /// Writes a batch; durable on return.
     pub(super) async fn commit(&self, batch: Batch) -> Verdict {
+        self.write(batch, None).await
+    }
+
+    /// Keeps a cosigned checkpoint; durable on return.
+    pub(super) async fn keep(&self, note: String) -> Verdict {
+        self.write(Batch::default(), Some(note)).await
+    }
+
+    async fn write(&self, batch: Batch, cosigned: Option<String>) -> Verdict {
         batch.check()?;
         if let Some(why) = self.shared.poison.get() {
             return refused(why);
@@ -134,7 +146,7 @@ impl Writer {
             return unavailable(format!("commits with more than {QUEUE_ROWS} rows are waiting already"));
         };
         let (answer, answered) = oneshot::channel();
-        match self.worker.offer(Job { batch, answer, _place: place }) {
+        match self.worker.offer(Job { batch, cosigned, answer, _place: place }) {
             Ok(()) => {}
             Err(NotTaken::Full) => return unavailable(format!("{QUEUE} commits are waiting already")),
             Err(NotTaken::Gone) => return self.give_up("the thread that writes has ended".to_owned()),
@@ -293,7 +305,7 @@ fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Res
     for job in group {
         statement(connection, "SAVEPOINT batch").map_err(before_commit)?;
         let before = tree.clone();
-        let verdict = match write_batch(connection, &job.batch, &mut tree) {
+        let verdict = match write_job(connection, job, &mut tree) {
             Ok(()) => {
                 newest = job.batch.entries.last().map(|draft| draft.at).or(newest);
                 Ok(())
@@ -314,9 +326,19 @@ fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Res
     Ok(Drawn { verdicts, tree, newest })
 }
 
-fn write_batch(connection: &Connection, batch: &Batch, tree: &mut Frontier) -> Result<(), NotSaved> {
-    batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
-    batch.entries.iter().try_for_each(|draft| log::append(connection, draft, tree))
+fn write_job(connection: &Connection, job: &Job, tree: &mut Frontier) -> Result<(), NotSaved> {
+    let Job { batch, cosigned, .. } = job;
+    cosigned.iter().try_for_each(|note| super::checkpoint::keep(connection, note))?;
+    for (index, draft) in batch.entries.iter().enumerate() {
+        // An entry tells what its changes do to the rows, so it is written before them.
+        let (_, changes) = changes::share(&batch.changes, index, batch.entries.len());
+        log::append(connection, draft, changes, tree)?;
+        changes.iter().try_for_each(|change| save::change(connection, change))?;
+    }
+    if batch.entries.is_empty() {
+        batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
+    }
+    Ok(())
 }
 
 /// An error before the flush: the group is rolled back. Some of them pass; all others mean that the medium or the
@@ -367,8 +389,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::store::{LogOptions, connection, directory, load, trust};
-    use crate::domain::id::IssuerId;
-    use crate::domain::state::{Change, IssuerRecord};
+    use crate::domain::state::{Change, ClockMark};
     use crate::ports::Entropy;
 
     struct Counter;
@@ -397,7 +418,8 @@ mod tests {
     }
 
     fn batch(rows: usize) -> Batch {
-        let change = Change::Issuer(IssuerId::parse("le").unwrap(), IssuerRecord::default());
+        let boot = crate::domain::time::Boottime::from_boot(Duration::ZERO);
+        let change = Change::Clock(ClockMark { wall: Timestamp::from_unix(1), boot, boot_id: Arc::from("") });
         Batch { changes: vec![change; rows], entries: Vec::new() }
     }
 
@@ -415,7 +437,7 @@ mod tests {
         assert!(text(writer.commit(batch(1)).await).contains("until keyward is restarted"));
         drop(writer);
         let mut reading = connection::open_reading(&dir.path().join("keyward.db")).unwrap();
-        assert_eq!(load::state(&mut reading).unwrap().issuers.len(), 0);
+        assert_eq!(load::state(&mut reading).unwrap().clock, None);
     }
 
     #[tokio::test]
@@ -451,7 +473,7 @@ mod tests {
         let mut job = |rows| {
             let (answer, answered) = oneshot::channel();
             callers.push(answered);
-            Job { batch: batch(rows), answer, _place: Place::take(&shared, 0).unwrap() }
+            Job { batch: batch(rows), cosigned: None, answer, _place: Place::take(&shared, 0).unwrap() }
         };
         let first = job(1);
         (0..LARGEST_GROUP + 5).for_each(|_| queue.try_send(job(1)).unwrap());

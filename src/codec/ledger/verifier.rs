@@ -321,11 +321,11 @@ impl Verifier {
             Ok(judged) => judged,
             Err(finding) => return self.seen.findings.add(*finding),
         };
+        let head = judged.head;
+        self.seen.claimed = self.seen.claimed.max(Some(head.size));
         if let Some(wrong) = self.columns(signed, &judged) {
             return self.seen.findings.add(Finding::tampered(Rule::Column, None, format!("{what} {wrong}")));
         }
-        let head = judged.head;
-        self.seen.claimed = self.seen.claimed.max(Some(head.size));
         let mut root = true;
         if head.size == self.next && !self.lost {
             root = self.compare_root(&what, &head);

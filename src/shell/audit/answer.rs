@@ -1,12 +1,13 @@
 //! Answers: pages, one entry with what belongs to it, counts, and a story.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::model::{Detail, Entries, Partner, Piece, Row, Stats, Story};
 use super::{Refusal, plain, question, story};
 use crate::codec::entry::{Entry, EntryFacts};
 use crate::domain::audit::{Outcome, Phase, leaf_hash};
 use crate::domain::id::{EntryId, Ulid};
+use crate::domain::key::Digest;
 use crate::domain::question::{LARGEST_PAGE, Order, Question, Wanted};
 use crate::domain::words::word;
 use crate::ports::{Log, StoredEntry};
@@ -234,19 +235,23 @@ pub(super) fn actor(entry: &Entry) -> &str {
     entry.actor.subject.as_deref().unwrap_or(&entry.actor.kind)
 }
 
-/// What there is to say about an entry, in a line: what it says itself, else the facts that say most.
+/// What there is to say about an entry, in a line: what it says itself, else its facts.
 fn line(entry: &Entry) -> String {
     let EntryFacts::Known(facts) = &entry.facts else { return "its facts were too long to be recorded".into() };
     let said = ["text", "detail"].iter().find_map(|key| facts.get(*key)).and_then(Value::as_str);
-    let line = match said {
-        Some(text) => text.to_owned(),
-        None => facts
-            .iter()
-            .map(|(key, value)| format!("{} {}", key.replace('_', " "), value_text(value)))
-            .collect::<Vec<_>>()
-            .join("; "),
+    let shortened = |value: &Value| {
+        let text = value_text(value);
+        // Whoever compares hashes looks at the whole entry.
+        if Digest::parse(&text).is_some() { text.chars().take(16).chain(['…']).collect() } else { text }
     };
-    plain(&line)
+    let all = || facts_of(facts).map(|(key, value)| format!("{key} {}", shortened(value))).collect::<Vec<_>>();
+    plain(&said.map_or_else(|| all().join("; "), str::to_owned))
+}
+
+/// The facts that say something, with their keys as words.
+pub(super) fn facts_of(facts: &Map<String, Value>) -> impl Iterator<Item = (String, &Value)> {
+    let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty());
+    facts.iter().filter(move |(_, value)| says(value)).map(|(key, value)| (key.replace('_', " "), value))
 }
 
 /// A fact as people read it.

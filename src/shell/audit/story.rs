@@ -3,7 +3,7 @@
 //!
 //! Refuses to know more than the entries say; it never guesses.
 
-use super::answer::{actor, value_text};
+use super::answer::{actor, facts_of, value_text};
 use super::model::Piece;
 use super::plain;
 use crate::codec::entry::{Entry, EntryFacts, EntryPolicy};
@@ -69,8 +69,8 @@ fn happened(entry: &Entry, chapters: &[Chapter], asked: Option<EntryId>) -> Vec<
             let how = outcome.map_or("nothing that is named", |o| o.as_str());
             format!("to {deed} came out as {how} ({after})")
         }
-        (Phase::Event, Some(outcome)) => format!("{who}: to {deed} came out as {outcome}"),
-        (Phase::Event, None) => format!("{who}: {deed}"),
+        (Phase::Event, Some(outcome)) => format!("to {deed}, for {who}, came out as {outcome}"),
+        (Phase::Event, None) => format!("recorded by {who}"),
     };
     said = format!("{} {} {} ({title}): {said}", entry.at, place(entry), entry.code);
     if asked == Some(entry.id) && chapters.len() > 1 {
@@ -82,10 +82,12 @@ fn happened(entry: &Entry, chapters: &[Chapter], asked: Option<EntryId>) -> Vec<
     }
     match &entry.facts {
         EntryFacts::LeftOut => out.push("Its facts were too long to be recorded.".into()),
-        EntryFacts::Known(facts) if facts.is_empty() => {}
         EntryFacts::Known(facts) => {
-            let all = facts.iter().map(|(key, value)| format!("{}: {}", key.replace('_', " "), value_text(value)));
-            out.push(format!("It says: {}.", all.collect::<Vec<_>>().join("; ")));
+            let all: Vec<String> =
+                facts_of(facts).map(|(key, value)| format!("{key}: {}", value_text(value))).collect();
+            if !all.is_empty() {
+                out.push(format!("It says: {}.", all.join("; ")));
+            }
         }
     }
     out
@@ -123,11 +125,11 @@ fn place(entry: &Entry) -> String {
 fn deed(action: &str) -> String {
     match action {
         "certificate.issue" => "issue a certificate",
-        "certificate.order" => "have a certificate ordered",
+        "certificate.order" => "order a certificate",
         "certificate.install" => "install a certificate",
-        "certificate.postpone" => "go on with it later",
-        "certificate.resume" => "go on with it",
-        "certificate.request" => "have a certificate renewed now",
+        "certificate.postpone" => "put the attempt aside",
+        "certificate.resume" => "go on with the attempt",
+        "certificate.request" => "ask for a renewal",
         "certificate.schedule" => "plan the renewal",
         "gate.open" => "open the approval path",
         "gate.close" => "close the approval path",

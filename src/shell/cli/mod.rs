@@ -10,9 +10,11 @@ mod client;
 mod console;
 mod gate;
 mod host;
+mod keep;
 mod meaning;
 mod plans;
 mod renew;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -81,6 +83,9 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Backup(backup) => self.backup(&backup),
+            Command::Restore(restore) => self.restore(&restore),
+            Command::Doctor(doctor) => self.doctor(&doctor),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),
@@ -89,6 +94,7 @@ impl Run {
             Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
             Command::Audit(audit) => self.audit(&audit),
             Command::Explain { code, all: _, place } => self.explain(code.as_deref(), &place),
+            Command::Witness(command) => return self.witness(command),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {

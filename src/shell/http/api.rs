@@ -20,6 +20,8 @@ use crate::domain::policy::Verdict;
 use crate::domain::story;
 use crate::engine::view::CredentialView;
 use crate::engine::{AUDIT_UNAVAILABLE, Command, Refusal};
+use crate::ports::StoreError;
+use crate::shell::texts;
 
 type Answer<T> = Result<T, Problem>;
 type Shared = State<Arc<App>>;
@@ -138,18 +140,24 @@ async fn history(State(app): Shared, Path(id): Path<String>, Query(paging): Quer
     let view = find(&app, &id)?;
     let target = Target::new(TargetKind::Credential, view.credential.id.as_str()).key();
     let limit = paging.limit.clamp(1, MOST_ENTRIES);
-    let entries = app.web.store.entries(Some(target), limit).await.map_err(|error| {
-        let hint = "see the log of the daemon, and the disk of the state directory";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::UNREADABLE, error.to_string(), hint)
-    })?;
-    let entry = |e: &crate::ports::StoredEntry| {
+    let entries = app.web.store.entries(Some(target), limit).await.map_err(unreadable)?;
+    let bodies: Vec<serde_json::Value> =
+        entries.iter().map(|e| serde_json::from_slice(&e.bytes).unwrap_or(serde_json::Value::Null)).collect();
+    let texts = texts::of(&*app.web.store, &bodies).await.map_err(unreadable)?;
+    let entry = |((e, body), texts): ((&crate::ports::StoredEntry, &serde_json::Value), &texts::Texts)| {
         serde_json::json!({
             "sequence": e.sequence.to_string(),
             "leaf": e.leaf.to_string(),
-            "entry": serde_json::from_slice::<serde_json::Value>(&e.bytes).unwrap_or(serde_json::Value::Null),
+            "entry": body,
+            "texts": texts,
         })
     };
-    Ok(heavy::json(turn, &entries.iter().map(entry).collect::<Vec<_>>()))
+    Ok(heavy::json(turn, &entries.iter().zip(&bodies).zip(&texts).map(entry).collect::<Vec<_>>()))
+}
+
+fn unreadable(error: StoreError) -> Problem {
+    let hint = "see the log of the daemon, and the disk of the state directory";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::UNREADABLE, error.to_string(), hint)
 }
 
 /// Who asks, for the audit entry; only the admin socket's peer has a name.

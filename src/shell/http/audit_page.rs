@@ -152,7 +152,7 @@ fn line(asked: &Parameters, row: &Row, now: Timestamp) -> Markup {
             }
             td data-label="Outcome" { (outcome(asked, row)) }
             td data-label="Says" {
-                span { (says) @if says.len() < row.text.len() { "…" } }
+                @if !says.is_empty() { span { (says) @if says.len() < row.text.len() { "…" } } }
                 @if let Some(fault) = &row.fault { span class="bad" { "✕ " (fault) } }
             }
         }

@@ -32,6 +32,7 @@ pub(super) async fn text(web: &Web) -> String {
     }
     credentials(web, &mut out);
     limits(web, &mut out);
+    witnesses(web, &mut out);
     gates(web, &mut out);
     match TextEncoder::new().encode_to_string(&web.registry.gather()) {
         Ok(events) => out.push_str(&events),
@@ -309,6 +310,27 @@ fn file(credential: &Credential) -> String {
             managed.installs.first().and_then(|install| views::files(install).into_iter().next()).unwrap_or_default()
         }
     }
+}
+
+fn witnesses(web: &Web, out: &mut String) {
+    let known = web.witnesses.standing();
+    let number = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
+    let help = "1 if no witness has to cosign the audit log: whoever has this machine can rewrite it unseen.";
+    let mut none = Family::gauge("keyward_audit_witness_quorum_none", help);
+    none.put(&[], i64::from(known.quorum_none));
+    none.finish(out);
+    let mut size = Family::gauge("keyward_audit_witnessed_tree_size", "Entries that each witness has cosigned.");
+    let help = "When each witness cosigned last, by its own clock.";
+    let mut at = Family::gauge("keyward_audit_witnessed_timestamp_seconds", help);
+    for witness in &known.witnesses {
+        size.put(&[("witness", &witness.name)], number(witness.size));
+        at.put(&[("witness", &witness.name)], witness.at.map_or(0, Timestamp::unix));
+    }
+    size.finish(out);
+    at.finish(out);
+    let mut quorum = Family::gauge("keyward_audit_quorum_tree_size", "Entries that the quorum has cosigned.");
+    quorum.put(&[], number(known.quorum.map_or(0, |head| head.size)));
+    quorum.finish(out);
 }
 
 fn limits(web: &Web, out: &mut String) {

@@ -23,16 +23,18 @@ mod problem;
 mod server;
 mod shield;
 mod views;
+mod witness;
 
 use core::fmt;
 use std::sync::Arc;
 
 use crate::domain::inventory::Environment;
 use crate::engine::{Engine, Refusal};
-use crate::ports::{Clock, Meter, Notice, Solver, Store};
+use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 
 pub use self::listen::{BindError, Listeners, bind};
 pub use self::server::serve;
+pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
@@ -63,6 +65,8 @@ pub struct Web {
     pub engine: Arc<Engine>,
     /// For a credential's history.
     pub store: Arc<dyn Store>,
+    /// For what the witnesses of the log have seen.
+    pub witnesses: Arc<dyn Witnesses>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use keyward::adapters::store::Archive;
+use keyward::adapters::store::{Archive, LogOptions, SqliteStore};
 use keyward::codec::ledger::{RangedKey, Report, Trust, Verifier};
 use keyward::codec::note::{SignerKey, VerifierKey};
 use keyward::domain::audit::{Actor, Draft, Evidence, Outcome, Phase, Policy, Target, TargetKind};
@@ -14,10 +14,11 @@ use keyward::domain::json::Json;
 use keyward::domain::key::Digest;
 use keyward::domain::time::Timestamp;
 use keyward::ports::{Batch, Store};
+use keyward::shell::wire;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::store::{block_on, open};
+use super::store::block_on;
 
 const BEGIN: i64 = 1_790_000_000;
 
@@ -78,6 +79,9 @@ pub fn draft(n: u64, salt: &str) -> Draft {
         draft.actor = Actor::Human(Arc::from("uid:1000"));
     }
     draft.facts = vec![("issuer", Json::str("le")), ("detail", Json::str(format!("ü \"{n}\"\n{salt}")))];
+    if n % 30 == 11 {
+        draft.private.push(("text", Arc::from(format!("what somebody said of {n}"))));
+    }
     if n % 40 == 7 {
         let bytes: Arc<[u8]> = Arc::from(format!("evidence {n}").into_bytes());
         draft.evidence.push(Evidence {
@@ -95,7 +99,9 @@ pub fn draft(n: u64, salt: &str) -> Draft {
 /// Appends entries `from..to` in batches of one to seven.
 pub fn append(dir: &Path, from: u64, to: u64, salt: impl Fn(u64) -> &'static str) {
     block_on(async {
-        let store = open(dir).unwrap();
+        // The first checkpoint, of no entries, is of the time of the start.
+        let now = Timestamp::from_unix(BEGIN - 1 + 30 * from as i64);
+        let store = SqliteStore::open(dir, &LogOptions::new(now, wire::entropy())).unwrap();
         let mut next = from;
         while next < to {
             let end = (next + 1 + next % 7).min(to);

@@ -13,3 +13,4 @@ pub mod nginx;
 pub mod pebble;
 pub mod pki;
 pub mod store;
+pub mod witness;

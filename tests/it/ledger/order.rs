@@ -54,7 +54,7 @@ fn renumbered(rows: &[Row], from: usize) -> Vec<Row> {
 }
 
 /// A few entries after the change, and the checkpoints after these: what follows can only be worse.
-fn rest<'a>(rows: &'a [Row], from: usize) -> &'a [Row] {
+fn rest(rows: &[Row], from: usize) -> &[Row] {
     &rows[from.min(rows.len())..(from + 12).min(rows.len())]
 }
 

@@ -10,6 +10,7 @@ use keyward::domain::id::{AttemptId, EntryId, IssuerId};
 use keyward::domain::inventory::{Credential, Endpoint, KeyReuse, Seen, Source};
 use keyward::domain::key::{Digest, KeyAlgorithm};
 use keyward::domain::name::NameSet;
+use keyward::domain::private::Private;
 use keyward::domain::question::Question;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
@@ -88,6 +89,14 @@ macro_rules! reads_as_it_is {
 
             fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
                 self.inner.evidence(sha256)
+            }
+
+            fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+                self.inner.private(commitments)
+            }
+
+            fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+                self.inner.people()
             }
 
             fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {

@@ -9,8 +9,8 @@ use keyward::domain::tree::Frontier;
 use keyward::ports::{Batch, LARGEST_BATCH};
 
 use super::samples::{
-    applied, changes, credential, draft, entries, every_change, evidence, full_draft, full_record, one, said,
-    sound_log, ulid,
+    applied, changes, credential, draft, entries, every_change, evidence, full_draft, full_record, one, replayed, said,
+    sound_log, ulid, without_clock,
 };
 use super::tree::{head_of, heads, proofs_hold};
 use crate::harness::store::{Place, block_on, refusal};
@@ -28,6 +28,7 @@ macro_rules! on_every_store {
 
 on_every_store! {
     a_new_store_is_empty
+    a_change_without_an_entry_is_refused
     every_kind_of_change_comes_back_with_all_its_fields
     each_change_alone_means_what_it_means_in_memory
     entries_are_numbered_hashed_and_linked_also_after_a_restart
@@ -63,7 +64,18 @@ async fn every_kind_of_change_comes_back_with_all_its_fields(place: Place) {
     assert!(expected.credentials.len() > 5 && expected.attempts.len() > 3 && expected.clock.is_some());
     assert_eq!(store.load().await.unwrap(), expected);
     drop(store);
-    assert_eq!(place.open().load().await.unwrap(), expected);
+    let store = place.open();
+    assert_eq!(store.load().await.unwrap(), expected);
+    assert_eq!(replayed(&store).await, without_clock(expected));
+}
+
+async fn a_change_without_an_entry_is_refused(place: Place) {
+    let store = place.open();
+    for change in every_change() {
+        let is_clock = matches!(change, Change::Clock(_));
+        let batch = Batch { changes: vec![change], entries: Vec::new() };
+        assert_eq!(store.commit(batch).await.is_ok(), is_clock);
+    }
 }
 
 async fn each_change_alone_means_what_it_means_in_memory(place: Place) {
@@ -73,6 +85,7 @@ async fn each_change_alone_means_what_it_means_in_memory(place: Place) {
         expected.apply(change.clone());
         store.commit(changes(vec![change.clone()])).await.unwrap();
         assert_eq!(store.load().await.unwrap(), expected, "after {change:?}");
+        assert_eq!(replayed(&store).await, without_clock(expected.clone()), "after {change:?}");
     }
 }
 
@@ -222,7 +235,7 @@ async fn evidence_that_is_too_long_or_false_is_refused(place: Place) {
 
 async fn a_batch_beyond_the_limit_is_refused(place: Place) {
     let store = place.open();
-    let many = |n: usize| changes(vec![Change::Forget(credential("a")); n]);
+    let many = |n: usize| Batch { changes: vec![Change::Forget(credential("a")); n - 1], entries: vec![draft(1, "a")] };
     refusal(store.commit(many(LARGEST_BATCH + 1)).await);
     store.commit(many(LARGEST_BATCH)).await.unwrap();
 }

@@ -46,6 +46,32 @@ Ends with Ctrl-C, and goes on where it was when the daemon is restarted.")]
     /// Check such a file, without daemon, database or network
     #[command(after_help = super::prove::CHECK_HELP)]
     CheckProof(CheckProof),
+    /// Print the public key of the log, for its witnesses and for whoever verifies it
+    Key,
+    /// Give the log a new key; the daemon must be stopped
+    #[command(after_help = "\
+Examples:
+  keyward audit rotate-key --plan
+  keyward audit rotate-key --overlap-days 30
+  keyward audit rotate-key --end-overlap
+
+Both keys sign until the overlap is over: in that time the witnesses and whoever verifies the log must learn the new one.
+The old private key is destroyed at the first start after it. You are named in the audit log.")]
+    RotateKey(RotateKey),
+}
+
+/// How.
+#[derive(Debug, Clone, Args)]
+pub(in crate::shell::cli) struct RotateKey {
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(super) plan: bool,
+    /// For how many days both keys sign
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=366))]
+    pub(super) overlap_days: u16,
+    /// End the overlap of an earlier rotation now
+    #[arg(long, conflicts_with = "overlap_days")]
+    pub(super) end_overlap: bool,
 }
 
 /// Which entries.

@@ -4,6 +4,7 @@ pub(super) mod args;
 mod progress;
 mod prove;
 mod query;
+mod rotate;
 mod show;
 mod source;
 mod stats;
@@ -24,6 +25,8 @@ impl Run {
             Audit::Verify(verify) => self.audit_verify(verify),
             Audit::Prove(prove) => self.audit_prove(prove),
             Audit::CheckProof(check) => self.audit_check_proof(check),
+            Audit::Key => self.audit_key(),
+            Audit::RotateKey(told) => self.audit_rotate_key(told),
         }
     }
 }

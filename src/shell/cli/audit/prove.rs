@@ -2,14 +2,17 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use super::args::Place;
 use super::trust::{Keys, small_file};
-use crate::codec::ledger::{Finding, LONGEST_DOCUMENT, Proof, Proved};
+use crate::codec::ParseError;
+use crate::codec::ledger::{Finding, Grade, LONGEST_DOCUMENT, Proof, Proved, RangedKey, Rule};
+use crate::codec::note::Note;
+use crate::codec::tlog_policy::{LONGEST_POLICY, Policy, Unsaid, Unsatisfied};
 use crate::shell::cli::args::Output;
 use crate::shell::cli::console::{Exit, Failure, Tone};
 use crate::shell::cli::{Done, Run};
@@ -50,6 +53,9 @@ pub(in crate::shell::cli) struct CheckProof {
     file: PathBuf,
     #[command(flatten)]
     keys: Keys,
+    /// Whom to believe (C2SP tlog-policy): the keys of its logs count, and its quorum must have cosigned
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 impl Run {
@@ -83,11 +89,19 @@ impl Run {
     }
 
     pub(super) fn audit_check_proof(&self, told: &CheckProof) -> Done {
-        let trust = told.keys.trust()?;
+        let mut trust = told.keys.trust()?;
+        let policy = told.policy.as_deref().map(policy).transpose()?;
+        if let Some(policy) = &policy {
+            trust.keys.extend(policy.logs().iter().filter_map(|log| RangedKey::always(log.key.clone()).ok()));
+        }
         let bytes = small_file(&told.file, LONGEST_DOCUMENT)?;
         let read = Proof::read(&bytes);
         let hint = read.as_ref().ok().and_then(|proof| proof.hint.clone());
         let checked = read.and_then(|proof| proof.check(&trust).map(|proved| (proof, proved)));
+        let checked = checked.and_then(|(proof, proved)| match &policy {
+            Some(policy) => satisfied(policy, proof, proved),
+            None => Ok((proof, proved)),
+        });
         let json = self.output == Output::Json;
         match checked {
             Ok((proof, proved)) if json => self.console.json(&proved_json(&proof, &proved))?,
@@ -119,6 +133,35 @@ impl Run {
             ("witnessed", witnessed.collect::<Vec<_>>().join("\n")),
         ]);
         self.console.out(String::from_utf8_lossy(&proof.entry));
+    }
+}
+
+fn policy(path: &Path) -> Result<Policy, Failure> {
+    let bytes = small_file(path, LONGEST_POLICY)?;
+    Policy::parse(&bytes, Unsaid::Refused).map_err(|e| {
+        let text = format!("the policy {}: it {e}", path.display());
+        Failure::new(Exit::Verdict(Grade::Unverifiable.exit()), text, "see C2SP tlog-policy for what it must look like")
+    })
+}
+
+/// The proof with its witnesses, if they are those that the policy asks for.
+fn satisfied(policy: &Policy, proof: Proof, mut proved: Proved) -> Result<(Proof, Proved), Box<Finding>> {
+    let refused = |grade, why: String| {
+        Box::new(Finding::new(grade, Rule::Witness, format!("the policy is not satisfied: {why}")))
+    };
+    let note: Note = proof.checkpoint.parse().map_err(|e: ParseError| refused(Grade::Tampered, e.to_string()))?;
+    match policy.satisfied(&note) {
+        Ok(satisfied) => {
+            proved.checkpoint.witnessed = satisfied.cosigned;
+            Ok((proof, proved))
+        }
+        Err(why @ Unsatisfied::Wrong(_)) => Err(refused(Grade::Tampered, why.to_string())),
+        Err(
+            why @ (Unsatisfied::Checkpoint(_)
+            | Unsatisfied::UnknownLog(_)
+            | Unsatisfied::Unsigned(_)
+            | Unsatisfied::Quorum(_)),
+        ) => Err(refused(Grade::Unverifiable, why.to_string())),
     }
 }
 

@@ -3,22 +3,23 @@
 use std::path::PathBuf;
 
 use super::place::Place;
-use super::scalar;
+use super::{scalar, witness};
 use crate::domain::inventory::Environment;
 use crate::shell::config::diagnostic::{Problems, quoted};
 use crate::shell::config::raw::{Section, Wrong};
-use crate::shell::config::settings::AuditSettings;
+use crate::shell::config::settings::{AuditSettings, AuditWitness};
 
 /// A name is at most this long in bytes: it stands twice in every checkpoint, and the lock has 4 KiB for one.
 const LONGEST_ORIGIN: usize = 200;
 
 /// In staging the file's words are checked and not used: a dry run has a log, a name and a lock of its own.
-pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, place: &Place) -> AuditSettings {
-    let Some(mut s) = root.section(p, "audit", "[audit]") else { return AuditSettings::default() };
+pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, place: &Place) -> (AuditSettings, Option<AuditWitness>) {
+    let Some(mut s) = root.section(p, "audit", "[audit]") else { return Default::default() };
     let lock = s.parsed(p, "lock", "\"/srv/other-volume/keyward.lock\"", scalar::path);
     let example = "\"example.com/keyward\"";
     let origin = s.parsed(p, "origin", example, origin);
     let spool = s.parsed(p, "spool", "\"/srv/other-volume/keyward.spool\"", scalar::path);
+    let witness = witness::of_our_log(p, &mut s);
     s.close(p);
     if let (Some(lock), Some(state)) = (&lock, &place.production_state) {
         let own = PathBuf::from(&lock.value);
@@ -29,12 +30,15 @@ pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, place: &Place) -> A
         }
     }
     match place.environment {
-        Environment::Production => AuditSettings {
-            lock: lock.map(|l| PathBuf::from(l.value)),
-            origin: origin.map(|o| o.value),
-            spool: spool.map(|s| PathBuf::from(s.value)),
-        },
-        Environment::Staging => AuditSettings::default(),
+        Environment::Production => {
+            let own = AuditSettings {
+                lock: lock.map(|l| PathBuf::from(l.value)),
+                origin: origin.map(|o| o.value),
+                spool: spool.map(|s| PathBuf::from(s.value)),
+            };
+            (own, witness)
+        }
+        Environment::Staging => Default::default(),
     }
 }
 

@@ -14,6 +14,7 @@ mod place;
 mod scalar;
 mod schedule;
 mod solver;
+mod witness;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
 
 fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
-    let audit = audit::read(p, &mut root, &place);
+    let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let issuers = issuer::read_all(p, &mut root, place.environment);
@@ -60,6 +61,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     credentials.read_observed(p, &mut root);
     let paths = path::read_paths(p, &mut root, &credentials);
     let policy = path::read_policy(p, &mut root);
+    let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
+    // A dry run vouches for nobody.
+    let real = place.environment == Environment::Production;
     root.close(p);
 
     let estate = Estate {
@@ -83,6 +87,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         audit,
         issuers: issuers.settings,
         solvers: solvers.settings,
+        witness: own_witness.filter(|_| real),
+        audit_witness,
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
