@@ -24,6 +24,7 @@ mod log;
 mod mend;
 mod migrations;
 mod offline;
+mod patient;
 mod place;
 mod query;
 mod private;
