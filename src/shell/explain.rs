@@ -10,9 +10,11 @@
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
 //! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //! | `KW64xx` | witnesses | `explain/witness.rs` |
+//! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -23,8 +25,10 @@ mod configuration;
 mod engine;
 mod gate;
 mod host;
+mod keep;
 mod log;
 mod reading;
+mod recording;
 mod verifying;
 mod witness;
 
@@ -56,9 +60,11 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
+    ("Audit log: writing", recording::ROWS),
     ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
     ("Witnesses", witness::ROWS),
+    ("Backup and repair", keep::ROWS),
 ];
 
 /// Every code in order.
@@ -87,6 +93,18 @@ pub fn markdown() -> String {
                 "\n### {} {}\n\n{}\n\n**What to do:** {}\n",
                 entry.code, entry.title, entry.meaning, entry.action
             ));
+        }
+    }
+    out
+}
+
+/// All codes in a table of Markdown, for `docs/audit.md`.
+#[must_use]
+pub fn table() -> String {
+    let mut out = String::from("| code | title | about |\n|---|---|---|\n");
+    for (heading, rows) in TABLES {
+        for entry in *rows {
+            out.push_str(&format!("| `{}` | {} | {heading} |\n", entry.code, entry.title));
         }
     }
     out

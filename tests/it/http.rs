@@ -5,7 +5,7 @@ pub mod audit;
 mod gate;
 mod limits;
 mod metrics;
-mod page;
+pub mod page;
 mod sockets;
 
 use std::sync::Arc;

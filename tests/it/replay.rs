@@ -17,12 +17,12 @@ use crate::harness::store::{block_on, open};
 use crate::store::samples::{replayed, without_clock};
 
 /// What a history met, so that no run proves nothing.
-type Met = BTreeMap<&'static str, u64>;
+pub type Met = BTreeMap<&'static str, u64>;
 
 const CREDENTIALS: u64 = 6;
 
 /// Some lives of a guardian over a few certificates, in which everything goes wrong that can.
-fn history(seed: u64, lives: u64) -> (World, Met) {
+pub fn history(seed: u64, lives: u64) -> (World, Met) {
     let two = [("le", &LETS_ENCRYPT[..]), ("zero", &[][..])];
     let estate_of = |n: u64| {
         let mut estate = estate(&two);
@@ -165,5 +165,5 @@ fn entries_of_a_busy_history_are_small() {
     sizes.sort_unstable();
     let at = |percent: usize| sizes[(sizes.len() - 1) * percent / 100];
     println!("{} entries: half have at most {} bytes, nine of ten {}, all {}", sizes.len(), at(50), at(90), at(100));
-    assert!(at(50) <= 850 && at(90) <= 1_300, "{} {} {}", at(50), at(90), at(100));
+    assert!(at(50) <= 950 && at(90) <= 1_300, "{} {} {}", at(50), at(90), at(100));
 }

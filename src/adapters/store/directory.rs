@@ -196,7 +196,7 @@ pub(super) fn open_private(path: &Path) -> Result<Option<File>, StoreError> {
     Ok(Some(file))
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -18,7 +18,7 @@ use crate::codec::note::{Note, Signature, SignerKey, Signs, VerifierKey};
 use crate::domain::time::Timestamp;
 use crate::ports::{Entropy, StoreError};
 
-use super::{LogOptions, directory, trust};
+use super::{LogOptions, directory};
 
 /// The key's file name.
 const FILE: &str = "log.key";
@@ -63,28 +63,15 @@ impl LogKeys {
     }
 }
 
-/// Reads the keys, or makes the first if the log is new. Their name is the log's origin. A rotation that was cut off is
-/// taken to its end if `newest`, the newest checkpoint, was signed with the next key, else taken back.
+/// Reads the keys; their name is the log's origin. `None` if there is none. A rotation that was cut off is taken to its
+/// end if `newest`, the newest checkpoint, was signed with the next key, else taken back.
 ///
 /// # Errors
-/// [`StoreError::Distrusted`] if there is a log and no key; [`StoreError::Damaged`] if a file is none, lies open to
-/// others, or is the key of another origin than the configured one; [`StoreError::Unavailable`].
-pub(super) fn load(
-    dir: &Path,
-    options: &LogOptions,
-    is_new: bool,
-    newest: Option<&str>,
-) -> Result<LogKeys, StoreError> {
+/// [`StoreError::Damaged`] if a file is none, lies open to others, or is the key of another origin than the configured
+/// one; [`StoreError::Unavailable`].
+pub(super) fn load(dir: &Path, options: &LogOptions, newest: Option<&str>) -> Result<Option<LogKeys>, StoreError> {
     settle(dir, newest)?;
-    let path = dir.join(FILE);
-    let shown = path.display();
-    let Some((key, _)) = read(&path)? else {
-        if is_new {
-            return Ok(LogKeys { current: make(&path, options)?, old: None });
-        }
-        let text = format!("there is a log, and its key {shown} is missing; put it back from a backup");
-        return Err(StoreError::Distrusted { code: trust::NO_KEY, text });
-    };
+    let Some((key, _)) = read(&dir.join(FILE))? else { return Ok(None) };
     let name = key.verifier().name();
     if let Some(origin) = options.origin.as_ref().filter(|origin| *origin != name) {
         return Err(StoreError::Damaged(format!(
@@ -95,7 +82,7 @@ pub(super) fn load(
     let old = read(&dir.join(OLD))?.and_then(|(old, until)| Some((old, until?)));
     // A copy of the key itself is left by a rotation that was cut off.
     let old = old.filter(|(old, _)| old.verifier().key() != key.verifier().key());
-    Ok(LogKeys { current: key, old })
+    Ok(Some(LogKeys { current: key, old }))
 }
 
 /// A key's file, with the time after it if it has one.
@@ -197,11 +184,23 @@ pub(super) fn peek(dir: &Path) -> Option<VerifierKey> {
     SignerKey::parse(&text).ok().map(|key| key.verifier().clone())
 }
 
-fn make(path: &Path, options: &LogOptions) -> Result<SignerKey, StoreError> {
+/// A key for a new log, not yet written.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if the configured origin cannot be a key's name.
+pub(super) fn draw(options: &LogOptions) -> Result<SignerKey, StoreError> {
     let origin = options.origin.clone().unwrap_or_else(|| own_origin(&*options.entropy));
-    let key = generate(&origin, &*options.entropy)?;
-    directory::make_private(path, format!("{}\n", key.to_secret_text().as_str()).as_bytes())?;
-    Ok(key)
+    generate(&origin, &*options.entropy)
+}
+
+/// Writes a new log's key; durable on return.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub(super) fn write(dir: &Path, key: &SignerKey) -> Result<(), StoreError> {
+    let mut text = key.to_secret_text();
+    text.push('\n');
+    directory::make_private(&dir.join(FILE), text.as_bytes()).map(|_| ())
 }
 
 fn generate(origin: &str, entropy: &dyn Entropy) -> Result<SignerKey, StoreError> {

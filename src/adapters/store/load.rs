@@ -231,6 +231,16 @@ fn clock(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     })
 }
 
+/// The clocks' mark alone.
+///
+/// # Errors
+/// As [`state`].
+pub(super) fn clock_mark(connection: &Connection) -> Result<Option<ClockMark>, Trouble> {
+    let mut state = State::default();
+    clock(connection, &mut state)?;
+    Ok(state.clock)
+}
+
 fn each(
     connection: &Connection,
     table: &'static str,

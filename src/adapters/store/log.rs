@@ -43,10 +43,7 @@ pub(super) fn append(
     connection
         .prepare_cached("INSERT INTO entry (sequence, id, at, leaf, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![sequence, draft.id.0.to_bytes(), draft.at.unix(), sealed.leaf.0, sealed.bytes])?;
-    let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO mark (word, sequence) VALUES (?1, ?2)")?;
-    for word in audit::marks(draft, sealed.facts) {
-        mark.execute([word_id(connection, &word)?, sequence])?;
-    }
+    index(connection, &audit::marks(draft, sealed.facts), sequence)?;
     match (draft.phase, draft.intent) {
         (Phase::Intent, _) => connection
             .prepare_cached("INSERT INTO open_intent (id, sequence) VALUES (?1, ?2)")?
@@ -67,6 +64,18 @@ pub(super) fn append(
 /// The word of the target with this [`crate::domain::audit::Target::key`].
 fn target_word(key: &str) -> String {
     words::word("target", key)
+}
+
+/// Marks an entry with the words that it is found by.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn index(connection: &Connection, words: &[String], sequence: i64) -> Result<(), rusqlite::Error> {
+    let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO mark (word, sequence) VALUES (?1, ?2)")?;
+    for word in words {
+        mark.execute([word_id(connection, word)?, sequence])?;
+    }
+    Ok(())
 }
 
 /// A word's number; a new word gets one.

@@ -18,6 +18,39 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 pub(super) const BOUNDED_TABLES: [&str; 9] =
     ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "open_intent", "checkpoint"];
 
+/// Every table of the state.
+pub(super) const STATE_TABLES: [&str; 7] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
+
+/// Every table.
+pub(super) const TABLES: [&str; 15] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "entry",
+    "checkpoint",
+    "subtree",
+    "word",
+    "mark",
+    "open_intent",
+    "private",
+    "evidence",
+];
+
+/// The guard of the log's order, which is in [`FIRST`] too.
+pub(super) const ENTRY_INSERT: &str = "
+CREATE TRIGGER entry_insert BEFORE INSERT ON entry
+WHEN NEW.sequence <> (SELECT ifnull(max(sequence), -1) + 1 FROM entry)
+    OR EXISTS (SELECT 1 FROM entry WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry has the next number and an id of its own');
+END;
+";
+
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
 const MIGRATIONS: [&str; 1] = [FIRST];
@@ -114,7 +147,8 @@ CREATE TABLE clock (
     boot_id      TEXT NOT NULL
 ) STRICT;
 
--- The Merkle log (decision 0007). The body stands last, so that a leaf is found without reading it.
+-- The Merkle log (decision 0007). The body stands last, so that a leaf is found without reading it. Times have no index:
+-- the word of its day finds an entry by its time, however the wall clock stepped.
 CREATE TABLE entry (
     sequence INTEGER PRIMARY KEY,
     id       BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -122,7 +156,6 @@ CREATE TABLE entry (
     leaf     BLOB NOT NULL CHECK (length(leaf) = 32),
     body     BLOB NOT NULL
 ) STRICT;
-CREATE INDEX entry_at ON entry (at);
 
 -- A guard rail against mistakes, ours and an operator's; whoever means to cheat is caught by the hashes.
 CREATE TRIGGER entry_update BEFORE UPDATE ON entry BEGIN

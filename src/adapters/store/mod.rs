@@ -5,22 +5,26 @@
 //! reads, on a thread of its own. Refuses to know what a change means beyond its rows.
 //!
 //! ```text
-//! commit ─► queue ─► writer: BEGIN ─► savepoint per batch ─► COMMIT (fsync) ─► answers ─► checkpoint when due
-//!                      │ full: refused                │ error of the medium, or no answer within 2 s
-//!                      ▼                              ▼
-//!                 Unavailable                    poisoned: every later commit is refused until a restart
+//! commit ─► queue ─► writer: BEGIN ─► savepoint per batch ─► signed checkpoint ─► COMMIT (flush) ─► lock (flush) ─► answers
+//!               │ full: refused                 │ error of the medium, file replaced, or no answer within 2 s
+//!               ▼                               ▼
+//!          Unavailable                     poisoned: every later commit is refused until a restart
 //! ```
 
 mod archive;
+pub mod backup;
 mod checkpoint;
 mod connection;
 mod directory;
+pub mod doctor;
 mod key;
 mod load;
 mod lockfile;
 mod log;
+mod mend;
 mod migrations;
 mod offline;
+mod patient;
 mod place;
 mod query;
 mod private;
@@ -29,6 +33,7 @@ mod rotate;
 mod save;
 mod sealer;
 mod tree;
+mod walk;
 mod trust;
 mod worker;
 mod writer;
@@ -70,6 +75,8 @@ pub struct LogOptions {
     pub now: Timestamp,
     /// What a person accepts at this start although a rule refuses it.
     pub accept: BTreeSet<Accept>,
+    /// Who accepts it: named by the door they came through, as `uid:1000`.
+    pub by: Option<Arc<str>>,
     /// Where a new log's key and name come from, and the ids of entries about the start.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -78,13 +85,13 @@ impl LogOptions {
     /// As where nothing is configured.
     #[must_use]
     pub fn new(now: Timestamp, entropy: Arc<dyn Entropy>) -> Self {
-        Self { origin: None, lock: None, now, accept: BTreeSet::new(), entropy }
+        Self { origin: None, lock: None, now, accept: BTreeSet::new(), by: None, entropy }
     }
 }
 
 impl fmt::Debug for LogOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, lock, now, accept, entropy: _ } = self;
+        let Self { origin, lock, now, accept, by: _, entropy: _ } = self;
         write!(f, "LogOptions({origin:?}, {lock:?}, {now}, {accept:?})")
     }
 }
@@ -120,6 +127,7 @@ impl SqliteStore {
         let path = directory::database(&dir)?;
         let mut writing = connection::open_writing(&path)?;
         let sealer = trust::begin(&mut writing, &dir, options).map_err(|e| connection::about(&path, e))?;
+        migrations::drop_expired(&writing).map_err(|e| connection::about(&path, connection::Trouble::from(e)))?;
         let place = Place::of(&path, sealer.lock())?;
         let reading = connection::open_reading(&path)?;
         Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, sealer, place, lock)? })

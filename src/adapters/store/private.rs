@@ -12,6 +12,7 @@ use crate::domain::changes;
 use crate::domain::key::Digest;
 use crate::domain::private::{Private, Told};
 use crate::domain::state::Change;
+use crate::ports::Entropy;
 
 use super::connection::Trouble;
 use super::load::Rows;
@@ -86,6 +87,19 @@ pub(super) fn people(connection: &Connection) -> Result<Vec<Private>, Trouble> {
     let mut statement = connection.prepare_cached("SELECT salt, text FROM private WHERE person = 1 LIMIT ?1")?;
     let people = statement.query_map([MOST_PEOPLE], read)?;
     Ok(people.collect::<Result<_, _>>()?)
+}
+
+/// Somebody by their name; who was not known yet gets a pseudonym.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn person(connection: &Connection, name: &str, entropy: &dyn Entropy) -> Result<Private, Trouble> {
+    if let Some(known) = people(connection)?.into_iter().find(|person| &*person.text == name) {
+        return Ok(known);
+    }
+    let mut salt = [0; 16];
+    entropy.fill(&mut salt);
+    Ok(Private { salt, text: Arc::from(name) })
 }
 
 fn read(row: &Row<'_>) -> Result<Private, rusqlite::Error> {

@@ -92,7 +92,8 @@ pub(super) fn write_signed(
 ) -> Result<Written, rusqlite::Error> {
     let text = Checkpoint { origin: keys.origin().to_owned(), head: tree.head() }.to_string();
     let note = Note { signatures: keys.sign(&text, at), text }.to_string();
-    let kept = last_kept.is_none_or(|last| at.since(last) >= KEPT_EVERY);
+    // That of an empty log says nothing for long.
+    let kept = tree.size() > 0 && last_kept.is_none_or(|last| at.since(last) >= KEPT_EVERY);
     let row = Row { size: tree.size(), at, note };
     checkpoint::write(connection, &row, kept)?;
     Ok(Written { row, kept })

@@ -2,7 +2,7 @@
 //! person accepts although they do not becomes an entry.
 //!
 //! ```text
-//! neither entries nor lock ─► new: key, checkpoint, lock        state = lock ─► open
+//! neither entries nor lock nor key ─► new: checkpoint, key, lock        state = lock ─► open
 //! state > lock, lock's root is its beginning ─► the tail is accepted whole, an entry says so
 //! everything else ─► refused with a code, unless a person accepts exactly that
 //! ```
@@ -17,6 +17,7 @@ use crate::codec::note::Note;
 use crate::domain::audit::{self, Draft, Target, TargetKind, bounded_text};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
+use crate::domain::private::Private;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::{Frontier, TreeHead};
 use crate::ports::StoreError;
@@ -26,7 +27,7 @@ use super::key::LogKeys;
 use super::lockfile::{LockFile, NotAdvanced};
 use super::save::NotSaved;
 use super::sealer::{self, Sealer};
-use super::{LogOptions, checkpoint, key, log, rotate, tree};
+use super::{LogOptions, checkpoint, key, log, private, rotate, tree};
 
 /// Checkpoint's signature, or root and entries, do not agree.
 pub(super) const TAMPERED: &str = "KW6001";
@@ -36,7 +37,9 @@ const NO_LOCK: &str = "KW6004";
 const CLOCK_BACK: &str = "KW6005";
 const BAD_LOCK: &str = "KW6006";
 /// There is a log without its key.
-pub(super) const NO_KEY: &str = "KW6007";
+const NO_KEY: &str = "KW6007";
+/// There is a key without its log.
+const NO_LOG: &str = "KW6010";
 /// Entry: a tail that was not acknowledged was accepted.
 const TAIL_ACCEPTED: &str = "KW6008";
 /// Entry: a person accepted what a rule refuses.
@@ -102,7 +105,23 @@ pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOption
     let lock = if path.parent().is_some_and(Path::is_dir) { LockFile::open(&path)? } else { None };
     let is_new = size == 0 && lock.is_none();
     let newest = checkpoint::newest(connection)?.map(|row| row.note);
-    let keys = key::load(dir, options, is_new, newest.as_deref())?;
+    let keys = match key::load(dir, options, newest.as_deref())? {
+        Some(keys) => keys,
+        None if is_new => return new_log(connection, dir, &path, options),
+        None => {
+            let text =
+                format!("there is a log, and its key is missing in {}; put it back from a backup", dir.display());
+            return Err(StoreError::Distrusted { code: NO_KEY, text });
+        }
+    };
+    if is_new && newest.is_none() {
+        let text = format!(
+            "there is a log's key in {}, and neither entries nor lock; put the state directory back from a backup, or move \
+             log.key away to begin another log",
+            dir.display()
+        );
+        return Err(StoreError::Distrusted { code: NO_LOG, text });
+    }
     let tree = tree::frontier(connection, size)?;
     check_checkpoint(connection, &keys, &tree)?;
     check_tail(connection)?;
@@ -117,6 +136,19 @@ pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOption
     };
     judge.clock(connection, options.now)?;
     record(connection, dir, Found { keys, tree, lock, tail, waived: judge.waived }, &path, options)
+}
+
+/// Begins a log: checkpoint, then key, then lock. Cut off after the first it begins again; after the second the key is
+/// there to go on with. So a key without a checkpoint always means that a log is gone.
+fn new_log(connection: &mut Connection, dir: &Path, path: &Path, options: &LogOptions) -> Result<Sealer, StoreError> {
+    let keys = LogKeys { current: key::draw(options)?, old: None };
+    let tree = Frontier::default();
+    let transaction = connection.transaction().map_err(Trouble::from)?;
+    let written = sealer::write_signed(&transaction, &keys, None, &tree, options.now).map_err(Trouble::from)?;
+    transaction.commit().map_err(Trouble::from)?;
+    key::write(dir, &keys.current)?;
+    let lock = LockFile::create(path, written.note())?;
+    Ok(Sealer::new(tree, keys, lock, None))
 }
 
 /// The newest checkpoint is signed by the log's key, and its size and root are those of the entries.
@@ -260,7 +292,9 @@ fn record(
     options: &LogOptions,
 ) -> Result<Sealer, StoreError> {
     let Found { mut keys, mut tree, lock, tail, waived } = found;
-    let mut drafts = drafts(&tree, tail, &waived, options);
+    let person = options.by.as_deref().filter(|_| !waived.is_empty());
+    let person = person.map(|name| private::person(connection, name, &*options.entropy)).transpose()?;
+    let mut drafts = drafts(&tree, tail, &waived, person.as_ref(), options);
     let over = keys.old.take_if(|(_, until)| *until <= options.now);
     drafts.extend(over.as_ref().map(|(old, _)| rotate::over(&keys, old, &tree, options)));
     let kept = checkpoint::last_kept(connection).map_err(Trouble::from)?;
@@ -304,7 +338,13 @@ fn own_part(note: &str, keys: &LogKeys) -> String {
     whole.to_string()
 }
 
-fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], options: &LogOptions) -> Vec<Draft> {
+fn drafts(
+    tree: &Frontier,
+    tail: Option<u64>,
+    waived: &[(Accept, String)],
+    person: Option<&Private>,
+    options: &LogOptions,
+) -> Vec<Draft> {
     let draft = |action, code| {
         let mut random = [0; 10];
         options.entropy.fill(&mut random);
@@ -319,6 +359,9 @@ fn drafts(tree: &Frontier, tail: Option<u64>, waived: &[(Accept, String)], optio
     });
     let recovered = waived.iter().map(|(rule, seen)| {
         let mut entry = draft("audit.accept", RULE_WAIVED);
+        if let Some(person) = person {
+            entry.by(person);
+        }
         entry.facts.push(("accepted", Json::str(rule.as_str())));
         entry.facts.push(("rule", Json::str(rule.code())));
         entry.facts.push(("seen", Json::str(bounded_text(seen))));

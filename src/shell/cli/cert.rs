@@ -4,6 +4,7 @@ use super::args::Output;
 use super::console::{Cell, Exit, Tone, moment, relative};
 use super::{Done, Run};
 use crate::shell::http::model::{Credential, Detail, Why};
+use crate::shell::texts;
 
 /// An entry of the history as the API gives it.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
@@ -11,6 +12,7 @@ struct Entry {
     sequence: String,
     leaf: String,
     entry: serde_json::Value,
+    texts: texts::Texts,
 }
 
 pub(super) fn tone(severity: &str) -> Tone {
@@ -132,10 +134,7 @@ fn event(e: &Entry) -> Vec<Cell> {
         "failure" | "denied" => Tone::Bad,
         _ => Tone::Plain,
     };
-    let who = match text("/data/actor/subject").as_str() {
-        "-" => text("/data/actor/kind"),
-        subject => subject.to_owned(),
-    };
+    let who = e.texts.get(texts::ACTOR).cloned().unwrap_or_else(|| text("/data/actor/kind"));
     vec![
         e.sequence.clone().into(),
         text("/time").into(),

@@ -10,6 +10,7 @@ mod client;
 mod console;
 mod gate;
 mod host;
+mod keep;
 mod meaning;
 mod plans;
 mod renew;
@@ -82,6 +83,9 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Backup(backup) => self.backup(&backup),
+            Command::Restore(restore) => self.restore(&restore),
+            Command::Doctor(doctor) => self.doctor(&doctor),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),

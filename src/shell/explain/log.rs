@@ -69,4 +69,11 @@ pub(super) const ROWS: &[Entry] = &[
         "A rule of the start refused the log, and a person accepted it; the entry names the rule and what was seen.",
         "Nothing, if it was you.",
     ),
+    row(
+        "KW6010",
+        "the log is gone",
+        "There is a log's key in the state directory, and neither entries nor a lock: the database and the lock were \
+         deleted.",
+        "Put the state directory back from a backup. To begin another log with a key of its own, move `log.key` away.",
+    ),
 ];

@@ -152,6 +152,23 @@ pub fn say(text: &str) {
     out.flush().unwrap();
 }
 
+/// All entries as people read them, oldest first: texts stand among the facts, and a person by name.
+pub async fn readable(store: &dyn Store) -> Vec<serde_json::Value> {
+    let mut all = store.entries(None, usize::MAX).await.unwrap();
+    all.reverse();
+    let mut all: Vec<serde_json::Value> = all.iter().map(|e| serde_json::from_slice(&e.bytes).unwrap()).collect();
+    let texts = keyward::shell::texts::of(store, &all).await.unwrap();
+    for (entry, texts) in all.iter_mut().zip(texts) {
+        for (key, text) in texts {
+            match key.as_str() {
+                "actor" => entry["data"]["actor"]["subject"] = text.into(),
+                _ => entry["data"]["facts"][key] = text.into(),
+            }
+        }
+    }
+    all
+}
+
 /// The text of a refusal.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {

@@ -35,9 +35,14 @@ impl WitnessProcess {
     /// A new witness in `dir` that knows these logs.
     pub fn new(dir: &Path, name: &str, logs: &[String]) -> Self {
         let address = free_address();
-        let config = dir.join("witness.toml");
         let mut text = format!("state_dir = {:?}\n\n[witness]\nlisten = \"{address}\"\n", dir.join("state"));
         logs.iter().for_each(|key| text.push_str(&format!("\n[[witness.log]]\nkey = \"{key}\"\n")));
+        Self::of(dir, name, &text, address)
+    }
+
+    /// With this configuration, whose state directory is `state` in `dir`.
+    pub fn of(dir: &Path, name: &str, text: &str, address: SocketAddr) -> Self {
+        let config = dir.join("witness.toml");
         fs::write(&config, text).unwrap();
         fs::create_dir_all(dir.join("state")).unwrap();
         let made = keyward().args(["witness", "init", "--name", name, "-c"]).arg(&config).output().unwrap();

@@ -1,13 +1,15 @@
 //! The audit log over the API and on its page.
 
-use keyward::domain::audit::{Actor, Draft, Outcome, Target, TargetKind, bounded_text};
+use keyward::domain::audit::{Draft, Outcome, Target, TargetKind, bounded_text};
 use keyward::domain::id::{EntryId, Ulid};
 use keyward::domain::json::Json;
+use keyward::domain::private::Private;
 use keyward::domain::time::HOUR;
 use keyward::ports::Batch;
 use serde_json::Value;
 
 use crate::harness::http::{Script, Server, Still};
+use crate::http::page::{chromium, sideways};
 use crate::http::two_paths;
 
 /// A guardian that issued a certificate an hour ago, with two gates.
@@ -38,7 +40,7 @@ fn the_log_is_asked_by_words_times_and_pages() {
     let server = house().serve();
     let all = get(&server, "/v1/audit/entries?order=oldest&limit=1000");
     let size = rows(&all).len();
-    assert!(size > 8 && all["size"] == size.to_string() && all["more"] == false, "{all}");
+    assert!(size > 8 && all["size"].as_str() == Some(&*size.to_string()) && all["more"] == false, "{all}");
     let first = &rows(&all)[0];
     for field in ["sequence", "id", "time", "code", "title", "action", "phase", "target", "actor", "text", "leaf"] {
         assert!(first[field].is_string(), "{field}: {first}");
@@ -159,7 +161,7 @@ fn a_decision_is_told_from_its_entries() {
         "automation was about to issue a certificate",
         "Policy let it go on: rule ",
         "inputs ",
-        "have a certificate ordered",
+        "KW2002 (ordered): recorded by automation",
         "to issue a certificate came out as success (of intent #",
         "was about to install a certificate",
         "to install a certificate came out as success",
@@ -192,19 +194,52 @@ fn counts_and_the_checkpoint_are_there_and_in_the_scrape() {
     assert!(scrape.contains("\nkeyward_audit_checkpoint_timestamp_seconds 1"), "{scrape}");
 }
 
+const HOSTILE_NAME: &str = "uid:1000\"><script>alert(1)</script>";
+
 /// A house with an entry that a CA might have written.
 pub fn hostile() -> Still {
     let still = house();
+    write(&still, 9);
+    still
+}
+
+/// One more entry.
+pub fn write(still: &Still, seed: u8) {
     let now = still.ports.clock.now();
     let target = Target::new(TargetKind::Credential, "portal");
-    let mut draft = Draft::new(EntryId(Ulid::new(now, [9; 10])), now, "certificate.issue", "KW3007", target);
-    draft.actor = Actor::Human("uid:1000\"><script>alert(1)</script>".into());
+    let mut draft = Draft::new(EntryId(Ulid::new(now, [seed; 10])), now, "certificate.issue", "KW3007", target);
+    draft.by(&Private { salt: [7; 16], text: HOSTILE_NAME.into() });
     draft.outcome = Some(Outcome::Failure);
-    draft.facts = vec![("text", Json::str(bounded_text("<img src=x onerror=alert(2)> \u{1b}[31m =1+1 \u{202e}evil")))];
+    let text = bounded_text("<img src=x onerror=alert(2)> \u{1b}[31m =1+1 \u{202e}evil");
+    draft.private.push(("text", text.into()));
+    draft.facts = vec![("issuer", Json::str("le"))];
     futures_util::FutureExt::now_or_never(still.ports.store.commit(Batch { changes: vec![], entries: vec![draft] }))
         .unwrap()
         .unwrap();
-    still
+}
+
+#[test]
+fn people_and_private_texts_are_told_by_name_while_they_are_kept_and_asked_for_by_name() {
+    let server = hostile().serve();
+    let name: String = url_encoded(HOSTILE_NAME);
+    let page = get(&server, &format!("/v1/audit/entries?actor={name}"));
+    let row = &rows(&page)[0];
+    assert_eq!((rows(&page).len(), &row["actor"], &row["code"]), (1, &HOSTILE_NAME.into(), &"KW3007".into()));
+    assert!(row["text"].as_str().unwrap().starts_with("<img src=x"), "{row}");
+    let pseudonym = row["entry"]["data"]["actor"]["subject"].as_str().unwrap();
+    assert_eq!(pseudonym.len(), 64, "the entry itself names nobody");
+    assert!(!row["entry"].to_string().contains("<img"), "and holds no text from outside");
+    assert_eq!(rows(&get(&server, &format!("/v1/audit/entries?actor={pseudonym}"))).len(), 1);
+    assert_eq!(rows(&get(&server, "/v1/audit/entries?actor=uid:1000")).len(), 0, "not by half a name");
+    let place = row["sequence"].as_str().unwrap();
+    let detail = get(&server, &format!("/v1/audit/entries/{place}"));
+    assert!(detail["private"]["text"].as_str().unwrap().contains("evil") && detail["private"]["actor"].is_null());
+    let story = get(&server, &format!("/v1/audit/entries/{place}/story")).to_string();
+    assert!(story.contains("evil") && story.contains("for uid:1000"), "{story}");
+}
+
+fn url_encoded(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
 
 #[test]
@@ -232,5 +267,32 @@ fn the_page_lists_narrows_and_pages_with_links_only() {
     let one = server.get("/audit/1").body;
     for part in ["What happened", "As stored", "Leaf", "#1 of "] {
         assert!(one.contains(part), "{part}: {one}");
+    }
+}
+
+#[test]
+fn no_screen_scrolls_sideways_and_a_browser_shows_it_under_its_own_policy() {
+    let server = hostile().serve();
+    let style = server.get("/style.css").body;
+    for path in ["/audit", "/audit/1", "/audit?code=KW3007&outcome=failure"] {
+        for (width, seen) in sideways(&server.get(path).body, &style) {
+            assert!(seen <= width, "{path}: at {width} the page is {seen} wide");
+        }
+    }
+    let out = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, size, path) in [
+        ("audit-390.png", "390,2600", "/audit"),
+        ("audit-1280.png", "1280,1300", "/audit"),
+        ("audit-entry-390.png", "390,2600", "/audit/1"),
+        ("audit-entry-1280.png", "1280,1300", "/audit/1"),
+    ] {
+        let file = out.join(name);
+        std::fs::remove_file(&file).ok();
+        chromium(&[
+            format!("--screenshot={}", file.display()),
+            format!("--window-size={size}"),
+            format!("http://{}{path}", server.http),
+        ]);
+        assert!(std::fs::metadata(&file).unwrap().len() > 20_000, "{name} shows nothing");
     }
 }

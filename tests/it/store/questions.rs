@@ -238,7 +238,8 @@ fn a_search_for_what_never_meets_gives_up_with_a_place_to_go_on_from() {
         for round in 0..15_u64 {
             let batch = (0..8_000).map(|n| {
                 let n = round * 8_000 + n;
-                let (action, code) = if n % 2 == 0 { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
+                let (action, code) =
+                    if n.is_multiple_of(2) { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
                 Draft::new(EntryId(ulid(n)), at(0), action, code, Target::new(TargetKind::Path, "approve"))
             });
             store.commit(entries(batch.collect())).await.unwrap();
@@ -267,7 +268,7 @@ fn varied(n: u64, at: Timestamp) -> Draft {
     match n % 5 {
         0 => {
             draft.phase = Phase::Intent;
-            draft.actor = if n % 2 == 0 { Actor::Automation } else { Actor::Human(Arc::from("uid:1000")) };
+            draft.actor = if n.is_multiple_of(2) { Actor::Automation } else { Actor::Human(Arc::from("uid:1000")) };
             let digest = Digest::of(b"policy");
             let tier = u8::try_from(n % 4).unwrap();
             draft.policy =
@@ -276,10 +277,10 @@ fn varied(n: u64, at: Timestamp) -> Draft {
         1 => {
             draft.phase = Phase::Outcome;
             draft.outcome = Some([Outcome::Success, Outcome::Failure, Outcome::Denied][pick % 3]);
-            draft.intent = (n % 2 == 0).then(|| EntryId(ulid(n - 1)));
+            draft.intent = (n.is_multiple_of(2)).then(|| EntryId(ulid(n - 1)));
             draft.evidence = vec![evidence(n.to_string().as_bytes())];
         }
-        2 => draft.facts = vec![("issuer", Json::str(if n % 2 == 0 { "le" } else { "zerossl" }))],
+        2 => draft.facts = vec![("issuer", Json::str(if n.is_multiple_of(2) { "le" } else { "zerossl" }))],
         _ => {}
     }
     draft.correlation = (n % 5 < 3).then(|| AttemptId(ulid(n / 5)));
@@ -325,7 +326,7 @@ prop_compose! {
 async fn random_questions_are_answered_as_if_each_entry_had_been_asked(place: Place) {
     let store = place.open();
     // The clock runs on, and steps now and then.
-    let time = |n: u64| at(i64::try_from(n * 2_000).unwrap() - if n % 17 == 0 { 150_000 } else { 0 });
+    let time = |n: u64| at(i64::try_from(n * 2_000).unwrap() - if n.is_multiple_of(17) { 150_000 } else { 0 });
     store.commit(entries((0..200).map(|n| varied(n, time(n))).collect())).await.unwrap();
     let log: Vec<(StoredEntry, Timestamp, Vec<String>)> = all(&*store, &ask(Order::OldestFirst), 1_000)
         .await

@@ -174,6 +174,26 @@ fn a_database_that_was_deleted_is_refused_as_rolled_back() {
 }
 
 #[test]
+fn a_key_without_a_log_is_no_new_log_and_a_first_start_that_was_cut_off_goes_on() {
+    let yard = Yard::with(1);
+    fs::remove_file(yard.lock()).unwrap();
+    let remove = |files: &[&str]| files.iter().for_each(|file| drop(fs::remove_file(yard.state().join(file))));
+    remove(&["keyward.db", "keyward.db-wal", "keyward.db-shm"]);
+    let (code, text) = yard.refused();
+    assert!(code == "KW6010" && text.contains("move log.key away"), "{text}");
+    remove(&["log.key"]);
+    let note = || block_on(yard.open().unwrap().checkpoint()).unwrap().unwrap();
+    let first = note();
+    // Cut off before the lock: the same log goes on. Cut off before the key: another one begins.
+    fs::remove_file(yard.lock()).unwrap();
+    assert_eq!(note(), first);
+    fs::remove_file(yard.lock()).unwrap();
+    remove(&["log.key"]);
+    assert_ne!(note(), first);
+    yard.add(0..3);
+}
+
+#[test]
 fn two_histories_signed_with_the_same_key_are_refused_whichever_is_longer() {
     for (ours, theirs) in [(6..8, 16..18), (6..9, 16..18)] {
         let mut yard = Yard::with(5);
@@ -322,7 +342,7 @@ fn entries_and_checkpoint_that_do_not_agree_are_refused() {
     let state = yard.copy();
     for (sql, says) in [
         ("DELETE FROM checkpoint", "no checkpoint"),
-        ("DELETE FROM checkpoint WHERE size = 400", "is over 0 entries, and there are 400"),
+        ("DELETE FROM checkpoint WHERE size = 400", "is over 2 entries, and there are 400"),
         ("UPDATE checkpoint SET note = replace(note, 'keyward/', 'keywerd/')", "not signed by this log's key"),
         ("UPDATE checkpoint SET note = 'x'", "is no signed note"),
         ("UPDATE checkpoint SET size = 401 WHERE size = 400", "is over 400 entries"),
@@ -363,7 +383,7 @@ fn one_checkpoint_an_hour_is_kept() {
     let mut statement = hand.prepare("SELECT size, kept FROM checkpoint ORDER BY size").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     let rows: Vec<(i64, bool)> = rows.map(Result::unwrap).collect();
-    assert_eq!(rows, [(0, true), (4, true), (7, true), (10, true)]);
+    assert_eq!(rows, [(1, true), (4, true), (7, true), (10, true)]);
 }
 
 #[test]
