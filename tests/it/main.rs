@@ -27,6 +27,7 @@ mod deploy;
 mod engine;
 mod fault;
 mod http;
+mod keep;
 mod keystore;
 mod ledger;
 mod nginx;

@@ -31,8 +31,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
 
 async fn entries(State(app): Shared, pairs: Pairs) -> Answer {
     let turn = app.turn().await;
-    let question = audit::parse(&understood(pairs)?, app.web.clock.now())?;
-    Ok(heavy::json(turn, &audit::entries(&*app.web.store, question).await?))
+    let found = audit::entries(&*app.web.store, &understood(pairs)?, app.web.clock.now()).await?;
+    Ok(heavy::json(turn, &found))
 }
 
 async fn entry(State(app): Shared, Path(id): Path<String>) -> Answer {

@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::Progress;
 use crate::adapters::store::connection::Trouble;
-use crate::codec::ledger::{Finding, Fold, Grade, Named, Needs, Rule, Secret, Signed, Stored, Verifier, words_of};
+use crate::codec::ledger::{Finding, Fold, Grade, Named, Needs, Rule, Secret, Signed, Stored, Verifier, expect_rows};
 use crate::domain::key::Digest;
 
 /// Entries between two words about how far it is: a few hundredths of a second.
@@ -186,6 +186,7 @@ impl Pass<'_> {
                 let word = fold.word(word);
                 fold.found(word, sequence);
             })?;
+            found_by(snapshot, fold, 0..size)?;
         }
         let difference = self.verifier.index().and_then(|fold| fold.difference());
         if let Some(range) = difference.filter(|_| wrong.is_none()) {
@@ -210,17 +211,12 @@ impl Pass<'_> {
         size: u64,
     ) -> Result<String, Trouble> {
         let mut fine = Fold::fine(self.secret);
-        let mut statement =
-            snapshot.prepare("SELECT sequence, body FROM entry WHERE sequence >= ?1 AND sequence < ?2")?;
+        let mut statement = snapshot.prepare("SELECT body FROM entry WHERE sequence >= ?1 AND sequence < ?2")?;
         let mut rows = statement.query(params![place(range.start), place(range.end)])?;
         while let Some(row) = rows.next()? {
-            let (ValueRef::Integer(sequence), ValueRef::Blob(body)) = (row.get_ref(0)?, row.get_ref(1)?) else {
-                continue;
-            };
-            for text in words_of(body) {
-                let word = fine.word(&text);
-                fine.expect(word, number(sequence).saturating_sub(range.start));
-            }
+            let ValueRef::Blob(body) = row.get_ref(0)? else { continue };
+            // A row whose number is not its entry's was found before.
+            expect_rows(&mut fine, body, range.start);
         }
         marks(snapshot, size, |word, sequence| {
             if range.contains(&sequence) {
@@ -228,14 +224,39 @@ impl Pass<'_> {
                 fine.found(word, sequence.saturating_sub(range.start));
             }
         })?;
+        found_by(snapshot, &mut fine, range.clone())?;
         Ok(match fine.difference() {
             Some(at) => {
                 let at = range.start.saturating_add(at.start);
-                format!("the index finds entry {at} by other words than it has")
+                format!("the index finds entry {at} by other words, another id or another time than it has")
             }
             None => format!("the index of the entries from {} on is not that of their words", range.start),
         })
     }
+}
+
+/// The rows of the indexes of ids and of times, each read alone and in its own order: not through the table.
+fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>) -> Result<(), Trouble> {
+    let sql = "SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id";
+    let mut statement = snapshot.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let (ValueRef::Blob(id), ValueRef::Integer(sequence)) = (row.get_ref(0)?, row.get_ref(1)?)
+            && range.contains(&number(sequence))
+        {
+            fold.found(fold.id(id), number(sequence).saturating_sub(range.start));
+        }
+    }
+    let mut statement = snapshot.prepare("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let (ValueRef::Integer(at), ValueRef::Integer(sequence)) = (row.get_ref(0)?, row.get_ref(1)?)
+            && range.contains(&number(sequence))
+        {
+            fold.found(fold.time(at), number(sequence).saturating_sub(range.start));
+        }
+    }
+    Ok(())
 }
 
 /// Every mark with its word. Both tables are read once, in the order of the words; a row that cannot be one, or that has no
