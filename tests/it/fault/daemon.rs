@@ -274,7 +274,7 @@ async fn fails_at(n: u32) -> (bool, bool) {
     let began = std::time::Instant::now();
     let (mut was_open, mut lost, mut renewals) = (false, false, 0);
     // Each renewal makes some more flushes, until one fails or it is clear that none will.
-    while renewals < 5 && began.elapsed() < Duration::from_secs(10) {
+    while renewals < 8 && began.elapsed() < Duration::from_secs(if was_open { 10 } else { 4 }) {
         if daemon.ended().is_some() {
             lost = true;
             break;
@@ -283,7 +283,7 @@ async fn fails_at(n: u32) -> (bool, bool) {
             lost |= codes.iter().any(|c| c == "KW4011");
             assert!(!(open && lost), "flush {n}: it opened after the medium was lost");
             was_open |= open;
-            if !lost && (open || codes.iter().any(|c| c == "KW4002")) {
+            if open {
                 daemon.cli(&["cert", "renew", "portal"]);
                 renewals += 1;
             }
@@ -321,15 +321,15 @@ async fn fail_at(flushes: impl Iterator<Item = u32>) {
         }
     }
     println!("{at_start} before the gate was open, {later} after it, {not_at_all} hit no flush of the store");
-    assert!(at_start > 1 && later > 1, "{at_start} before the gate was open, {later} after it: the test tests nothing");
+    assert!(at_start > 1 && later > 0, "{at_start} before the gate was open, {later} after it: the test tests nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_of_any_flush_of_a_run_is_survived() {
-    fail_at((1..=21).step_by(2)).await;
+    fail_at((1..=35).step_by(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn and_of_those_in_between() {
-    fail_at((2..=20).step_by(2)).await;
+    fail_at((2..=36).step_by(2)).await;
 }
