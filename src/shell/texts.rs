@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::codec::entry::{Entry, EntryFacts};
 use crate::domain::key::Digest;
 use crate::domain::private::FORGOTTEN;
-use crate::ports::{Store, StoreError};
+use crate::ports::{Log, StoreError};
 
 /// The key under which the actor's name is told.
 pub const ACTOR: &str = "actor";
@@ -29,9 +30,20 @@ pub fn commitments(entry: &Value) -> BTreeMap<String, Digest> {
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be read.
-pub async fn of(store: &dyn Store, entries: &[Value]) -> Result<Vec<Texts>, StoreError> {
+pub async fn of(log: &dyn Log, entries: &[Value]) -> Result<Vec<Texts>, StoreError> {
     let wanted: Vec<BTreeMap<String, Digest>> = entries.iter().map(commitments).collect();
-    let known = store.private(wanted.iter().flat_map(BTreeMap::values).copied().collect()).await?;
+    let known = log.private(wanted.iter().flat_map(BTreeMap::values).copied().collect()).await?;
     let text = |commitment: &Digest| known.get(commitment).map_or(FORGOTTEN, |p| &*p.text).to_owned();
     Ok(wanted.iter().map(|each| each.iter().map(|(key, c)| (key.clone(), text(c))).collect()).collect())
+}
+
+/// An entry as people read it: its texts stand among its facts, and a person by name.
+pub fn fill(entry: &mut Entry, texts: &Texts) {
+    for (key, text) in texts {
+        match &mut entry.facts {
+            _ if key == ACTOR => entry.actor.subject = Some(text.clone()),
+            EntryFacts::Known(facts) => drop(facts.insert(key.clone(), Value::String(text.clone()))),
+            EntryFacts::LeftOut => {}
+        }
+    }
 }

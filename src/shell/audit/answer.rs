@@ -12,6 +12,7 @@ use crate::domain::question::{LARGEST_PAGE, Order, Question, Wanted};
 use crate::domain::words::word;
 use crate::ports::{Log, StoredEntry};
 use crate::shell::explain;
+use crate::shell::texts::{self, Texts};
 
 /// A page.
 ///
@@ -19,15 +20,16 @@ use crate::shell::explain;
 /// When the log cannot be read.
 pub(in crate::shell) async fn entries(log: &dyn Log, asked: Question) -> Result<Entries, Refusal> {
     let (order, beyond) = (asked.order, asked.beyond);
-    let page = log.query(asked).await?;
+    let page = log.query(by_people(log, asked).await?).await?;
     let last = page.size.checked_sub(1);
     let next = match order {
         Order::NewestFirst => page.next,
         // What is not written yet comes behind the last that there is.
         Order::OldestFirst => page.next.or(last.max(beyond)),
     };
+    let texts = texts_of(log, &page.entries).await?;
     Ok(Entries {
-        entries: page.entries.iter().map(row).collect(),
+        entries: page.entries.iter().zip(texts).map(|(stored, texts)| row(stored, texts)).collect(),
         next: next.map(|place| question::cursor(order, place)),
         more: page.next.is_some(),
         size: page.size.to_string(),
@@ -53,8 +55,9 @@ pub(in crate::shell) async fn detail(log: &dyn Log, name: &str) -> Result<Detail
         });
     }
     let size = log.query(Question { limit: 1, ..Question::default() }).await?.size.to_string();
+    let texts = texts_of(log, core::slice::from_ref(&stored)).await?.pop().unwrap_or_default();
     Ok(Detail {
-        row: row(&stored),
+        row: row(&stored, texts),
         evidence,
         partner,
         size,
@@ -105,10 +108,17 @@ pub(in crate::shell) async fn explain(log: &dyn Log, name: &str) -> Result<Story
         let all = Question { order: Order::OldestFirst, limit: LARGEST_PAGE, ..Question::default() };
         let page = log.query(all.and(vec![Wanted::Word(word("correlation", &id))])).await?;
         told = page.entries.iter().map(parsed).collect::<Result<Vec<_>, _>>()?;
+        for (entry, texts) in told.iter_mut().zip(texts_of(log, &page.entries).await?) {
+            texts::fill(entry, &texts);
+        }
         rest = page.next;
     } else if let Some(entry) = asked.clone() {
         let other = other_half(log, &entry).await?;
+        let stored: Vec<StoredEntry> = named.into_iter().collect();
         told.push(entry);
+        for (entry, texts) in told.iter_mut().zip(texts_of(log, &stored).await?) {
+            texts::fill(entry, &texts);
+        }
         told.extend(other);
         told.sort_by_key(|entry| entry.sequence);
     }
@@ -203,14 +213,49 @@ fn fault(stored: &StoredEntry) -> Option<String> {
     (leaf_hash(&stored.bytes) != stored.leaf).then(|| "its bytes are not what was hashed".to_owned())
 }
 
-fn row(stored: &StoredEntry) -> Row {
+/// People are asked for by name and found by pseudonym.
+async fn by_people(log: &dyn Log, mut asked: Question) -> Result<Question, Refusal> {
+    let names: Vec<String> = asked.all_of.iter().flatten().filter_map(actor_word).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Ok(asked);
+    }
+    let people = log.people().await?;
+    for alternatives in &mut asked.all_of {
+        let pseudonyms: Vec<Wanted> = alternatives
+            .iter()
+            .filter_map(actor_word)
+            .flat_map(|name| people.iter().filter(move |person| &*person.text == name))
+            .map(|person| Wanted::Word(word("actor", &person.commitment().to_string())))
+            .collect();
+        alternatives.extend(pseudonyms);
+    }
+    Ok(asked)
+}
+
+/// The actor that a condition asks for.
+fn actor_word(wanted: &Wanted) -> Option<&str> {
+    match wanted {
+        Wanted::Word(word) => word.strip_prefix("actor:"),
+        Wanted::Prefix(_) => None,
+    }
+}
+
+/// The private texts of entries, in the same order.
+async fn texts_of(log: &dyn Log, entries: &[StoredEntry]) -> Result<Vec<Texts>, Refusal> {
+    let bodies: Vec<Value> =
+        entries.iter().map(|stored| serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null)).collect();
+    Ok(texts::of(log, &bodies).await?)
+}
+
+fn row(stored: &StoredEntry, texts: Texts) -> Row {
     let base = Row { sequence: stored.sequence.to_string(), leaf: stored.leaf.to_string(), ..Row::default() };
     let whole = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
-    let entry = match Entry::parse(&stored.bytes) {
+    let mut entry = match Entry::parse(&stored.bytes) {
         Ok(entry) => entry,
         Err(error) => return Row { fault: Some(error.to_string()), entry: whole, ..base },
     };
     let elsewhere = (entry.sequence != stored.sequence).then(|| format!("it was written as entry {}", entry.sequence));
+    texts::fill(&mut entry, &texts);
     Row {
         id: entry.id.to_string(),
         time: entry.at.to_string(),
@@ -225,6 +270,7 @@ fn row(stored: &StoredEntry) -> Row {
         text: line(&entry),
         fault: fault(stored).or(elsewhere),
         entry: whole,
+        texts,
         code: entry.code,
         ..base
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::shell::texts::Texts;
+
 /// A page of entries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::shell) struct Entries {
@@ -54,6 +56,9 @@ pub(in crate::shell) struct Row {
     pub(in crate::shell) fault: Option<String>,
     /// The entry itself.
     pub(in crate::shell) entry: Value,
+    /// The texts that it commits to, as far as they were not forgotten.
+    #[serde(default)]
+    pub(in crate::shell) texts: Texts,
 }
 
 /// One entry with what belongs to it.

@@ -157,7 +157,7 @@ fn unreadable(error: StoreError) -> Problem {
 }
 
 /// Who asks, for the audit entry; only the admin socket's peer has a name.
-fn actor(door: Door) -> Answer<Arc<str>> {
+pub(super) fn actor(door: Door) -> Answer<Arc<str>> {
     match door {
         Door::Admin { uid } => Ok(Arc::from(format!("uid:{uid}"))),
         Door::Http { .. } | Door::Gate => {
@@ -215,13 +215,13 @@ fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesReje
     parsed.map_err(|e| refuse(StatusCode::BAD_REQUEST, format!("the body is not understood: {e}")))
 }
 
-fn command(app: &App, command: Command) -> Answer<()> {
+pub(super) fn command(app: &App, command: Command) -> Answer<()> {
     app.web.engine.command(command).map_err(|busy| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::BUSY, busy.to_string(), "try again in a moment")
     })
 }
 
-fn accepted(text: &str) -> Response<Body> {
+pub(super) fn accepted(text: &str) -> Response<Body> {
     (StatusCode::ACCEPTED, Json(model::Accepted { text: text.to_owned(), preview: None })).into_response()
 }
 

@@ -59,6 +59,8 @@ impl Run {
         ]);
         let data = row.entry.get("data");
         pairs.extend(["policy", "facts"].map(|name| (name, below(data, name))));
+        let texts = row.texts.iter().map(|(key, text)| format!("{}: {}", plain(key), plain(text)));
+        pairs.push(("texts", texts.collect::<Vec<_>>().join("\n")));
         pairs.push(("evidence", evidence(detail)));
         pairs.push(("more", rest(data)));
         pairs.extend([("previous", below(data, "previous_of_target")), ("leaf", row.leaf.clone())]);
