@@ -5,6 +5,7 @@ pub mod challenge;
 pub mod clock;
 pub mod deploy;
 pub mod entropy;
+pub mod export;
 pub mod keystore;
 pub mod meter;
 pub mod notify;

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod draft;
 pub mod follow;
 pub mod entry;
+pub mod export;
 pub mod ledger;
 pub mod note;
 pub mod tlog_policy;
@@ -21,6 +22,7 @@ pub mod pkcs12;
 pub mod replay;
 pub mod tiles;
 pub mod verify;
+pub mod webhook;
 pub mod x509;
 
 /// Why bytes are not what they should be: what was seen and what was expected.

@@ -84,6 +84,19 @@ pub fn read_bundle(bytes: &[u8]) -> Result<Vec<&[u8]>, ParseError> {
     if rest.is_empty() { Ok(entries) } else { Err(ParseError::new("a bundle ends in the middle of a length")) }
 }
 
+/// The first `width` hashes or entries of a full tile or bundle: what a partial one with this path has. `None` if there
+/// are fewer.
+#[must_use]
+pub fn prefix_of(path: &str, full: &[u8], width: usize) -> Option<Vec<u8>> {
+    let bytes = if path.starts_with("tile/entries/") {
+        let entries = read_bundle(full).ok()?;
+        entries.get(..width)?.iter().map(|entry| entry.len().saturating_add(2)).sum()
+    } else {
+        width.checked_mul(32)?
+    };
+    full.get(..bytes).map(<[u8]>::to_vec)
+}
+
 /// The hashes of a tile.
 ///
 /// # Errors
@@ -135,6 +148,12 @@ impl Tiler {
             tiles.pop();
         }
         Ok(Self { frontier, tiles, bundle })
+    }
+
+    /// The right edge of the tree so far.
+    #[must_use]
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
     }
 
     /// Size and root so far.

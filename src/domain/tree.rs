@@ -87,6 +87,12 @@ impl Frontier {
         self.size
     }
 
+    /// The hashes of [`peaks`], the largest subtree first.
+    #[must_use]
+    pub fn hashes(&self) -> &[Digest] {
+        &self.peaks
+    }
+
     /// Appends a leaf; `complete` hears of every subtree of level 1 and above that it completes, the smallest first.
     pub fn push(&mut self, leaf: Digest, mut complete: impl FnMut(Subtree, &Digest)) {
         let mut hash = leaf;

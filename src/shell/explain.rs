@@ -15,6 +15,7 @@
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //! | `KW64xx` | witnesses | `explain/witness.rs` |
 //! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
+//! | `KW65xx` | exporting and freezing the audit log | `explain/export.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -23,6 +24,7 @@ mod api;
 mod audit;
 mod configuration;
 mod engine;
+mod export;
 mod gate;
 mod host;
 mod keep;
@@ -65,6 +67,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Reading the audit log", reading::ROWS),
     ("Backup and repair", keep::ROWS),
     ("Witnesses", witness::ROWS),
+    ("Exporting the audit log", export::ROWS),
 ];
 
 /// Every code in order.

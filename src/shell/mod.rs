@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod explain;
+mod export;
 pub mod http;
 pub mod texts;
 pub mod wire;

@@ -26,7 +26,8 @@ use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
 use crate::adapters::spool::FileSpool;
-use crate::adapters::store::{Archive, LogOptions, OfflineLog, SqliteStore};
+pub use crate::adapters::store::Archive;
+use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::tiles::{Tree, Web};
 use crate::adapters::witness::Publisher;
 use crate::codec::verify::Roots;
@@ -131,6 +132,11 @@ pub fn clock() -> Arc<dyn Clock> {
 #[must_use]
 pub fn entropy() -> Arc<dyn Entropy> {
     Arc::new(OsEntropy)
+}
+
+/// Where the audit log is exported to.
+pub mod export {
+    pub use crate::adapters::export::{Hook, HookOptions, Lines, Tree};
 }
 
 /// Keeping the state: backups, and what is left of a damaged one.

@@ -23,6 +23,7 @@ use super::connection::{self, Trouble};
 use super::{directory, key, lockfile, migrations, trust};
 
 mod pass;
+mod span;
 
 /// A log that is only read.
 #[derive(Debug)]

@@ -236,7 +236,8 @@ fn fault(stored: &StoredEntry) -> Option<String> {
     (leaf_hash(&stored.bytes) != stored.leaf).then(|| "its bytes are not what was hashed".to_owned())
 }
 
-fn row(stored: &StoredEntry, texts: &Texts) -> Row {
+/// An entry in short, with the private texts that are kept.
+pub(in crate::shell) fn row(stored: &StoredEntry, texts: &Texts) -> Row {
     let base = Row { sequence: stored.sequence.to_string(), leaf: stored.leaf.to_string(), ..Row::default() };
     let whole = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
     let entry = match Entry::parse(&stored.bytes) {

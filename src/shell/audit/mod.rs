@@ -11,7 +11,7 @@ mod proof;
 mod question;
 mod story;
 
-pub(in crate::shell) use self::answer::{detail, entries, explain, statistics, value_text};
+pub(in crate::shell) use self::answer::{detail, entries, explain, row, statistics, value_text};
 pub(in crate::shell) use self::proof::proof;
 pub(in crate::shell) use self::question::PARAMETERS;
 

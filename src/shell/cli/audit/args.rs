@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::export::Export;
 use super::prove::{CheckProof, Prove};
 use super::verify::Verify;
 
@@ -56,6 +57,9 @@ Examples:
 What the texts are: keyward audit show ID. The log stays whole and can be verified: an entry holds only a hash of the
 text and of a random salt, and both are deleted. You are named in the audit log. Copies in backups are not touched.")]
     Forget(Forget),
+    /// Write the log for others: static files, events, tables, or to a webhook
+    #[command(after_help = super::export::HELP)]
+    Export(Export),
     /// Print the public key of the log, for its witnesses and for whoever verifies it
     Key,
     /// Give the log a new key; the daemon must be stopped

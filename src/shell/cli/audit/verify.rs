@@ -197,7 +197,7 @@ impl Run {
         Ok((report, about))
     }
 
-    fn state_directory(&self) -> Result<PathBuf, Failure> {
+    pub(super) fn state_directory(&self) -> Result<PathBuf, Failure> {
         let path = client::config_path(&self.common)?;
         let settings = client::settings(&path, &self.common).map_err(|error| {
             self.console.note(error.report(self.console.report_colour()));
