@@ -19,10 +19,12 @@ use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
 mod reading;
+mod spool;
 mod store;
 mod witness;
 
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use spool::{More, Spool, Spooled};
 pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
 
@@ -38,6 +40,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Durable state and audit.
     pub store: Arc<dyn Store>,
+    /// What could not be written there yet.
+    pub spool: Arc<dyn Spool>,
     /// The witnesses of that.
     pub witnesses: Arc<dyn Witnesses>,
     /// The CAs.
@@ -292,6 +296,12 @@ pub trait Issuer: Send + Sync {
     /// Gives the account a new key (RFC 8555 section 7.3.5). The new key is durable before the CA hears of it, and after a
     /// crash or a lost answer the next use of the account finds out which key counts.
     fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>>;
+    /// The thumbprint (RFC 7638) of the key that the account has, `None` if there is no account yet. Where a change of the
+    /// key was cut off, this asks the CA which key it accepts; it makes no account and changes nothing at the CA.
+    ///
+    /// # Errors
+    /// Also while a request of an earlier life may still arrive there.
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>>;
     /// The exchanges since the last call for this issuer and order URL (empty URL: those before there was an order).
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence;
 }

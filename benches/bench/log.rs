@@ -66,12 +66,12 @@ pub async fn log(site: &Site) {
     let began = Instant::now();
     let mut n = MANY + SINGLE;
     while n < count {
-        let size = 4_096.min(count - n);
+        let size = 512.min(count - n);
         store.commit(work.batch(n, size)).await.expect("a commit");
         n += size;
     }
     let written = count.saturating_sub(MANY + SINGLE);
-    figure("entries in batches of 4,096", "/s", written as f64 / began.elapsed().as_secs_f64());
+    figure("entries in batches of 512", "/s", written as f64 / began.elapsed().as_secs_f64());
     drop(store);
     let bytes = fs::metadata(dir.join("keyward.db")).expect("a database").len();
     figure(&format!("bytes per entry on disk, {n} entries"), "B", bytes as f64 / n as f64);
@@ -104,13 +104,17 @@ impl Work {
         Batch { changes: Vec::new(), entries: (first..first + size).map(|n| self.entry(n)).collect() }
     }
 
-    /// The `n`-th entry: a thousand credentials are renewed one after the other, each with the five entries of a renewal;
-    /// one entry in ten seconds.
+    /// The `n`-th entry: a thousand credentials are renewed one after the other, each with the five entries of a renewal and
+    /// a sign of life of the guardian; one entry in ten seconds.
     fn entry(&self, n: usize) -> Draft {
-        let (attempt, step) = (n / 5, n % 5);
+        let (attempt, step) = (n / 6, n % 6);
+        if step == 5 {
+            let id = EntryId(self.ulid(n, 0));
+            return Draft::new(id, self.at(n), "bench.life", "KW0000", Target::new(TargetKind::Daemon, "keyward"));
+        }
         let at = self.at(n);
         let id = |n: usize| EntryId(self.ulid(n, 0));
-        let correlation = AttemptId(self.ulid(attempt * 5, 1));
+        let correlation = AttemptId(self.ulid(attempt * 6, 1));
         let (action, code, phase) = [
             ("certificate.order", "KW2001", Phase::Intent),
             ("certificate.ordered", "KW2002", Phase::Event),
@@ -141,7 +145,6 @@ impl Work {
                 draft.outcome = Some(Outcome::Success);
                 draft.intent = Some(id(if step == 2 { n - 2 } else { n - 1 }));
                 draft.target.serial = Some(format!("{attempt:032x}"));
-                draft.target.spki = Some(Digest::of(&attempt.to_be_bytes()));
             }
             Phase::Event => {
                 draft.facts.push(("order", Json::str(format!("https://acme.example/order/{attempt}/{n}"))));

@@ -33,8 +33,8 @@ pub async fn questions(site: &Site) {
     let began = clock.now().minus(DAY * 730);
     let step = DAY.as_secs() as i64 * 730 / site.count.max(1) as i64;
     let had = store.statistics().await.expect("counts").size as usize;
-    for first in (had..site.count).step_by(4_000) {
-        let last = (first + 4_000).min(site.count);
+    for first in (had..site.count).step_by(500) {
+        let last = (first + 500).min(site.count);
         let at = |n: usize| Timestamp::from_unix(began.unix() + n as i64 * step);
         let entries = (first..last).map(|n| draft(n, at(n), &*entropy)).collect();
         store.commit(Batch { changes: Vec::new(), entries }).await.expect("a commit");

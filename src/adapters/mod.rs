@@ -11,6 +11,7 @@ pub mod meter;
 pub mod notify;
 pub mod probe;
 pub mod roots;
+pub mod spool;
 pub mod store;
 pub mod tiles;
 pub mod watch;

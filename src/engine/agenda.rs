@@ -12,6 +12,8 @@ pub(crate) enum Task {
     Evaluate,
     /// Try whether the store can be written again.
     Store,
+    /// Say in the log that the guardian is there.
+    Heartbeat,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.

@@ -50,6 +50,7 @@ impl Engine {
                     self.plan_evaluation(agenda, now);
                 }
                 Task::Scan => self.scan(agenda, now),
+                Task::Heartbeat => self.heartbeat(agenda, now).await,
                 // Taken up by the loop itself, before anything else.
                 Task::Store => {}
                 Task::Plan(credential) => to_plan.push(credential),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
-use crate::domain::audit::{Outcome, Phase, Target, TargetKind, bounded_text};
+use crate::domain::audit::{Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::Stage;
 use crate::domain::gate::{Evidence, Verdict, verdict};
@@ -59,7 +59,7 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Store | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
             crew.futures.push(future);
@@ -321,22 +321,6 @@ impl Engine {
         }
     }
 
-    async fn note_rollover(&self, issuer: &IssuerId, intent: EntryId, result: Result<(), IssuerError>) {
-        let mut draft = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
-        draft.phase = Phase::Outcome;
-        draft.intent = Some(intent);
-        draft.outcome = Some(if result.is_ok() { Outcome::Success } else { Outcome::Failure });
-        let (urgent, text) = match &result {
-            Ok(()) => (Urgency::Routine, "the account has a new key".to_owned()),
-            Err(error) => (Urgency::Act, format!("the account's key was not changed for certain: {error}")),
-        };
-        draft.private.push(("text", Arc::from(bounded_text(&text))));
-        draft.evidence = self.acme_evidence(issuer, "");
-        // If this cannot be recorded, the intent stays open and the store's fault closes the gates.
-        drop(self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await);
-        self.ports.notifier.notify(Notice { about: issuer.to_string(), owner: None, code: "KW2013", text, urgent });
-    }
-
     fn is_attempted(&self, id: &CredentialId) -> bool {
         let desk = self.read();
         let mut running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
@@ -443,12 +427,14 @@ impl Engine {
         }
     }
 
-    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once; opening
-    /// adds authority, so its entry is durable first.
+    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once, and its
+    /// entry waits in the spool if it cannot be written; opening adds authority, so its entry is durable first.
     pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let mut opened = Vec::new();
         let mut batch = Batch::default();
+        // What closes is not taken back if it cannot be recorded now.
+        let mut closings = Vec::new();
         {
             let mut desk = self.write();
             let fresh: Vec<Verdict> = desk
@@ -462,7 +448,11 @@ impl Engine {
                 let was_open = desk.verdicts.get(&new.path).is_some_and(Verdict::is_open);
                 let known = desk.verdicts.contains_key(&new.path);
                 if new.is_open() != was_open || !known {
-                    batch.entries.push(self.gate_entry(&new));
+                    let entry = self.gate_entry(&new);
+                    if !new.is_open() {
+                        closings.push(entry.clone());
+                    }
+                    batch.entries.push(entry);
                 }
                 if new.is_open() && !was_open {
                     opened.push(new);
@@ -474,7 +464,11 @@ impl Engine {
                 }
             }
         }
-        if batch.entries.is_empty() || self.commit(batch).await.is_err() {
+        if batch.entries.is_empty() {
+            return;
+        }
+        if self.commit(batch).await.is_err() {
+            self.spool(closings);
             return;
         }
         let mut desk = self.write();
@@ -514,6 +508,7 @@ pub(super) fn evidence(desk: &Desk, now: Timestamp, boot: crate::domain::time::B
         sightings: &desk.sightings,
         clock_fault: desk.clock.fault(),
         store_fault: desk.store_fault.as_deref(),
+        unrecorded: desk.unrecorded(),
         now,
         boot,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Evidence as Piece, Outcome, Phase, Policy, Target, TargetKind, bounded_text};
 use crate::domain::execution::{Attempt, Failure, Fault, Stage};
-use crate::domain::id::{CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
 use crate::domain::inventory::authorized_names;
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
@@ -17,7 +17,7 @@ use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
-use crate::engine::{Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
+use crate::engine::{AUDIT_UNAVAILABLE, Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
 use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
 
 /// The code of a key that could not be made or found.
@@ -80,8 +80,15 @@ impl Engine {
         then: impl FnOnce(&mut Desk) + Send,
     ) -> Result<(), StoreError> {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let resolved = Resolved::by(&batch);
         let mark = {
             let desk = self.read();
+            if let Some(why) = &desk.store_lost {
+                let error = StoreError::Lost(why.clone());
+                drop(desk);
+                resolved.not(&mut self.write());
+                return Err(error);
+            }
             let old = desk.state.clock.as_ref().map(|m| m.wall);
             let due = old.is_none_or(|t| now.since(t) >= MARK_EVERY);
             due && desk.clock.fault().is_none()
@@ -100,28 +107,65 @@ impl Engine {
             Ok(()) => {
                 own.into_iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
-                desk.store_fault = None;
-                desk.store_failing = None;
+                resolved.indeed(&mut desk);
             }
             Err(error) => {
-                desk.store_fault = Some(error.to_string());
+                resolved.not(&mut desk);
                 desk.store_failing.get_or_insert(boot);
+                if let StoreError::Lost(why) = error {
+                    desk.store_lost = Some(why.clone());
+                }
             }
         }
+        let fault = result.as_ref().err().map(ToString::to_string);
+        let before = core::mem::replace(&mut desk.store_fault, fault);
+        if result.is_ok() {
+            desk.store_failing = None;
+        }
         drop(desk);
+        self.tell_of_store(before.is_some(), &result);
         self.ports.meter.count(Count::Commit { took: self.ports.clock.boottime().since(boot) });
         result
     }
 
-    /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
-    /// it would otherwise wait for the next renewal to open again.
-    pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
-        let (failing, mark) = {
-            let desk = self.read();
-            (desk.store_fault.is_some(), desk.state.clock.clone())
+    /// Says once that nothing can be recorded, and once that it is over.
+    fn tell_of_store(&self, failed_before: bool, result: &Result<(), StoreError>) {
+        let (code, urgent, text) = match result {
+            Err(error) if !failed_before => {
+                let text =
+                    format!("audit_unavailable: nothing that adds authority is done, every path is closed: {error}");
+                (AUDIT_UNAVAILABLE, Urgency::Act, text)
+            }
+            Ok(()) if failed_before => ("KW6031", Urgency::Routine, "the audit log can be written again".to_owned()),
+            Ok(()) | Err(_) => return,
         };
-        if failing && !agenda.has(&Task::Store) {
+        self.ports.notifier.notify(Notice { about: "audit".into(), owner: None, code, text, urgent });
+    }
+
+    /// Why the store is never asked again: a flush that failed must not be tried a second time.
+    pub(crate) fn medium_lost(&self) -> Option<String> {
+        self.read().store_lost.clone()
+    }
+
+    /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
+    /// it would otherwise wait for the next renewal to open again. What waits to be written is tried instead of it.
+    pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
+        let (failing, owes, mark) = {
+            let desk = self.read();
+            (desk.store_fault.is_some(), desk.owes(), desk.state.clock.clone())
+        };
+        if (failing || owes) && !agenda.has(&Task::Store) && self.medium_lost().is_none() {
             agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
+            // The paths close at once, not at the next evaluation.
+            if failing {
+                self.evaluate(None).await;
+            }
+            if self.read().owes() {
+                if self.drain().await {
+                    self.evaluate(None).await;
+                }
+                return;
+            }
             // A mark that is there already, or the present time with it, is all that is written.
             let batch = Batch { changes: mark.map(Change::Clock).into_iter().collect(), entries: Vec::new() };
             if self.commit(batch).await.is_ok() {
@@ -300,6 +344,50 @@ impl Engine {
             inputs: decision.inputs,
             tier: decision.tier.level(),
         }
+    }
+}
+
+/// What a batch says about intents: their outcomes, and how far attempts are.
+struct Resolved {
+    outcomes: Vec<(EntryId, Option<AttemptId>)>,
+    attempts: Vec<AttemptId>,
+}
+
+impl Resolved {
+    fn by(batch: &Batch) -> Self {
+        let outcomes = batch.entries.iter().filter(|d| d.phase == Phase::Outcome);
+        Self {
+            outcomes: outcomes.filter_map(|d| Some((d.intent?, d.correlation))).collect(),
+            attempts: batch.changes.iter().filter_map(attempt_of).collect(),
+        }
+    }
+
+    /// It is recorded.
+    fn indeed(&self, desk: &mut Desk) {
+        if !desk.unresolved.is_empty() {
+            let has_outcome = |id: &EntryId| self.outcomes.iter().any(|(intent, _)| intent == id);
+            // An attempt that stands in the state as it really is resolves its intent in its own time.
+            let goes_on = |attempt: &Option<AttemptId>| attempt.is_some_and(|a| self.attempts.contains(&a));
+            desk.unresolved.retain(|id, attempt| !has_outcome(id) && !goes_on(attempt));
+        }
+    }
+
+    /// It is not, although what it says has happened.
+    fn not(self, desk: &mut Desk) {
+        desk.unresolved.extend(self.outcomes);
+    }
+}
+
+fn attempt_of(change: &Change) -> Option<AttemptId> {
+    match change {
+        Change::Attempt(attempt) => Some(attempt.id),
+        Change::AttemptEnded(id) => Some(*id),
+        Change::Credential(..)
+        | Change::Forget(_)
+        | Change::Issuer(..)
+        | Change::Bucket(..)
+        | Change::AutomaticIssuance(..)
+        | Change::Clock(_) => None,
     }
 }
 

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use crate::domain::audit::{Phase, Target, TargetKind};
+use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
-use crate::domain::state::{Change, ClockMark, Request};
+use crate::domain::state::{Change, ClockMark, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
-use crate::engine::looking::{Looked, asks_ari, same_place};
+use crate::engine::looking::{asks_ari, same_place};
 use crate::engine::people::People;
-use crate::engine::{Crew, Desk, Engine, Event};
+use crate::engine::spool::Waiting;
+use crate::engine::{Crew, Desk, Engine};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
 /// Directories are read a little after the start: what is due comes first.
@@ -30,30 +31,9 @@ impl Engine {
         crate::engine::witnessed::ask(&ports).await?;
         let state = ports.store.load().await?;
         let people = People::of(ports.store.people().await?);
-        let (now, boot) = (ports.clock.now(), ports.clock.boottime());
-        let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
-        let desk = Desk {
-            estate,
-            state,
-            sightings: BTreeMap::new(),
-            expanded: BTreeMap::new(),
-            findings: BTreeMap::new(),
-            held: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            running: BTreeSet::new(),
-            unsettled: BTreeMap::new(),
-            verdicts: BTreeMap::new(),
-            since: BTreeMap::new(),
-            declined: BTreeMap::new(),
-            clock,
-            store_fault: None,
-            store_failing: None,
-            last_cycle: None,
-            wakes_by: None,
-            started: now,
-            people,
-        };
+        let desk = Desk::new(&ports, estate, state, people);
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
+        engine.load_spool().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
         {
             let desk = engine.read();
@@ -62,6 +42,7 @@ impl Engine {
                 ("credentials", Json::show(&desk.estate.credentials.len())),
                 ("in_flight", Json::show(&desk.state.attempts.len())),
                 ("clock_fault", Json::opt(desk.clock.fault().map(|f| Json::str(f.to_owned())))),
+                ("spooled", Json::show(&desk.spool.len())),
             ];
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
@@ -109,6 +90,8 @@ impl Engine {
         }
         desk.estate.issuers.keys().for_each(|id| agenda.set(Task::Meta(id.clone()), now.plus(META_AFTER)));
         agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
+        drop(desk);
+        self.plan_heartbeat(&mut agenda, now);
         agenda
     }
 
@@ -147,20 +130,27 @@ impl Engine {
         watch.fault().is_some()
     }
 
-    pub(super) async fn obey<'a>(&'a self, command: Command, agenda: &mut Agenda, crew: &mut Crew<'a>) {
+    /// Carries a command out.
+    ///
+    /// # Errors
+    /// What it is about could not be recorded, so nothing was done.
+    pub(super) async fn obey<'a>(
+        &'a self,
+        command: Command,
+        agenda: &mut Agenda,
+        crew: &mut Crew<'a>,
+    ) -> Result<(), StoreError> {
         let now = self.ports.clock.now();
         match command {
-            Command::Renew { credential, by } => self.request(&credential, by, agenda).await,
+            Command::Renew { credential, by } => return self.request(&credential, by, agenda).await,
             Command::Look(id) if self.read().estate.watches.contains_key(&id) => agenda.set(Task::Expand(id), now),
             Command::Look(id) => agenda.set(Task::Look(id), now),
             Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
-            // Nobody was promised an answer; that nothing could be recorded shows by itself.
-            Command::Estate(estate) => drop(self.adopt(estate, agenda).await),
+            Command::Estate(estate) => return self.adopt(estate, agenda).await,
             // Whoever asked may be gone by now.
-            Command::Reload(estate, answer) => drop(answer.try_send(self.adopt(estate, agenda).await)),
             Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
-            Command::Rollover { issuer, by } => self.begin_rollover(issuer, by, crew).await,
+            Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.by(&self.person(&by));
@@ -168,34 +158,16 @@ impl Engine {
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
                 let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
-                if self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await.is_ok() {
-                    self.write().clock.accept(now, self.ports.clock.boottime());
-                    *agenda = self.first_agenda();
-                    self.evaluate(None).await;
-                }
+                self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await?;
+                self.write().clock.accept(now, self.ports.clock.boottime());
+                *agenda = self.first_agenda();
+                self.evaluate(None).await;
             }
         }
+        Ok(())
     }
 
-    /// Records the intent, then lets the CA know in the background.
-    async fn begin_rollover<'a>(&'a self, issuer: IssuerId, by: Arc<str>, crew: &mut Crew<'a>) {
-        if !self.read().estate.issuers.contains_key(&issuer) {
-            return;
-        }
-        let mut intent = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
-        intent.by(&self.person(&by));
-        intent.phase = Phase::Intent;
-        let id = intent.id;
-        if self.commit(Batch { changes: Vec::new(), entries: vec![intent] }).await.is_ok() {
-            crew.looks = crew.looks.saturating_add(1);
-            crew.futures.push(Box::pin(async move {
-                let result = self.ports.issuer.rollover(&issuer).await;
-                Event::Looked(Looked::RolledOver { issuer, intent: id, result })
-            }));
-        }
-    }
-
-    async fn request(&self, credential: &CredentialId, by: Arc<str>, agenda: &mut Agenda) {
+    async fn request(&self, credential: &CredentialId, by: Arc<str>, agenda: &mut Agenda) -> Result<(), StoreError> {
         let now = self.ports.clock.now();
         let mut draft =
             self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential.as_str()));
@@ -207,7 +179,7 @@ impl Engine {
         {
             let desk = self.read();
             if desk.estate.credentials.get(credential).is_none_or(|c| c.managed().is_none()) {
-                return;
+                return Ok(());
             }
             let mut record = desk.state.credential(credential);
             // A repair puts back what is there already.
@@ -237,9 +209,9 @@ impl Engine {
             }
         }
         batch.entries.push(draft);
-        if self.commit(batch).await.is_ok() {
-            agenda.set(Task::Plan(credential.clone()), now);
-        }
+        self.commit(batch).await?;
+        agenda.set(Task::Plan(credential.clone()), now);
+        Ok(())
     }
 
     /// A new configuration: nothing is issued by the reload itself; what is new or changed is planned as usual.
@@ -285,6 +257,40 @@ impl Engine {
         let managed = desk.estate.credentials.iter().filter(|(_, c)| c.managed().is_some());
         managed.for_each(|(id, _)| agenda.set(Task::Plan(id.clone()), now));
         desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
+    }
+}
+
+impl Desk {
+    /// Nothing was seen yet.
+    pub(super) fn new(ports: &Ports, estate: Arc<Estate>, state: State, people: People) -> Self {
+        let (now, boot) = (ports.clock.now(), ports.clock.boottime());
+        let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
+        Self {
+            estate,
+            state,
+            sightings: BTreeMap::new(),
+            expanded: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            held: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            running: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            since: BTreeMap::new(),
+            declined: BTreeMap::new(),
+            clock,
+            store_fault: None,
+            store_failing: None,
+            store_lost: None,
+            spool: Waiting::default(),
+            owed: Vec::new(),
+            unresolved: BTreeMap::new(),
+            sealed: None,
+            last_cycle: None,
+            wakes_by: None,
+            started: now,
+            people,
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, TryLockError};
 
 use core::time::Duration;
@@ -18,10 +17,10 @@ use tokio::sync::watch;
 
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
-use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine};
-use crate::ports::Clock;
+use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusal, Seal, SealedStore};
+use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
-use crate::shell::http::{Web, bind, serve};
+use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::wire::{self, FileWatch, Wired};
 use crate::shell::witness;
 
@@ -46,9 +45,6 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 16;
 /// After a stop the listeners may take this long to end what they are answering.
 const DRAIN: Duration = Duration::from_secs(5);
-/// The engine takes a new configuration in within this, or the reload says that it did not: the store gives up after two
-/// seconds, and what the queue holds before it takes milliseconds.
-const ADOPTION: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until it is told to stop; the exit code is 64 for a bad configuration and 1 for any other failure.
 #[must_use]
@@ -131,21 +127,20 @@ impl Running {
 }
 
 /// What a reload through the API does: what was adopted, or why nothing was.
-pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, String> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, NotReloaded> + Send + Sync>;
 
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
 ///
 /// # Errors
 /// One sentence: what cannot be opened, bound or read, and how to mend it.
 pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
-    let wired = Arc::new(wire::wire_with(settings, clock).map_err(|e| e.to_string())?);
-    let estate = Arc::new(settings.estate.clone());
-    let engine = Arc::new(Engine::start(wired.ports.clone(), estate).await.map_err(|e| e.to_string())?);
+    let wired = Arc::new(wire::wire_or_seal(settings, clock).map_err(|e| e.to_string())?);
+    let engine = Arc::new(begin(settings, &wired).await?);
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
     let (notices, reloading) = (wired.clone(), engine.clone());
     let web = Arc::new(Web {
         engine: engine.clone(),
-        store: wired.ports.store.clone(),
+        store: engine.store(),
         witnesses: wired.ports.witnesses.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
@@ -162,11 +157,15 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         // An error means that the sender is gone, which is a stop too.
         drop(stopped.wait_for(|stop| *stop).await);
     };
-    let working = engine.clone();
-    let end = until(stopped.clone());
-    let engine_task = tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) });
-    let mut tasks = vec![engine_task];
-    if let Some(witness) = &settings.witness {
+    let mut tasks = Vec::new();
+    // A sealed guardian has no loop: it tries nothing by itself.
+    if engine.seal().is_none() {
+        let working = engine.clone();
+        let end = until(stopped.clone());
+        tasks.push(tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) }));
+    }
+    // Nor is one who may have been rolled back a witness of others.
+    if let Some(witness) = settings.witness.as_ref().filter(|_| engine.seal().is_none()) {
         let end = until(stopped.clone());
         let witnessing = witness::start(witness, &settings.state_dir, &wired.ports, end).await?;
         tasks.push(tokio::spawn(async move {
@@ -191,6 +190,23 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     Ok(Running { engine, wired, stop, tasks })
 }
 
+/// The engine; sealed where the state is there and is not to be believed.
+async fn begin(settings: &Settings, wired: &Wired) -> Result<Engine, String> {
+    let estate = Arc::new(settings.estate.clone());
+    let (ports, seal) = match &wired.seal {
+        Some(seal) => (wired.ports.clone(), seal.clone()),
+        None => match Engine::start(wired.ports.clone(), estate.clone()).await {
+            Ok(engine) => return Ok(engine),
+            Err(error) => {
+                let Some(seal) = Seal::of(&error) else { return Err(error.to_string()) };
+                (Ports { store: Arc::new(SealedStore(error)), ..wired.ports.clone() }, seal)
+            }
+        },
+    };
+    tracing::error!(code = seal.code, why = seal.text, "sealed: every gate is closed, nothing is issued or installed");
+    Ok(Engine::sealed(ports, estate, seal))
+}
+
 async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let reload = {
         let (options, started) = (options.clone(), settings.clone());
@@ -211,7 +227,8 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
         credentials = settings.estate.credentials.len(),
         "ready"
     );
-    tell_systemd(&[NotifyState::Ready]);
+    let state = running.engine.seal().map_or_else(|| "guarding".to_owned(), |seal| format!("sealed: {}", seal.code));
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&state)]);
     let mut beat = tokio::time::interval(EVALUATE_EVERY);
     loop {
         tokio::select! {
@@ -245,6 +262,11 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
 
 /// Makes the loop turn, and pings systemd's watchdog only if it did: the evaluator's own liveness, not this task's.
 fn beat_once(engine: &Engine, clock: &dyn Clock) {
+    if engine.seal().is_some() {
+        // A restart would mend nothing, and the gates must be answered.
+        tell_systemd(&[NotifyState::Watchdog]);
+        return;
+    }
     let last = engine.overview().last_cycle;
     if last.is_some_and(|last| clock.boottime().since(last) < EVALUATION_DEADLINE) {
         tell_systemd(&[NotifyState::Watchdog]);
@@ -254,6 +276,9 @@ fn beat_once(engine: &Engine, clock: &dyn Clock) {
 
 /// What does not fit into the queue now is asked again: looks by the next poll, beats by the next beat.
 fn ask(engine: &Engine, command: Command) {
+    if engine.seal().is_some() {
+        return;
+    }
     if let Err(busy) = engine.command(command) {
         tracing::debug!(%busy, "a command was not taken");
     }
@@ -282,19 +307,25 @@ pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
 }
 
 /// Reads the file again and lets the engine adopt it, all or nothing. What was opened at the start cannot change under
-/// way. `in_force` is what the engine said that it adopted; `None` while that is not known. Blocks.
+/// way. `in_force` is what the engine said that it adopted; `None` while that is not known. Blocks, on a thread of the
+/// runtime that may.
 fn reload(
     options: &Options,
     started: &Settings,
     in_force: &Mutex<Option<Digest>>,
     engine: &Engine,
-) -> Result<String, String> {
+) -> Result<String, NotReloaded> {
+    if let Some(seal) = engine.seal() {
+        return Err(Refusal::Sealed(seal).into());
+    }
     let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
     // Two at once would only wait for each other in threads that files need.
     let mut in_force = match in_force.try_lock() {
         Ok(in_force) => in_force,
         Err(TryLockError::Poisoned(broken)) => broken.into_inner(),
-        Err(TryLockError::WouldBlock) => return Err("another reload is under way; try again in a moment".into()),
+        Err(TryLockError::WouldBlock) => {
+            return Err("another reload is under way; try again in a moment".to_owned().into());
+        }
     };
     if *in_force == Some(new.digest) {
         return Ok("the configuration did not change".into());
@@ -316,20 +347,17 @@ fn reload(
         return Err(format!(
             "`{}` changed, which takes a restart; nothing was adopted. Restart the daemon: what is in flight goes on",
             fixed.join("`, `")
-        ));
+        )
+        .into());
     }
     let count = new.estate.credentials.len();
-    let (answer, answered) = sync_channel(1);
-    engine.command(Command::Reload(Arc::new(new.estate), answer)).map_err(|e| e.to_string())?;
-    match answered.recv_timeout(ADOPTION) {
-        Ok(Ok(())) => *in_force = Some(new.digest),
-        Ok(Err(error)) => return Err(format!("the reload could not be recorded, so nothing was adopted: {error}")),
-        Err(_) => {
-            *in_force = None;
-            return Err(format!(
-                "the engine did not take it in within {} s; reload again, or see `keyward status`",
-                ADOPTION.as_secs()
-            ));
+    let asked = tokio::runtime::Handle::current().block_on(engine.ask(Command::Estate(Arc::new(new.estate))));
+    match asked {
+        Ok(()) => *in_force = Some(new.digest),
+        Err(refusal) => {
+            // Without an answer nobody knows which one is in force: the same file is news then.
+            in_force.take_if(|_| refusal == Refusal::Silent);
+            return Err(refusal.into());
         }
     }
     Ok(format!("the configuration was adopted: {count} credentials"))
@@ -377,7 +405,7 @@ mod tests {
         write(dir.path(), "/two.pem");
         world.store.fail_next(1);
         let refused = again().await.unwrap().unwrap_err();
-        assert!(refused.contains("could not be recorded"), "{refused}");
+        assert!(refused.to_string().contains("could not be recorded"), "{refused}");
         assert!(watches(&engine, "/one.pem"), "the old one is in force");
         assert!(again().await.unwrap().unwrap().contains("was adopted"), "the same file is news still");
         assert!(watches(&engine, "/two.pem"));

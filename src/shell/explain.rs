@@ -10,6 +10,7 @@
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
 //! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
 //! | `KW62xx` | reading the audit log | `explain/reading.rs` |
 //! | `KW64xx` | witnesses | `explain/witness.rs` |
@@ -29,6 +30,7 @@ mod host;
 mod keep;
 mod log;
 mod reading;
+mod recording;
 mod verifying;
 mod witness;
 
@@ -60,10 +62,11 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
+    ("Audit log: writing", recording::ROWS),
     ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
-    ("Witnesses", witness::ROWS),
     ("Backup and repair", keep::ROWS),
+    ("Witnesses", witness::ROWS),
     ("Exporting the audit log", export::ROWS),
 ];
 

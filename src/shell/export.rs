@@ -5,6 +5,7 @@
 //! ```
 //! Refuses to know where they go; see [`crate::adapters::export`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::codec::checkpoint::Checkpoint;
@@ -226,7 +227,7 @@ impl<'p> Walk<'p> {
 fn shown(format: Format, entry: &StoredEntry) -> Result<Arc<[u8]>, Stopped> {
     match format {
         Format::Cloudevents | Format::TlogTiles => Ok(entry.bytes.as_slice().into()),
-        Format::Csv => Ok(csv::line(&audit::row(entry)).into_bytes().into()),
+        Format::Csv => Ok(csv::line(&audit::row(entry, &BTreeMap::new())).into_bytes().into()),
         Format::Ocsf => {
             let event = ocsf::event(&entry.bytes).map_err(|e| {
                 Stopped::new(Why::Altered, format!("entry {} cannot be told as an event: {e}", entry.sequence))

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::domain::key::Digest;
 use crate::domain::private::FORGOTTEN;
-use crate::ports::{Store, StoreError};
+use crate::ports::{Log, StoreError};
 
 /// The key under which the actor's name is told.
 pub const ACTOR: &str = "actor";
@@ -29,7 +29,7 @@ pub fn commitments(entry: &Value) -> BTreeMap<String, Digest> {
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be read.
-pub async fn of(store: &dyn Store, entries: &[Value]) -> Result<Vec<Texts>, StoreError> {
+pub async fn of(store: &dyn Log, entries: &[Value]) -> Result<Vec<Texts>, StoreError> {
     let wanted: Vec<BTreeMap<String, Digest>> = entries.iter().map(commitments).collect();
     let known = store.private(wanted.iter().flat_map(BTreeMap::values).copied().collect()).await?;
     let text = |commitment: &Digest| known.get(commitment).map_or(FORGOTTEN, |p| &*p.text).to_owned();

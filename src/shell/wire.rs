@@ -25,6 +25,7 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
+use crate::adapters::spool::FileSpool;
 pub use crate::adapters::store::Archive;
 use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::tiles::{Tree, Web};
@@ -33,7 +34,8 @@ use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, StoreError, Unwitnessed, Witnesses};
+use crate::engine::{Seal, SealedStore};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 pub use self::witness::{
@@ -99,6 +101,8 @@ pub struct Wired {
     pub ports: Ports,
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
+    /// Why the store behind the doors refuses everything.
+    pub seal: Option<Seal>,
     publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
@@ -177,11 +181,38 @@ pub fn wire(settings: &Settings) -> Result<Wired, WireError> {
 /// # Errors
 /// As [`wire`].
 pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    put_together(settings, clock, Refused::Ends)
+}
+
+/// As [`wire_with`]; but where the state is there and is not to be believed, the store behind the doors refuses
+/// everything, and [`Wired::seal`] says why.
+///
+/// # Errors
+/// As [`wire`].
+pub fn wire_or_seal(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    put_together(settings, clock, Refused::Seals)
+}
+
+/// What it means that the state is not to be believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Ends,
+    Seals,
+}
+
+fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) -> Result<Wired, WireError> {
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
+    let spool = Arc::new(FileSpool::new(&spool_file(settings))?);
     let log = log_options(settings, clock.now(), entropy.clone());
-    let store = Arc::new(SqliteStore::open(&settings.state_dir, &log)?);
+    let opened = SqliteStore::open(&settings.state_dir, &log).map(Arc::new);
+    let seal = opened.as_ref().err().and_then(Seal::of).filter(|_| refused == Refused::Seals);
+    let (store, own): (Arc<dyn Store>, Option<Arc<SqliteStore>>) = match opened {
+        Ok(own) => (own.clone(), Some(own)),
+        Err(error) if seal.is_some() => (Arc::new(SealedStore(error)), None),
+        Err(error) => return Err(error.into()),
+    };
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -193,13 +224,15 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         .map_err(|e| WireError::Host(e.to_string()))?;
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
-    let shown = |of| publisher(of, store.clone(), clock.clone(), notifier.clone()).map(Arc::new);
-    let publisher = settings.audit_witness.as_ref().map(shown).transpose()?;
+    // What is not believed is shown to nobody.
+    let shown = |(of, own): (_, Arc<SqliteStore>)| publisher(of, own, clock.clone(), notifier.clone()).map(Arc::new);
+    let publisher = settings.audit_witness.as_ref().zip(own).map(shown).transpose()?;
     let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
     let ports = Ports {
         clock,
         entropy,
         store,
+        spool,
         witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
@@ -209,7 +242,12 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, publisher, notifier })
+    Ok(Wired { ports, meter, seal, publisher, notifier })
+}
+
+/// Where entries wait that cannot be written into the audit log.
+fn spool_file(settings: &Settings) -> std::path::PathBuf {
+    settings.audit.spool.clone().unwrap_or_else(|| settings.state_dir.join("spool"))
 }
 
 /// How the audit log of these settings is opened; whoever recovers adds what a person accepts.

@@ -70,6 +70,17 @@ impl MemoryStore {
         self.disk().faults.lose_answers = commits;
     }
 
+    /// The medium fails under the next commit: it and every later one is refused as lost until a restart.
+    pub fn lose_medium(&self) {
+        self.disk().faults.lost = Some(0);
+    }
+
+    /// How many commits were asked for although the medium had been reported lost: a second try might be told a lie.
+    #[must_use]
+    pub fn asked_after_loss(&self) -> u64 {
+        self.disk().faults.lost.map_or(0, |asked| asked.saturating_sub(1))
+    }
+
     /// No more faults.
     pub fn heal(&self) {
         self.disk().faults = Faults::default();
@@ -272,10 +283,16 @@ struct Faults {
     fail_next: u64,
     fail_after: Option<u64>,
     lose_answers: u64,
+    /// Commits since the medium was lost.
+    lost: Option<u64>,
 }
 
 impl Disk {
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if let Some(asked) = &mut self.faults.lost {
+            *asked = asked.saturating_add(1);
+            return Err(StoreError::Lost("the simulated disk failed at a flush".into()));
+        }
         if self.faults.strike() {
             return unavailable("the simulated disk failed, nothing was written");
         }

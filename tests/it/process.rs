@@ -222,9 +222,9 @@ async fn the_audit_log_is_read_through_the_daemon_beside_it_after_it_and_over_a_
     assert!(shown.contains("its intent") && shown.contains("KW2006 installed and served"), "{shown}");
     let out = place.at("tail.jsonl");
     let said = fs::File::create(place.at("tail.err")).unwrap();
-    let mut tail = keyward();
-    tail.arg("-c").arg(&config).args(["audit", "tail", "-f", "-n", "1", "-o", "jsonl"]);
-    let mut tail = Tail(tail.stdout(fs::File::create(&out).unwrap()).stderr(said).spawn().unwrap());
+    let mut follow = keyward();
+    follow.arg("-c").arg(&config).args(["audit", "tail", "-f", "-n", "1", "-o", "jsonl"]);
+    let mut tail = Tail(follow.stdout(fs::File::create(&out).unwrap()).stderr(said).spawn().unwrap());
     let lines = || fs::read_to_string(&out).unwrap();
     daemon.wait("the newest entry", |_| lines().lines().count() == 1);
     assert_eq!(daemon.end(), 0);

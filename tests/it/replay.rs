@@ -17,12 +17,12 @@ use crate::harness::store::{block_on, open};
 use crate::store::samples::{replayed, without_clock};
 
 /// What a history met, so that no run proves nothing.
-type Met = BTreeMap<&'static str, u64>;
+pub type Met = BTreeMap<&'static str, u64>;
 
 const CREDENTIALS: u64 = 6;
 
 /// Some lives of a guardian over a few certificates, in which everything goes wrong that can.
-fn history(seed: u64, lives: u64) -> (World, Met) {
+pub fn history(seed: u64, lives: u64) -> (World, Met) {
     let two = [("le", &LETS_ENCRYPT[..]), ("zero", &[][..])];
     let estate_of = |n: u64| {
         let mut estate = estate(&two);

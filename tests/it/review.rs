@@ -1,6 +1,6 @@
 //! Adversarial scenarios: what an outside reader tried to break, one fact each.
 
-mod doors;
+pub mod doors;
 
 use core::future::Future;
 use std::sync::Arc;
@@ -616,6 +616,7 @@ fn a_watched_file_that_is_gone_closes_the_path_although_an_endpoint_still_serves
         sightings: &[(cid("peer"), sighting)].into(),
         clock_fault: None,
         store_fault: None,
+        unrecorded: None,
         now: start(),
         boot: Boottime::from_boot(SECOND),
     };

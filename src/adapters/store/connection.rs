@@ -19,8 +19,9 @@ const BUSY: Duration = Duration::from_millis(250);
 /// in the kernel's cache.
 const CACHE_KIB: i32 = 512;
 
-/// Bytes of a page: of 4 KiB an entry of usual length would leave a sixth empty.
-const PAGE: i32 = 8_192;
+/// Bytes of a page: an entry has some 740, so that pages of 4 KiB stay empty by a sixth, of 8 KiB by a twentieth, and of
+/// these by a fortieth.
+const PAGE: i32 = 16_384;
 
 /// The write-ahead log is cut back to this many bytes after it grew beyond: twice what a checkpoint interval writes.
 const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;

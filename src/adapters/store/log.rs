@@ -148,7 +148,8 @@ pub(super) fn at(connection: &Connection, sequence: u64) -> Result<Option<Stored
 pub(super) fn range(connection: &Connection, from: u64, to: u64, limit: usize) -> Result<Vec<StoredEntry>, Trouble> {
     let place = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit.min(LARGEST_ANSWER)).unwrap_or(i64::MAX);
-    let sql = "SELECT sequence, leaf, body FROM entry WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence LIMIT ?3";
+    let sql =
+        "SELECT sequence, leaf, body FROM entry WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence LIMIT ?3";
     read(connection, sql, params![place(from), place(to), limit])
 }
 

@@ -5,10 +5,10 @@
 //! reads, on a thread of its own. Refuses to know what a change means beyond its rows.
 //!
 //! ```text
-//! commit ─► queue ─► writer: BEGIN ─► savepoint per batch ─► COMMIT (fsync) ─► answers ─► checkpoint when due
-//!                      │ full: refused                │ error of the medium, or no answer within 2 s
-//!                      ▼                              ▼
-//!                 Unavailable                    poisoned: every later commit is refused until a restart
+//! commit ─► queue ─► writer: BEGIN ─► savepoint per batch ─► signed checkpoint ─► COMMIT (flush) ─► lock (flush) ─► answers
+//!               │ full: refused                 │ error of the medium, file replaced, or no answer within 2 s
+//!               ▼                               ▼
+//!          Unavailable                     poisoned: every later commit is refused until a restart
 //! ```
 
 mod archive;
@@ -24,6 +24,7 @@ mod log;
 mod mend;
 mod migrations;
 mod offline;
+mod patient;
 mod place;
 mod query;
 mod private;

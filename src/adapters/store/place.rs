@@ -12,7 +12,8 @@ use super::lockfile::LockFile;
 
 /// Below this many free bytes nothing is written: the write-ahead log may grow to twice 8 MiB before it is moved.
 const LEAST_FREE: u64 = 16 * 1_024 * 1_024;
-/// What a change or an entry may need: a page in the write-ahead log, and half of one in the database.
+/// What a change or an entry may need in the write-ahead log and in the database, where it shares its pages with others
+/// of its group.
 const ROW: u64 = 12 * 1_024;
 
 /// The files by path and by what the path named at the start.

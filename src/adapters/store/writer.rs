@@ -42,9 +42,9 @@ const LARGEST_GROUP: usize = 256;
 /// See [`LARGEST_GROUP`].
 const LARGEST_GROUP_ROWS: usize = LARGEST_BATCH;
 
-/// The write-ahead log is moved into the database after this many groups or rows, whichever comes first. A group alone
-/// writes some 15 pages of 4 KiB: 64 groups are 4 MiB, what SQLite itself takes for its default.
-const CHECKPOINT_GROUPS: usize = 64;
+/// The write-ahead log is moved into the database after this many groups or rows, whichever comes first. A group of one
+/// entry writes some 15 pages of 16 KiB: 32 groups are 8 MiB.
+const CHECKPOINT_GROUPS: usize = 32;
 /// See [`CHECKPOINT_GROUPS`]; rows of one group share pages.
 const CHECKPOINT_ROWS: usize = 2_048;
 

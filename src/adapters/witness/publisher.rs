@@ -13,7 +13,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use url::Url;
@@ -177,9 +177,9 @@ impl Publisher {
         let Ok(Some((note, checkpoint))) = self.newest().await else { return };
         let now = self.clock.boottime();
         let (round, due) = self.begin(note, checkpoint, now);
-        let words = join_all(due.into_iter().map(|(peer, from)| self.show(peer, from, &round))).await;
-        self.end(&round, words).await;
-        self.look_for_laggards(round.head.size);
+        let size = round.head.size;
+        self.show_all(round, due).await;
+        self.look_for_laggards(size);
     }
 
     async fn newest(&self) -> Result<Option<(Note, Checkpoint)>, StoreError> {
@@ -262,39 +262,48 @@ impl Publisher {
         }
     }
 
-    /// Takes in what was said, keeps the cosignatures, and wakes whoever waits for the quorum.
-    async fn end(&self, round: &Round, words: Vec<(&Peer, Word, Option<Signature>)>) {
-        let mut round = round.clone();
-        for (peer, word, signature) in words {
-            if let Some(signature) = &signature {
-                round.cosignatures.push(signature.clone());
-                round.kept = false;
-            }
-            let cosigned = Note { text: round.note.text.clone(), signatures: signature.into_iter().collect() };
-            self.note_word(peer, &word, peer.key.verify(&cosigned).ok().and_then(|verified| verified.at));
+    /// Shows one checkpoint to all of these at once. Each word is taken in as it comes: a quorum does not wait for a witness
+    /// that is away.
+    async fn show_all(&self, mut round: Round, due: Vec<(&Peer, u64)>) -> Vec<(String, Word)> {
+        let shown = round.clone();
+        let mut asked: FuturesUnordered<_> =
+            due.into_iter().map(|(peer, from)| self.show(peer, from, &shown)).collect();
+        let mut words = Vec::with_capacity(asked.len());
+        while let Some((peer, word, signature)) = asked.next().await {
+            self.take(&mut round, peer, &word, signature);
+            words.push((peer.name.clone(), word));
         }
-        let note = round.cosigned();
-        let met = self.policy.quorum(&note).is_ok();
+        drop(asked);
         if !round.kept {
             // If that fails it is tried again with the next round; what was cosigned counts all the same.
-            round.kept = self.log.keep(note.to_string()).await.is_ok();
+            round.kept = self.log.keep(round.cosigned().to_string()).await.is_ok();
+        }
+        self.book().round = Some(round);
+        words
+    }
+
+    /// Takes in what a witness said, and wakes whoever waits for the quorum.
+    fn take(&self, round: &mut Round, peer: &Peer, word: &Word, signature: Option<Signature>) {
+        let answer = Note { text: round.note.text.clone(), signatures: signature.iter().cloned().collect() };
+        if let Some(signature) = signature {
+            round.cosignatures.push(signature);
+            round.kept = false;
+        }
+        self.note_word(peer, word, peer.key.verify(&answer).ok().and_then(|verified| verified.at));
+        if self.policy.quorum(&round.cosigned()).is_err() {
+            return;
         }
         let head = round.head;
         let mut book = self.book();
-        if met && book.quorum.is_none_or(|q| q.size < head.size) {
+        if book.quorum.is_none_or(|q| q.size < head.size) {
             book.quorum = Some(head);
         }
-        if book.round.as_ref().is_some_and(|current| current.head == head) {
-            book.round = Some(round);
-        }
         drop(book);
-        if met {
-            self.reached.send_if_modified(|size| {
-                let more = head.size > *size;
-                *size = head.size.max(*size);
-                more
-            });
-        }
+        self.reached.send_if_modified(|size| {
+            let more = head.size > *size;
+            *size = head.size.max(*size);
+            more
+        });
     }
 
     fn note_word(&self, peer: &Peer, word: &Word, at: Option<Timestamp>) {
@@ -405,10 +414,7 @@ impl Witnesses for Publisher {
                 Err(e) => return self.peers.iter().map(|p| (p.name.clone(), Word::Silent(e.to_string()))).collect(),
             };
             let (round, due) = self.begin(note, checkpoint, self.clock.boottime());
-            let words = join_all(due.into_iter().map(|(peer, from)| self.show(peer, from, &round))).await;
-            let said = words.iter().map(|(peer, word, _)| (peer.name.clone(), word.clone())).collect();
-            self.end(&round, words).await;
-            said
+            self.show_all(round, due).await
         })
     }
 

@@ -51,9 +51,26 @@ impl Fold {
     /// The hash of a word.
     #[must_use]
     pub fn word(&self, text: &str) -> WordHash {
+        self.hashed(b'w', text.as_bytes())
+    }
+
+    /// The hash of an id, by which an entry is found too.
+    #[must_use]
+    pub fn id(&self, id: &[u8]) -> WordHash {
+        self.hashed(b'i', id)
+    }
+
+    /// The hash of a time, by which an entry is found too.
+    #[must_use]
+    pub fn time(&self, at: i64) -> WordHash {
+        self.hashed(b't', &at.to_be_bytes())
+    }
+
+    fn hashed(&self, kind: u8, bytes: &[u8]) -> WordHash {
         let hash = |keyed: &DefaultHasher| {
             let mut hasher = keyed.clone();
-            hasher.write(text.as_bytes());
+            hasher.write_u8(kind);
+            hasher.write(bytes);
             u128::from(hasher.finish())
         };
         WordHash((hash(&self.high) << 64) | hash(&self.low))

@@ -1,7 +1,9 @@
 //! What an entry's own bytes and columns say about it.
 
 use super::finding::{Finding, Rule};
+use super::fold::Fold;
 use super::record::Record;
+use super::verifier::expect;
 use crate::codec::canonical::Value;
 use crate::domain::audit::LONGEST_ENTRY;
 use crate::domain::key::Digest;
@@ -66,9 +68,11 @@ pub fn inspect<'a>(stored: &Stored<'a>, hash: &Digest) -> (Option<Value<'a>>, Ve
     (Some(value), found)
 }
 
-/// The words that an entry is found by, as its bytes say; none if they are no entry.
-#[must_use]
-pub fn words_of(body: &[u8]) -> Vec<String> {
+/// Adds the rows by which an entry with these bytes, at a place counted from `first`, must be found; none if they are no
+/// entry.
+pub fn expect_rows(index: &mut Fold, body: &[u8], first: u64) {
     let value = Value::read(body).ok();
-    value.as_ref().and_then(|value| Record::of(value).ok()).map(|record| record.words()).unwrap_or_default()
+    if let Some(record) = value.as_ref().and_then(|value| Record::of(value).ok()) {
+        expect(index, &record, record.sequence.saturating_sub(first));
+    }
 }

@@ -24,7 +24,7 @@ mod verifier;
 
 pub use finding::{Finding, Findings, Grade, Rule};
 pub use fold::{Fold, Secret, WordHash};
-pub use inspect::{Stored, inspect, words_of};
+pub use inspect::{Stored, expect_rows, inspect};
 pub use proof::{FORMAT, LONGEST_DOCUMENT, Proof, Proved};
 pub use record::{Named, Record};
 pub use report::{Blobs, Report};

@@ -298,10 +298,7 @@ impl Verifier {
 
     fn count(&mut self, record: &Record<'_>, sequence: u64, needs: &mut Needs) {
         if let Some(index) = &mut self.index {
-            for text in record.words() {
-                let word = index.word(&text);
-                index.expect(word, sequence);
-            }
+            expect(index, record, sequence);
         }
         // Entries without it were found to be malformed.
         needs.evidence = record.evidence().unwrap_or_default();
@@ -506,6 +503,16 @@ impl Verifier {
             }
         }
     }
+}
+
+/// The rows by which an entry must be found: its words, its id, its time.
+pub(super) fn expect(index: &mut Fold, record: &Record<'_>, sequence: u64) {
+    for text in record.words() {
+        let word = index.word(&text);
+        index.expect(word, sequence);
+    }
+    index.expect(index.id(&record.id.0.to_bytes()), sequence);
+    index.expect(index.time(record.at.unix()), sequence);
 }
 
 fn length<T>(items: &[T]) -> u64 {

@@ -8,18 +8,27 @@ use crate::codec::entry::{Entry, EntryFacts};
 use crate::domain::audit::{Outcome, Phase, leaf_hash};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::key::Digest;
+use crate::domain::private::FORGOTTEN;
 use crate::domain::question::{LARGEST_PAGE, Order, Question, Wanted};
+use crate::domain::time::Timestamp;
 use crate::domain::words::word;
 use crate::ports::{Log, StoredEntry};
 use crate::shell::explain;
+use crate::shell::texts::{self, Texts};
 
-/// A page.
+/// A page; `now` is what spans of time are counted back from.
 ///
 /// # Errors
-/// When the log cannot be read.
-pub(in crate::shell) async fn entries(log: &dyn Log, asked: Question) -> Result<Entries, Refusal> {
+/// When the question is not understood, or the log cannot be read.
+pub(in crate::shell) async fn entries(
+    log: &dyn Log,
+    asked: &[(String, String)],
+    now: Timestamp,
+) -> Result<Entries, Refusal> {
+    let asked = question::parse(&with_pseudonyms(log, asked).await?, now)?;
     let (order, beyond) = (asked.order, asked.beyond);
     let page = log.query(asked).await?;
+    let texts = texts_of(log, page.entries.iter()).await?;
     let last = page.size.checked_sub(1);
     let next = match order {
         Order::NewestFirst => page.next,
@@ -27,11 +36,29 @@ pub(in crate::shell) async fn entries(log: &dyn Log, asked: Question) -> Result<
         Order::OldestFirst => page.next.or(last.max(beyond)),
     };
     Ok(Entries {
-        entries: page.entries.iter().map(row).collect(),
+        entries: page.entries.iter().zip(&texts).map(|(stored, texts)| row(stored, texts)).collect(),
         next: next.map(|place| question::cursor(order, place)),
         more: page.next.is_some(),
         size: page.size.to_string(),
     })
+}
+
+/// The log knows people by their pseudonyms only: whoever asks for a name means those.
+async fn with_pseudonyms(log: &dyn Log, asked: &[(String, String)]) -> Result<Vec<(String, String)>, Refusal> {
+    let mut all = asked.to_vec();
+    let names: Vec<&String> = asked.iter().filter(|(kind, _)| kind == "actor").map(|(_, name)| name).collect();
+    if !names.is_empty() {
+        let people = log.people().await?;
+        let meant = people.iter().filter(|person| names.iter().any(|name| ***name == *person.text));
+        all.extend(meant.map(|person| ("actor".to_owned(), person.commitment().to_string())));
+    }
+    Ok(all)
+}
+
+/// The private texts of each.
+async fn texts_of(log: &dyn Log, all: impl Iterator<Item = &StoredEntry>) -> Result<Vec<Texts>, Refusal> {
+    let bodies: Vec<Value> = all.map(|e| serde_json::from_slice(&e.bytes).unwrap_or(Value::Null)).collect();
+    Ok(texts::of(log, &bodies).await?)
 }
 
 /// One entry, named by its id or its place in the log.
@@ -52,9 +79,13 @@ pub(in crate::shell) async fn detail(log: &dyn Log, name: &str) -> Result<Detail
             outcome: other.outcome.map(|o| o.as_str().into()),
         });
     }
+    let mut texts = texts_of(log, core::iter::once(&stored)).await?.pop().unwrap_or_default();
+    let row = row(&stored, &texts);
+    texts.remove(texts::ACTOR);
     let size = log.query(Question { limit: 1, ..Question::default() }).await?.size.to_string();
     Ok(Detail {
-        row: row(&stored),
+        row,
+        private: texts,
         evidence,
         partner,
         size,
@@ -99,26 +130,28 @@ pub(in crate::shell) async fn explain(log: &dyn Log, name: &str) -> Result<Story
         Some(entry) => entry.correlation.map(|id| id.to_string()),
         None => Ulid::parse(name).map(|id| id.to_string()),
     };
-    let mut told = Vec::new();
-    let mut rest = None;
+    let (mut told, mut rest) = (Vec::new(), None);
     if let Some(id) = correlation {
         let all = Question { order: Order::OldestFirst, limit: LARGEST_PAGE, ..Question::default() };
         let page = log.query(all.and(vec![Wanted::Word(word("correlation", &id))])).await?;
-        told = page.entries.iter().map(parsed).collect::<Result<Vec<_>, _>>()?;
+        told = page.entries;
         rest = page.next;
-    } else if let Some(entry) = asked.clone() {
-        let other = other_half(log, &entry).await?;
-        told.push(entry);
-        told.extend(other);
-        told.sort_by_key(|entry| entry.sequence);
+    } else if let (Some(stored), Some(entry)) = (named, &asked) {
+        told.push(stored);
+        if let Some(other) = other_half(log, entry).await? {
+            told.extend(log.entry(other.id).await?);
+        }
+        told.sort_by_key(|stored| stored.sequence);
     }
     if told.is_empty() {
         return Err(Refusal::absent(name));
     }
     let mut chapters = Vec::with_capacity(told.len());
-    for entry in told {
+    let texts = texts_of(log, told.iter()).await?;
+    for (stored, texts) in told.iter().zip(texts) {
+        let entry = parsed(stored)?;
         let evidence = pieces(log, &entry).await?;
-        chapters.push(story::Chapter { entry, evidence });
+        chapters.push(story::Chapter { entry, evidence, texts });
     }
     let mut sentences = story::tell(&chapters, asked.map(|entry| entry.id));
     if rest.is_some() {
@@ -203,8 +236,8 @@ fn fault(stored: &StoredEntry) -> Option<String> {
     (leaf_hash(&stored.bytes) != stored.leaf).then(|| "its bytes are not what was hashed".to_owned())
 }
 
-/// An entry in short.
-pub(in crate::shell) fn row(stored: &StoredEntry) -> Row {
+/// An entry in short, with the private texts that are kept.
+pub(in crate::shell) fn row(stored: &StoredEntry, texts: &Texts) -> Row {
     let base = Row { sequence: stored.sequence.to_string(), leaf: stored.leaf.to_string(), ..Row::default() };
     let whole = serde_json::from_slice(&stored.bytes).unwrap_or(Value::Null);
     let entry = match Entry::parse(&stored.bytes) {
@@ -220,10 +253,10 @@ pub(in crate::shell) fn row(stored: &StoredEntry) -> Row {
         phase: entry.phase.as_str().into(),
         outcome: entry.outcome.map(|o: Outcome| o.as_str().into()),
         target: entry.target.key(),
-        actor: actor(&entry).to_owned(),
+        actor: actor(&entry, texts).to_owned(),
         tier: entry.tier,
         correlation: entry.correlation.map(|id| id.to_string()),
-        text: line(&entry),
+        text: line(&entry, texts),
         fault: fault(stored).or(elsewhere),
         entry: whole,
         code: entry.code,
@@ -231,22 +264,31 @@ pub(in crate::shell) fn row(stored: &StoredEntry) -> Row {
     }
 }
 
-/// Who, as people call them.
-pub(super) fn actor(entry: &Entry) -> &str {
-    entry.actor.subject.as_deref().unwrap_or(&entry.actor.kind)
+/// Who, as people call them: by name, or by pseudonym if the name was forgotten.
+pub(super) fn actor<'a>(entry: &'a Entry, texts: &'a Texts) -> &'a str {
+    let name = texts.get(texts::ACTOR).map(String::as_str).filter(|name| *name != FORGOTTEN);
+    name.or(entry.actor.subject.as_deref()).unwrap_or(&entry.actor.kind)
 }
 
 /// What there is to say about an entry, in a line: what it says itself, else its facts.
-fn line(entry: &Entry) -> String {
+fn line(entry: &Entry, texts: &Texts) -> String {
     let EntryFacts::Known(facts) = &entry.facts else { return "its facts were too long to be recorded".into() };
-    let said = ["text", "detail"].iter().find_map(|key| facts.get(*key)).and_then(Value::as_str);
+    let recorded = || ["text", "detail"].iter().find_map(|key| facts.get(*key)).and_then(Value::as_str);
+    let said = texts.get("text").map(String::as_str).or_else(recorded);
     let shortened = |value: &Value| {
         let text = value_text(value);
         // Whoever compares hashes looks at the whole entry.
         if Digest::parse(&text).is_some() { text.chars().take(16).chain(['…']).collect() } else { text }
     };
-    let all = || facts_of(facts).map(|(key, value)| format!("{key} {}", shortened(value))).collect::<Vec<_>>();
-    plain(&said.map_or_else(|| all().join("; "), str::to_owned))
+    let facts = facts_of(facts).map(|(key, value)| format!("{key} {}", shortened(value)));
+    let told = told_of(texts).map(|(key, text)| format!("{key} {text}"));
+    plain(&said.map_or_else(|| told.chain(facts).collect::<Vec<_>>().join("; "), str::to_owned))
+}
+
+/// The private texts with their keys as words.
+pub(super) fn told_of(texts: &Texts) -> impl Iterator<Item = (String, &str)> {
+    let own = texts.iter().filter(|(key, _)| *key != texts::ACTOR);
+    own.map(|(key, text)| (key.replace('_', " "), text.as_str()))
 }
 
 /// The facts that say something, with their keys as words.

@@ -13,7 +13,7 @@ mod story;
 
 pub(in crate::shell) use self::answer::{detail, entries, explain, row, statistics, value_text};
 pub(in crate::shell) use self::proof::proof;
-pub(in crate::shell) use self::question::{PARAMETERS, parse};
+pub(in crate::shell) use self::question::PARAMETERS;
 
 use core::fmt;
 

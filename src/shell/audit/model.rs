@@ -39,7 +39,7 @@ pub(in crate::shell) struct Row {
     pub(in crate::shell) outcome: Option<String>,
     /// About what: `credential/portal`.
     pub(in crate::shell) target: String,
-    /// By whom: `automation`, `uid:1000`.
+    /// By whom: `automation`, `uid:1000`; the pseudonym of somebody who was forgotten.
     pub(in crate::shell) actor: String,
     /// The tier, 0–4.
     pub(in crate::shell) tier: Option<u8>,
@@ -61,6 +61,8 @@ pub(in crate::shell) struct Row {
 pub(in crate::shell) struct Detail {
     #[serde(flatten)]
     pub(in crate::shell) row: Row,
+    /// The private texts that it commits to, by their keys; one that was forgotten says so.
+    pub(in crate::shell) private: BTreeMap<String, String>,
     /// The evidence that it names.
     pub(in crate::shell) evidence: Vec<Piece>,
     /// The other half: the outcome of an intent, the intent of an outcome.

@@ -42,7 +42,7 @@ pub(in crate::shell) const PARAMETERS: &str = "since, until, credential, path, i
 ///
 /// # Errors
 /// [`Refusal`] names the parameter and what it may be.
-pub(in crate::shell) fn parse(pairs: &[(String, String)], now: Timestamp) -> Result<Question, Refusal> {
+pub(super) fn parse(pairs: &[(String, String)], now: Timestamp) -> Result<Question, Refusal> {
     if pairs.len() > MOST_PARAMETERS {
         return Err(Refusal::question(format!("a question has at most {MOST_PARAMETERS} parameters"), "ask for less"));
     }

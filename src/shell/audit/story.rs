@@ -3,7 +3,7 @@
 //!
 //! Refuses to know more than the entries say; it never guesses.
 
-use super::answer::{actor, facts_of, value_text};
+use super::answer::{actor, facts_of, told_of, value_text};
 use super::model::Piece;
 use super::plain;
 use crate::codec::entry::{Entry, EntryFacts, EntryPolicy};
@@ -11,18 +11,20 @@ use crate::domain::audit::Phase;
 use crate::domain::id::EntryId;
 use crate::domain::time::human_span;
 use crate::shell::explain;
+use crate::shell::texts::Texts;
 
 /// An entry with its evidence.
 pub(super) struct Chapter {
     pub(super) entry: Entry,
     pub(super) evidence: Vec<Piece>,
+    pub(super) texts: Texts,
 }
 
 /// Tells the story of entries that belong together, in the order of the log. `asked` is the one that was asked for.
 pub(super) fn tell(chapters: &[Chapter], asked: Option<EntryId>) -> Vec<String> {
     let mut out: Vec<String> = beginning(chapters).into_iter().collect();
     for chapter in chapters {
-        out.extend(happened(&chapter.entry, chapters, asked));
+        out.extend(happened(chapter, chapters, asked));
         out.extend(chapter.entry.policy.as_ref().map(|policy| ruling(policy, chapter.entry.tier)));
         out.extend(chapter.evidence.iter().map(rests_on));
     }
@@ -50,10 +52,11 @@ fn beginning(chapters: &[Chapter]) -> Option<String> {
     })
 }
 
-fn happened(entry: &Entry, chapters: &[Chapter], asked: Option<EntryId>) -> Vec<String> {
+fn happened(chapter: &Chapter, chapters: &[Chapter], asked: Option<EntryId>) -> Vec<String> {
+    let Chapter { entry, texts, .. } = chapter;
     let known = explain::explain(&entry.code);
     let title = known.map_or("a code that this version does not know", |e| e.title);
-    let who = actor(entry);
+    let who = actor(entry, texts);
     let deed = deed(&entry.action);
     let mut said = match (entry.phase, entry.outcome) {
         (Phase::Intent, _) => format!("{who} was about to {deed}"),
@@ -80,15 +83,18 @@ fn happened(entry: &Entry, chapters: &[Chapter], asked: Option<EntryId>) -> Vec<
     if let Some(serial) = &entry.target.serial {
         out.push(format!("It is about the certificate with serial {serial}."));
     }
-    match &entry.facts {
-        EntryFacts::LeftOut => out.push("Its facts were too long to be recorded.".into()),
-        EntryFacts::Known(facts) => {
-            let all: Vec<String> =
-                facts_of(facts).map(|(key, value)| format!("{key}: {}", value_text(value))).collect();
-            if !all.is_empty() {
-                out.push(format!("It says: {}.", all.join("; ")));
-            }
+    let told = told_of(texts).map(|(key, text)| format!("{key}: {text}"));
+    let all: Vec<String> = match &entry.facts {
+        EntryFacts::LeftOut => {
+            out.push("Its facts were too long to be recorded.".into());
+            told.collect()
         }
+        EntryFacts::Known(facts) => {
+            told.chain(facts_of(facts).map(|(key, value)| format!("{key}: {}", value_text(value)))).collect()
+        }
+    };
+    if !all.is_empty() {
+        out.push(format!("It says: {}.", all.join("; ").trim_end_matches('.')));
     }
     out
 }

@@ -94,7 +94,12 @@ impl Run {
             ("running", format!("since {}", moment(&s.started))),
             ("loop", loop_),
             ("clock", bad(&s.clock_fault)),
-            ("audit", bad(&s.store_fault)),
+            ("sealed", s.sealed.as_ref().map(|seal| console.paint(&seal_line(seal), Tone::Bad)).unwrap_or_default()),
+            ("audit", bad(&s.store_fault.clone().filter(|_| s.sealed.is_none()))),
+            (
+                "waiting",
+                if s.spooled == 0 { String::new() } else { format!("{} entries for the audit log", s.spooled) },
+            ),
             ("credentials", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }),
             ("in flight", s.in_flight.to_string()),
             ("gates", format!("{} open, {} closed", s.gates_open, s.gates_closed)),
@@ -124,4 +129,10 @@ fn row(gate: &Gate) -> Vec<Cell> {
         when(&gate.until).into(),
         last.into(),
     ]
+}
+
+/// The refusal, and the way to recover.
+fn seal_line(seal: &crate::shell::http::model::Sealed) -> String {
+    let way = crate::shell::explain::explain(&seal.code).map(|e| format!("\n{}", e.action)).unwrap_or_default();
+    format!("{} {}{way}", seal.code, seal.text)
 }

@@ -72,6 +72,8 @@ pub struct AuditSettings {
     pub lock: Option<PathBuf>,
     /// The log's name; `None` is that of its key, made up when the log began.
     pub origin: Option<String>,
+    /// The file in which entries wait that cannot be written yet; `None` is one in the state directory.
+    pub spool: Option<PathBuf>,
 }
 
 /// Where the guardian listens.

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{Response, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::heavy;
 use super::problem::{self, Problem};
@@ -26,13 +26,14 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/audit/entries/{id}/story", get(story))
         .route("/v1/audit/entries/{id}/proof", get(proof))
         .route("/v1/audit/stats", get(stats))
+        .route("/v1/audit/forget", post(super::forget::forget))
         .route("/v1/audit/checkpoint", get(checkpoint))
 }
 
 async fn entries(State(app): Shared, pairs: Pairs) -> Answer {
     let turn = app.turn().await;
-    let question = audit::parse(&understood(pairs)?, app.web.clock.now())?;
-    Ok(heavy::json(turn, &audit::entries(&*app.web.store, question).await?))
+    let found = audit::entries(&*app.web.store, &understood(pairs)?, app.web.clock.now()).await?;
+    Ok(heavy::json(turn, &found))
 }
 
 async fn entry(State(app): Shared, Path(id): Path<String>) -> Answer {

@@ -43,7 +43,7 @@ async fn list(State(app): State<Arc<App>>, pairs: Pairs) -> Answer {
     if !sized.iter().any(|(name, _)| name == "limit") {
         sized.push(("limit".to_owned(), ROWS.to_owned()));
     }
-    let found = audit::entries(&*app.web.store, audit::parse(&sized, now)?).await?;
+    let found = audit::entries(&*app.web.store, &sized, now).await?;
     let frame = Frame { environment: app.web.environment, title: "Audit log" };
     Ok(answer(turn, frame.around(&listing(&asked, &found, now))))
 }
@@ -190,6 +190,7 @@ fn entry(detail: &Detail, story: Option<&Story>, now: Timestamp) -> Markup {
                     dt { (partner.phase) } dd { a href={ "/audit/" (partner.sequence) } { "#" (partner.sequence) } " " (partner.code) @if let Some(outcome) = &partner.outcome { " " (outcome) } }
                 }
                 @if let Some(id) = &row.correlation { dt { "Belongs to" } dd { a href=(with(&Vec::new(), "correlation", id)) { (id) } } }
+                @for (key, text) in &detail.private { dt { (key.replace('_', " ")) } dd { (audit::plain(text)) } }
                 @for piece in &detail.evidence {
                     dt { "Evidence" } dd { (piece.name) ", " (piece.size) " bytes, SHA-256 " code { (piece.sha256) } @if !piece.kept { " (not kept any more)" } }
                 }

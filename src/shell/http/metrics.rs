@@ -65,6 +65,21 @@ fn guardian(web: &Web, out: &mut String) {
         "1 while state and audit log can be written; otherwise every gate is closed.",
         i64::from(overview.store_fault.is_none()),
     );
+    single(
+        "keyward_audit_spool_entries",
+        "Entries about what was closed already that wait to be written into the log; every gate is closed meanwhile.",
+        i64::try_from(overview.spooled).unwrap_or(i64::MAX),
+    );
+    single(
+        "keyward_audit_unrecorded_outcomes",
+        "Effects whose outcome could not be written into the log yet; every gate is closed meanwhile.",
+        i64::try_from(overview.unresolved).unwrap_or(i64::MAX),
+    );
+    single(
+        "keyward_sealed",
+        "1 while the state is not believed: every gate is closed, and nothing is issued or installed.",
+        i64::from(overview.sealed.is_some()),
+    );
     single("keyward_clock_trusted", "1 while the clocks agree.", i64::from(overview.clock_fault.is_none()));
     single(
         "keyward_attempts_in_flight",
@@ -341,6 +356,10 @@ fn gates(web: &Web, out: &mut String) {
         for code in REASONS {
             let closes = verdict.reasons.iter().any(|r| r.code == code);
             closed.put(&[("path", verdict.path.as_str()), ("reason", code)], i64::from(closes));
+        }
+        // A seal closes with its own code.
+        for reason in verdict.reasons.iter().filter(|r| !REASONS.contains(&r.code)) {
+            closed.put(&[("path", verdict.path.as_str()), ("reason", reason.code)], 1);
         }
         if verdict.is_open() {
             until.put(&[("path", verdict.path.as_str())], verdict.until.unix());

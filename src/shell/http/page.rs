@@ -160,7 +160,9 @@ fn faults(all: &Everything) -> Markup {
         @if let Some(why) = &all.status.clock_fault {
             p class="banner bad" role="alert" { b { "✕ The clock is not believed: " } (why) ". If the present time is right: " code { "keyward clock accept" } }
         }
-        @if let Some(why) = &all.status.store_fault {
+        @if let Some(seal) = &all.status.sealed {
+            p class="banner bad" role="alert" { b { "✕ Sealed, " (seal.code) ": " } (seal.text) ". Every gate is closed, nothing is issued or installed until the state is recovered and keyward restarted: " code { "keyward explain " (seal.code) } }
+        } @else if let Some(why) = &all.status.store_fault {
             p class="banner bad" role="alert" { b { "✕ Nothing can be recorded: " } (why) ". Renewals are stopped and every gate is closed." }
         }
     }

@@ -131,6 +131,18 @@ impl Still {
         Life::Over
     }
 
+    /// Lets the engine turn in real time until `request` has its answer: what adds authority is answered by the loop.
+    pub fn while_turning<T: Send>(&self, request: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(request);
+            while !asking.is_finished() {
+                self.go_on(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            asking.join().unwrap()
+        })
+    }
+
     pub fn web(&self) -> Web {
         Web {
             engine: self.engine.clone(),
@@ -144,7 +156,7 @@ impl Still {
                 let notifier = self.world.notifier.clone();
                 Arc::new(move || notifier.notices())
             },
-            reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".into())),
+            reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".to_owned().into())),
             environment: self.environment,
             compat_x509: false,
             hosts: Vec::new(),

@@ -4,6 +4,7 @@ pub mod acme;
 pub mod challenge;
 pub mod deploy;
 pub mod estate;
+pub mod fault;
 pub mod http;
 pub mod knot;
 pub mod ledger;

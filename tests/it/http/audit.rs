@@ -1,8 +1,9 @@
 //! The audit log over the API and on its page.
 
-use keyward::domain::audit::{Actor, Draft, Outcome, Target, TargetKind, bounded_text};
+use keyward::domain::audit::{Draft, Outcome, Target, TargetKind, bounded_text};
 use keyward::domain::id::{EntryId, Ulid};
 use keyward::domain::json::Json;
+use keyward::domain::private::Private;
 use keyward::domain::time::HOUR;
 use keyward::ports::Batch;
 use serde_json::Value;
@@ -193,6 +194,8 @@ fn counts_and_the_checkpoint_are_there_and_in_the_scrape() {
     assert!(scrape.contains("\nkeyward_audit_checkpoint_timestamp_seconds 1"), "{scrape}");
 }
 
+const HOSTILE_NAME: &str = "uid:1000\"><script>alert(1)</script>";
+
 /// A house with an entry that a CA might have written.
 pub fn hostile() -> Still {
     let still = house();
@@ -205,12 +208,38 @@ pub fn write(still: &Still, seed: u8) {
     let now = still.ports.clock.now();
     let target = Target::new(TargetKind::Credential, "portal");
     let mut draft = Draft::new(EntryId(Ulid::new(now, [seed; 10])), now, "certificate.issue", "KW3007", target);
-    draft.actor = Actor::Human("uid:1000\"><script>alert(1)</script>".into());
+    draft.by(&Private { salt: [7; 16], text: HOSTILE_NAME.into() });
     draft.outcome = Some(Outcome::Failure);
-    draft.facts = vec![("text", Json::str(bounded_text("<img src=x onerror=alert(2)> \u{1b}[31m =1+1 \u{202e}evil")))];
+    let text = bounded_text("<img src=x onerror=alert(2)> \u{1b}[31m =1+1 \u{202e}evil");
+    draft.private.push(("text", text.into()));
+    draft.facts = vec![("issuer", Json::str("le"))];
     futures_util::FutureExt::now_or_never(still.ports.store.commit(Batch { changes: vec![], entries: vec![draft] }))
         .unwrap()
         .unwrap();
+}
+
+#[test]
+fn people_and_private_texts_are_told_by_name_while_they_are_kept_and_asked_for_by_name() {
+    let server = hostile().serve();
+    let name: String = url_encoded(HOSTILE_NAME);
+    let page = get(&server, &format!("/v1/audit/entries?actor={name}"));
+    let row = &rows(&page)[0];
+    assert_eq!((rows(&page).len(), &row["actor"], &row["code"]), (1, &HOSTILE_NAME.into(), &"KW3007".into()));
+    assert!(row["text"].as_str().unwrap().starts_with("<img src=x"), "{row}");
+    let pseudonym = row["entry"]["data"]["actor"]["subject"].as_str().unwrap();
+    assert_eq!(pseudonym.len(), 64, "the entry itself names nobody");
+    assert!(!row["entry"].to_string().contains("<img"), "and holds no text from outside");
+    assert_eq!(rows(&get(&server, &format!("/v1/audit/entries?actor={pseudonym}"))).len(), 1);
+    assert_eq!(rows(&get(&server, "/v1/audit/entries?actor=uid:1000")).len(), 0, "not by half a name");
+    let place = row["sequence"].as_str().unwrap();
+    let detail = get(&server, &format!("/v1/audit/entries/{place}"));
+    assert!(detail["private"]["text"].as_str().unwrap().contains("evil") && detail["private"]["actor"].is_null());
+    let story = get(&server, &format!("/v1/audit/entries/{place}/story")).to_string();
+    assert!(story.contains("evil") && story.contains("for uid:1000"), "{story}");
+}
+
+fn url_encoded(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
 
 #[test]

@@ -101,12 +101,28 @@ fn what_is_no_log_is_said_to_be_unverifiable() {
     }
     assert_eq!(keyward(&["audit", "verify", "/nowhere"]).0, 5);
     assert_eq!(keyward(&["audit", "verify", "http://127.0.0.1:9/"]).0, 5);
-    // A page of the database itself.
+    // Pages of the database itself, each of one of the log's tables or of an index.
     let log = Written::new(200);
-    let mut bytes = fs::read(log.path().join("keyward.db")).unwrap();
-    let page = 4_096 * (bytes.len() / 4_096 / 2);
-    bytes[page..page + 64].fill(0xff);
-    fs::write(log.path().join("keyward.db"), bytes).unwrap();
-    let (code, text) = log.command(&[]);
-    assert_eq!((code, python(&[], &[log.path().to_owned()])[0].0), (2, 2), "{text}");
+    let database = rusqlite::Connection::open(log.path().join("keyward.db")).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('entry', 'mark', 'word') AND rootpage > 0";
+    let pages: Vec<u32> =
+        database.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let size: u32 = database.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    drop(database);
+    assert!(pages.len() >= 5, "{pages:?}");
+    let broken: Vec<Written> = pages
+        .iter()
+        .map(|page| {
+            let copy = log.copy();
+            let mut bytes = fs::read(copy.path().join("keyward.db")).unwrap();
+            bytes[(size * (page - 1)) as usize..][..64].fill(0xff);
+            fs::write(copy.path().join("keyward.db"), bytes).unwrap();
+            copy
+        })
+        .collect();
+    let paths: Vec<_> = broken.iter().map(|log| log.path().to_owned()).collect();
+    for ((log, page), (code, said)) in broken.iter().zip(pages).zip(python(&[], &paths)) {
+        let (own, text) = log.command(&[]);
+        assert_eq!((own, code), (2, 2), "page {page}: {text} {said}");
+    }
 }

@@ -122,7 +122,7 @@ macro_rules! reads_as_it_is {
     };
 }
 
-reads_as_it_is! { Slow Refusing }
+reads_as_it_is! { Slow Refusing Hanging }
 
 /// Watched files that a test puts there; a look takes a tenth of a second.
 pub struct Files {
@@ -334,7 +334,38 @@ impl Issuer for Fickle {
         self.inner.rollover(issuer)
     }
 
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>> {
+        self.inner.account_key(issuer)
+    }
+
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence {
         self.inner.take_evidence(issuer, url)
+    }
+}
+
+/// Refuses a commit two seconds after it was asked for, as the real store does when the disk hangs.
+pub struct Hanging {
+    pub inner: Arc<MemoryStore>,
+    pub clock: Arc<SimClock>,
+    pub hangs: Arc<AtomicBool>,
+}
+
+impl Store for Hanging {
+    fn load(&self) -> Doing<'_, Result<State, StoreError>> {
+        self.inner.load()
+    }
+
+    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.hangs.load(Ordering::SeqCst) {
+                self.clock.sleep(Duration::from_secs(2)).await;
+                return Err(StoreError::Unavailable("a commit was not on the disk after 2 s".into()));
+            }
+            self.inner.commit(batch).await
+        })
+    }
+
+    fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.inner.entries(target, limit)
     }
 }

@@ -147,10 +147,10 @@ fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
     if let Some(dir) = second_process_dir() {
         return commit_and_say(&dir, 1, 120);
     }
-    // One flush fails, all later ones would succeed. The flushes of a checkpoint are among those hit: it comes after 64
-    // commits, and makes the 65th and 66th flush. Those of the lock are a count of their own.
-    let of_the_database = [A_COMMIT, 50].into_iter().chain(62..72).map(|nth| (nth, None));
-    for (nth, file) in of_the_database.chain([(A_COMMIT, Some("audit.lock")), (66, Some("audit.lock"))]) {
+    // One flush fails, all later ones would succeed. The flushes of a checkpoint are among those hit: it comes after 32
+    // commits, and makes the 33rd and 34th flush. Those of the lock are a count of their own.
+    let of_the_database = [A_COMMIT, 50].into_iter().chain(30..40).map(|nth| (nth, None));
+    for (nth, file) in of_the_database.chain([(A_COMMIT, Some("audit.lock")), (34, Some("audit.lock"))]) {
         let dir = TempDir::new().unwrap();
         let name = "store::crash::after_a_failed_flush_nothing_is_acknowledged_until_a_restart";
         let inject = format!("inject=fsync,fdatasync:error=EIO:when={nth}");

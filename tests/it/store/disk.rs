@@ -150,7 +150,7 @@ fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
         }
         let seen = (store.load().await.unwrap(), sound_log(&store).await);
         drop(store);
-        (seen.0, seen.1, fs::metadata(whole.path().join("keyward.db")).unwrap().len() / 8_192)
+        (seen.0, seen.1, fs::metadata(whole.path().join("keyward.db")).unwrap().len() / 16_384)
     });
     assert!(page_count > 20, "{page_count}");
     let pristine = fs::read(whole.path().join("keyward.db")).unwrap();
@@ -158,7 +158,7 @@ fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
     for page in 0..page_count as usize {
         let dir = TempDir::new().unwrap();
         let mut bytes = pristine.clone();
-        bytes[page * 8_192..(page + 1) * 8_192].fill(0xa5);
+        bytes[page * 16_384..(page + 1) * 16_384].fill(0xa5);
         fs::write(dir.path().join("keyward.db"), bytes).unwrap();
         let Ok(store) = open(dir.path()).inspect_err(|e| {
             assert!(matches!(e, StoreError::Damaged(_) | StoreError::Distrusted { .. }), "{e}");
@@ -238,7 +238,7 @@ fn a_foreign_lock_refuses_a_commit_and_poisons_nothing() {
 
 #[test]
 fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
-    let disk = SmallDisk::new("17m");
+    let disk = SmallDisk::new("20m");
     block_on(async {
         let store = open(disk.path()).unwrap();
         let mut kept = Vec::new();

@@ -8,7 +8,7 @@ use keyward::domain::inventory::Estate;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::witness::{Witnessed, Word};
 use keyward::engine::{Command, Engine};
-use keyward::ports::{Clock as _, Doing, HostError, Log as _, Ports, StoreError, Witnesses};
+use keyward::ports::{Clock as _, Doing, HostError, Ports, Store as _, StoreError, Witnesses};
 use keyward::sim::world::World;
 
 use crate::harness::estate::{add, cid, credential, estate, managed, start};
@@ -83,8 +83,8 @@ fn nothing_is_ordered_before_the_quorum_has_seen_the_intent_and_it_goes_on_after
     assert_eq!(world.ca.tally(&keyward::domain::id::IssuerId::parse("le").unwrap()).issued, 0);
     let told = world.notifier.notices().iter().any(|n| n.code == "KW6410" && n.text.contains("the witness w is away"));
     assert!(told, "{:?}", world.notifier.notices());
-    let entries = keyward::sim::clock::run(&world.clock, world.store.query(Default::default())).unwrap().unwrap();
-    assert!(entries.entries.iter().any(|e| String::from_utf8_lossy(&e.bytes).contains("KW6410")));
+    let entries = keyward::sim::clock::run(&world.clock, world.store.entries(None, 1_000)).unwrap().unwrap();
+    assert!(entries.iter().any(|e| String::from_utf8_lossy(&e.bytes).contains("KW6410")));
     witnesses.up.store(true, Ordering::SeqCst);
     live(&world, &witnesses, Duration::from_secs(86_400));
     assert!(world.host.installed(&cid("portal")).is_some());

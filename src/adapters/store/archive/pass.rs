@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::Progress;
 use crate::adapters::store::connection::Trouble;
-use crate::codec::ledger::{Finding, Fold, Grade, Named, Needs, Rule, Secret, Signed, Stored, Verifier, words_of};
+use crate::codec::ledger::{Finding, Fold, Grade, Named, Needs, Rule, Secret, Signed, Stored, Verifier, expect_rows};
 use crate::domain::key::Digest;
 
 /// Entries between two words about how far it is: a few hundredths of a second.
@@ -186,15 +186,14 @@ impl Pass<'_> {
                 let word = fold.word(word);
                 fold.found(word, sequence);
             })?;
+            found_by(snapshot, fold, 0..size)?;
         }
         let difference = self.verifier.index().and_then(|fold| fold.difference());
         if let Some(range) = difference.filter(|_| wrong.is_none()) {
             wrong = Some(self.first_difference(snapshot, range, size)?);
         }
         if wrong.is_none() {
-            let twice = "SELECT text FROM word GROUP BY text HAVING count(*) > 1 LIMIT 1";
-            let twice: Option<String> = snapshot.query_row(twice, [], |row| row.get(0)).optional()?;
-            wrong = twice.map(|text| format!("the word {text:?} stands in the index twice"));
+            wrong = words_by_text(snapshot, &mut Fold::new(self.secret))?;
         }
         if let Some(wrong) = wrong.filter(|_| self.verifier.is_whole()) {
             self.verifier.find(Finding::new(Grade::Tampered, Rule::Derived, wrong));
@@ -210,17 +209,12 @@ impl Pass<'_> {
         size: u64,
     ) -> Result<String, Trouble> {
         let mut fine = Fold::fine(self.secret);
-        let mut statement =
-            snapshot.prepare("SELECT sequence, body FROM entry WHERE sequence >= ?1 AND sequence < ?2")?;
+        let mut statement = snapshot.prepare("SELECT body FROM entry WHERE sequence >= ?1 AND sequence < ?2")?;
         let mut rows = statement.query(params![place(range.start), place(range.end)])?;
         while let Some(row) = rows.next()? {
-            let (ValueRef::Integer(sequence), ValueRef::Blob(body)) = (row.get_ref(0)?, row.get_ref(1)?) else {
-                continue;
-            };
-            for text in words_of(body) {
-                let word = fine.word(&text);
-                fine.expect(word, number(sequence).saturating_sub(range.start));
-            }
+            let ValueRef::Blob(body) = row.get_ref(0)? else { continue };
+            // A row whose number is not its entry's was found before.
+            expect_rows(&mut fine, body, range.start);
         }
         marks(snapshot, size, |word, sequence| {
             if range.contains(&sequence) {
@@ -228,14 +222,64 @@ impl Pass<'_> {
                 fine.found(word, sequence.saturating_sub(range.start));
             }
         })?;
+        found_by(snapshot, &mut fine, range.clone())?;
         Ok(match fine.difference() {
             Some(at) => {
                 let at = range.start.saturating_add(at.start);
-                format!("the index finds entry {at} by other words than it has")
+                format!("the index finds entry {at} by other words, another id or another time than it has")
             }
             None => format!("the index of the entries from {} on is not that of their words", range.start),
         })
     }
+}
+
+/// Whether the words are found by their texts, each once: the table and its index, each read alone.
+fn words_by_text(snapshot: &Connection, fold: &mut Fold) -> Result<Option<String>, Trouble> {
+    let mut statement = snapshot.prepare("SELECT text, id FROM word NOT INDEXED")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let word = fold.word(row.get_ref(0)?.as_str().unwrap_or_default());
+        fold.expect(word, number(row.get(1)?));
+    }
+    let sql = "SELECT text, id FROM word INDEXED BY sqlite_autoindex_word_1 ORDER BY text";
+    let mut statement = snapshot.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut last = String::new();
+    while let Some(row) = rows.next()? {
+        let text = row.get_ref(0)?.as_str().unwrap_or_default();
+        if text <= last.as_str() {
+            return Ok(Some(format!("the word {text:?} of the index stands twice or out of order")));
+        }
+        last.clear();
+        last.push_str(text);
+        let word = fold.word(text);
+        fold.found(word, number(row.get(1)?));
+    }
+    Ok(fold.difference().map(|_| "the words of the index are found by other texts than they have".to_owned()))
+}
+
+/// The rows of the indexes of ids and of times, each read alone and in its own order: not through the table.
+fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>) -> Result<(), Trouble> {
+    let sql = "SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id";
+    let mut statement = snapshot.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let (ValueRef::Blob(id), ValueRef::Integer(sequence)) = (row.get_ref(0)?, row.get_ref(1)?)
+            && range.contains(&number(sequence))
+        {
+            fold.found(fold.id(id), number(sequence).saturating_sub(range.start));
+        }
+    }
+    let mut statement = snapshot.prepare("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let (ValueRef::Integer(at), ValueRef::Integer(sequence)) = (row.get_ref(0)?, row.get_ref(1)?)
+            && range.contains(&number(sequence))
+        {
+            fold.found(fold.time(at), number(sequence).saturating_sub(range.start));
+        }
+    }
+    Ok(())
 }
 
 /// Every mark with its word. Both tables are read once, in the order of the words; a row that cannot be one, or that has no

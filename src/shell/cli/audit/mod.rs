@@ -2,6 +2,7 @@
 
 pub(super) mod args;
 mod export;
+mod forget;
 mod progress;
 mod prove;
 mod query;
@@ -27,6 +28,7 @@ impl Run {
             Audit::Prove(prove) => self.audit_prove(prove),
             Audit::CheckProof(check) => self.audit_check_proof(check),
             Audit::Export(export) => self.audit_export(export),
+            Audit::Forget(told) => self.audit_forget(told),
             Audit::Key => self.audit_key(),
             Audit::RotateKey(told) => self.audit_rotate_key(told),
         }

@@ -59,6 +59,8 @@ impl Run {
         ]);
         let data = row.entry.get("data");
         pairs.extend(["policy", "facts"].map(|name| (name, below(data, name))));
+        let private = detail.private.iter().map(|(key, text)| format!("{}: {}", plain(key), plain(text)));
+        pairs.push(("private", private.collect::<Vec<_>>().join("\n")));
         pairs.push(("evidence", evidence(detail)));
         pairs.push(("more", rest(data)));
         pairs.extend([("previous", below(data, "previous_of_target")), ("leaf", row.leaf.clone())]);
@@ -113,7 +115,7 @@ fn rest(data: Option<&Value>) -> String {
         "policy",
         "previous_of_target",
         "risk",
-        "data",
+        "private",
     ];
     let Some(Value::Object(fields)) = data else { return String::new() };
     let rest = fields.iter().filter(|(key, _)| !SHOWN.contains(&key.as_str()));

@@ -56,10 +56,7 @@ impl Source {
                 let mut query = url::form_urlencoded::Serializer::new(String::new());
                 daemon.fetch(&format!("/v1/audit/entries?{}", query.extend_pairs(pairs).finish())).await
             }
-            Self::Database(log) => {
-                let question = audit::parse(pairs, wall_clock()).map_err(failure)?;
-                audit::entries(&**log, question).await.map_err(failure)
-            }
+            Self::Database(log) => audit::entries(&**log, pairs, wall_clock()).await.map_err(failure),
         }
     }
 

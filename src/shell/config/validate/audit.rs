@@ -1,4 +1,4 @@
-//! `[audit]`: the audit log's name, and where its lock lies.
+//! `[audit]`: the audit log's name, and where its lock and its spool lie.
 
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, place: &Place) -> (
     let lock = s.parsed(p, "lock", "\"/srv/other-volume/keyward.lock\"", scalar::path);
     let example = "\"example.com/keyward\"";
     let origin = s.parsed(p, "origin", example, origin);
+    let spool = s.parsed(p, "spool", "\"/srv/other-volume/keyward.spool\"", scalar::path);
     let witness = witness::of_our_log(p, &mut s);
     s.close(p);
     if let (Some(lock), Some(state)) = (&lock, &place.production_state) {
@@ -30,7 +31,11 @@ pub(super) fn read(p: &mut Problems, root: &mut Section<'_>, place: &Place) -> (
     }
     match place.environment {
         Environment::Production => {
-            let own = AuditSettings { lock: lock.map(|l| PathBuf::from(l.value)), origin: origin.map(|o| o.value) };
+            let own = AuditSettings {
+                lock: lock.map(|l| PathBuf::from(l.value)),
+                origin: origin.map(|o| o.value),
+                spool: spool.map(|s| PathBuf::from(s.value)),
+            };
             (own, witness)
         }
         Environment::Staging => Default::default(),

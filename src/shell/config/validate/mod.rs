@@ -23,7 +23,7 @@ use super::diagnostic::{ConfigError, Problems, Span, quoted};
 use super::raw::{self, At, Section, Wrong};
 use super::settings::Settings;
 use super::{LONGEST_FILE, Overrides};
-use crate::domain::inventory::{Environment, Estate};
+use crate::domain::inventory::{Environment, Estate, HEARTBEAT};
 use crate::domain::key::Digest;
 use crate::domain::time::{DAY, HOUR, MINUTE};
 
@@ -76,6 +76,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
         orders_in_flight: timing.orders_in_flight,
+        heartbeat: HEARTBEAT,
     };
     let state_dir = place.state_dir?;
     Some(Settings {
