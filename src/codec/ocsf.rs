@@ -15,7 +15,7 @@ pub const VERSION: &str = "1.7.0";
 
 const ENTITY_MANAGEMENT: (u64, u64) = (3, 3004);
 const APPLICATION_LIFECYCLE: (u64, u64) = (6, 6002);
-/// An activity that the class has no number for; its name stands beside it.
+/// What the schema has no number for; its name stands beside it.
 const OTHER: u64 = 99;
 
 /// One entry's stored bytes as an OCSF event.
@@ -27,13 +27,15 @@ pub fn event(bytes: &[u8]) -> Result<Value, ParseError> {
     let raw = core::str::from_utf8(bytes).map_err(|_| ParseError::new("an entry is not UTF-8"))?;
     let daemon = entry.target.kind == "daemon";
     let (category, class) = if daemon { APPLICATION_LIFECYCLE } else { ENTITY_MANAGEMENT };
-    let activity = if daemon { lifecycle(&entry.action) } else { management(&entry.action) };
+    let known = if daemon { lifecycle(&entry.action) } else { management(&entry.action) };
+    // The schema allows a name of one's own for 99 only.
+    let (activity, name) = known.unwrap_or((OTHER, &entry.action));
     let (status, status_name) = status(&entry);
     let severity = severity(&entry);
     let mut event = Map::new();
     let mut put = |key: &str, value: Value| drop(event.insert(key.to_owned(), value));
     put("activity_id", json!(activity));
-    put("activity_name", json!(entry.action));
+    put("activity_name", json!(name));
     put("category_uid", json!(category));
     put("class_uid", json!(class));
     // OCSF: class times a hundred plus the activity.
@@ -52,7 +54,10 @@ pub fn event(bytes: &[u8]) -> Result<Value, ParseError> {
         put("app", json!({ "name": "keyward", "uid": entry.target.id }));
     } else {
         put("actor", actor(&entry));
-        put("entity", json!({ "name": entry.target.id, "uid": entry.target.key(), "type": entry.target.kind }));
+        put(
+            "entity",
+            json!({ "name": entry.target.id, "uid": entry.target.key(), "type_id": OTHER, "type": entry.target.kind }),
+        );
         put("comment", json!(message(&entry)));
     }
     put("unmapped", unmapped(&entry, bytes));
@@ -64,26 +69,26 @@ fn hex_of_raw(bytes: &[u8]) -> String {
     crate::domain::key::Digest::of(bytes).to_string()
 }
 
-/// Activities of Entity Management: 1 create, 3 update, 8 enable, 9 disable, 10 activate, 11 deactivate.
-fn management(action: &str) -> u64 {
+/// Activities of Entity Management that fit, with the schema's names for them.
+fn management(action: &str) -> Option<(u64, &'static str)> {
     match action {
-        "certificate.issue" => 1,
-        "certificate.install" => 10,
-        "certificate.rollback" => 11,
-        "certificate.schedule" | "certificate.postpone" | "issuer.rollover" | "issuer.terms" => 3,
-        "gate.open" => 8,
-        "gate.close" => 9,
-        _ => OTHER,
+        "certificate.issue" => Some((1, "Create")),
+        "certificate.install" => Some((10, "Activate")),
+        "certificate.rollback" => Some((11, "Deactivate")),
+        "certificate.schedule" | "certificate.postpone" | "issuer.rollover" | "issuer.terms" => Some((3, "Update")),
+        "gate.open" => Some((8, "Enable")),
+        "gate.close" => Some((9, "Disable")),
+        _ => None,
     }
 }
 
-/// Activities of Application Lifecycle: 3 start, 4 stop, 8 update.
-fn lifecycle(action: &str) -> u64 {
+/// Activities of Application Lifecycle that fit, with the schema's names for them.
+fn lifecycle(action: &str) -> Option<(u64, &'static str)> {
     match action {
-        "daemon.start" => 3,
-        "daemon.stop" => 4,
-        "configuration.reload" => 8,
-        _ => OTHER,
+        "daemon.start" => Some((3, "Start")),
+        "daemon.stop" => Some((4, "Stop")),
+        "configuration.reload" => Some((8, "Update")),
+        _ => None,
     }
 }
 
@@ -146,6 +151,7 @@ fn unmapped(entry: &Entry, bytes: &[u8]) -> Value {
         json!({ "decision": p.decision, "rule": p.rule, "version": p.version.to_string(), "inputs": p.inputs.to_string() })
     });
     let fields = [
+        ("action", json!(entry.action)),
         ("intent_ref", json!(entry.intent.map(|id| id.to_string()))),
         ("leaf_hash", json!(leaf_hash(bytes).to_string())),
         ("phase", json!(entry.phase.as_str())),

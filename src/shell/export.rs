@@ -94,6 +94,10 @@ impl Plan {
                 );
                 return Err(Stopped::new(Why::Setting, text));
             }
+            // Also where nothing is left to be hashed between them.
+            if archive.tree(reached.next()).map_err(|e| unread(&e))?.root() != reached.tree.root() {
+                return Err(forked(reached.next()));
+            }
             before = Some(earlier.head);
         }
         let start = match (reached, from) {
@@ -200,11 +204,7 @@ impl<'p> Walk<'p> {
     fn compare(&self) -> Result<(), Stopped> {
         let size = self.tree.size();
         if let Some(before) = self.plan.before.filter(|before| before.size == size && before.root != self.tree.root()) {
-            let text = format!(
-                "what was exported before is not the beginning of this log: the root over the first {} entries is another",
-                before.size
-            );
-            return Err(Stopped::new(Why::Forked, text));
+            return Err(forked(before.size));
         }
         if self.plan.head.size == size && self.plan.head.root != self.tree.root() {
             // Without an earlier export nothing but this log can be wrong.
@@ -235,6 +235,13 @@ fn shown(format: Format, entry: &StoredEntry) -> Result<Arc<[u8]>, Stopped> {
             Ok(event.to_string().into_bytes().into())
         }
     }
+}
+
+fn forked(size: u64) -> Stopped {
+    let text = format!(
+        "what was exported before is not the beginning of this log: the root over the first {size} entries is another"
+    );
+    Stopped::new(Why::Forked, text)
 }
 
 fn missing(sequence: u64) -> Stopped {

@@ -86,10 +86,10 @@ fn serve(mut stream: std::net::TcpStream, tell: &Sender<Request>, answers: &Mute
         let length: usize = request.field("content-length").parse().unwrap();
         request.body.resize(length, 0);
         reader.read_exact(&mut request.body).unwrap();
+        let answer = answers.lock().unwrap().pop_front().unwrap_or("204 No Content");
         if tell.send(request).is_err() {
             return;
         }
-        let answer = answers.lock().unwrap().pop_front().unwrap_or("204 No Content");
         if answer.is_empty() {
             // Until the other side goes away.
             reader.read_to_end(&mut Vec::new()).ok();
@@ -143,21 +143,37 @@ impl Sending {
     }
 }
 
-/// What the signature must be, by Python's own HMAC.
+/// The receiver of the documentation, which is Python's own HMAC.
 fn signed(request: &Request) -> bool {
-    const CHECK: &str = "import base64,hashlib,hmac,sys\n\
-        secret,head,seen=sys.argv[1:]\n\
-        body=head.encode()+sys.stdin.buffer.read()\n\
-        made=hmac.new(base64.b64decode(secret[6:]),body,hashlib.sha256).digest()\n\
-        sys.exit(0 if 'v1,'+base64.b64encode(made).decode()==seen else 1)";
-    let head = format!("{}.{}.", request.id(), request.field("webhook-timestamp"));
-    let mut child = Command::new("/usr/bin/python3")
-        .args(["-c", CHECK, SECRET, &head, request.field("webhook-signature")])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit-export.md")).unwrap();
+    let sample = page.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
+    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    let fields: Vec<String> = names.iter().map(|name| format!("{name:?}: {:?}", request.field(name))).collect();
+    let ask = "import sys\nsys.exit(0 if genuine(SECRET, HEADERS, sys.stdin.buffer.read()) else 1)";
+    let script = format!("SECRET, HEADERS = {SECRET:?}, {{{}}}\n{sample}\n{ask}", fields.join(", "));
+    let mut child = Command::new("/usr/bin/python3").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&request.body).unwrap();
     child.wait().unwrap().success()
+}
+
+#[test]
+fn the_documented_commands_run() {
+    let (sending, hook) = (Sending::new(300), Hook::new(&[]));
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit-export.md")).unwrap();
+    let commands: Vec<&str> = page.lines().filter(|line| line.starts_with("keyward audit export")).collect();
+    assert_eq!(commands.len(), 4);
+    for command in commands {
+        let told = command
+            .replace("/var/lib/keyward", sending.log.path().to_str().unwrap())
+            .replace("/srv", sending.dir.path().to_str().unwrap())
+            .replace("/etc/keyward/siem.secret", sending.secret().to_str().unwrap())
+            .replace("https://siem.example.org/keyward", &hook.url);
+        let (code, text) = keyward(&told.split(' ').skip(1).collect::<Vec<_>>());
+        assert!(code == 0, "{command}: {code} {text}");
+    }
+    assert_eq!(hook.all().iter().map(|request| request.events().len()).sum::<usize>(), 300);
+    let there = |name: &str| sending.dir.path().join(name).exists();
+    assert!(there("log/checkpoint") && there("events/entries-000000000000.jsonl") && !there("table"));
 }
 
 #[test]
@@ -180,6 +196,9 @@ fn every_entry_arrives_once_and_in_order_in_signed_batches() {
         assert_eq!(ids.len(), requests.len());
         for request in &requests {
             assert!(signed(request), "{request:?}");
+            let mut bent = request.clone();
+            bent.body[9] ^= 1;
+            assert!(!signed(&bent));
             assert_eq!(request.field("content-type"), media);
             assert!(request.body.len() <= 1_024 * 1_024 + 2, "{}", request.body.len());
         }

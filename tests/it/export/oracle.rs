@@ -56,7 +56,9 @@ fn seventy_thousand_entries_are_read_by_stock_clients() {
     let proof = prove_tree(size, old_size, &reader).unwrap();
     tlog_tiles::check_tree(&proof, size, root, old_size, old_root).unwrap();
     // The paths of the specification's own example of this size.
-    for path in ["tile/0/272", "tile/0/273.p/112", "tile/1/000", "tile/1/001.p/17", "tile/2/000.p/1", "tile/entries/273.p/112"] {
+    for path in
+        ["tile/0/272", "tile/0/273.p/112", "tile/1/000", "tile/1/001.p/17", "tile/2/000.p/1", "tile/entries/273.p/112"]
+    {
         assert!(dir.path().join(path).is_file(), "{path}");
     }
     assert!(!dir.path().join("tile/0/273").exists() && !dir.path().join("export.json").exists());
