@@ -319,6 +319,7 @@ class Log:
         self.args, self.keys, self.witnesses = args, keys, args.witness
         self.tree, self.targets, self.open = Tree(), {}, {}
         self.anchors, self.claimed, self.origin, self.seen = {}, None, None, set()
+        self.learned, self.signed = [], {}
         self.last, self.by_id, self.by_at = None, set(), set()
         for path in args.against:
             with open(path, encoding="utf-8") as file:
@@ -368,6 +369,7 @@ class Log:
                 raise tampered(f"{what} has another root than the {self.tree.size} entries")
             if at is not None and self.last and at != self.last.at:
                 raise tampered(f"{what} has another time than its newest entry")
+            self.signed.update({id(key): checkpoint.size for key in self.keys if checkpoint.signed_by(key)})
         elif checkpoint.size < self.tree.size:
             raise tampered(f"{what} stands among larger ones")
         self.origin, self.claimed = checkpoint.origin, max(self.claimed or 0, checkpoint.size)
@@ -387,6 +389,9 @@ class Log:
             raise Bad(INCOMPLETE, f"{self.claimed} entries were signed, and there are {self.tree.size}")
         if not self.keys:
             raise Bad(UNVERIFIABLE, "no key of the log was given")
+        for key, known, sequence in self.learned:
+            if id(key) in self.signed and self.signed.get(id(known), 0) <= sequence:
+                raise Bad(UNVERIFIABLE, f"the key {key.name}+{key.id.hex()} is not proved by the one before or after it")
         for witness in self.witnesses:
             if witness.name not in self.seen:
                 raise Bad(UNVERIFIABLE, f"no checkpoint was seen by the witness {witness.name}")
@@ -423,17 +428,50 @@ def lock_note(path):
     return newest[1]
 
 
+def learn(database, keys):
+    """The keys before and after those that count, from the entries of rotations: gives what must be proved for that."""
+    learned = []
+    sql = "SELECT sequence, body FROM entry WHERE instr(body, CAST('KW6440' AS BLOB)) ORDER BY sequence"
+    rotations = []
+    for sequence, body in database.execute(sql):
+        try:
+            data = json.loads(body)["data"]
+            if data["code"] == "KW6440":
+                facts = data["facts"]
+                old, new = Key.parse(facts["old_key"]), Key.parse(facts["new_key"])
+                new.sizes = (number(facts["from_size"]), None)
+                rotations.append((sequence, old, new))
+        except (ValueError, KeyError, TypeError):
+            pass
+    for _ in rotations:
+        for sequence, old, new in rotations:
+            known = {(key.name, key.public): key for key in keys}
+            old_known, new_known = known.get((old.name, old.public)), known.get((new.name, new.public))
+            if new_known and not old_known:
+                keys.append(old)
+                learned.append((old, new_known, sequence))
+            elif old_known and not new_known:
+                keys.append(new)
+                learned.append((new, old_known, sequence))
+    return learned
+
+
 def verify_database(path, args):
     beside = os.path.dirname(os.path.abspath(path))
     keys, private = list(args.key), os.path.join(beside, "log.key")
     if not keys and os.path.exists(private):
         with open(private, encoding="utf-8") as file:
             keys = [Key.of_private(file.read())]
+    database = connect(path)
+    try:
+        learned = learn(database, keys)
+    except (sqlite3.DatabaseError, OverflowError) as error:
+        raise tampered(f"{path} is damaged: {error}") from None
     log = Log(args, keys)
+    log.learned = learned
     lock = args.lock or os.path.join(beside, "audit.lock")
     if args.lock or os.path.exists(lock):
         log.anchor("the audit lock", lock_note(lock))
-    database = connect(path)
     try:
         return read_database(database, log)
     except (sqlite3.DatabaseError, OverflowError) as error:
