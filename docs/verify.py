@@ -488,6 +488,9 @@ def verify_derived(database, log, marks, subtrees):
         by_at = database.execute("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")
         if set(by_id) != log.by_id or set(by_at) != log.by_at:
             raise tampered("the indexes of ids and times are not those of the entries")
+        by_text = database.execute("SELECT id, text FROM word INDEXED BY sqlite_autoindex_word_1 ORDER BY text")
+        if dict(by_text) != texts:
+            raise tampered("the words are found by other texts than they have")
         if {id: at for id, (at, _) in log.open.items()} != dict(database.execute("SELECT id, sequence FROM open_intent")):
             raise tampered("the table of open intents is not that of the entries")
 

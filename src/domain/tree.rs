@@ -360,7 +360,7 @@ mod tests {
         for head in &grown.heads {
             for index in 0..head.size {
                 let proof = prove_inclusion(index, head.size, grown.read()).unwrap();
-                let leaf = grown.leaves[index as usize];
+                let leaf = grown.leaves[usize::try_from(index).unwrap()];
                 assert_eq!(check_inclusion(&leaf, index, head, &proof), Ok(()), "{index} of {}", head.size);
                 assert!(proof.len() <= LONGEST_PROOF);
                 for wrong in 0..head.size {

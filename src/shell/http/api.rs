@@ -161,7 +161,7 @@ fn unreadable(error: StoreError) -> Problem {
 }
 
 /// Who asks, for the audit entry; only the admin socket's peer has a name.
-fn actor(door: Door) -> Answer<Arc<str>> {
+pub(super) fn actor(door: Door) -> Answer<Arc<str>> {
     match door {
         Door::Admin { uid } => Ok(Arc::from(format!("uid:{uid}"))),
         Door::Http { .. } | Door::Gate => {
@@ -220,7 +220,7 @@ fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesReje
 }
 
 /// Lets the engine carry it out; on return what it is about is recorded.
-async fn command(app: &App, command: Command) -> Answer<()> {
+pub(super) async fn command(app: &App, command: Command) -> Answer<()> {
     app.web.engine.ask(command).await.map_err(|refusal| refused(&refusal))
 }
 
@@ -238,7 +238,7 @@ fn refused(refusal: &Refusal) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, refusal.to_string(), hint)
 }
 
-fn accepted(text: &str) -> Response<Body> {
+pub(super) fn accepted(text: &str) -> Response<Body> {
     (StatusCode::ACCEPTED, Json(model::Accepted { text: text.to_owned(), preview: None })).into_response()
 }
 

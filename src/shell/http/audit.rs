@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{Response, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::heavy;
 use super::problem::{self, Problem};
@@ -26,6 +26,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/audit/entries/{id}/story", get(story))
         .route("/v1/audit/entries/{id}/proof", get(proof))
         .route("/v1/audit/stats", get(stats))
+        .route("/v1/audit/forget", post(super::forget::forget))
         .route("/v1/audit/checkpoint", get(checkpoint))
 }
 

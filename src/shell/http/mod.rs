@@ -13,6 +13,7 @@ mod api;
 mod audit;
 mod audit_page;
 mod exposition;
+mod forget;
 mod gate;
 mod heavy;
 mod listen;

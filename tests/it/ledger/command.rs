@@ -107,6 +107,7 @@ fn what_is_no_log_is_said_to_be_unverifiable() {
     let sql = "SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('entry', 'mark', 'word') AND rootpage > 0";
     let pages: Vec<u32> =
         database.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let size: u32 = database.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
     drop(database);
     assert!(pages.len() >= 5, "{pages:?}");
     let broken: Vec<Written> = pages
@@ -114,7 +115,7 @@ fn what_is_no_log_is_said_to_be_unverifiable() {
         .map(|page| {
             let copy = log.copy();
             let mut bytes = fs::read(copy.path().join("keyward.db")).unwrap();
-            bytes[4_096 * (*page as usize - 1)..][..64].fill(0xff);
+            bytes[(size * (page - 1)) as usize..][..64].fill(0xff);
             fs::write(copy.path().join("keyward.db"), bytes).unwrap();
             copy
         })

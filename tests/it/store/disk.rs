@@ -238,7 +238,7 @@ fn a_foreign_lock_refuses_a_commit_and_poisons_nothing() {
 
 #[test]
 fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
-    let disk = SmallDisk::new("17m");
+    let disk = SmallDisk::new("20m");
     block_on(async {
         let store = open(disk.path()).unwrap();
         let mut kept = Vec::new();

@@ -193,9 +193,7 @@ impl Pass<'_> {
             wrong = Some(self.first_difference(snapshot, range, size)?);
         }
         if wrong.is_none() {
-            let twice = "SELECT text FROM word GROUP BY text HAVING count(*) > 1 LIMIT 1";
-            let twice: Option<String> = snapshot.query_row(twice, [], |row| row.get(0)).optional()?;
-            wrong = twice.map(|text| format!("the word {text:?} stands in the index twice"));
+            wrong = words_by_text(snapshot, &mut Fold::new(self.secret))?;
         }
         if let Some(wrong) = wrong.filter(|_| self.verifier.is_whole()) {
             self.verifier.find(Finding::new(Grade::Tampered, Rule::Derived, wrong));
@@ -233,6 +231,31 @@ impl Pass<'_> {
             None => format!("the index of the entries from {} on is not that of their words", range.start),
         })
     }
+}
+
+/// Whether the words are found by their texts, each once: the table and its index, each read alone.
+fn words_by_text(snapshot: &Connection, fold: &mut Fold) -> Result<Option<String>, Trouble> {
+    let mut statement = snapshot.prepare("SELECT text, id FROM word NOT INDEXED")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let word = fold.word(row.get_ref(0)?.as_str().unwrap_or_default());
+        fold.expect(word, number(row.get(1)?));
+    }
+    let sql = "SELECT text, id FROM word INDEXED BY sqlite_autoindex_word_1 ORDER BY text";
+    let mut statement = snapshot.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut last = String::new();
+    while let Some(row) = rows.next()? {
+        let text = row.get_ref(0)?.as_str().unwrap_or_default();
+        if text <= last.as_str() {
+            return Ok(Some(format!("the word {text:?} of the index stands twice or out of order")));
+        }
+        last.clear();
+        last.push_str(text);
+        let word = fold.word(text);
+        fold.found(word, number(row.get(1)?));
+    }
+    Ok(fold.difference().map(|_| "the words of the index are found by other texts than they have".to_owned()))
 }
 
 /// The rows of the indexes of ids and of times, each read alone and in its own order: not through the table.

@@ -46,6 +46,16 @@ Ends with Ctrl-C, and goes on where it was when the daemon is restarted.")]
     /// Check such a file, without daemon, database or network
     #[command(after_help = super::prove::CHECK_HELP)]
     CheckProof(CheckProof),
+    /// Delete private texts that an entry commits to; the entry stays as it is
+    #[command(after_help = "\
+Examples:
+  keyward audit forget 4711 --plan
+  keyward audit forget 4711 --key text       one text of the entry
+  keyward audit forget 4711 --key actor      who did it: in every entry that names them
+
+What the texts are: keyward audit show ID. The log stays whole and can be verified: an entry holds only a hash of the
+text and of a random salt, and both are deleted. You are named in the audit log. Copies in backups are not touched.")]
+    Forget(Forget),
     /// Print the public key of the log, for its witnesses and for whoever verifies it
     Key,
     /// Give the log a new key; the daemon must be stopped
@@ -209,4 +219,16 @@ pub(in crate::shell::cli) struct Tail {
 pub(in crate::shell::cli) struct Stats {
     #[command(flatten)]
     pub(super) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::shell::cli) struct Forget {
+    /// The entry, by its id or its place in the log
+    pub(super) id: String,
+    /// Which text; all but the actor's name if it is not given
+    #[arg(long)]
+    pub(super) key: Option<String>,
+    /// Print what would be forgotten, and forget nothing
+    #[arg(long)]
+    pub(super) plan: bool,
 }

@@ -1,6 +1,7 @@
 //! `keyward audit …`: one file for each command.
 
 pub(super) mod args;
+mod forget;
 mod progress;
 mod prove;
 mod query;
@@ -25,6 +26,7 @@ impl Run {
             Audit::Verify(verify) => self.audit_verify(verify),
             Audit::Prove(prove) => self.audit_prove(prove),
             Audit::CheckProof(check) => self.audit_check_proof(check),
+            Audit::Forget(told) => self.audit_forget(told),
             Audit::Key => self.audit_key(),
             Audit::RotateKey(told) => self.audit_rotate_key(told),
         }
