@@ -60,8 +60,8 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit log", log::ROWS),
     ("Verifying the audit log", verifying::ROWS),
     ("Reading the audit log", reading::ROWS),
-    ("Witnesses", witness::ROWS),
     ("Backup and repair", keep::ROWS),
+    ("Witnesses", witness::ROWS),
 ];
 
 /// Every code in order.

@@ -83,7 +83,12 @@ fn nothing_is_ordered_before_the_quorum_has_seen_the_intent_and_it_goes_on_after
     assert_eq!(world.ca.tally(&keyward::domain::id::IssuerId::parse("le").unwrap()).issued, 0);
     let told = world.notifier.notices().iter().any(|n| n.code == "KW6410" && n.text.contains("the witness w is away"));
     assert!(told, "{:?}", world.notifier.notices());
-    let entries = keyward::sim::clock::run(&world.clock, world.store.query(Default::default())).unwrap().unwrap();
+    let entries = keyward::sim::clock::run(
+        &world.clock,
+        world.store.query(keyward::domain::question::Question { limit: 100, ..Default::default() }),
+    )
+    .unwrap()
+    .unwrap();
     assert!(entries.entries.iter().any(|e| String::from_utf8_lossy(&e.bytes).contains("KW6410")));
     witnesses.up.store(true, Ordering::SeqCst);
     live(&world, &witnesses, Duration::from_secs(86_400));
