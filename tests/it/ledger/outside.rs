@@ -167,12 +167,11 @@ fn a_policy_says_whose_signatures_a_proof_needs() {
 #[test]
 fn a_log_whose_key_was_rotated_is_proved_from_either_key_and_a_stranger_cannot_call_himself_the_next() {
     use keyward::adapters::store::{LogOptions, Rotation, rotate_key};
-    use keyward::domain::audit::Actor;
     use keyward::shell::wire;
     let log = Written::new(400);
     let first = log.key().to_string();
     let now = Timestamp::from_unix(1_790_000_000 + 30 * 400);
-    let rotation = Rotation { by: Actor::Automation, overlap: std::time::Duration::from_secs(7_200) };
+    let rotation = Rotation { by: "ops".into(), overlap: std::time::Duration::from_secs(7_200) };
     rotate_key(log.path(), &LogOptions::new(now, wire::entropy()), &rotation).unwrap();
     // Eight hours on: the overlap is over, and the first key is destroyed.
     append(log.path(), 401, 800, |_| "");
