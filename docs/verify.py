@@ -320,7 +320,7 @@ class Log:
         self.tree, self.targets, self.open = Tree(), {}, {}
         self.anchors, self.claimed, self.origin, self.seen = {}, None, None, set()
         self.learned, self.signed = [], {}
-        self.last, self.by_id, self.by_at = None, set(), set()
+        self.last, self.by_id = None, set()
         for path in args.against:
             with open(path, encoding="utf-8") as file:
                 self.anchor(f"the checkpoint in {path}", file.read())
@@ -356,7 +356,6 @@ class Log:
             raise tampered(f"entry {sequence} concludes no open intent about {entry.target}")
         self.last = entry
         self.by_id.add((entry.id, sequence))
-        self.by_at.add((entry.at, sequence))
         return entry, self.tree.push(leaf_hash(body))
 
     def checkpoint(self, what, note, size=None, at=None):
@@ -521,11 +520,10 @@ def verify_derived(database, log, marks, subtrees):
     if log.whole():
         if indexed != marks or len(set(texts.values())) != len(texts) or {word for word, _ in rows} != set(texts):
             raise tampered("the index is not that of the entries")
-        # The indexes of ids and of times, read alone.
+        # The index of ids, read alone.
         by_id = database.execute("SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id")
-        by_at = database.execute("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")
-        if set(by_id) != log.by_id or set(by_at) != log.by_at:
-            raise tampered("the indexes of ids and times are not those of the entries")
+        if set(by_id) != log.by_id:
+            raise tampered("the index of ids is not that of the entries")
         by_text = database.execute("SELECT id, text FROM word INDEXED BY sqlite_autoindex_word_1 ORDER BY text")
         if dict(by_text) != texts:
             raise tampered("the words are found by other texts than they have")
