@@ -226,7 +226,7 @@ impl Pass<'_> {
         Ok(match fine.difference() {
             Some(at) => {
                 let at = range.start.saturating_add(at.start);
-                format!("the index finds entry {at} by other words, another id or another time than it has")
+                format!("the index finds entry {at} by other words or another id than it has")
             }
             None => format!("the index of the entries from {} on is not that of their words", range.start),
         })
