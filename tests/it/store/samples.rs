@@ -13,6 +13,7 @@ use keyward::domain::json::Json;
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{BucketKey, LimitKind};
 use keyward::domain::name::{Name, NameSet};
+use keyward::domain::question::{LARGEST_PAGE, Order, Question};
 use keyward::domain::state::{AriRecord, Change, ClockMark, CredentialRecord, IssuerRecord, Request, State};
 use keyward::domain::time::{Boottime, Timestamp, Validity};
 use keyward::ports::{Batch, Store, StoredEntry};
@@ -270,11 +271,25 @@ pub fn said(entry: &StoredEntry) -> Said {
     }
 }
 
+/// Every entry, the oldest first: a log may be longer than what is given at once.
+pub async fn whole_log(store: &dyn Store) -> Vec<StoredEntry> {
+    let mut log = Vec::new();
+    let mut beyond = None;
+    loop {
+        let question = Question { order: Order::OldestFirst, beyond, limit: LARGEST_PAGE, ..Question::default() };
+        let page = store.query(question).await.unwrap();
+        log.extend(page.entries);
+        beyond = page.next;
+        if beyond.is_none() {
+            return log;
+        }
+    }
+}
+
 /// Reads the whole log oldest first and checks what every log must satisfy: consecutive numbers from 0, leaf hashes of
 /// the stored bytes, each entry linked to the one before it about the same target, ids that are unique.
 pub async fn sound_log(store: &dyn Store) -> Vec<StoredEntry> {
-    let mut log = store.entries(None, usize::MAX).await.unwrap();
-    log.reverse();
+    let log = whole_log(store).await;
     let mut newest = std::collections::BTreeMap::new();
     let mut ids = std::collections::BTreeSet::new();
     for (n, entry) in (0..).zip(&log) {
