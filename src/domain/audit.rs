@@ -128,8 +128,8 @@ pub struct Target {
 impl Target {
     /// A target without certificate.
     #[must_use]
-    pub fn new(kind: TargetKind, id: &str) -> Self {
-        Self { kind, id: Arc::from(id), serial: None, spki: None }
+    pub fn new(kind: TargetKind, id: impl Into<Arc<str>>) -> Self {
+        Self { kind, id: id.into(), serial: None, spki: None }
     }
 
     /// The key of the chain of entries about this target.
@@ -280,10 +280,12 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
 #[must_use]
 pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
     let mut bytes = envelope(draft, sequence, previous, Facts::Whole);
-    if bytes.len() > LONGEST_ENTRY {
+    if bytes.len() > LONGEST_ENTRY.saturating_add(1) {
         bytes = envelope(draft, sequence, previous, Facts::LeftOut);
     }
-    let leaf = leaf_hash(&bytes);
+    let leaf = Digest::of(&bytes);
+    // What is hashed begins with a zero byte, what is stored does not.
+    bytes.remove(0);
     Sealed { bytes, leaf }
 }
 
@@ -293,68 +295,73 @@ enum Facts {
     LeftOut,
 }
 
-/// The entry as canonical JSON; keys stand in the order in which they are written.
+/// A zero byte, then the entry as canonical JSON; keys stand in the order in which they are written.
 fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts) -> Vec<u8> {
     // Most entries have some 900 bytes.
-    let mut bytes = Vec::with_capacity(1_024);
+    let mut bytes = Vec::with_capacity(1_280);
+    bytes.push(0);
     let mut entry = Object::begin(&mut bytes);
     entry.object("data", |data| {
-        data.text("action", draft.action);
-        data.object("actor", |actor| match &draft.actor {
-            Actor::Automation => actor.text("kind", "automation"),
-            Actor::Human(subject) => {
-                actor.text("kind", "human");
+        data.plain("action", draft.action.as_bytes());
+        match &draft.actor {
+            Actor::Automation => data.fixed("actor", "actor", r#""actor":{"kind":"automation"}"#),
+            Actor::Human(subject) => data.object("actor", |actor| {
+                actor.plain("kind", b"human");
                 actor.text("subject", subject);
-            }
-        });
-        data.object("automation", |automation| {
-            automation.text("engine", "keyward");
-            automation.text("version", env!("CARGO_PKG_VERSION"));
-        });
-        data.text("code", draft.code);
-        data.show_some("correlation_id", draft.correlation.as_ref());
+            }),
+        }
+        data.fixed(
+            "automation",
+            "automation",
+            concat!(r#""automation":{"engine":"keyward","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#),
+        );
+        data.plain("code", draft.code.as_bytes());
+        data.plain_some("correlation_id", draft.correlation.map(|id| id.0.text()));
         if !draft.evidence.is_empty() {
             data.objects("evidence", &draft.evidence, |e, piece| {
-                piece.show("captured_at", &e.captured_at);
+                piece.plain("captured_at", &e.captured_at.text());
                 piece.text("media", e.media);
                 piece.text("name", &e.name);
-                piece.show("sha256", &e.sha256);
-                piece.show("size", &e.size);
+                piece.plain("sha256", &e.sha256.hex());
+                piece.digits("size", u64::try_from(e.size).unwrap_or(u64::MAX));
             });
         }
         match facts {
             Facts::Whole => write_facts(draft, data),
             Facts::LeftOut => data.text("facts", "left out: too long"),
         }
-        data.show_some("intent_ref", draft.intent.as_ref());
-        data.show_some("outcome", draft.outcome.as_ref());
-        data.text("phase", draft.phase.as_str());
+        data.plain_some("intent_ref", draft.intent.map(|id| id.0.text()));
+        if let Some(outcome) = draft.outcome {
+            data.plain("outcome", outcome.as_str().as_bytes());
+        }
+        data.plain("phase", draft.phase.as_str().as_bytes());
         if let Some(policy) = &draft.policy {
             data.object("policy", |p| {
                 p.text("decision", policy.decision);
-                p.show("inputs", &policy.inputs);
+                p.plain("inputs", &policy.inputs.hex());
                 p.text("rule", &policy.rule);
-                p.show("version", &policy.version);
+                p.plain("version", &policy.version.hex());
             });
         }
-        data.show_some("previous_of_target", previous.as_ref());
+        data.plain_some("previous_of_target", previous.map(|leaf| leaf.hex()));
         if let Some(policy) = &draft.policy {
             data.object("risk", |risk| risk.value("tier", &Json::Int(i64::from(policy.tier))));
         }
         data.object("target", |target| {
             target.text("id", &draft.target.id);
-            target.text("kind", draft.target.kind.as_str());
-            target.show_some("serial", draft.target.serial.as_ref());
-            target.show_some("spki_sha256", draft.target.spki.as_ref());
+            target.plain("kind", draft.target.kind.as_str().as_bytes());
+            if let Some(serial) = &draft.target.serial {
+                target.text("serial", serial);
+            }
+            target.plain_some("spki_sha256", draft.target.spki.map(|spki| spki.hex()));
         });
     });
-    entry.text("datacontenttype", "application/json");
-    entry.show("id", &draft.id);
-    entry.show("sequence", &sequence);
-    entry.text("source", "urn:keyward");
-    entry.text("specversion", "1.0");
-    entry.show("time", &draft.at);
-    entry.show("type", &format_args!("dev.keyward.{}", draft.action));
+    entry.fixed("datacontenttype", "datacontenttype", r#""datacontenttype":"application/json""#);
+    entry.plain("id", &draft.id.0.text());
+    entry.digits("sequence", sequence);
+    entry.fixed("source", "specversion", r#""source":"urn:keyward","specversion":"1.0""#);
+    entry.plain("time", &draft.at.text());
+    entry.prefixed("type", b"dev.keyward.", draft.action.as_bytes());
     entry.end();
     bytes
 }

@@ -14,7 +14,7 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
-use crate::domain::limits::{Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
+use crate::domain::limits::{Bookings, Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
 use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
@@ -334,11 +334,10 @@ fn issue(
     if let Some(until) = record.next_attempt.filter(|t| *t > input.now) {
         return Err((HeldReason::Backoff, Some(until)));
     }
-    let set = managed.names.key();
-    book.scratch.ledger.borrow_from(&input.state.ledger, &[], &set);
+    let ledger = &input.state.ledger;
     if spender == Spender::Automation {
         let (span, in_flight) = (automatic_span(lifetime(record)), book.same_set(&managed.names));
-        let room = book.scratch.ledger.check_automatic(&set, span, in_flight, input.now);
+        let room = ledger.check_automatic(&managed.names.key(), span, in_flight, input.now);
         room.map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
     }
     let mut refusals: Vec<(String, Option<Timestamp>)> = Vec::new();
@@ -365,14 +364,12 @@ fn issue(
         }
         let replaces = replaces(record, id);
         let spends = spends(issuer, managed, record, replaces.as_ref(), input.now);
-        book.scratch.ledger.borrow_from(&input.state.ledger, &spends, &set);
-        let failures = failure_spends(id, &issuer.limits, managed.names.iter());
-        book.scratch.ledger.borrow_from(&input.state.ledger, &failures, &set);
-        let room = book.scratch.ledger.check(&spends, spender, input.now);
-        match room.and_then(|()| book.scratch.ledger.check(&failures, spender, input.now)) {
+        let failures = failure_spends(&issuer.id, &issuer.limits, managed.names.iter());
+        let room = book.booked.check(ledger, &spends, spender, input.now);
+        match room.and_then(|()| book.booked.check(ledger, &failures, spender, input.now)) {
             Ok(()) => {
-                book.take(id, &spends, managed, input.now);
-                return Ok(Issue { issuer: id.clone(), trigger, replaces, spends, spender });
+                book.take(&issuer.id, &spends, managed, input.now);
+                return Ok(Issue { issuer: issuer.id.clone(), trigger, replaces, spends, spender });
             }
             Err(e) => {
                 let key = if e.key.is_empty() { String::new() } else { format!(" for {}", e.key) };
@@ -464,8 +461,7 @@ pub fn breaker(record: Option<&IssuerRecord>, now: Timestamp) -> Breaker {
 /// The running sums while a plan is made: what the actions so far will have taken.
 struct Book<'a> {
     state: &'a State,
-    /// Holds the touched part of the ledger only.
-    scratch: State,
+    booked: Bookings,
     in_flight: BTreeMap<&'a CredentialId, &'a Attempt>,
     /// Orders that are being carried out. One that is put aside takes no place: it may be stuck at its CA for weeks.
     per_issuer: BTreeMap<IssuerId, usize>,
@@ -483,7 +479,7 @@ impl<'a> Book<'a> {
         let in_flight = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
         let mut book = Self {
             state: input.state,
-            scratch: State::default(),
+            booked: Bookings::default(),
             in_flight,
             per_issuer: BTreeMap::new(),
             flying: BTreeSet::new(),
@@ -517,8 +513,8 @@ impl<'a> Book<'a> {
     fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, now: Timestamp) {
         self.flies(issuer, &managed.names);
         self.planned.push(managed.names.clone());
-        for change in ledger_changes(&self.scratch.ledger, spends, now) {
-            self.scratch.apply(change);
+        for spend in spends {
+            self.booked.take(&self.state.ledger, spend, now);
         }
     }
 }

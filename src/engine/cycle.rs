@@ -9,10 +9,8 @@ use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::json::Json;
-use crate::domain::limits::Spender;
-use crate::domain::plan::{
-    Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, ledger_changes, plan, urgency,
-};
+use crate::domain::limits::{Bookings, Spender};
+use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, plan, urgency};
 use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
@@ -31,6 +29,14 @@ const REFUSED_PLAN_RETRY: Duration = Duration::from_secs(60);
 struct Started {
     attempt: Attempt,
     resumed: bool,
+}
+
+/// What is made durable before anything starts.
+#[derive(Default)]
+struct Opening {
+    batch: Batch,
+    /// What its orders take: each sees what the ones before it took.
+    booked: Bookings,
 }
 
 impl Engine {
@@ -80,15 +86,16 @@ impl Engine {
         for later in plan.actions.drain(plan.actions.len().min(MOST_A_TURN)..) {
             agenda.set(Task::Plan(later.credential), now);
         }
-        let mut batch = Batch::default();
+        let mut opening = Opening::default();
         let mut started = Vec::new();
         let mut declined = Vec::new();
         for action in &plan.actions {
-            match self.authorize(action, now, &mut batch) {
+            match self.authorize(action, now, &mut opening) {
                 Ok(one) => started.push(one),
                 Err(held) => declined.push(held),
             }
         }
+        let batch = opening.batch;
         if !(batch.changes.is_empty() && batch.entries.is_empty()) && self.commit(batch).await.is_err() {
             // Nothing is durable, so nothing happens; and what was declined is declined again then.
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(STORE_RETRY)));
@@ -171,7 +178,7 @@ impl Engine {
     }
 
     /// Asks policy, and writes what follows into the batch: an intent for what may go on, a denial for what may not.
-    fn authorize(&self, action: &Action, now: Timestamp, batch: &mut Batch) -> Result<Started, Held> {
+    fn authorize(&self, action: &Action, now: Timestamp, opening: &mut Opening) -> Result<Started, Held> {
         let desk = self.read();
         let act = act_of(action, &desk);
         let decision = decision(&desk, &action.credential, act);
@@ -180,14 +187,16 @@ impl Engine {
             drop(desk);
             if fresh {
                 self.write().declined.insert(action.credential.clone(), action.digest());
-                batch.entries.push(self.denial(action, act, &decision));
+                opening.batch.entries.push(self.denial(action, act, &decision));
             }
             let reason = HeldReason::Policy { rule: decision.rule, verdict: decision.verdict };
             return Err(Held { credential: action.credential.clone(), reason, until: Some(now.plus(POLICY_RETRY)) });
         }
         let started = match &action.kind {
-            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, &decision, now, batch),
-            ActionKind::Reinstall(slot) => self.begin_reinstall(&desk, action, *slot, &decision, now, batch),
+            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, &decision, now, opening),
+            ActionKind::Reinstall(slot) => {
+                self.begin_reinstall(&desk, action, *slot, &decision, now, &mut opening.batch)
+            }
             ActionKind::Resume(id) => {
                 let mut attempt = desk.state.attempts.get(id).cloned();
                 if let Some(attempt) = &mut attempt {
@@ -195,7 +204,7 @@ impl Engine {
                     let mut draft = self.draft_for(attempt, "certificate.resume", "KW2005");
                     draft.policy = Some(Self::policy_part(&decision));
                     draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
-                    batch.entries.push(draft);
+                    opening.batch.entries.push(draft);
                 }
                 attempt.map(|attempt| Started { attempt, resumed: true })
             }
@@ -213,7 +222,7 @@ impl Engine {
         issue: &Issue,
         decision: &Decision,
         now: Timestamp,
-        batch: &mut Batch,
+        Opening { batch, booked }: &mut Opening,
     ) -> Option<Started> {
         let managed = desk.estate.credentials.get(&action.credential)?.managed()?;
         let id = AttemptId(self.fresh_ulid());
@@ -242,12 +251,9 @@ impl Engine {
             failures: 0,
             not_before: None,
         };
-        // Each order of this batch sees what the ones before it took.
-        let mut ledger = crate::domain::limits::Ledger::default();
-        ledger.borrow_from(&desk.state.ledger, &issue.spends, &managed.names.key());
-        let mut scratch = crate::domain::state::State { ledger, ..Default::default() };
-        batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).cloned().for_each(|c| scratch.apply(c));
-        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, now));
+        let taken = issue.spends.iter();
+        let taken = taken.map(|s| Change::Bucket(s.bucket.clone(), booked.take(&desk.state.ledger, s, now)));
+        batch.changes.extend(taken);
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
         Some(Started { attempt, resumed: false })
@@ -293,7 +299,7 @@ impl Engine {
         code: &'static str,
         decision: &Decision,
     ) -> Draft {
-        let target = Target::new(TargetKind::Credential, action.credential.as_str());
+        let target = Target::new(TargetKind::Credential, &action.credential);
         let mut draft = self.draft(name, code, target);
         draft.phase = Phase::Intent;
         draft.correlation = Some(attempt);
@@ -302,7 +308,7 @@ impl Engine {
     }
 
     fn denial(&self, action: &Action, act: Act, decision: &Decision) -> Draft {
-        let target = Target::new(TargetKind::Credential, action.credential.as_str());
+        let target = Target::new(TargetKind::Credential, &action.credential);
         let mut draft = self.draft("certificate.issue", "KW2007", target);
         draft.outcome = Some(Outcome::Denied);
         draft.policy = Some(Self::policy_part(decision));

@@ -485,7 +485,7 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            changes.push(Change::AutomaticIssuance(Arc::from(attempt.names.key()), now));
+            changes.push(Change::AutomaticIssuance(attempt.names.key(), now));
         }
         if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
             return error.into();

@@ -273,7 +273,7 @@ impl Engine {
             self.write().state.credentials.entry(id.clone()).or_default().ari = Some(new);
             return;
         }
-        let mut draft = self.draft("certificate.schedule", "KW2010", Target::new(TargetKind::Credential, id.as_str()));
+        let mut draft = self.draft("certificate.schedule", "KW2010", Target::new(TargetKind::Credential, id));
         draft.facts = vec![
             ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
             ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
@@ -302,7 +302,7 @@ impl Engine {
         if old == record.terms {
             return;
         }
-        let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, issuer.as_str()));
+        let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, &issuer));
         draft.facts = vec![
             ("terms", Json::str(bounded_text(&terms))),
             ("before", Json::opt(old.as_ref().map(|t| Json::str(t.to_string())))),
@@ -317,7 +317,7 @@ impl Engine {
     }
 
     async fn note_rollover(&self, issuer: &IssuerId, intent: EntryId, result: Result<(), IssuerError>) {
-        let mut draft = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
+        let mut draft = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer));
         draft.phase = Phase::Outcome;
         draft.intent = Some(intent);
         draft.outcome = Some(if result.is_ok() { Outcome::Success } else { Outcome::Failure });
@@ -480,7 +480,7 @@ impl Engine {
     }
 
     fn gate_entry(&self, verdict: &Verdict) -> crate::domain::audit::Draft {
-        let target = Target::new(TargetKind::Path, verdict.path.as_str());
+        let target = Target::new(TargetKind::Path, &verdict.path);
         let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
         let mut draft = self.draft(action, code, target);
         draft.facts = vec![

@@ -147,7 +147,7 @@ impl Engine {
     }
 
     pub(crate) fn draft_for(&self, attempt: &Attempt, action: &'static str, code: &'static str) -> Draft {
-        let mut draft = self.draft(action, code, Target::new(TargetKind::Credential, attempt.credential.as_str()));
+        let mut draft = self.draft(action, code, Target::new(TargetKind::Credential, &attempt.credential));
         draft.correlation = Some(attempt.id);
         draft
     }

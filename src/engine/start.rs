@@ -172,7 +172,7 @@ impl Engine {
         if !self.read().estate.issuers.contains_key(&issuer) {
             return;
         }
-        let mut intent = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
+        let mut intent = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, &issuer));
         intent.actor = Actor::Human(by);
         intent.phase = Phase::Intent;
         let id = intent.id;
@@ -187,8 +187,7 @@ impl Engine {
 
     async fn request(&self, credential: &CredentialId, by: Arc<str>, agenda: &mut Agenda) {
         let now = self.ports.clock.now();
-        let mut draft =
-            self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential.as_str()));
+        let mut draft = self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential));
         draft.actor = Actor::Human(by.clone());
         let mut batch = Batch::default();
         {

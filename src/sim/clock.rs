@@ -21,11 +21,11 @@ pub struct SimClock {
 #[derive(Debug)]
 struct Inner {
     /// Nanoseconds since boot.
-    boot: u128,
+    boot: u64,
     /// The wall clock at boot; a step changes it.
     wall_at_boot: i64,
     boot_id: Arc<str>,
-    timers: BTreeMap<(u128, u64), Waker>,
+    timers: BTreeMap<(u64, u64), Waker>,
     next_timer: u64,
 }
 
@@ -52,7 +52,7 @@ impl SimClock {
     /// Lets time pass without running anything, as while the process is dead.
     pub fn pass(&self, span: Duration) {
         let mut inner = self.lock();
-        inner.boot = inner.boot.saturating_add(span.as_nanos());
+        inner.boot = inner.boot.saturating_add(nanos(span));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -78,9 +78,7 @@ impl Clock for SimClock {
     }
 
     fn boottime(&self) -> Boottime {
-        let nanos = self.lock().boot;
-        let (secs, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-        Boottime::from_boot(Duration::new(u64::try_from(secs).unwrap_or(u64::MAX), u32::try_from(rest).unwrap_or(0)))
+        Boottime::from_boot(Duration::from_nanos(self.lock().boot))
     }
 
     fn boot_id(&self) -> Arc<str> {
@@ -89,14 +87,19 @@ impl Clock for SimClock {
 
     fn sleep(&self, span: Duration) -> Doing<'_, ()> {
         let inner = self.lock();
-        let at = inner.boot.saturating_add(span.as_nanos());
+        let at = inner.boot.saturating_add(nanos(span));
         Box::pin(Sleep { clock: self, at, timer: None })
     }
 }
 
+/// A span as the clock counts, up to its end after 584 years.
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
 struct Sleep<'a> {
     clock: &'a SimClock,
-    at: u128,
+    at: u64,
     timer: Option<u64>,
 }
 

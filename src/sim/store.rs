@@ -219,19 +219,23 @@ impl Disk {
     /// Gives each entry its place; a later entry of the batch links to an earlier one about the same target.
     fn seal(&self, batch: &Batch) -> Result<Vec<Sealed>, StoreError> {
         let (mut ids, mut newest) = (BTreeSet::new(), BTreeMap::new());
+        let several = batch.entries.len() > 1;
         let mut all = Vec::with_capacity(batch.entries.len());
         for (sequence, draft) in (self.next..).zip(&batch.entries) {
             let id = draft.id;
-            if self.ids.contains(&id) || !ids.insert(id) {
+            if self.ids.contains(&id) || (several && !ids.insert(id)) {
                 return refused(&format!("entry {id} is there already"));
             }
-            let previous = newest.get(&key(draft)).or_else(|| self.newest.get(&key(draft))).copied();
+            let key = key(draft);
+            let previous = newest.get(&key).or_else(|| self.newest.get(&key)).copied();
             let sealed = audit::seal(draft, sequence, previous);
             let size = sealed.bytes.len();
             if size > LONGEST_ENTRY {
                 return refused(&format!("entry {id} has {size} bytes; at most {LONGEST_ENTRY} are kept"));
             }
-            newest.insert(key(draft), sealed.leaf);
+            if several {
+                newest.insert(key, sealed.leaf);
+            }
             all.push(sealed);
         }
         Ok(all)
@@ -240,7 +244,8 @@ impl Disk {
     fn append(&mut self, draft: &Draft, sealed: Sealed) {
         let sequence = self.next;
         self.next = sequence.saturating_add(1);
-        self.newest.insert(key(draft), sealed.leaf);
+        let newest = self.newest.entry(key(draft)).or_insert(sealed.leaf);
+        *newest = sealed.leaf;
         self.log_digest = Digest::of_parts(&[&self.log_digest.0, &sealed.leaf.0]);
         if self.keep == 0 {
             return;

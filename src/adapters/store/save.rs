@@ -1,5 +1,7 @@
 //! Changes of the state as rows. [`super::load`] is its mirror.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
 use crate::domain::execution::{Attempt, Generation};
@@ -201,7 +203,7 @@ fn seconds(at: Option<Timestamp>) -> Option<i64> {
 }
 
 /// A set of names by its key, provided that the key reads back as the same set: what cannot be read is not written.
-fn names(names: &NameSet) -> Result<String, NotSaved> {
+fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
     let key = names.key();
     match NameSet::parse_key(&key) {
         Ok(read) if read == *names => Ok(key),
