@@ -90,15 +90,44 @@ pub enum Spender {
     Human,
 }
 
-/// One bucket: an issuer's limit for one key.
+/// One bucket: an issuer's limit for one key. Sorted by a hash of the key first: names begin alike, and there may be tens
+/// of thousands of buckets in one map.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BucketKey {
+    hash: u64,
+    kind: LimitKind,
+    key: Arc<str>,
+    issuer: IssuerId,
+}
+
+impl BucketKey {
+    /// Of an issuer's limit, by what it is counted: nothing, a registered domain, a set of names, or a name.
+    #[must_use]
+    pub fn new(issuer: IssuerId, kind: LimitKind, key: Arc<str>) -> Self {
+        // FNV-1a: whoever chose names for the same hash would only make his own maps slow.
+        let hash = key
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self { hash, kind, key, issuer }
+    }
+
     /// The issuer.
-    pub issuer: IssuerId,
+    #[must_use]
+    pub fn issuer(&self) -> &IssuerId {
+        &self.issuer
+    }
+
     /// The limit.
-    pub kind: LimitKind,
-    /// What it is counted by: empty, a registered domain, a set of names, or a name.
-    pub key: Arc<str>,
+    #[must_use]
+    pub fn kind(&self) -> LimitKind {
+        self.kind
+    }
+
+    /// What it is counted by.
+    #[must_use]
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
 }
 
 /// What a request would take from the ledger: it is refused as a whole or taken as a whole.
@@ -253,7 +282,7 @@ pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec
     let mut spends = Vec::new();
     for limit in limits {
         let mut add = |key: Arc<str>| {
-            spends.push(Spend { bucket: BucketKey { issuer: issuer.clone(), kind: limit.kind, key }, limit: *limit });
+            spends.push(Spend { bucket: BucketKey::new(issuer.clone(), limit.kind, key), limit: *limit });
         };
         match limit.kind {
             LimitKind::Orders => add(Arc::from("")),
@@ -269,7 +298,7 @@ pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec
 #[must_use]
 pub fn failure_spends<'a>(issuer: &IssuerId, limits: &[Limit], names: impl Iterator<Item = &'a Name>) -> Vec<Spend> {
     let Some(limit) = limits.iter().find(|l| l.kind == LimitKind::FailedAuthorizations) else { return Vec::new() };
-    let bucket = |n: &Name| BucketKey { issuer: issuer.clone(), kind: limit.kind, key: n.authorized().text() };
+    let bucket = |n: &Name| BucketKey::new(issuer.clone(), limit.kind, n.authorized().text());
     names.map(|n| Spend { bucket: bucket(n), limit: *limit }).collect()
 }
 
@@ -301,7 +330,7 @@ mod tests {
     fn spend(capacity: u32, refill: u64, reserve: u32) -> Spend {
         let issuer = IssuerId::parse("le").unwrap_or_else(|_| unreachable!());
         let limit = Limit { kind: LimitKind::Orders, capacity, refill: Duration::from_secs(refill), reserve };
-        Spend { bucket: BucketKey { issuer, kind: LimitKind::Orders, key: Arc::from("") }, limit }
+        Spend { bucket: BucketKey::new(issuer, LimitKind::Orders, Arc::from("")), limit }
     }
 
     fn take(ledger: &mut Ledger, spend: &Spend, spender: Spender, now: Timestamp) -> Result<(), Exhausted> {

@@ -76,12 +76,19 @@ impl Timestamp {
         let mut text = *b"0000-00-00T00:00:00Z";
         let (days, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
         let (year, month, day) = civil(days);
-        let parts = [(0..4, year), (5..7, month), (8..10, day)];
-        let of_day = [(11..13, second / 3_600), (14..16, second / 60 % 60), (17..19, second % 60)];
-        for (place, mut rest) in parts.into_iter().chain(of_day) {
-            for slot in text.get_mut(place).into_iter().flatten().rev() {
-                *slot = b'0'.wrapping_add(u8::try_from(rest % 10).unwrap_or(0));
-                rest /= 10;
+        let pairs = [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, second / 3_600),
+            (14, second / 60 % 60),
+            (17, second % 60),
+        ];
+        for (at, number) in pairs {
+            let number = u8::try_from(number).unwrap_or(0);
+            if let Some([tens, ones]) = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                (*tens, *ones) = (b'0'.wrapping_add(number / 10), b'0'.wrapping_add(number % 10));
             }
         }
         text

@@ -219,7 +219,7 @@ impl Engine {
             cert_id,
             window: None,
             picked: None,
-            next_poll: now,
+            next_poll: asks_next(record, &generation, now),
             explanation: None,
         });
         let next = CredentialRecord {
@@ -303,6 +303,14 @@ fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecor
             attempt.credential
         )
     })
+}
+
+/// When the CA is asked for the renewal window of what was just installed: at once, but where it had none for the one
+/// before, not sooner than it would have been asked again.
+fn asks_next(record: &CredentialRecord, new: &Generation, now: Timestamp) -> Timestamp {
+    let before = record.current.as_ref().filter(|g| g.issuer == new.issuer);
+    let unanswered = record.ari.as_ref().filter(|a| before.is_some() && a.window.is_none());
+    unanswered.map_or(now, |a| a.next_poll.max(now))
 }
 
 fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: Timestamp) -> Generation {

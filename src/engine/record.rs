@@ -89,10 +89,11 @@ impl Engine {
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
         }
-        let (shared, own): (Vec<Change>, Vec<Change>) = batch.changes.iter().cloned().partition(is_shared);
-        {
+        let own: Vec<Change> = batch.changes.iter().filter(|c| !is_shared(c)).cloned().collect();
+        if own.len() < batch.changes.len() {
             let mut desk = self.write();
-            shared.into_iter().for_each(|c| desk.state.apply(c));
+            let shared = batch.changes.iter().filter(|c| is_shared(c));
+            shared.for_each(|c| desk.state.apply(c.clone()));
         }
         let result = self.ports.store.commit(batch).await;
         let mut desk = self.write();
@@ -116,11 +117,8 @@ impl Engine {
     /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
     /// it would otherwise wait for the next renewal to open again.
     pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
-        let (failing, mark) = {
-            let desk = self.read();
-            (desk.store_fault.is_some(), desk.state.clock.clone())
-        };
-        if failing && !agenda.has(&Task::Store) {
+        if self.read().store_fault.is_some() && !agenda.has(&Task::Store) {
+            let mark = self.read().state.clock.clone();
             agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
             // A mark that is there already, or the present time with it, is all that is written.
             let batch = Batch { changes: mark.map(Change::Clock).into_iter().collect(), entries: Vec::new() };

@@ -253,8 +253,11 @@ fn open_order(inner: &Inner, issuer: &IssuerId, names: &NameSet) -> Option<Arc<s
 
 /// The number of an order, from its URL or from that of one of its challenges; there is no order 0.
 fn number(url: &str) -> u64 {
-    let order = url.split_once('#').map_or(url, |(order, _)| order);
-    order.rsplit_once('/').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+    let order = url.bytes().take_while(|b| *b != b'#');
+    order.fold(0, |number: u64, b| match b {
+        b'0'..=b'9' => number.wrapping_mul(10).wrapping_add(u64::from(b.wrapping_sub(b'0'))),
+        _ => 0,
+    })
 }
 
 fn error(kind: IssuerErrorKind, fault: Fault, text: &str) -> IssuerError {

@@ -170,8 +170,7 @@ fn issuers(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
 
 fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     each(connection, "bucket", "SELECT issuer, kind, counted, full_at FROM bucket", |f| {
-        let key =
-            BucketKey { issuer: f.parse(slug(IssuerId::parse))?, kind: f.parse(LimitKind::parse)?, key: f.take()? };
+        let key = BucketKey::new(f.parse(slug(IssuerId::parse))?, f.parse(LimitKind::parse)?, f.take()?);
         state.ledger.full_at.insert(key, f.time()?);
         Ok(())
     })?;

@@ -170,7 +170,7 @@ fn issuer(connection: &Connection, id: &IssuerId, record: &IssuerRecord) -> Resu
 fn bucket(connection: &Connection, key: &BucketKey, full_at: Timestamp) -> Result<(), NotSaved> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO bucket (issuer, kind, counted, full_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![key.issuer.as_str(), key.kind.as_str(), &*key.key, full_at.unix()])?;
+        .execute(params![key.issuer().as_str(), key.kind().as_str(), &**key.key(), full_at.unix()])?;
     Ok(())
 }
 
