@@ -298,7 +298,7 @@ enum Facts {
 /// A zero byte, then the entry as canonical JSON; keys stand in the order in which they are written.
 fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts) -> Vec<u8> {
     // Most entries have some 900 bytes.
-    let mut bytes = Vec::with_capacity(1_280);
+    let mut bytes = Vec::with_capacity(1_024);
     bytes.push(0);
     let mut entry = Object::begin(&mut bytes);
     entry.object("data", |data| {
@@ -367,10 +367,14 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
 }
 
 fn write_facts(draft: &Draft, data: &mut Object<'_>) {
-    let mut facts: Vec<_> = draft.facts.iter().collect();
-    if facts.is_empty() {
+    if draft.facts.is_empty() {
         return;
     }
+    if draft.facts.is_sorted_by(|(one, _), (other, _)| one < other) {
+        data.object("facts", |object| draft.facts.iter().for_each(|(key, value)| object.value(key, value)));
+        return;
+    }
+    let mut facts: Vec<_> = draft.facts.iter().collect();
     facts.sort_by_key(|(key, _)| *key);
     facts.dedup_by_key(|(key, _)| *key);
     data.object("facts", |object| facts.into_iter().for_each(|(key, value)| object.value(key, value)));

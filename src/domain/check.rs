@@ -91,10 +91,11 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
             }
         }
     }
-    let held: BTreeSet<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
+    let mut held: Vec<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
+    held.sort_unstable();
     let lost = input.due.iter().find(|id| {
         let managed = input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some());
-        managed && !seen.contains(id) && !held.contains(id)
+        managed && !seen.contains(id) && held.binary_search(id).is_err()
     });
     match lost {
         Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),

@@ -33,7 +33,7 @@ fn check_slug(text: &str) -> Result<(), SlugError> {
 
 /// The first eight bytes, so that two texts compare as their heads do wherever these differ. A slug has no zero byte, so a
 /// shorter one sorts first, as it should.
-fn head(text: &str) -> u64 {
+pub(crate) fn head(text: &str) -> u64 {
     text.bytes().chain(core::iter::repeat(0)).take(8).fold(0, |head, byte| (head << 8) | u64::from(byte))
 }
 

@@ -4,6 +4,9 @@
 //! elsewhere round such integers in silence.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::domain::name::NameSet;
 
 /// A JSON value whose canonical bytes are unambiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Json {
     Int(i64),
     /// A string.
     Str(Cow<'static, str>),
+    /// A string that stands elsewhere too.
+    Shared(Arc<str>),
     /// An array.
     Arr(Vec<Json>),
     /// An object, its keys in order and each once; keys are ASCII, so byte order is RFC 8785's UTF-16 order.
@@ -30,6 +35,18 @@ impl Json {
     #[must_use]
     pub fn str(text: impl Into<Cow<'static, str>>) -> Self {
         Self::Str(text.into())
+    }
+
+    /// An id as a string value.
+    #[must_use]
+    pub fn shared(text: impl Into<Arc<str>>) -> Self {
+        Self::Shared(text.into())
+    }
+
+    /// Names as a string value: one after the other, with commas between.
+    #[must_use]
+    pub fn names(names: &NameSet) -> Self {
+        if names.len() == 1 { Self::Shared(names.key()) } else { Self::show(names) }
     }
 
     /// Any printable thing as a string value.
@@ -73,6 +90,7 @@ impl Json {
             Self::Bool(false) => out.extend_from_slice(b"false"),
             Self::Int(n) => write_integer((*n).clamp(SAFE.saturating_neg(), SAFE), out),
             Self::Str(text) => write_string(text, out),
+            Self::Shared(text) => write_string(text, out),
             Self::Arr(items) => {
                 out.push(b'[');
                 for (i, item) in items.iter().enumerate() {
@@ -109,6 +127,8 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
+    // Inlined, or each constant key would be a call to copy a few bytes.
+    #[inline(always)]
     fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
         debug_assert!(self.last < key, "{key} comes after {}", self.last);
         if !self.last.is_empty() {
@@ -127,6 +147,7 @@ impl<'a> Object<'a> {
     }
 
     /// Pairs that are always the same, as they stand in the object; `first` and `last` are the keys at its ends.
+    #[inline(always)]
     pub(crate) fn fixed(&mut self, first: &'static str, last: &'static str, pairs: &'static str) {
         debug_assert!(self.last < first && first <= last, "{first} comes after {}", self.last);
         if !self.last.is_empty() {
@@ -136,11 +157,13 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(pairs.as_bytes());
     }
 
+    #[inline]
     pub(crate) fn text(&mut self, key: &'static str, text: &str) {
         write_string(text, self.key(key));
     }
 
     /// A text in which there is nothing to escape: an id, a hash, a time, a word of ours.
+    #[inline(always)]
     pub(crate) fn plain(&mut self, key: &'static str, text: &[u8]) {
         debug_assert!(is_plain(text), "{key} has something to escape");
         let out = self.key(key);
@@ -150,6 +173,7 @@ impl<'a> Object<'a> {
     }
 
     /// A plain text that begins with `prefix`.
+    #[inline]
     pub(crate) fn prefixed(&mut self, key: &'static str, prefix: &[u8], text: &[u8]) {
         debug_assert!(is_plain(prefix) && is_plain(text), "{key} has something to escape");
         let out = self.key(key);
@@ -159,6 +183,7 @@ impl<'a> Object<'a> {
         out.push(b'"');
     }
 
+    #[inline]
     pub(crate) fn plain_some<const N: usize>(&mut self, key: &'static str, text: Option<[u8; N]>) {
         if let Some(text) = text {
             self.plain(key, &text);
@@ -166,6 +191,7 @@ impl<'a> Object<'a> {
     }
 
     /// A number as a string of digits.
+    #[inline]
     pub(crate) fn digits(&mut self, key: &'static str, number: u64) {
         let out = self.key(key);
         out.push(b'"');
@@ -174,6 +200,7 @@ impl<'a> Object<'a> {
     }
 
     /// An object inside.
+    #[inline]
     pub(crate) fn object(&mut self, key: &'static str, write: impl FnOnce(&mut Object<'_>)) {
         let mut inner = Object::begin(self.key(key));
         write(&mut inner);

@@ -1,5 +1,6 @@
 //! What is to be looked at, and when: one entry a task, the earliest first.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::id::{CredentialId, IssuerId};
@@ -45,14 +46,24 @@ pub(crate) struct Agenda {
 impl Agenda {
     /// The task is due at `at`, whatever was said before.
     pub(crate) fn set(&mut self, task: Task, at: Timestamp) {
-        if let Some(old) = self.times.insert(task.clone(), at) {
-            if old == at {
-                return;
+        self.put(task, at, |_| true);
+    }
+
+    /// The task is due at `at` if it was not due at all, or at a time which that may replace.
+    fn put(&mut self, task: Task, at: Timestamp, replaces: impl FnOnce(Timestamp) -> bool) {
+        let old = match self.times.entry(task.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(at);
+                None
             }
-            let entry = (old, task.clone());
-            self.queue(&task).remove(&entry);
+            Entry::Occupied(known) if *known.get() == at || !replaces(*known.get()) => return,
+            Entry::Occupied(mut known) => Some(known.insert(at)),
+        };
+        let queue = self.queue(&task);
+        if let Some(old) = old {
+            queue.remove(&(old, task.clone()));
         }
-        self.queue(&task).insert((at, task));
+        queue.insert((at, task));
     }
 
     fn queue(&mut self, task: &Task) -> &mut BTreeSet<(Timestamp, Task)> {
@@ -61,9 +72,7 @@ impl Agenda {
 
     /// The task is due at `at` or before.
     pub(crate) fn by(&mut self, task: Task, at: Timestamp) {
-        if self.times.get(&task).is_none_or(|old| at < *old) {
-            self.set(task, at);
-        }
+        self.put(task, at, |old| at < old);
     }
 
     /// Whether the task stands in it.

@@ -1,7 +1,7 @@
 //! One turn of the cycle: plan for what is due, check the plan, decide about each action, make it durable, start it.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
@@ -227,13 +227,14 @@ impl Engine {
         let managed = desk.estate.credentials.get(&action.credential)?.managed()?;
         let id = AttemptId(self.fresh_ulid());
         let mut intent = self.intent(action, id, "certificate.issue", "KW2001", decision);
+        let detail = Some(issue.trigger.detail()).filter(|detail| !detail.is_empty());
         intent.facts = vec![
-            ("issuer", Json::str(issue.issuer.as_str().to_owned())),
-            ("trigger", Json::str(issue.trigger.as_str())),
-            ("detail", Json::opt(Some(issue.trigger.detail().to_owned()).filter(|d| !d.is_empty()).map(Json::str))),
-            ("names", Json::show(&managed.names)),
-            ("replaces", Json::opt(issue.replaces.as_ref().map(Json::show))),
+            ("detail", Json::opt(detail.map(|detail| Json::str(detail.to_owned())))),
+            ("issuer", Json::shared(&issue.issuer)),
+            ("names", Json::names(&managed.names)),
+            ("replaces", Json::opt(issue.replaces.as_ref().map(|id| Json::Shared(id.0.clone())))),
             ("spender", Json::str(if issue.spender == Spender::Human { "human" } else { "automation" })),
+            ("trigger", Json::str(issue.trigger.as_str())),
         ];
         if let Trigger::Manual(by) = &issue.trigger {
             intent.actor = Actor::Human(by.clone());
@@ -358,7 +359,6 @@ fn act_of(action: &Action, desk: &Desk) -> Act {
 pub(super) fn decision(desk: &Desk, credential: &CredentialId, act: Act) -> Decision {
     let empty = std::collections::BTreeMap::new();
     let labels = desk.estate.credentials.get(credential).map_or(&empty, |c| &c.labels);
-    let paths: BTreeSet<_> =
-        desk.estate.paths.values().filter(|p| p.needs.contains(credential)).map(|p| &p.id).collect();
-    decide(&Subject { act, labels, paths: paths.len() }, &desk.estate.policy)
+    let paths = desk.estate.paths.values().filter(|p| p.needs.contains(credential)).count();
+    decide(&Subject { act, labels, paths }, &desk.estate.policy)
 }

@@ -182,8 +182,8 @@ impl Engine {
         next.not_before = None;
         let mut draft = self.draft_for(attempt, "certificate.order", "KW2002");
         draft.facts = vec![
+            ("issuer", Json::shared(&attempt.issuer)),
             ("order_url", Json::str(crate::domain::audit::bounded_text(&url))),
-            ("issuer", Json::str(attempt.issuer.as_str().to_owned())),
         ];
         let batch = Batch { changes: vec![Change::Attempt(next.clone())], entries: vec![draft] };
         if let Err(error) = self.commit(batch).await {
@@ -467,10 +467,10 @@ impl Engine {
         done.target.serial = Some(leaf.serial.clone());
         done.target.spki = Some(leaf.spki);
         done.facts = vec![
-            ("issuer", Json::str(attempt.issuer.as_str().to_owned())),
-            ("names", Json::show(&leaf.names)),
-            ("not_after", Json::show(&leaf.validity.not_after)),
             ("fingerprint", Json::show(&leaf.fingerprint)),
+            ("issuer", Json::shared(&attempt.issuer)),
+            ("names", Json::names(&leaf.names)),
+            ("not_after", Json::show(&leaf.validity.not_after)),
         ];
         done.evidence = self.acme_evidence(&attempt.issuer, url);
         let mut intent = self.draft_for(attempt, "certificate.install", "KW2004");

@@ -185,17 +185,18 @@ impl SimCa {
         tally.orders = tally.orders.saturating_add(1);
         tally.replacing = tally.replacing.saturating_add(u64::from(request.replaces.is_some()));
         // As Let's Encrypt: an order counts when it is made, a certificate when it is issued.
-        let (at_once, later): (Vec<_>, Vec<_>) = spends.into_iter().partition(|s| s.limit.kind == LimitKind::Orders);
-        for spend in &at_once {
+        let at_once = |s: &Spend| s.limit.kind == LimitKind::Orders;
+        for spend in spends.iter().filter(|s| at_once(s)) {
             inner.ledger.take(spend, now);
         }
+        let later = spends.into_iter().filter(|s| !at_once(s)).collect();
         inner.made = inner.made.saturating_add(1);
         if inner.made.is_multiple_of(1_024) {
             inner.orders.retain(|_, o| now.since(o.made) < ORDERS_KEPT);
             inner.ledger.full_at.retain(|_, full| *full > now);
         }
         let made = inner.made;
-        let url: Arc<str> = Arc::from(format!("https://{issuer}.sim/order/{made}"));
+        let url: Arc<str> = Arc::from(["https://", issuer.as_str(), ".sim/order/", &made.to_string()].concat());
         let fails = draw(self.seed, &[b"fail", &made.to_be_bytes()], 1_000) < behaviour.failing_permille;
         let order = Order {
             url: url.clone(),
@@ -227,7 +228,7 @@ impl SimCa {
         let serial = format!("{number:x}");
         let text = super::host::certificate_text(&serial, &spki, &validity, &order.names);
         if behaviour.ari {
-            inner.certificates.insert(CertId(Arc::from(format!("sim.{serial}"))), validity);
+            inner.certificates.insert(CertId(Arc::from(["sim.", &serial].concat())), validity);
         }
         for spend in order.spends.iter().filter(|_| order.chain.is_none()) {
             inner.ledger.take(spend, now);
@@ -361,10 +362,8 @@ impl Issuer for SimCa {
             let lost = {
                 let mut inner = self.lock();
                 self.sign(&mut inner, url, csr)?;
-                let behaviour = Arc::make_mut(inner.behaviours.entry(issuer.clone()).or_default());
-                let lost = behaviour.lose_finalize > 0;
-                behaviour.lose_finalize = behaviour.lose_finalize.saturating_sub(1);
-                lost
+                let behaviour = inner.behaviours.get_mut(issuer).filter(|b| b.lose_finalize > 0).map(Arc::make_mut);
+                behaviour.map(|b| b.lose_finalize = b.lose_finalize.saturating_sub(1)).is_some()
             };
             self.steps.step().await;
             if lost { Err(error(IssuerErrorKind::Retry, Fault::Network, "the answer was lost")) } else { Ok(()) }
@@ -417,11 +416,12 @@ impl Issuer for SimCa {
 
 fn authorization(url: &str, index: usize, name: &Name) -> AuthorizationView {
     let kind = if name.is_wildcard() { ChallengeKind::Dns01 } else { ChallengeKind::Http01 };
-    let token = format!("{}-{index}", number(url));
+    let (order, index) = (number(url).to_string(), index.to_string());
+    let token = [&*order, "-", &index].concat();
     let challenge = ChallengeView {
         kind,
-        url: Arc::from(format!("{url}#{index}")),
-        key_authorization: format!("{token}.thumbprint"),
+        url: Arc::from([url, "#", &index].concat()),
+        key_authorization: [&token, ".thumbprint"].concat(),
         token,
     };
     AuthorizationView { name: name.authorized(), valid: false, challenges: vec![challenge] }

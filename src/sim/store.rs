@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Sealed, TargetKind};
-use crate::domain::id::EntryId;
+use crate::domain::id::{EntryId, head};
 use crate::domain::key::Digest;
 use crate::domain::state::State;
 use crate::ports::{Batch, Doing, Store, StoreError, StoredEntry};
@@ -135,36 +135,20 @@ impl Store for MemoryStore {
 }
 
 /// What outlasts a crash.
+#[derive(Default)]
 struct Disk {
     opening: u64,
     state: State,
     /// The sequence number of the next entry.
     next: u64,
     /// The newest leaf of each target.
-    newest: BTreeMap<(TargetKind, Arc<str>), Digest>,
+    newest: BTreeMap<TargetKey, Digest>,
     log_digest: u64,
     keep: usize,
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
     evidence: BTreeMap<Digest, Evidence>,
     faults: Faults,
-}
-
-impl Default for Disk {
-    fn default() -> Self {
-        Self {
-            opening: 0,
-            state: State::default(),
-            next: 0,
-            newest: BTreeMap::new(),
-            log_digest: 0,
-            keep: 0,
-            kept: VecDeque::new(),
-            ids: BTreeSet::new(),
-            evidence: BTreeMap::new(),
-            faults: Faults::default(),
-        }
-    }
 }
 
 /// An entry with what is needed to find it and to let it go.
@@ -297,8 +281,11 @@ impl Faults {
     }
 }
 
-fn key(draft: &Draft) -> (TargetKind, Arc<str>) {
-    (draft.target.kind, draft.target.id.clone())
+/// A target, by what of it compares fastest.
+type TargetKey = (u64, TargetKind, Arc<str>);
+
+fn key(draft: &Draft) -> TargetKey {
+    (head(&draft.target.id), draft.target.kind, draft.target.id.clone())
 }
 
 fn unavailable<T>(text: &str) -> Result<T, StoreError> {
