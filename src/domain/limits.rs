@@ -159,15 +159,19 @@ pub struct Ledger {
     pub automatic: BTreeMap<Arc<str>, Vec<Timestamp>>,
 }
 
-/// What the actions of a plan take, on top of a ledger that stays as it is.
+/// What the actions of a plan take, on top of a ledger that stays as it is: a few buckets for each order in flight.
 #[derive(Debug, Default)]
-pub struct Bookings(BTreeMap<BucketKey, Timestamp>);
+pub struct Bookings(Vec<(BucketKey, Timestamp)>);
 
 impl Bookings {
     /// Takes one token more at `now`, and gives the time at which the bucket will be full again.
     pub fn take(&mut self, ledger: &Ledger, spend: &Spend, now: Timestamp) -> Timestamp {
-        let full = after(self.full_at(ledger, &spend.bucket), spend, now);
-        self.0.insert(spend.bucket.clone(), full);
+        if let Some((_, full)) = self.0.iter_mut().find(|(bucket, _)| *bucket == spend.bucket) {
+            *full = after(Some(*full), spend, now);
+            return *full;
+        }
+        let full = ledger.after(spend, now);
+        self.0.push((spend.bucket.clone(), full));
         full
     }
 
@@ -181,7 +185,8 @@ impl Bookings {
     }
 
     fn full_at(&self, ledger: &Ledger, bucket: &BucketKey) -> Option<Timestamp> {
-        self.0.get(bucket).or_else(|| ledger.full_at.get(bucket)).copied()
+        let booked = self.0.iter().find(|(own, _)| own == bucket).map(|(_, full)| full);
+        booked.or_else(|| ledger.full_at.get(bucket)).copied()
     }
 }
 
@@ -279,7 +284,7 @@ impl Ledger {
 /// count.
 #[must_use]
 pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec<Spend> {
-    let mut spends = Vec::new();
+    let mut spends = Vec::with_capacity(limits.len());
     for limit in limits {
         let mut add = |key: Arc<str>| {
             spends.push(Spend { bucket: BucketKey::new(issuer.clone(), limit.kind, key), limit: *limit });

@@ -252,6 +252,8 @@ impl Engine {
             failures: 0,
             not_before: None,
         };
+        // The attempt and the clocks come after them.
+        batch.changes.reserve(issue.spends.len().saturating_add(2));
         let taken = issue.spends.iter();
         let taken = taken.map(|s| Change::Bucket(s.bucket.clone(), booked.take(&desk.state.ledger, s, now)));
         batch.changes.extend(taken);
