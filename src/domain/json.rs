@@ -6,8 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::domain::name::NameSet;
-
 /// A JSON value whose canonical bytes are unambiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
@@ -37,16 +35,10 @@ impl Json {
         Self::Str(text.into())
     }
 
-    /// An id as a string value.
+    /// A text that stands elsewhere too, as a string value: an id, a name.
     #[must_use]
     pub fn shared(text: impl Into<Arc<str>>) -> Self {
         Self::Shared(text.into())
-    }
-
-    /// Names as a string value: one after the other, with commas between.
-    #[must_use]
-    pub fn names(names: &NameSet) -> Self {
-        if names.len() == 1 { Self::Shared(names.key()) } else { Self::show(names) }
     }
 
     /// Any printable thing as a string value.

@@ -201,6 +201,16 @@ impl NameSet {
     }
 }
 
+impl From<&NameSet> for Arc<str> {
+    /// The text for people, shared where it is that of the only name.
+    fn from(names: &NameSet) -> Self {
+        match &*names.0 {
+            [only] => only.text(),
+            _ => Self::from(names.to_string()),
+        }
+    }
+}
+
 impl fmt::Display for NameSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, name) in self.0.iter().enumerate() {

@@ -231,7 +231,7 @@ impl Engine {
         intent.facts = vec![
             ("detail", Json::opt(detail.map(|detail| Json::str(detail.to_owned())))),
             ("issuer", Json::shared(&issue.issuer)),
-            ("names", Json::names(&managed.names)),
+            ("names", Json::shared(&managed.names)),
             ("replaces", Json::opt(issue.replaces.as_ref().map(|id| Json::Shared(id.0.clone())))),
             ("spender", Json::str(if issue.spender == Spender::Human { "human" } else { "automation" })),
             ("trigger", Json::str(issue.trigger.as_str())),

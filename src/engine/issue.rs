@@ -469,7 +469,7 @@ impl Engine {
         done.facts = vec![
             ("fingerprint", Json::show(&leaf.fingerprint)),
             ("issuer", Json::shared(&attempt.issuer)),
-            ("names", Json::names(&leaf.names)),
+            ("names", Json::shared(&leaf.names)),
             ("not_after", Json::show(&leaf.validity.not_after)),
         ];
         done.evidence = self.acme_evidence(&attempt.issuer, url);
