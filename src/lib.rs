@@ -10,6 +10,7 @@
 //! | [`codec`] | encodings: bytes to facts and back; pure | domain |
 //! | [`adapters`] | one door each; never import each other | domain, ports, codec |
 //! | [`sim`] | simulated clock, entropy, store, CA and faults | domain, ports, engine |
+//! | [`witness`] | a door for programs that follow logs | domain, codec, adapters |
 //! | [`shell`] | configuration, wiring, daemon, command line, HTTP, demo | everything |
 //!
 //! `tests/it/architecture.rs` holds the code to this table.
@@ -38,3 +39,4 @@ pub mod engine;
 pub mod ports;
 pub mod shell;
 pub mod sim;
+pub mod witness;

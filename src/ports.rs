@@ -10,15 +10,23 @@ use core::pin::Pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
-use crate::domain::key::{Digest, KeyAlgorithm};
+use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
-use crate::domain::state::{Change, State};
 use crate::domain::time::{Boottime, Timestamp};
+
+mod reading;
+mod spool;
+mod store;
+mod witness;
+
+pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use spool::{More, Spool, Spooled};
+pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
+pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
 
 /// A boxed future that may run on any thread.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,6 +40,10 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Durable state and audit.
     pub store: Arc<dyn Store>,
+    /// What could not be written there yet.
+    pub spool: Arc<dyn Spool>,
+    /// The witnesses of that.
+    pub witnesses: Arc<dyn Witnesses>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.
@@ -70,90 +82,6 @@ pub trait Clock: Send + Sync {
 pub trait Entropy: Send + Sync {
     /// Fills `out` from a cryptographically secure source.
     fn fill(&self, out: &mut [u8]);
-}
-
-/// What is written at once: all of it or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// Changes of the state, in order.
-    pub changes: Vec<Change>,
-    /// Audit entries, in order.
-    pub entries: Vec<Draft>,
-}
-
-/// A batch is at most this many changes and entries together: at some 15,000 rows a second it is written well inside the
-/// two seconds that a commit may take. Whoever has more commits in parts.
-pub const LARGEST_BATCH: usize = 8_192;
-/// The evidence of a batch is at most this many bytes: sixteen pieces of the longest kind.
-pub const LARGEST_BATCH_EVIDENCE: usize = 16 * LONGEST_EVIDENCE;
-
-impl Batch {
-    /// What every store refuses before it begins.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] says which limit is broken; nothing was written.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let rows = self.changes.len().saturating_add(self.entries.len());
-        if rows > LARGEST_BATCH {
-            return refuse(format!("it has {rows} changes and entries; at most {LARGEST_BATCH} are taken at once"));
-        }
-        let evidence = || self.entries.iter().flat_map(|draft| &draft.evidence);
-        let bytes = evidence().fold(0, |sum: usize, e| sum.saturating_add(e.bytes.len()));
-        if bytes > LARGEST_BATCH_EVIDENCE {
-            let most = LARGEST_BATCH_EVIDENCE;
-            return refuse(format!("its evidence has {bytes} bytes; at most {most} are taken at once"));
-        }
-        evidence().try_for_each(|e| e.check()).or_else(|error| refuse(error.to_string()))
-    }
-}
-
-fn refuse(why: String) -> Result<(), StoreError> {
-    Err(StoreError::Unavailable(format!("the batch was refused: {why}")))
-}
-
-/// Why a commit or a read failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nothing was written and nothing can be: disk full, read-only, I/O error, a hang of more than two seconds.
-    /// Whoever wanted to add authority must not.
-    #[error("state cannot be written: {0}")]
-    Unavailable(String),
-    /// What is there cannot be believed: damaged, or of a newer version.
-    #[error("state cannot be read: {0}")]
-    Damaged(String),
-    /// Another daemon holds this state directory.
-    #[error("state directory is in use: {0}")]
-    InUse(String),
-}
-
-/// An audit entry as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEntry {
-    /// Its place in the log, from 0.
-    pub sequence: u64,
-    /// SHA-256(0x00 ‖ bytes).
-    pub leaf: Digest,
-    /// Canonical JSON.
-    pub bytes: Vec<u8>,
-}
-
-/// Durable state with its audit log.
-///
-/// `commit` is atomic and durable on return (it survives power loss if the disk honours flush). Concurrent commits may
-/// share one flush. It never retries. Entries get consecutive sequence numbers in the order of the commits. A batch that
-/// breaks a rule ([`Batch::check`], an entry id that is already there) is refused as a whole and harms no other. After an
-/// error of the medium, or when a commit's fate is unknown, every later commit is refused until a restart. A commit whose
-/// future is dropped may or may not happen.
-pub trait Store: Send + Sync {
-    /// Everything, at start.
-    fn load(&self) -> Doing<'_, Result<State, StoreError>>;
-    /// One transaction.
-    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>>;
-    /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
-    /// everything if `None`; newest first, at most `limit`.
-    fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
-    /// Evidence bytes by their hash.
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>>;
 }
 
 /// What came out of an exchange with a CA, for the audit trail: bounded, without secrets (no JWS signatures, no keys).
@@ -368,6 +296,12 @@ pub trait Issuer: Send + Sync {
     /// Gives the account a new key (RFC 8555 section 7.3.5). The new key is durable before the CA hears of it, and after a
     /// crash or a lost answer the next use of the account finds out which key counts.
     fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>>;
+    /// The thumbprint (RFC 7638) of the key that the account has, `None` if there is no account yet. Where a change of the
+    /// key was cut off, this asks the CA which key it accepts; it makes no account and changes nothing at the CA.
+    ///
+    /// # Errors
+    /// Also while a request of an earlier life may still arrive there.
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>>;
     /// The exchanges since the last call for this issuer and order URL (empty URL: those before there was an order).
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence;
 }

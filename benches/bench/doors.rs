@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::stream::{StreamExt, iter};
 use keyward::adapters::probe::SystemProber;
-use keyward::adapters::store::SqliteStore;
+use keyward::adapters::store::{LogOptions, SqliteStore};
 use keyward::codec::verify::Roots;
 use keyward::domain::audit::{Draft, Target, TargetKind};
 use keyward::domain::id::{EntryId, Ulid};
@@ -23,8 +23,9 @@ const COMMITS: usize = 2_000;
 /// Commits of one change and one entry a second, one after the other and 64 at once.
 pub async fn commits(site: &Site) {
     std::fs::create_dir_all(&site.dir).expect("a directory");
-    let store = SqliteStore::open(&site.dir.join("state")).expect("a store");
     let (clock, entropy) = (wire::clock(), wire::entropy());
+    let options = LogOptions::new(clock.now(), entropy.clone());
+    let store = SqliteStore::open(&site.dir.join("state"), &options).expect("a store");
     let batch = || {
         let mut random = [0; 10];
         entropy.fill(&mut random);

@@ -42,6 +42,8 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
         full_scan: Duration::from_secs(3_600),
         probe_every: Duration::from_secs(60),
         orders_in_flight: 8,
+        // Long, so that ten years are not a million entries that say nothing; the daemon's is five minutes.
+        heartbeat: Duration::from_secs(7 * 86_400),
     }
 }
 

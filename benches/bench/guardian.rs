@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{StreamExt, iter};
+use keyward::domain::audit::{Draft, Target, TargetKind};
 use keyward::domain::execution::{Generation, Trigger};
-use keyward::domain::id::{AttemptId, CredentialId, Ulid};
+use keyward::domain::id::{AttemptId, CredentialId, EntryId, Ulid};
 use keyward::domain::state::{Change, CredentialRecord};
 use keyward::engine::{Command, Engine};
 use keyward::ports::{Batch, Ports};
@@ -101,11 +102,20 @@ pub fn seed(site: &Site) {
         let all = iter(0..site.count).map(|i| seed_one(ports, settings, issuer, i)).buffer_unordered(16);
         let changes: Vec<Change> = all.collect().await;
         for part in changes.chunks(4_000) {
-            let batch = Batch { changes: part.to_vec(), entries: Vec::new() };
+            let entry = |_: &[Change]| seed_entry(ports);
+            let batch = Batch { changes: part.to_vec(), entries: part.chunks(8).map(entry).collect() };
             ports.store.commit(batch).await.expect("a state that can be written");
         }
     });
     eprintln!("{} certificates in {:?}", site.count, began.elapsed());
+}
+
+/// An entry for changes that no engine made.
+fn seed_entry(ports: &Ports) -> Draft {
+    let mut random = [0; 10];
+    ports.entropy.fill(&mut random);
+    let (at, target) = (ports.clock.now(), Target::new(TargetKind::Daemon, "keyward"));
+    Draft::new(EntryId(Ulid::new(at, random)), at, "bench.seed", "KW0000", target)
 }
 
 async fn seed_one(ports: &Ports, settings: &Settings, ca: &rcgen::Issuer<'_, rcgen::KeyPair>, i: usize) -> Change {

@@ -19,17 +19,20 @@ mod cycle;
 mod doors;
 mod estate;
 mod guardian;
+mod questions;
+mod log;
 mod report;
 mod servers;
 mod simulation;
 mod site;
+mod verify;
 
 use std::future::Future;
 
 use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
-       bench issue|renew|seed|idle|ca|serve|probe|commits|cycle [KEY=VALUE…]
+       bench issue|renew|seed|idle|ca|serve|probe|commits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
@@ -48,6 +51,9 @@ fn main() {
         ["serve", rest @ ..] => run(servers::serve(&Site::from(rest))),
         ["probe", rest @ ..] => run(doors::probe(&Site::from(rest))),
         ["commits", rest @ ..] => run(doors::commits(&Site::from(rest))),
+        ["log", rest @ ..] => run(log::log(&Site::from(rest))),
+        ["questions", rest @ ..] => run(questions::questions(&Site::from(rest))),
+        ["verify", rest @ ..] => run(verify::verify(&Site::from(rest))),
         ["cycle", rest @ ..] => cycle::idle(Site::from(rest).count),
         _ => {
             eprintln!("{USAGE}");

@@ -1,14 +1,28 @@
 //! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
 //! signature or a salt needs by its own rules.
 
+pub mod canonical;
 mod constraints;
 mod der;
 mod dn;
 mod intern;
+pub mod add_checkpoint;
+pub mod checkpoint;
+pub mod draft;
+pub mod follow;
+pub mod entry;
+pub mod export;
+pub mod ledger;
+pub mod note;
+pub mod tlog_policy;
 pub mod keys;
+pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
+pub mod replay;
+pub mod tiles;
 pub mod verify;
+pub mod webhook;
 pub mod x509;
 
 /// Why bytes are not what they should be: what was seen and what was expected.
@@ -21,3 +35,6 @@ impl ParseError {
         Self(text.into())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_log;

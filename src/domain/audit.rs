@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::domain::id::{AttemptId, EntryId};
 use crate::domain::json::{Json, Object};
 use crate::domain::key::Digest;
+use crate::domain::private::{Private, Told};
 use crate::domain::time::Timestamp;
+use crate::domain::words::{Parts, words};
 
 /// An entry is at most this long in bytes (C2SP tlog-tiles allows 64 KiB; 4 KiB are left for the envelope).
 pub const LONGEST_ENTRY: usize = 60 * 1_024;
@@ -82,8 +84,29 @@ impl fmt::Display for Outcome {
 pub enum Actor {
     /// The guardian by its rules; the version is in the envelope.
     Automation,
-    /// A person, named by the door they came through (`uid:1000`, later a subject).
+    /// A person, by their pseudonym ([`Private::commitment`] as text): the same for everything that they do, and nobody's
+    /// name.
     Human(Arc<str>),
+}
+
+impl Actor {
+    /// Its kind in the entry.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Automation => "automation",
+            Self::Human(_) => "human",
+        }
+    }
+
+    /// Its name in the entry.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Automation => None,
+            Self::Human(subject) => Some(subject),
+        }
+    }
 }
 
 /// What kind of thing an entry is about.
@@ -198,8 +221,14 @@ pub struct Draft {
     pub policy: Option<Policy>,
     /// Evidence by hash.
     pub evidence: Vec<Evidence>,
-    /// More facts, by stable keys; no secrets, no personal data.
+    /// More facts, by stable keys: codes, ids, times; no secrets, no free text, no personal data.
     pub facts: Vec<(&'static str, Json)>,
+    /// Free text from outside, by stable keys: the entry holds commitments only.
+    pub private: Vec<(&'static str, Arc<str>)>,
+    /// Who the actor is, if it is a person: the entry holds the pseudonym only.
+    pub person: Option<Private>,
+    /// Commitments whose texts are deleted in the same transaction: the entry says so by its facts.
+    pub forgets: Vec<Digest>,
 }
 
 impl Draft {
@@ -220,7 +249,16 @@ impl Draft {
             policy: None,
             evidence: Vec::new(),
             facts: Vec::new(),
+            private: Vec::new(),
+            person: None,
+            forgets: Vec::new(),
         }
+    }
+
+    /// A person did it.
+    pub fn by(&mut self, person: &Private) {
+        self.actor = Actor::Human(Arc::from(person.commitment().to_string()));
+        self.person = Some(person.clone());
     }
 }
 
@@ -266,6 +304,8 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
     /// SHA-256(0x00 ‖ bytes), RFC 6962 section 2.1.
     pub leaf: Digest,
+    /// Whether the facts are in it.
+    pub facts: Facts,
 }
 
 /// The leaf hash of stored entry bytes (RFC 6962 section 2.1).
@@ -275,28 +315,60 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
 }
 
 /// Gives a draft its place: sequence number in the log, and the leaf hash of the previous entry about the same target.
+/// `told` is what the store adds: the changes of its transaction, and commitments instead of texts.
 ///
-/// An entry that would be longer than [`LONGEST_ENTRY`] loses its facts and says so, so that it can always be written.
+/// An entry that would be longer than [`LONGEST_ENTRY`] loses its facts and says so, so that it can almost always be
+/// written; its changes it never loses.
 #[must_use]
-pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
-    let mut bytes = envelope(draft, sequence, previous, Facts::Whole);
+pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<'_>) -> Sealed {
+    let mut facts = Facts::Whole;
+    let mut bytes = envelope(draft, sequence, previous, told, facts);
     if bytes.len() > LONGEST_ENTRY.saturating_add(1) {
-        bytes = envelope(draft, sequence, previous, Facts::LeftOut);
+        facts = Facts::LeftOut;
+        bytes = envelope(draft, sequence, previous, told, facts);
     }
     let leaf = Digest::of(&bytes);
     // What is hashed begins with a zero byte, what is stored does not.
     bytes.remove(0);
-    Sealed { bytes, leaf }
+    Sealed { bytes, leaf, facts }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Facts {
+/// Whether an entry has its facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// All of them.
     Whole,
+    /// They were too long; the entry says so.
     LeftOut,
 }
 
+/// The words that an entry is found by ([`crate::domain::words`]): those that its stored bytes give too.
+#[must_use]
+pub fn marks(draft: &Draft, facts: Facts) -> Vec<String> {
+    let issuer = draft.facts.iter().find(|(key, _)| *key == "issuer").and_then(|(_, value)| match value {
+        Json::Str(text) => Some(text.as_ref()),
+        Json::Shared(text) => Some(&**text),
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Arr(_) | Json::Obj(_) => None,
+    });
+    let correlation = draft.correlation.map(|id| id.to_string());
+    words(&Parts {
+        at: draft.at,
+        target_kind: draft.target.kind.as_str(),
+        target_id: &draft.target.id,
+        action: draft.action,
+        code: draft.code,
+        phase: draft.phase.as_str(),
+        outcome: draft.outcome.map(Outcome::as_str),
+        actor_kind: draft.actor.kind(),
+        actor_subject: draft.actor.subject(),
+        tier: draft.policy.as_ref().map(|p| p.tier),
+        issuer: issuer.filter(|_| facts == Facts::Whole),
+        correlation: correlation.as_deref(),
+    })
+}
+
 /// A zero byte, then the entry as canonical JSON; keys stand in the order in which they are written.
-fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts) -> Vec<u8> {
+fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<'_>, facts: Facts) -> Vec<u8> {
     // Most entries have some 900 bytes.
     let mut bytes = Vec::with_capacity(1_024);
     bytes.push(0);
@@ -315,6 +387,9 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             "automation",
             concat!(r#""automation":{"engine":"keyward","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#),
         );
+        if !told.changes.is_empty() {
+            data.raw("changes", &told.changes);
+        }
         data.plain("code", draft.code.as_bytes());
         data.plain_some("correlation_id", draft.correlation.map(|id| id.0.text()));
         if !draft.evidence.is_empty() {
@@ -344,6 +419,10 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
             });
         }
         data.plain_some("previous_of_target", previous.map(|leaf| leaf.hex()));
+        let commitments = told.commitments();
+        if !commitments.is_empty() {
+            data.raw("private", &commitments);
+        }
         if let Some(policy) = &draft.policy {
             data.object("risk", |risk| risk.value("tier", &Json::Int(i64::from(policy.tier))));
         }
@@ -367,14 +446,16 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, facts: Facts
 }
 
 fn write_facts(draft: &Draft, data: &mut Object<'_>) {
-    if draft.facts.is_empty() {
+    // What is not known is not written.
+    let mut known = draft.facts.iter().filter(|(_, value)| *value != Json::Null).peekable();
+    if known.peek().is_none() {
         return;
     }
     if draft.facts.is_sorted_by(|(one, _), (other, _)| one < other) {
-        data.object("facts", |object| draft.facts.iter().for_each(|(key, value)| object.value(key, value)));
+        data.object("facts", |object| known.for_each(|(key, value)| object.value(key, value)));
         return;
     }
-    let mut facts: Vec<_> = draft.facts.iter().collect();
+    let mut facts: Vec<_> = known.collect();
     facts.sort_by_key(|(key, _)| *key);
     facts.dedup_by_key(|(key, _)| *key);
     data.object("facts", |object| facts.into_iter().for_each(|(key, value)| object.value(key, value)));
@@ -402,22 +483,27 @@ mod tests {
         Draft::new(EntryId(Ulid::new(at, [7; 10])), at, "certificate.order", "KW2001", target)
     }
 
+    fn sealed(draft: &Draft, sequence: u64, previous: Option<Digest>) -> Sealed {
+        let mut salt = || [9; 16];
+        seal(draft, sequence, previous, &Told::of(&draft.private, &mut salt))
+    }
+
     #[test]
     fn an_entry_is_hashed_as_stored_and_each_change_changes_the_leaf() {
-        let a = seal(&draft(), 1, None);
+        let a = sealed(&draft(), 1, None);
         assert_eq!(a.leaf, leaf_hash(&a.bytes));
-        assert_ne!(seal(&draft(), 2, None).leaf, a.leaf);
-        assert_ne!(seal(&draft(), 1, Some(a.leaf)).leaf, a.leaf);
+        assert_ne!(sealed(&draft(), 2, None).leaf, a.leaf);
+        assert_ne!(sealed(&draft(), 1, Some(a.leaf)).leaf, a.leaf);
         let mut denied = draft();
         denied.outcome = Some(Outcome::Denied);
-        assert_ne!(seal(&denied, 1, None).leaf, a.leaf);
+        assert_ne!(sealed(&denied, 1, None).leaf, a.leaf);
     }
 
     #[test]
     fn an_entry_never_exceeds_its_limit_and_says_what_it_left_out() {
         let mut long = draft();
         long.facts.push(("text", Json::str("x".repeat(2 * LONGEST_ENTRY))));
-        let sealed = seal(&long, 1, None);
+        let sealed = sealed(&long, 1, None);
         assert!(sealed.bytes.len() <= LONGEST_ENTRY);
         assert!(String::from_utf8_lossy(&sealed.bytes).contains("left out: too long"));
     }

@@ -11,7 +11,7 @@ use crate::domain::inventory::Managed;
 use crate::domain::limits::{Bookings, Spender, automatic_span};
 use crate::domain::name::NameSet;
 use crate::domain::plan::{
-    ActionKind, Breaker, Issue, Plan, PlanInput, asked_since, breaker, lifetime, schedule_of, slot_lost,
+    ActionKind, Breaker, Issue, Plan, PlanInput, asked_since, breaker, lifetime, refused_until, schedule_of, slot_lost,
 };
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::{Timestamp, human_span};
@@ -116,6 +116,9 @@ fn check_issue(
     }
     if let Some(until) = record.next_attempt.filter(|t| *t > at) {
         return Err(format!("is ordered {} too early", human_span(at.until(until))));
+    }
+    if let Some(until) = refused_until(managed, record, &issue.trigger, at) {
+        return Err(format!("is ordered again before {until}, although the last one was refused for its end"));
     }
     if let Breaker::Open(until) = breaker(input.state.issuers.get(&issue.issuer), at)
         && !asked_since(record)

@@ -150,7 +150,7 @@ pub struct Attempt {
     pub stage: Stage,
     /// How often the step out of the present stage has failed.
     pub failures: u32,
-    /// Not before this time: backoff between tries, or a deployment window.
+    /// Not before this time: backoff between tries.
     pub not_before: Option<Timestamp>,
 }
 

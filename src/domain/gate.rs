@@ -35,9 +35,13 @@ pub const UNKNOWN_PATH: &str = "KW4010";
 pub const AUDIT: &str = "KW4011";
 /// The certificate is not for the configured names.
 pub const NAMES: &str = "KW4012";
+/// Entries about what closed wait to be written into the audit log.
+pub const SPOOLED: &str = "KW4013";
+/// What came of an effect is not in the audit log.
+pub const UNRESOLVED: &str = "KW4014";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 12] = [
+pub const REASONS: [&str; 14] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -50,6 +54,8 @@ pub const REASONS: [&str; 12] = [
     UNKNOWN_PATH,
     AUDIT,
     NAMES,
+    SPOOLED,
+    UNRESOLVED,
 ];
 
 /// Why a path is closed.
@@ -130,6 +136,8 @@ pub struct Evidence<'a> {
     pub clock_fault: Option<&'a str>,
     /// Why nothing can be written, if so.
     pub store_fault: Option<&'a str>,
+    /// Whether something that happened is not in the log yet: [`SPOOLED`] or [`UNRESOLVED`], with a sentence.
+    pub unrecorded: Option<(&'static str, &'a str)>,
     /// Now.
     pub now: Timestamp,
     /// Now, on the clock that does not step.
@@ -145,6 +153,9 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
     }
     if let Some(why) = evidence.store_fault {
         reasons.push(reason(AUDIT, None, why.to_owned(), "the state directory can be written again"));
+    }
+    if let Some((code, why)) = evidence.unrecorded {
+        reasons.push(reason(code, None, why.to_owned(), "what happened is in the audit log"));
     }
     if path.needs.is_empty() {
         let text = format!("{} names no credential, so nothing vouches for it", path.id);

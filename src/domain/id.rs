@@ -146,6 +146,18 @@ impl Ulid {
         Self((millis << 80) | random.iter().fold(0_u128, |acc, b| (acc << 8) | u128::from(*b)))
     }
 
+    /// Its 16 bytes; they sort as the text does.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// From [`Self::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
     /// 26 characters of Crockford base 32, as ASCII.
     #[must_use]
     pub fn text(self) -> [u8; 26] {
@@ -238,6 +250,8 @@ mod tests {
         let late = Ulid::new(Timestamp::from_unix(1_001), [0; 10]);
         assert!(early < late && early.to_string() < late.to_string());
         assert_eq!(Ulid::parse(&late.to_string()), Some(late));
+        assert_eq!(Ulid::from_bytes(late.to_bytes()), late);
+        assert!(early.to_bytes() < late.to_bytes());
         assert_eq!(Ulid::parse("8ZZZZZZZZZZZZZZZZZZZZZZZZZ"), None);
     }
 }

@@ -34,7 +34,14 @@ pub struct Estate {
     pub probe_every: Duration,
     /// At most this many attempts at once for one issuer.
     pub orders_in_flight: usize,
+    /// How often an entry says that the guardian is there, so that a log whose end was cut off shows by its age: always
+    /// [`HEARTBEAT`] but in tests and simulations.
+    pub heartbeat: Duration,
 }
+
+/// Whoever sees a newest entry that is older than twice this knows that the guardian does not run, cannot write, or that
+/// the end of its log is missing. Some 105,000 entries of 600 bytes a year: 60 MB.
+pub const HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// Where the guardian runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,6 +3,7 @@
 //! Refuses to know floating point and numbers above 2^53 - 1: serial numbers and sizes are strings, because canonicalisers
 //! elsewhere round such integers in silence.
 
+use core::fmt;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub enum Json {
 }
 
 /// The largest integer that every JSON reader keeps exactly (RFC 8785 section 3.2.2.3).
-const SAFE: i64 = (1 << 53) - 1;
+pub(crate) const SAFE: i64 = (1 << 53) - 1;
 
 impl Json {
     /// A string value.
@@ -154,6 +155,11 @@ impl<'a> Object<'a> {
         write_string(text, self.key(key));
     }
 
+    /// A value that is canonical JSON already.
+    pub(crate) fn raw(&mut self, key: &'static str, json: &[u8]) {
+        self.key(key).extend_from_slice(json);
+    }
+
     /// A text in which there is nothing to escape: an id, a hash, a time, a word of ours.
     #[inline(always)]
     pub(crate) fn plain(&mut self, key: &'static str, text: &[u8]) {
@@ -215,7 +221,26 @@ impl<'a> Object<'a> {
     }
 }
 
-fn write_integer(number: i64, out: &mut Vec<u8>) {
+/// Any printable thing as a canonical string.
+pub(crate) fn show(out: &mut Vec<u8>, thing: &dyn fmt::Display) {
+    out.push(b'"');
+    let written = fmt::Write::write_fmt(&mut Escaping(out), format_args!("{thing}"));
+    debug_assert!(written.is_ok(), "memory takes every text");
+    out.push(b'"');
+}
+
+/// Escapes what is formatted into it.
+struct Escaping<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(text, self.0);
+        Ok(())
+    }
+}
+
+/// A number as canonical JSON.
+pub(crate) fn write_integer(number: i64, out: &mut Vec<u8>) {
     if number < 0 {
         out.push(b'-');
     }
@@ -237,7 +262,8 @@ fn write_digits(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(text.get(begin..).unwrap_or_default());
 }
 
-fn write_string(text: &str, out: &mut Vec<u8>) {
+/// A string as canonical JSON.
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     escape(text, out);
     out.push(b'"');

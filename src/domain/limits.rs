@@ -81,6 +81,9 @@ pub fn automatic_span(lifetime: Option<Duration>) -> Duration {
     lifetime.map_or(AUTOMATIC_SPAN, |l| (l / 2).min(AUTOMATIC_SPAN))
 }
 
+/// What tells two automatic issuances of one exact set apart.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Who spends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Spender {
@@ -266,6 +269,18 @@ impl Ledger {
             Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(span)),
             None => Ok(()),
         }
+    }
+
+    /// The second in which an automatic issuance for this exact set counts: the first from `now` on in which none does yet,
+    /// for the same second twice is one and the same issuance, recorded again.
+    #[must_use]
+    pub fn counts_at(&self, set: &str, now: Timestamp) -> Timestamp {
+        let taken = self.automatic.get(set).map_or(&[][..], Vec::as_slice);
+        let mut at = now;
+        while taken.contains(&at) {
+            at = at.plus(SECOND);
+        }
+        at
     }
 
     /// The time at which a bucket is full again once a token that was taken for nothing is given back. Certificates per

@@ -19,6 +19,7 @@ use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
+use crate::domain::successor::{held_until, is_refused};
 use crate::domain::time::{DAY, Timestamp};
 
 /// What a plan is made from. `due` names the credentials to consider; all others are left alone.
@@ -131,6 +132,8 @@ pub enum HeldReason {
     Issuers(Vec<String>),
     /// Two automatic issuances for this exact set in 24 h: only a person may order another.
     AutomaticLimit,
+    /// The last certificate ended before the one that is there, and so would another: only a person may order it by then.
+    EndsEarlier,
     /// Installation waits for the deployment window.
     Window,
     /// Policy wants a person first, or forbids it.
@@ -159,6 +162,9 @@ impl HeldReason {
             Self::AutomaticLimit => {
                 "two certificates were issued for exactly these names in 24 h; only a person may order another".into()
             }
+            Self::EndsEarlier => {
+                "what the CA issues ends before what is there; only a person may order another by then".into()
+            }
             Self::Window => "issued; its installation waits for the deployment window".into(),
             Self::Policy { rule, verdict: Verdict::Refuse } => format!("policy forbids it (rule {rule})"),
             Self::Policy { rule, .. } => format!("policy wants a person's approval (rule {rule})"),
@@ -180,7 +186,7 @@ pub fn schedule_of(managed: &Managed, record: &CredentialRecord) -> Option<Sched
 enum Need {
     Issue(Trigger),
     Reinstall(AttemptId),
-    Wait(Timestamp, Rule),
+    Wait(HeldReason, Timestamp),
 }
 
 fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecord, now: Timestamp) -> Need {
@@ -193,6 +199,7 @@ fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecor
         return Need::Issue(Trigger::Changed(Arc::from(why)));
     }
     let Some(schedule) = schedule_of(managed, record) else { return Need::Issue(Trigger::First) };
+    let mut wait = (HeldReason::NotDue(schedule.rule), schedule.renew_at);
     if now >= schedule.renew_at {
         let trigger = match schedule.rule {
             _ if now >= schedule.emergency_at => Trigger::Emergency,
@@ -200,7 +207,11 @@ fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecor
             Rule::Lifetime => Trigger::Lifetime,
             Rule::Emergency => Trigger::Emergency,
         };
-        return Need::Issue(trigger);
+        match refused_until(managed, record, &trigger, now) {
+            None => return Need::Issue(trigger),
+            // That may take weeks, in which what is there is repaired as before.
+            Some(until) => wait = (HeldReason::EndsEarlier, until),
+        }
     }
     let damaged = match sighting.and_then(|s| s.stored.as_ref()).map(|o| &o.seen) {
         Some(Seen::Missing | Seen::Unparseable(_)) => !managed.installs.is_empty(),
@@ -211,7 +222,7 @@ fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecor
             Need::Issue(Trigger::Repair(Arc::from("the files are damaged and the key store's slot is gone")))
         }
         (true, false) => Need::Reinstall(current.slot),
-        (false, _) => Need::Wait(schedule.renew_at, schedule.rule),
+        (false, _) => Need::Wait(wait.0, wait.1),
     }
 }
 
@@ -274,7 +285,7 @@ fn consider<'a>(
     let empty = CredentialRecord::default();
     let record = input.state.credentials.get(&credential.id).unwrap_or(&empty);
     match need(managed, input.sightings.get(&credential.id), record, input.now) {
-        Need::Wait(until, rule) => Err((HeldReason::NotDue(rule), Some(until))),
+        Need::Wait(reason, until) => Err((reason, Some(until))),
         Need::Reinstall(slot) => match record.next_attempt.filter(|t| *t > input.now) {
             Some(until) => Err((HeldReason::Backoff, Some(until))),
             None => Ok(ActionKind::Reinstall(slot)),
@@ -384,6 +395,17 @@ fn issue<'a>(
     Err((HeldReason::Issuers(refusals.into_iter().map(|(text, _)| text).collect()), until))
 }
 
+/// Until when nothing is ordered because the last certificate was refused for its end.
+pub(super) fn refused_until(
+    managed: &Managed,
+    record: &CredentialRecord,
+    trigger: &Trigger,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let emergency_at = schedule_of(managed, record)?.emergency_at;
+    held_until(record, trigger, managed.renewal.ari, managed.issuers.len(), emergency_at, now)
+}
+
 /// A person's request may spend the reserve once; when that has failed, automation tries it again within its own limits.
 #[must_use]
 pub fn spender(trigger: &Trigger, record: &CredentialRecord) -> Spender {
@@ -395,7 +417,9 @@ pub fn spender(trigger: &Trigger, record: &CredentialRecord) -> Spender {
 /// The issuers in the order to try them: as configured, but after a failure that another CA could mend, two tries each.
 fn candidates<'a>(managed: &'a Managed, record: &CredentialRecord) -> Vec<&'a IssuerId> {
     let elsewhere = record.last_failure.as_ref().is_some_and(|f| matches!(f.fault, Fault::Issuer | Fault::Network));
-    let turns = if elsewhere { usize::try_from(record.failures / 2).unwrap_or(0) } else { 0 };
+    // The same CA would only issue for the same time again.
+    let tries = if is_refused(record) { 1 } else { 2 };
+    let turns = if elsewhere { usize::try_from(record.failures / tries).unwrap_or(0) } else { 0 };
     let len = managed.issuers.len().max(1);
     let (head, tail) = managed.issuers.split_at_checked(turns.checked_rem(len).unwrap_or(0)).unwrap_or((&[], &[]));
     tail.iter().chain(head).collect()

@@ -114,7 +114,8 @@ pub enum Change {
     Issuer(IssuerId, IssuerRecord),
     /// A bucket of the ledger is full again at this time.
     Bucket(BucketKey, Timestamp),
-    /// Automation issued for this exact set at this time.
+    /// Automation issued for this exact set at this time, which no other issuance of the set has
+    /// ([`Ledger::counts_at`]).
     AutomaticIssuance(Arc<str>, Timestamp),
     /// The clocks.
     Clock(ClockMark),
@@ -143,9 +144,7 @@ impl State {
                 self.ledger.full_at.insert(key, full_at);
             }
             Change::AutomaticIssuance(set, at) => {
-                let times = self.ledger.automatic.entry(set).or_default();
-                times.retain(|t| at.since(*t) < AUTOMATIC_SPAN && *t != at);
-                times.push(at);
+                note_automatic(self.ledger.automatic.entry(set).or_default(), at);
             }
             Change::Clock(mark) => self.clock = Some(mark),
         }
@@ -162,6 +161,12 @@ impl State {
     pub fn credential(&self, id: &CredentialId) -> CredentialRecord {
         self.credentials.get(id).cloned().unwrap_or_default()
     }
+}
+
+/// Adds an automatic issuance to those of the same set; what no longer counts goes.
+pub(crate) fn note_automatic(times: &mut Vec<Timestamp>, at: Timestamp) {
+    times.retain(|t| at.since(*t) < AUTOMATIC_SPAN && *t != at);
+    times.push(at);
 }
 
 /// Ledger buckets that were full for this long may be dropped from the store: a missing bucket is a full one.

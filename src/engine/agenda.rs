@@ -12,6 +12,8 @@ pub(crate) enum Task {
     Evaluate,
     /// Try whether the store can be written again.
     Store,
+    /// Say in the log that the guardian is there.
+    Heartbeat,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.
@@ -87,7 +89,9 @@ impl Agenda {
             Task::Look(id) => &mut self.own.entry(id.clone()).or_default().look,
             Task::Ari(id) => &mut self.own.entry(id.clone()).or_default().ari,
             Task::Expand(id) => &mut self.own.entry(id.clone()).or_default().expand,
-            Task::Evaluate | Task::Store | Task::Scan | Task::Meta(_) => self.others.entry(task.clone()).or_default(),
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => {
+                self.others.entry(task.clone()).or_default()
+            }
         }
     }
 
@@ -102,7 +106,7 @@ impl Agenda {
             Task::Look(_) => own.look.take(),
             Task::Ari(_) => own.ari.take(),
             Task::Expand(_) => own.expand.take(),
-            Task::Evaluate | Task::Store | Task::Scan | Task::Meta(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => None,
         };
         if own.is_empty() {
             self.own.remove(id);
@@ -126,7 +130,9 @@ impl Agenda {
             Task::Look(id) => self.own.get(id).and_then(|own| own.look),
             Task::Ari(id) => self.own.get(id).and_then(|own| own.ari),
             Task::Expand(id) => self.own.get(id).and_then(|own| own.expand),
-            Task::Evaluate | Task::Store | Task::Scan | Task::Meta(_) => self.others.get(task).copied().flatten(),
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => {
+                self.others.get(task).copied().flatten()
+            }
         };
         time.is_some()
     }

@@ -56,6 +56,7 @@ impl Engine {
                     self.plan_evaluation(agenda, now);
                 }
                 Task::Scan => self.scan(agenda, now),
+                Task::Heartbeat => self.heartbeat(agenda, now).await,
                 // Taken up by the loop itself, before anything else.
                 Task::Store => {}
                 Task::Plan(credential) => to_plan.push(credential),
@@ -331,6 +332,7 @@ fn waits_for_others(held: &Held) -> bool {
         | HeldReason::Backoff
         | HeldReason::Running
         | HeldReason::AutomaticLimit
+        | HeldReason::EndsEarlier
         | HeldReason::Window
         | HeldReason::Policy { .. }
         | HeldReason::Stopped(_) => false,

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use crate::domain::audit::Outcome;
 use crate::domain::certificate::Chain;
-use crate::domain::execution::{Attempt, Fault, Generation, Trigger};
+use crate::domain::execution::{Attempt, Fault, Generation};
 use crate::domain::id::AttemptId;
 use crate::domain::inventory::{Ari, Credential, Endpoint, Environment, Managed, Observation, Reload, Seen};
 use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
+use crate::domain::successor::{Succession, is_refused, succession};
 use crate::domain::time::Timestamp;
 use crate::domain::verification::{Proof, verify};
 use crate::engine::issue::{Step, keep_trying};
@@ -35,6 +36,8 @@ const REINSTALL_PAUSE: Duration = Duration::from_secs(300);
 /// So many endpoints are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 16;
 
+/// The code of a certificate that ended before it could be installed.
+const ENDED_WAITING: &str = "KW2207";
 /// The code of an installation that failed before the server was told of it.
 const NOT_INSTALLED: &str = "KW2203";
 
@@ -56,13 +59,18 @@ impl Engine {
             }
         };
         if let Some(ended) = ended_waiting(attempt, &chain, &record, now) {
-            return Step::Fail(Setback::host("KW2202", ended));
+            return Step::Fail(Setback::host(ENDED_WAITING, ended));
         }
-        if let Some(refusal) = worse_than_current(attempt, &chain, &record) {
-            return Step::Fail(Setback::new("KW2202", Fault::Issuer, refusal));
+        if let Succession::Refused(code, why) = succeeds(attempt, managed, &chain, &record, now) {
+            let text =
+                format!("{why}; run `keyward cert renew {}` to order one and take it all the same", credential.id);
+            return Step::Fail(Setback::new(code, Fault::Issuer, text));
         }
         if let Some(until) = window_hold(managed, Some(&record), now) {
             return self.wait_for_window(attempt, until).await;
+        }
+        if let Err(setback) = self.demand_quorum(&credential.id, attempt.trigger.act()).await {
+            return Step::Park(setback);
         }
         if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
             // Some of them may be in place: a new certificate beside an old key, or nobody ever proved.
@@ -80,8 +88,9 @@ impl Engine {
         }
     }
 
+    /// The planner holds it from now on, by the windows that are configured then: a reload may change them.
     async fn wait_for_window(&self, attempt: &mut Attempt, until: Timestamp) -> Step {
-        attempt.not_before = Some(until);
+        attempt.not_before = None;
         let mut draft = self.draft_for(attempt, "certificate.postpone", "KW2205");
         draft.facts.push(("until", Json::show(&until)));
         let batch = Batch { changes: vec![Change::Attempt(attempt.clone())], entries: vec![draft] };
@@ -192,7 +201,7 @@ impl Engine {
             entries: vec![{
                 let mut draft = self.draft_for(attempt, "certificate.rollback", setback.code);
                 draft.outcome = Some(Outcome::Failure);
-                draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&text))));
+                draft.private.push(("text", Arc::from(crate::domain::audit::bounded_text(&text))));
                 draft
             }],
         };
@@ -222,12 +231,14 @@ impl Engine {
             next_poll: asks_next(record, &generation, now),
             explanation: None,
         });
+        // That the CA's last certificate was refused for its end is as true after a repair.
+        let refused = reinstalled && is_refused(record);
         let next = CredentialRecord {
             previous: if reinstalled { record.previous.clone() } else { record.current.clone() },
             ari: if reinstalled { record.ari.clone() } else { ari },
             current: Some(generation),
-            failures: 0,
-            last_failure: None,
+            failures: if refused { record.failures } else { 0 },
+            last_failure: record.last_failure.clone().filter(|_| refused),
             // Files that vanish again at once would be installed, and the server reloaded, in a loop.
             next_attempt: reinstalled.then(|| now.plus(REINSTALL_PAUSE)),
             last_success: Some(now),
@@ -240,6 +251,11 @@ impl Engine {
         draft.target.serial = Some(chain.leaf.serial.clone());
         draft.target.spki = Some(chain.leaf.spki);
         draft.facts.push(("served_by", Json::arr(credential.endpoints.iter().map(Json::show))));
+        let shorter = match succeeds(attempt, managed, chain, record, now) {
+            Succession::Shorter(why) => Some(why),
+            Succession::Usual | Succession::Refused(..) => None,
+        };
+        draft.facts.extend(shorter.as_ref().map(|why| ("ends_earlier", Json::str(why.clone()))));
         let changes = vec![Change::Credential(credential.id.clone(), Box::new(next)), Change::AttemptEnded(attempt.id)];
         let seen = match managed.installs.is_empty() {
             true => Seen::Present(chain.clone()),
@@ -262,8 +278,9 @@ impl Engine {
             took: now.since(attempt.began),
         });
         let served = if credential.endpoints.is_empty() { "" } else { " and seen to be served" };
-        let text =
-            format!("serial {} is installed{served}, valid until {}", chain.leaf.serial, chain.leaf.validity.not_after);
+        let shorter = shorter.map_or_else(String::new, |why| format!("; {why}"));
+        let (serial, end) = (&chain.leaf.serial, chain.leaf.validity.not_after);
+        let text = format!("serial {serial} is installed{served}, valid until {end}{shorter}");
         self.notify(&credential.id, "KW2006", Urgency::Routine, text);
         Step::Done
     }
@@ -289,20 +306,18 @@ fn ended_waiting(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, no
     Some(format!("the certificate waited to be installed until {subject} was out of time ({end}); another is ordered"))
 }
 
-/// Only what ends later than what it replaces is installed, unless a person asked for it: a CA's mistake must not shorten
-/// what is there. What is expired is always replaced.
-fn worse_than_current(attempt: &Attempt, chain: &Chain, record: &CredentialRecord) -> Option<String> {
-    let current = record.current.as_ref().filter(|g| g.slot != attempt.id)?;
-    // Where nothing usable stands any more, nothing is made worse.
-    let asked = matches!(attempt.trigger, Trigger::Manual(_) | Trigger::Changed(_) | Trigger::Repair(_));
-    let (new, old) = (chain.leaf.validity.not_after, current.validity.not_after);
-    (!asked && new <= old).then(|| {
-        format!(
-            "the new certificate ends {new}, which is not later than the {old} of the one that it would replace; \
-             run `keyward cert renew {}` to take it all the same",
-            attempt.credential
-        )
-    })
+/// A repair puts back what is there already.
+fn succeeds(
+    attempt: &Attempt,
+    managed: &Managed,
+    chain: &Chain,
+    record: &CredentialRecord,
+    now: Timestamp,
+) -> Succession {
+    if record.current.as_ref().is_some_and(|g| g.slot == attempt.id) {
+        return Succession::Usual;
+    }
+    succession(&attempt.trigger, chain, record, managed.renewal.ari, now)
 }
 
 /// When the CA is asked for the renewal window of what was just installed: at once, but where it had none for the one

@@ -110,7 +110,12 @@ impl Engine {
             let step = match attempt.stage {
                 Stage::Begun => self.order(attempt, managed, resumed, &mut csr).await,
                 Stage::Ordered { .. } => self.obtain(attempt, managed, &url, csr.take(), cut_off).await,
-                Stage::Issued => self.install(attempt, &credential, managed).await,
+                Stage::Issued => {
+                    self.unsettle(&credential.id);
+                    let step = self.install(attempt, &credential, managed).await;
+                    self.settle(&credential);
+                    step
+                }
             };
             // What cannot be recorded stays as it is durable, and is taken up again from there.
             let recorded = match step {
@@ -148,6 +153,9 @@ impl Engine {
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
     async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+        if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
+            return Step::Park(setback);
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },
@@ -244,7 +252,7 @@ impl Engine {
             ledger_changes(&desk.state.ledger, &spends, now)
         };
         let mut draft = self.draft_for(attempt, "certificate.order", "KW3003");
-        draft.facts.push(("text", Json::str(crate::domain::audit::bounded_text(&error.to_string()))));
+        draft.private.push(("text", Arc::from(crate::domain::audit::bounded_text(&error.to_string()))));
         let mut batch = Batch { changes, entries: vec![draft] };
         batch.changes.push(Change::Attempt(attempt.clone()));
         self.commit(batch).await.err().map(Step::from)
@@ -485,7 +493,9 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            changes.push(Change::AutomaticIssuance(attempt.names.key(), now));
+            let set = attempt.names.key();
+            let at = self.read().state.ledger.counts_at(&set, now);
+            changes.push(Change::AutomaticIssuance(set, at));
         }
         if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
             return error.into();

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
-use crate::domain::audit::{Outcome, Phase, Target, TargetKind, bounded_text};
+use crate::domain::audit::{Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::Stage;
 use crate::domain::gate::{Evidence, Verdict, verdict};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId};
+use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch, fingerprint,
+    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
 use crate::domain::renewal::{POLL_WITHOUT_ARI, pick, poll_after};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
-use crate::domain::time::{DAY, HOUR, Timestamp};
+use crate::domain::time::{Boottime, DAY, HOUR, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
 use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, Notice, RenewalInfo, Urgency};
@@ -26,18 +26,9 @@ const ENDPOINTS_AT_ONCE: usize = 8;
 /// A look that met a change under way is repeated after this.
 const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
 
-/// For so long after every endpoint was seen to serve a new certificate, one that shows another is asked again before it
-/// counts: nginx lets its old workers accept for 100 ms after the new ones have started.
+/// For so long after an installation a look may still meet what was there before: nginx lets its old workers accept for
+/// 100 ms after the new ones have started.
 const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(5);
-
-/// Whether an endpoint shows another certificate than the one that it was proved to serve a moment ago.
-fn settles(desk: &Desk, id: &CredentialId, sighting: &Sighting, now: Timestamp) -> bool {
-    let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
-    current.is_some_and(|g| {
-        let other = |o: &Observation| fingerprint(&o.seen) != Some(g.fingerprint);
-        now.since(g.installed_at) < SETTLED_AFTER && sighting.served.values().any(other)
-    })
-}
 
 /// What a look brought.
 pub(crate) enum Looked {
@@ -45,10 +36,10 @@ pub(crate) enum Looked {
     Seen {
         /// As it was defined when the look began.
         credential: Arc<Credential>,
-        /// The generation that was installed then.
-        slot: Option<AttemptId>,
         sighting: Sighting,
+        /// When it began.
         before: Timestamp,
+        began: Boottime,
     },
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
@@ -68,7 +59,7 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Store | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
             crew.futures.push(future);
@@ -77,14 +68,14 @@ impl Engine {
     }
 
     fn look_at(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
-        let (credential, environment, slot) = {
+        let (credential, environment) = {
             let desk = self.read();
-            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment, installed(&desk, id))
+            (desk.estate.credentials.get(id).cloned()?, desk.estate.environment)
         };
         Some(Box::pin(async move {
-            let before = self.ports.clock.now();
+            let (before, began) = (self.ports.clock.now(), self.ports.clock.boottime());
             let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential, slot, sighting, before })
+            Event::Looked(Looked::Seen { credential, sighting, before, began })
         }))
     }
 
@@ -168,17 +159,15 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, slot, sighting, before } => {
+            Looked::Seen { credential, sighting, before, began } => {
                 let (known, outdated, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
                     let moved =
                         own.is_some_and(|own| !(same_place(own, &credential) && own.endpoints == credential.endpoints));
-                    let stale = moved
-                        || slot != installed(&desk, &credential.id)
-                        || is_being_installed(&desk, &credential.id)
-                        || settles(&desk, &credential.id, &sighting, now);
-                    (own.is_some(), stale, desk.estate.probe_every)
+                    let unsettled = desk.unsettled.get(&credential.id);
+                    let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
+                    (own.is_some(), moved || unsettled, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
                 if !known {
@@ -204,6 +193,19 @@ impl Engine {
             Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
             Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
         }
+    }
+
+    /// From now on until it has settled, what a look meets says nothing: files are swapped under it.
+    pub(super) fn unsettle(&self, id: &CredentialId) {
+        self.write().unsettled.insert(id.clone(), None);
+    }
+
+    /// An installation is over, however it ended; where something serves it, that takes a moment more.
+    pub(super) fn settle(&self, credential: &Credential) {
+        let served = !credential.endpoints.is_empty();
+        let after = if served { SETTLED_AFTER } else { core::time::Duration::ZERO };
+        let until = self.ports.clock.boottime().plus(after);
+        self.write().unsettled.insert(credential.id.clone(), Some(until));
     }
 
     /// An attempt may have looked later than this look began; the later one counts.
@@ -233,14 +235,15 @@ impl Engine {
             // The attempt may be writing the same record. Once it has ended, the window is asked for again.
             return;
         }
-        let (old, lifetime) = {
+        let (old, lifetime, is_ordered) = {
             let desk = self.read();
             let record = desk.state.credentials.get(id);
             let current = record.and_then(|r| r.current.as_ref()).filter(|g| g.cert_id.as_ref() == Some(cert_id));
             // Replaced in the meantime: the answer is about another certificate.
             let Some(current) = current else { return };
             let old = record.and_then(|r| r.ari.clone()).filter(|a| a.cert_id == *cert_id);
-            (old, current.validity.lifetime())
+            let is_ordered = desk.state.attempt_for(id).is_some_and(|a| a.stage != Stage::Issued);
+            (old, current.validity.lifetime(), is_ordered)
         };
         // Installed while the configuration did not want to know.
         let unasked =
@@ -270,6 +273,11 @@ impl Engine {
                 new.next_poll = now.plus(poll_after(error.retry_after, lifetime));
             }
         }
+        if is_ordered {
+            // Whether its order takes from the CA's limits was decided by the window as it was when it began; what it gives
+            // back if it fails is decided by the same.
+            new = AriRecord { next_poll: new.next_poll, ..old.clone() };
+        }
         agenda.set(Task::Ari(id.clone()), new.next_poll);
         if new.window == old.window && new.picked == old.picked && new.explanation == old.explanation {
             // Only the time of the next poll changed: not worth a commit; after a restart it is asked at once.
@@ -283,8 +291,8 @@ impl Engine {
             ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
             ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
             ("picked", Json::opt(new.picked.as_ref().map(Json::show))),
-            ("explanation", Json::opt(new.explanation.as_ref().map(|e| Json::str(bounded_text(e))))),
         ];
+        draft.private.extend(new.explanation.iter().map(|e| ("explanation", e.clone())));
         // A CA explains only what is out of the ordinary (RFC 9773 section 4.2), also the first time that it is asked.
         if let Some(url) = new.explanation.as_ref().filter(|_| new.explanation != old.explanation) {
             self.notify(id, "KW2010", Urgency::Act, format!("the CA explains its renewal window, see {url}"));
@@ -308,10 +316,8 @@ impl Engine {
             return;
         }
         let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, &issuer));
-        draft.facts = vec![
-            ("terms", Json::str(bounded_text(&terms))),
-            ("before", Json::opt(old.as_ref().map(|t| Json::str(t.to_string())))),
-        ];
+        draft.private.push(("terms", Arc::from(bounded_text(&terms))));
+        draft.private.extend(old.iter().map(|before| ("before", before.clone())));
         let changes = vec![Change::Issuer(issuer.clone(), record)];
         let recorded = self.commit(Batch { changes, entries: vec![draft] }).await.is_ok();
         if let Some(old) = old.filter(|_| recorded) {
@@ -319,22 +325,6 @@ impl Engine {
             let notice = Notice { about: issuer.to_string(), owner: None, code: "KW2012", text, urgent: Urgency::Act };
             self.ports.notifier.notify(notice);
         }
-    }
-
-    async fn note_rollover(&self, issuer: &IssuerId, intent: EntryId, result: Result<(), IssuerError>) {
-        let mut draft = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, issuer));
-        draft.phase = Phase::Outcome;
-        draft.intent = Some(intent);
-        draft.outcome = Some(if result.is_ok() { Outcome::Success } else { Outcome::Failure });
-        let (urgent, text) = match &result {
-            Ok(()) => (Urgency::Routine, "the account has a new key".to_owned()),
-            Err(error) => (Urgency::Act, format!("the account's key was not changed for certain: {error}")),
-        };
-        draft.facts.push(("text", Json::str(bounded_text(&text))));
-        draft.evidence = self.acme_evidence(issuer, "");
-        // If this cannot be recorded, the intent stays open and the store's fault closes the gates.
-        drop(self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await);
-        self.ports.notifier.notify(Notice { about: issuer.to_string(), owner: None, code: "KW2013", text, urgent });
     }
 
     fn is_attempted(&self, id: &CredentialId) -> bool {
@@ -443,12 +433,14 @@ impl Engine {
         }
     }
 
-    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once; opening
-    /// adds authority, so its entry is durable first.
+    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once, and its
+    /// entry waits in the spool if it cannot be written; opening adds authority, so its entry is durable first.
     pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let mut opened = Vec::new();
         let mut batch = Batch::default();
+        // What closes is not taken back if it cannot be recorded now.
+        let mut closings = Vec::new();
         {
             let mut desk = self.write();
             let fresh: Vec<Verdict> = desk
@@ -462,7 +454,11 @@ impl Engine {
                 let was_open = desk.verdicts.get(&new.path).is_some_and(Verdict::is_open);
                 let known = desk.verdicts.contains_key(&new.path);
                 if new.is_open() != was_open || !known {
-                    batch.entries.push(self.gate_entry(&new));
+                    let entry = self.gate_entry(&new);
+                    if !new.is_open() {
+                        closings.push(entry.clone());
+                    }
+                    batch.entries.push(entry);
                 }
                 if new.is_open() && !was_open {
                     opened.push(new);
@@ -474,7 +470,11 @@ impl Engine {
                 }
             }
         }
-        if batch.entries.is_empty() || self.commit(batch).await.is_err() {
+        if batch.entries.is_empty() {
+            return;
+        }
+        if self.commit(batch).await.is_err() {
+            self.spool(closings);
             return;
         }
         let mut desk = self.write();
@@ -489,9 +489,13 @@ impl Engine {
         let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
         let mut draft = self.draft(action, code, target);
         draft.facts = vec![
-            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(format!("{}: {}", r.code, r.text))))),
+            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(r.code)))),
             ("until", Json::show(&verdict.until)),
         ];
+        if !verdict.reasons.is_empty() {
+            let reasons: Vec<String> = verdict.reasons.iter().map(|r| format!("{}: {}", r.code, r.text)).collect();
+            draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
+        }
         draft
     }
 }
@@ -510,6 +514,7 @@ pub(super) fn evidence(desk: &Desk, now: Timestamp, boot: crate::domain::time::B
         sightings: &desk.sightings,
         clock_fault: desk.clock.fault(),
         store_fault: desk.store_fault.as_deref(),
+        unrecorded: desk.unrecorded(),
         now,
         boot,
     }
@@ -547,17 +552,6 @@ pub(super) fn asks_ari(desk: &Desk, id: &CredentialId) -> bool {
     let managed = desk.estate.credentials.get(id).and_then(|c| c.managed());
     let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
     managed.is_some_and(|m| m.renewal.ari == Ari::Ask) && current.is_some_and(|g| g.cert_id.is_some())
-}
-
-/// The slot of the generation that is installed.
-fn installed(desk: &Desk, id: &CredentialId) -> Option<AttemptId> {
-    desk.state.credentials.get(id).and_then(|r| r.current.as_ref()).map(|g| g.slot)
-}
-
-/// Whether an attempt is swapping files right now.
-fn is_being_installed(desk: &Desk, id: &CredentialId) -> bool {
-    let running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
-    running.into_iter().any(|a| a.credential == *id && a.stage == Stage::Issued)
 }
 
 /// Whether both are stored in the same place.

@@ -13,15 +13,23 @@
 //! 7. commit: the credential's new generation and the outcome; the attempt is gone.
 
 mod agenda;
+mod answer;
 mod clockwatch;
 mod cycle;
+mod forget;
+mod heartbeat;
 mod inbox;
 mod install;
 mod issue;
 mod looking;
+mod people;
+mod reconcile;
 mod record;
+mod sealed;
+mod spool;
 mod start;
 pub mod view;
+mod witnessed;
 
 use core::future::Future;
 use core::pin::pin;
@@ -33,21 +41,28 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::domain::assessment::Finding;
+use crate::domain::audit::Draft;
 use crate::domain::gate::Verdict;
-use crate::domain::id::{AttemptId, CredentialId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
 use crate::domain::state::State;
 use crate::domain::time::{Boottime, Timestamp};
+use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
 
 use agenda::{Agenda, Task};
+use answer::Answer;
+pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
 use inbox::Inbox;
-pub use inbox::{Busy, Command, MOST_COMMANDS};
+pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
 use looking::Looked;
+use reconcile::Reconciled;
+pub use sealed::{DAMAGED, Seal, SealedStore};
+use spool::Waiting;
 
 /// At most this many events are taken in, and actions begun, in one turn of the loop: a batch of twice as many changes and
 /// as many entries is far below what a store takes, and the verdicts are not kept waiting by a crowd.
@@ -86,6 +101,8 @@ pub(crate) struct Desk {
     /// Those of them that wait for the end of another attempt.
     pub(crate) waiting: BTreeSet<CredentialId>,
     pub(crate) running: BTreeSet<AttemptId>,
+    /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
+    pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
@@ -95,10 +112,21 @@ pub(crate) struct Desk {
     pub(crate) store_fault: Option<String>,
     /// Since when every commit failed.
     pub(crate) store_failing: Option<Boottime>,
+    /// Why the store is never asked again.
+    pub(crate) store_lost: Option<String>,
+    /// Entries about what is done already that could not be written yet.
+    pub(crate) spool: Waiting,
+    /// Outcomes that could not be written yet.
+    pub(crate) owed: Vec<Draft>,
+    /// Intents whose outcome could not be written, with the attempt that goes on until one can.
+    pub(crate) unresolved: BTreeMap<EntryId, Option<AttemptId>>,
+    /// Why the guardian only says that it does nothing.
+    pub(crate) sealed: Option<Seal>,
     pub(crate) last_cycle: Option<Boottime>,
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
     pub(crate) started: Timestamp,
+    pub(crate) people: People,
 }
 
 /// What comes back to the loop.
@@ -121,7 +149,7 @@ impl Engine {
     /// # Errors
     /// [`Busy`] if too many are waiting.
     pub fn command(&self, command: Command) -> Result<(), Busy> {
-        self.inbox.put(command)
+        self.inbox.put(command, None)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Desk> {
@@ -136,9 +164,23 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError`] if the state cannot be written in the end, or for ten minutes on end: a store may refuse everything
-    /// until a restart. For less than that the loop survives a failing store.
+    /// until a restart. For less than that the loop survives a failing store; [`StoreError::Lost`] ends it at once. Every
+    /// path is closed by then.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
+        let ended = self.turn(stop).await;
+        if let Err(error @ StoreError::Lost(_)) = &ended {
+            self.inbox.refuse_all(error);
+        }
+        // What waits has a moment to reach the disk; what became of it is told by the next start.
+        drop(self.ports.spool.settled().await);
+        ended
+    }
+
+    async fn turn(&self, stop: impl Future<Output = ()> + Send) -> Result<(), StoreError> {
         let mut stop = pin!(stop);
+        if self.reconcile(&mut stop).await? == Reconciled::Stopped {
+            return self.farewell().await;
+        }
         let mut agenda = self.first_agenda();
         let mut crew = Crew { futures: FuturesUnordered::new(), looks: 0 };
         loop {
@@ -148,6 +190,12 @@ impl Engine {
                 agenda = self.first_agenda();
             }
             self.retry_store(&mut agenda, now).await;
+            if let Some(why) = self.medium_lost() {
+                drop(crew);
+                // Publishes every path as closed; nothing is written any more, so the entries go to the spool.
+                self.evaluate(None).await;
+                return Err(StoreError::Lost(why));
+            }
             if self.is_store_lost() {
                 // Whether the farewell is written changes nothing: whoever started us has to start us again.
                 drop(self.farewell().await);
@@ -167,8 +215,8 @@ impl Engine {
                 if stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Woken::Stop);
                 }
-                if let Poll::Ready(command) = self.inbox.poll_take(cx) {
-                    return Poll::Ready(Woken::Command(command));
+                if let Poll::Ready((command, answer)) = self.inbox.poll_take(cx) {
+                    return Poll::Ready(Woken::Command(command, answer));
                 }
                 if let Poll::Ready(Some(event)) = crew.futures.poll_next_unpin(cx) {
                     return Poll::Ready(Woken::Event(event));
@@ -180,7 +228,10 @@ impl Engine {
             match woken {
                 Woken::Stop => break,
                 Woken::Time => {}
-                Woken::Command(command) => self.obey(command, &mut agenda, &mut crew).await,
+                Woken::Command(command, answer) => {
+                    let done = self.obey(command, &mut agenda, &mut crew).await;
+                    answer.into_iter().for_each(|answer| answer.give(done.clone()));
+                }
                 Woken::Event(event) => self.absorb(event, &mut agenda, &mut crew).await,
             }
         }
@@ -239,6 +290,6 @@ pub(crate) async fn at_once<T: Send>(most: usize, mut futures: Vec<Doing<'_, T>>
 enum Woken {
     Stop,
     Time,
-    Command(Command),
+    Command(Command, Option<Answer>),
     Event(Event),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Evidence as Piece, Outcome, Phase, Policy, Target, TargetKind, bounded_text};
 use crate::domain::execution::{Attempt, Failure, Fault, Stage};
-use crate::domain::id::{CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
 use crate::domain::inventory::authorized_names;
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
@@ -17,7 +17,7 @@ use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
-use crate::engine::{Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
+use crate::engine::{AUDIT_UNAVAILABLE, Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
 use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
 
 /// The code of a key that could not be made or found.
@@ -80,8 +80,15 @@ impl Engine {
         then: impl FnOnce(&mut Desk) + Send,
     ) -> Result<(), StoreError> {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let resolved = Resolved::by(&batch);
         let mark = {
             let desk = self.read();
+            if let Some(why) = &desk.store_lost {
+                let error = StoreError::Lost(why.clone());
+                drop(desk);
+                resolved.not(&mut self.write());
+                return Err(error);
+            }
             let old = desk.state.clock.as_ref().map(|m| m.wall);
             let due = old.is_none_or(|t| now.since(t) >= MARK_EVERY);
             due && desk.clock.fault().is_none()
@@ -101,26 +108,67 @@ impl Engine {
             Ok(()) => {
                 own.into_iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
-                desk.store_fault = None;
-                desk.store_failing = None;
+                resolved.indeed(&mut desk);
             }
             Err(error) => {
-                desk.store_fault = Some(error.to_string());
+                resolved.not(&mut desk);
                 desk.store_failing.get_or_insert(boot);
+                if let StoreError::Lost(why) = error {
+                    desk.store_lost = Some(why.clone());
+                }
             }
         }
+        let fault = result.as_ref().err().map(ToString::to_string);
+        let before = core::mem::replace(&mut desk.store_fault, fault);
+        if result.is_ok() {
+            desk.store_failing = None;
+        }
         drop(desk);
+        self.tell_of_store(before.is_some(), &result);
         self.ports.meter.count(Count::Commit { took: self.ports.clock.boottime().since(boot) });
         result
     }
 
+    /// Says once that nothing can be recorded, and once that it is over.
+    fn tell_of_store(&self, failed_before: bool, result: &Result<(), StoreError>) {
+        let (code, urgent, text) = match result {
+            Err(error) if !failed_before => {
+                let text =
+                    format!("audit_unavailable: nothing that adds authority is done, every path is closed: {error}");
+                (AUDIT_UNAVAILABLE, Urgency::Act, text)
+            }
+            Ok(()) if failed_before => ("KW6031", Urgency::Routine, "the audit log can be written again".to_owned()),
+            Ok(()) | Err(_) => return,
+        };
+        self.ports.notifier.notify(Notice { about: "audit".into(), owner: None, code, text, urgent });
+    }
+
+    /// Why the store is never asked again: a flush that failed must not be tried a second time.
+    pub(crate) fn medium_lost(&self) -> Option<String> {
+        self.read().store_lost.clone()
+    }
+
     /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
-    /// it would otherwise wait for the next renewal to open again.
+    /// it would otherwise wait for the next renewal to open again. What waits to be written is tried instead of it.
     pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
-        if self.read().store_fault.is_some() && !agenda.has(&Task::Store) {
-            let mark = self.read().state.clock.clone();
+        let (failing, owes) = {
+            let desk = self.read();
+            (desk.store_fault.is_some(), desk.owes())
+        };
+        if (failing || owes) && !agenda.has(&Task::Store) && self.medium_lost().is_none() {
             agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
+            // The paths close at once, not at the next evaluation.
+            if failing {
+                self.evaluate(None).await;
+            }
+            if self.read().owes() {
+                if self.drain().await {
+                    self.evaluate(None).await;
+                }
+                return;
+            }
             // A mark that is there already, or the present time with it, is all that is written.
+            let mark = self.read().state.clock.clone();
             let batch = Batch { changes: mark.map(Change::Clock).into_iter().collect(), entries: Vec::new() };
             if self.commit(batch).await.is_ok() {
                 self.evaluate(None).await;
@@ -204,6 +252,7 @@ impl Engine {
         let action = if attempt.stage == Stage::Issued { "certificate.install" } else { "certificate.issue" };
         let mut draft = self.outcome(attempt, action, setback.code, Outcome::Failure);
         draft.facts = failure_facts(&setback, Some(&attempt.issuer));
+        draft.private.push(("text", Arc::from(bounded_text(&setback.text))));
         draft.evidence = self.acme_evidence(&attempt.issuer, url);
         batch.entries.push(draft);
         self.commit(batch).await?;
@@ -248,6 +297,7 @@ impl Engine {
         batch.changes.push(Change::Attempt(attempt.clone()));
         let mut draft = self.draft_for(attempt, "certificate.postpone", setback.code);
         draft.facts = failure_facts(&setback, Some(&attempt.issuer));
+        draft.private.push(("text", Arc::from(bounded_text(&setback.text))));
         draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
         draft.facts.push(("until", Json::opt(attempt.not_before.as_ref().map(Json::show))));
         draft.evidence = self.acme_evidence(&attempt.issuer, url);
@@ -296,6 +346,50 @@ impl Engine {
             inputs: decision.inputs,
             tier: decision.tier.level(),
         }
+    }
+}
+
+/// What a batch says about intents: their outcomes, and how far attempts are.
+struct Resolved {
+    outcomes: Vec<(EntryId, Option<AttemptId>)>,
+    attempts: Vec<AttemptId>,
+}
+
+impl Resolved {
+    fn by(batch: &Batch) -> Self {
+        let outcomes = batch.entries.iter().filter(|d| d.phase == Phase::Outcome);
+        Self {
+            outcomes: outcomes.filter_map(|d| Some((d.intent?, d.correlation))).collect(),
+            attempts: batch.changes.iter().filter_map(attempt_of).collect(),
+        }
+    }
+
+    /// It is recorded.
+    fn indeed(&self, desk: &mut Desk) {
+        if !desk.unresolved.is_empty() {
+            let has_outcome = |id: &EntryId| self.outcomes.iter().any(|(intent, _)| intent == id);
+            // An attempt that stands in the state as it really is resolves its intent in its own time.
+            let goes_on = |attempt: &Option<AttemptId>| attempt.is_some_and(|a| self.attempts.contains(&a));
+            desk.unresolved.retain(|id, attempt| !has_outcome(id) && !goes_on(attempt));
+        }
+    }
+
+    /// It is not, although what it says has happened.
+    fn not(self, desk: &mut Desk) {
+        desk.unresolved.extend(self.outcomes);
+    }
+}
+
+fn attempt_of(change: &Change) -> Option<AttemptId> {
+    match change {
+        Change::Attempt(attempt) => Some(attempt.id),
+        Change::AttemptEnded(id) => Some(*id),
+        Change::Credential(..)
+        | Change::Forget(_)
+        | Change::Issuer(..)
+        | Change::Bucket(..)
+        | Change::AutomaticIssuance(..)
+        | Change::Clock(_) => None,
     }
 }
 
@@ -373,10 +467,14 @@ fn given_back(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp)
 fn failure_facts(setback: &Setback, issuer: Option<&IssuerId>) -> Vec<(&'static str, Json)> {
     let error = setback.error.as_ref();
     vec![
-        ("text", Json::str(bounded_text(&setback.text))),
         ("fault", Json::str(setback.fault.as_str())),
         ("issuer", Json::opt(issuer.map(|i| Json::str(i.as_str().to_owned())))),
-        ("problem", Json::opt(error.and_then(|e| e.problem.clone()).map(|p| Json::str(bounded_text(&p))))),
+        ("problem", Json::opt(error.and_then(|e| e.problem.clone()).filter(|p| is_plain(p)).map(Json::str))),
         ("retry_after_secs", Json::opt(error.and_then(|e| e.retry_after).map(|d| Json::show(&d.as_secs())))),
     ]
+}
+
+/// Whether a word from a CA is one of a standard's and no free text.
+fn is_plain(word: &str) -> bool {
+    word.len() <= 64 && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':'))
 }

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use crate::domain::audit::{Actor, Phase, Target, TargetKind};
+use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
-use crate::domain::state::{Change, ClockMark, Request};
+use crate::domain::state::{Change, ClockMark, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
-use crate::engine::looking::{Looked, asks_ari, same_place};
-use crate::engine::{Crew, Desk, Engine, Event};
+use crate::engine::looking::{asks_ari, same_place};
+use crate::engine::people::People;
+use crate::engine::spool::Waiting;
+use crate::engine::{Crew, Desk, Engine};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
 /// Directories are read a little after the start: what is due comes first.
@@ -23,31 +25,15 @@ impl Engine {
     /// Loads the state and records the start. Nothing is looked at or done before [`Engine::run`].
     ///
     /// # Errors
-    /// [`StoreError`] if the state cannot be read or the start cannot be recorded: then nothing may happen.
+    /// [`StoreError`] if the state cannot be read, a witness knows better, or the start cannot be recorded: then nothing may
+    /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
+        crate::engine::witnessed::ask(&ports).await?;
         let state = ports.store.load().await?;
-        let (now, boot) = (ports.clock.now(), ports.clock.boottime());
-        let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
-        let desk = Desk {
-            estate,
-            state,
-            sightings: BTreeMap::new(),
-            expanded: BTreeMap::new(),
-            findings: BTreeMap::new(),
-            held: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            running: BTreeSet::new(),
-            verdicts: BTreeMap::new(),
-            since: BTreeMap::new(),
-            declined: BTreeMap::new(),
-            clock,
-            store_fault: None,
-            store_failing: None,
-            last_cycle: None,
-            wakes_by: None,
-            started: now,
-        };
+        let people = People::of(ports.store.people().await?);
+        let desk = Desk::new(&ports, estate, state, people);
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
+        engine.load_spool().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
         {
             let desk = engine.read();
@@ -56,6 +42,7 @@ impl Engine {
                 ("credentials", Json::show(&desk.estate.credentials.len())),
                 ("in_flight", Json::show(&desk.state.attempts.len())),
                 ("clock_fault", Json::opt(desk.clock.fault().map(|f| Json::str(f.to_owned())))),
+                ("spooled", Json::show(&desk.spool.len())),
             ];
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
@@ -103,6 +90,8 @@ impl Engine {
         }
         desk.estate.issuers.keys().for_each(|id| agenda.set(Task::Meta(id.clone()), now.plus(META_AFTER)));
         agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
+        drop(desk);
+        self.plan_heartbeat(&mut agenda, now);
         agenda
     }
 
@@ -141,59 +130,55 @@ impl Engine {
         watch.fault().is_some()
     }
 
-    pub(super) async fn obey<'a>(&'a self, command: Command, agenda: &mut Agenda, crew: &mut Crew<'a>) {
+    /// Carries a command out.
+    ///
+    /// # Errors
+    /// What it is about could not be recorded, so nothing was done.
+    pub(super) async fn obey<'a>(
+        &'a self,
+        command: Command,
+        agenda: &mut Agenda,
+        crew: &mut Crew<'a>,
+    ) -> Result<(), StoreError> {
         let now = self.ports.clock.now();
         match command {
-            Command::Renew { credential, by } => self.request(&credential, by, agenda).await,
+            Command::Renew { credential, by } => return self.request(&credential, by, agenda).await,
             Command::Look(id) if self.read().estate.watches.contains_key(&id) => agenda.set(Task::Expand(id), now),
             Command::Look(id) => agenda.set(Task::Look(id), now),
             Command::Beat => {}
             Command::Scan => self.scan(agenda, now),
-            Command::Estate(estate) => self.adopt(estate, agenda).await,
-            Command::Rollover { issuer, by } => self.begin_rollover(issuer, by, crew).await,
+            Command::Estate(estate) => return self.adopt(estate, agenda).await,
+            // Whoever asked may be gone by now.
+            Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
+            Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
-                draft.actor = Actor::Human(by);
+                draft.by(&self.person(&by));
                 draft.facts.push(("wall", Json::show(&now)));
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
                 let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
-                if self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await.is_ok() {
-                    self.write().clock.accept(now, self.ports.clock.boottime());
-                    *agenda = self.first_agenda();
-                    self.evaluate(None).await;
-                }
+                self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await?;
+                self.write().clock.accept(now, self.ports.clock.boottime());
+                *agenda = self.first_agenda();
+                self.evaluate(None).await;
             }
         }
+        Ok(())
     }
 
-    /// Records the intent, then lets the CA know in the background.
-    async fn begin_rollover<'a>(&'a self, issuer: IssuerId, by: Arc<str>, crew: &mut Crew<'a>) {
-        if !self.read().estate.issuers.contains_key(&issuer) {
-            return;
-        }
-        let mut intent = self.draft("issuer.rollover", "KW2013", Target::new(TargetKind::Issuer, &issuer));
-        intent.actor = Actor::Human(by);
-        intent.phase = Phase::Intent;
-        let id = intent.id;
-        if self.commit(Batch { changes: Vec::new(), entries: vec![intent] }).await.is_ok() {
-            crew.looks = crew.looks.saturating_add(1);
-            crew.futures.push(Box::pin(async move {
-                let result = self.ports.issuer.rollover(&issuer).await;
-                Event::Looked(Looked::RolledOver { issuer, intent: id, result })
-            }));
-        }
-    }
-
-    async fn request(&self, credential: &CredentialId, by: Arc<str>, agenda: &mut Agenda) {
+    async fn request(&self, credential: &CredentialId, by: Arc<str>, agenda: &mut Agenda) -> Result<(), StoreError> {
         let now = self.ports.clock.now();
         let mut draft = self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential));
-        draft.actor = Actor::Human(by.clone());
+        let person = self.person(&by);
+        draft.by(&person);
+        // What is kept of the wish holds the pseudonym, like the entry.
+        let by: Arc<str> = Arc::from(person.commitment().to_string());
         let mut batch = Batch::default();
         {
             let desk = self.read();
             if desk.estate.credentials.get(credential).is_none_or(|c| c.managed().is_none()) {
-                return;
+                return Ok(());
             }
             let mut record = desk.state.credential(credential);
             // A repair puts back what is there already.
@@ -223,17 +208,15 @@ impl Engine {
             }
         }
         batch.entries.push(draft);
-        if self.commit(batch).await.is_ok() {
-            agenda.set(Task::Plan(credential.clone()), now);
-        }
+        self.commit(batch).await?;
+        agenda.set(Task::Plan(credential.clone()), now);
+        Ok(())
     }
 
     /// A new configuration: nothing is issued by the reload itself; what is new or changed is planned as usual.
-    async fn adopt(&self, estate: Arc<Estate>, agenda: &mut Agenda) {
+    async fn adopt(&self, estate: Arc<Estate>, agenda: &mut Agenda) -> Result<(), StoreError> {
         let draft = self.draft("configuration.reload", "KW2405", Target::new(TargetKind::Daemon, "keyward"));
-        if self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await.is_err() {
-            return;
-        }
+        self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
         let now = self.ports.clock.now();
         {
             let mut guard = self.write();
@@ -248,6 +231,7 @@ impl Engine {
                 desk.findings.remove(&id);
                 desk.held.remove(&id);
                 desk.waiting.remove(&id);
+                desk.unsettled.remove(&id);
                 for task in [Task::Plan(id.clone()), Task::Look(id.clone()), Task::Ari(id)] {
                     agenda.drop_task(&task);
                 }
@@ -263,6 +247,7 @@ impl Engine {
         managed.iter().for_each(|id| self.plan_ari(id, agenda));
         self.evaluate(None).await;
         self.plan_evaluation(agenda, now);
+        Ok(())
     }
 
     fn replan_all(&self, agenda: &mut Agenda) {
@@ -271,6 +256,40 @@ impl Engine {
         let managed = desk.estate.credentials.iter().filter(|(_, c)| c.managed().is_some());
         managed.for_each(|(id, _)| agenda.set(Task::Plan(id.clone()), now));
         desk.state.attempts.values().for_each(|a| agenda.set(Task::Plan(a.credential.clone()), now));
+    }
+}
+
+impl Desk {
+    /// Nothing was seen yet.
+    pub(super) fn new(ports: &Ports, estate: Arc<Estate>, state: State, people: People) -> Self {
+        let (now, boot) = (ports.clock.now(), ports.clock.boottime());
+        let clock = ClockWatch::start(now, boot, &ports.clock.boot_id(), state.clock.as_ref());
+        Self {
+            estate,
+            state,
+            sightings: BTreeMap::new(),
+            expanded: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            held: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            running: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            since: BTreeMap::new(),
+            declined: BTreeMap::new(),
+            clock,
+            store_fault: None,
+            store_failing: None,
+            store_lost: None,
+            spool: Waiting::default(),
+            owed: Vec::new(),
+            unresolved: BTreeMap::new(),
+            sealed: None,
+            last_cycle: None,
+            wakes_by: None,
+            started: now,
+            people,
+        }
     }
 }
 

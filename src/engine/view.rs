@@ -16,7 +16,8 @@ use crate::domain::state::{CredentialRecord, IssuerRecord, Request};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::cycle::{decision, plan_input};
 use crate::engine::looking::findings;
-use crate::engine::{Desk, EVALUATION_DEADLINE, Engine};
+use crate::engine::{Desk, EVALUATION_DEADLINE, Engine, Seal};
+use crate::ports::Store;
 
 /// Everything about one credential at one moment.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct CredentialView {
     pub record: CredentialRecord,
     /// When it renews.
     pub schedule: Option<Schedule>,
-    /// The attempt in flight.
+    /// The attempt in flight; what waits for its window says until when, as after a failure.
     pub attempt: Option<Attempt>,
     /// Why nothing is done now, and until when.
     pub held: Option<Held>,
@@ -70,6 +71,12 @@ pub struct Overview {
     pub clock_fault: Option<String>,
     /// Why nothing can be written.
     pub store_fault: Option<String>,
+    /// Why the guardian runs sealed: alive, and doing nothing but say so.
+    pub sealed: Option<Seal>,
+    /// Entries about what was done already that wait to be written into the log.
+    pub spooled: u64,
+    /// Intents of this run whose outcome could not be written yet.
+    pub unresolved: usize,
     /// Attempts in flight.
     pub in_flight: usize,
     /// Per issuer.
@@ -98,6 +105,12 @@ impl RenewalPreview {
 }
 
 impl Engine {
+    /// Where state and audit log are.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.ports.store.clone()
+    }
+
     /// The configuration in force, watched files included.
     #[must_use]
     pub fn estate(&self) -> Arc<Estate> {
@@ -109,6 +122,9 @@ impl Engine {
     pub fn gate(&self, path: &PathId) -> Verdict {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let desk = self.read();
+        if let Some(seal) = desk.sealed.as_ref().filter(|_| desk.estate.paths.contains_key(path)) {
+            return self.sealed_verdict(path, seal);
+        }
         match desk.verdicts.get(path) {
             Some(verdict) => verdict.at_moment(now, boot, EVALUATION_DEADLINE),
             None => {
@@ -181,9 +197,12 @@ impl Engine {
             started: desk.started,
             now: self.ports.clock.now(),
             last_cycle: desk.last_cycle,
-            alive: desk.wakes_by.is_some_and(|by| boot.since(by) <= EVALUATION_DEADLINE),
+            alive: desk.sealed.is_some() || desk.wakes_by.is_some_and(|by| boot.since(by) <= EVALUATION_DEADLINE),
             clock_fault: desk.clock.fault().map(str::to_owned),
             store_fault: desk.store_fault.clone(),
+            sealed: desk.sealed.clone(),
+            spooled: desk.spool.len(),
+            unresolved: desk.unresolved.len(),
             in_flight: desk.state.attempts.len(),
             issuers: desk
                 .estate
@@ -235,15 +254,21 @@ impl Engine {
 fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> CredentialView {
     let id = &credential.id;
     let record = desk.state.credential(id);
+    let held = desk.held.get(id).cloned();
+    let window = held.as_ref().filter(|h| h.reason == HeldReason::Window).and_then(|h| h.until);
+    let mut attempt = desk.state.attempt_for(id).cloned();
+    if let Some(attempt) = &mut attempt {
+        attempt.not_before = attempt.not_before.or(window);
+    }
     CredentialView {
         sighting: desk.sightings.get(id).cloned().unwrap_or_default(),
         schedule: credential.managed().and_then(|m| schedule_of(m, &record)),
-        attempt: desk.state.attempt_for(id).cloned(),
-        held: desk.held.get(id).cloned(),
+        attempt: attempt.map(|attempt| desk.people.named_attempt(attempt)),
+        held,
         findings: findings(desk, id, now),
         paths: desk.estate.paths.values().filter(|p| p.needs.contains(id)).map(|p| p.id.clone()).collect(),
         credential: credential.clone(),
-        record,
+        record: desk.people.named(record),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use core::time::Duration;
 
@@ -16,11 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::domain::inventory::Estate;
-use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine};
-use crate::ports::Clock;
+use crate::domain::key::Digest;
+use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusal, Seal, SealedStore};
+use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
-use crate::shell::http::{Web, bind, serve};
+use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::wire::{self, FileWatch, Wired};
+use crate::shell::witness;
 
 /// What `keyward run` was told.
 #[derive(Clone, Debug)]
@@ -83,7 +85,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 #[allow(clippy::print_stderr, reason = "the last words of a process that has no log any more")]
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     eprintln!("{text}");
 }
 
@@ -125,21 +127,21 @@ impl Running {
 }
 
 /// What a reload through the API does: what was adopted, or why nothing was.
-pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, String> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, NotReloaded> + Send + Sync>;
 
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
 ///
 /// # Errors
 /// One sentence: what cannot be opened, bound or read, and how to mend it.
 pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
-    let wired = Arc::new(wire::wire_with(settings, clock).map_err(|e| e.to_string())?);
-    let estate = Arc::new(settings.estate.clone());
-    let engine = Arc::new(Engine::start(wired.ports.clone(), estate).await.map_err(|e| e.to_string())?);
+    let wired = Arc::new(wire::wire_or_seal(settings, clock).map_err(|e| e.to_string())?);
+    let engine = Arc::new(begin(settings, &wired).await?);
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
     let (notices, reloading) = (wired.clone(), engine.clone());
     let web = Arc::new(Web {
         engine: engine.clone(),
-        store: wired.ports.store.clone(),
+        store: engine.store(),
+        witnesses: wired.ports.witnesses.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -155,22 +157,61 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         // An error means that the sender is gone, which is a stop too.
         drop(stopped.wait_for(|stop| *stop).await);
     };
-    let working = engine.clone();
-    let end = until(stopped.clone());
-    let engine_task = tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) });
+    let mut tasks = Vec::new();
+    // A sealed guardian has no loop: it tries nothing by itself.
+    if engine.seal().is_none() {
+        let working = engine.clone();
+        let end = until(stopped.clone());
+        tasks.push(tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) }));
+    }
+    // Nor is one who may have been rolled back a witness of others.
+    if let Some(witness) = settings.witness.as_ref().filter(|_| engine.seal().is_none()) {
+        let end = until(stopped.clone());
+        let witnessing = witness::start(witness, &settings.state_dir, &wired.ports, end).await?;
+        tasks.push(tokio::spawn(async move {
+            witnessing.await;
+            Ok(())
+        }));
+    }
+    let (showing, end) = (wired.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        tokio::select! {
+            () = end => {}
+            () = async { showing.show_to_witnesses().await; core::future::pending().await } => {}
+        }
+        Ok(())
+    }));
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
         Ok(())
     });
-    Ok(Running { engine, wired, stop, tasks: vec![engine_task, web_task] })
+    tasks.push(web_task);
+    Ok(Running { engine, wired, stop, tasks })
+}
+
+/// The engine; sealed where the state is there and is not to be believed.
+async fn begin(settings: &Settings, wired: &Wired) -> Result<Engine, String> {
+    let estate = Arc::new(settings.estate.clone());
+    let (ports, seal) = match &wired.seal {
+        Some(seal) => (wired.ports.clone(), seal.clone()),
+        None => match Engine::start(wired.ports.clone(), estate.clone()).await {
+            Ok(engine) => return Ok(engine),
+            Err(error) => {
+                let Some(seal) = Seal::of(&error) else { return Err(error.to_string()) };
+                (Ports { store: Arc::new(SealedStore(error)), ..wired.ports.clone() }, seal)
+            }
+        },
+    };
+    tracing::error!(code = seal.code, why = seal.text, "sealed: every gate is closed, nothing is issued or installed");
+    Ok(Engine::sealed(ports, estate, seal))
 }
 
 async fn live(options: &Options, settings: Settings) -> Result<(), String> {
-    let current = Arc::new(Mutex::new(settings.clone()));
     let reload = {
-        let (options, current) = (options.clone(), current.clone());
-        Arc::new(move |engine: &Arc<Engine>| reload(&options, &current, engine))
+        let (options, started) = (options.clone(), settings.clone());
+        let in_force = Mutex::new(Some(settings.digest));
+        Arc::new(move |engine: &Arc<Engine>| reload(&options, &started, &in_force, engine))
     };
     let mut running = start(&settings, wire::clock(), reload.clone()).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
@@ -186,17 +227,20 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
         credentials = settings.estate.credentials.len(),
         "ready"
     );
-    tell_systemd(&[NotifyState::Ready]);
+    let state = running.engine.seal().map_or_else(|| "guarding".to_owned(), |seal| format!("sealed: {}", seal.code));
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&state)]);
     let mut beat = tokio::time::interval(EVALUATE_EVERY);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                match reload(&running.engine) {
+                let (reload, engine) = (reload.clone(), running.engine.clone());
+                // It reads files and waits for the engine, and the beat must go on meanwhile.
+                drop(tokio::task::spawn_blocking(move || match reload(&engine) {
                     Ok(text) => tracing::info!("{text}"),
                     Err(text) => tracing::error!("the old configuration stays in force: {text}"),
-                }
+                }));
             }
             _ = beat.tick() => {
                 if running.ended() {
@@ -218,6 +262,11 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
 
 /// Makes the loop turn, and pings systemd's watchdog only if it did: the evaluator's own liveness, not this task's.
 fn beat_once(engine: &Engine, clock: &dyn Clock) {
+    if engine.seal().is_some() {
+        // A restart would mend nothing, and the gates must be answered.
+        tell_systemd(&[NotifyState::Watchdog]);
+        return;
+    }
     let last = engine.overview().last_cycle;
     if last.is_some_and(|last| clock.boottime().since(last) < EVALUATION_DEADLINE) {
         tell_systemd(&[NotifyState::Watchdog]);
@@ -227,6 +276,9 @@ fn beat_once(engine: &Engine, clock: &dyn Clock) {
 
 /// What does not fit into the queue now is asked again: looks by the next poll, beats by the next beat.
 fn ask(engine: &Engine, command: Command) {
+    if engine.seal().is_some() {
+        return;
+    }
     if let Err(busy) = engine.command(command) {
         tracing::debug!(%busy, "a command was not taken");
     }
@@ -248,25 +300,45 @@ fn follow(files: &mut Result<FileWatch, crate::ports::HostError>, engine: &Engin
 }
 
 /// Without systemd there is nobody to tell.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
 }
 
-/// Reads the file again and adopts it, all or nothing. What was opened at the start cannot change under way.
-fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Result<String, String> {
+/// Reads the file again and lets the engine adopt it, all or nothing. What was opened at the start cannot change under
+/// way. `in_force` is what the engine said that it adopted; `None` while that is not known. Blocks, on a thread of the
+/// runtime that may.
+fn reload(
+    options: &Options,
+    started: &Settings,
+    in_force: &Mutex<Option<Digest>>,
+    engine: &Engine,
+) -> Result<String, NotReloaded> {
+    if let Some(seal) = engine.seal() {
+        return Err(Refusal::Sealed(seal).into());
+    }
     let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
-    let mut old = current.lock().unwrap_or_else(PoisonError::into_inner);
-    if new.digest == old.digest {
+    // Two at once would only wait for each other in threads that files need.
+    let mut in_force = match in_force.try_lock() {
+        Ok(in_force) => in_force,
+        Err(TryLockError::Poisoned(broken)) => broken.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            return Err("another reload is under way; try again in a moment".to_owned().into());
+        }
+    };
+    if *in_force == Some(new.digest) {
         return Ok("the configuration did not change".into());
     }
     let fixed: Vec<&str> = [
-        ("state_dir", new.state_dir != old.state_dir),
-        ("environment", new.estate.environment != old.estate.environment),
-        ("listen", new.listen != old.listen),
-        ("issuer", new.issuers != old.issuers),
-        ("solver", new.solvers != old.solvers),
+        ("state_dir", new.state_dir != started.state_dir),
+        ("environment", new.estate.environment != started.estate.environment),
+        ("listen", new.listen != started.listen),
+        ("audit", new.audit != started.audit),
+        ("issuer", new.issuers != started.issuers),
+        ("solver", new.solvers != started.solvers),
+        ("witness", new.witness != started.witness),
+        ("audit.witness", new.audit_witness != started.audit_witness),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))
@@ -275,10 +347,70 @@ fn reload(options: &Options, current: &Mutex<Settings>, engine: &Engine) -> Resu
         return Err(format!(
             "`{}` changed, which takes a restart; nothing was adopted. Restart the daemon: what is in flight goes on",
             fixed.join("`, `")
-        ));
+        )
+        .into());
     }
-    engine.command(Command::Estate(Arc::new(new.estate.clone()))).map_err(|e| e.to_string())?;
     let count = new.estate.credentials.len();
-    *old = new;
+    let asked = tokio::runtime::Handle::current().block_on(engine.ask(Command::Estate(Arc::new(new.estate))));
+    match asked {
+        Ok(()) => *in_force = Some(new.digest),
+        Err(refusal) => {
+            // Without an answer nobody knows which one is in force: the same file is news then.
+            in_force.take_if(|_| refusal == Refusal::Silent);
+            return Err(refusal.into());
+        }
+    }
     Ok(format!("the configuration was adopted: {count} credentials"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::{Care, Source};
+    use crate::domain::time::Timestamp;
+    use crate::ports::Ports;
+    use crate::sim::world::World;
+
+    /// A configuration of one watched file.
+    fn write(dir: &std::path::Path, watched: &str) -> Options {
+        let state = dir.join("state").display().to_string();
+        let text = format!("state_dir = \"{state}\"\n[[observe]]\nid = \"peer\"\nfile = \"{watched}\"\n");
+        std::fs::write(dir.join("keyward.toml"), text).unwrap();
+        Options { config: dir.join("keyward.toml"), staging: false }
+    }
+
+    fn watches(engine: &Engine, file: &str) -> bool {
+        let is = |source: &Source| matches!(source, Source::File { path, .. } if path == file);
+        engine.estate().credentials.values().any(|c| matches!(&c.care, Care::Observed(source) if is(source)))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reload_that_cannot_be_recorded_is_refused_and_stays_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = write(dir.path(), "/one.pem");
+        let started = config::load(&options.config, options.overrides()).unwrap();
+        let world = World::new(1, Timestamp::from_unix(1_800_000_000), started.estate.clone());
+        let ports = Ports { clock: wire::clock(), ..world.ports() };
+        let engine = Arc::new(Engine::start(ports, Arc::new(started.estate.clone())).await.unwrap());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = engine.clone();
+        let run = tokio::spawn(async move { running.run(async { drop(stopped.await) }).await });
+        let in_force = Arc::new(Mutex::new(Some(started.digest)));
+        let again = || {
+            let (options, started, in_force, engine) =
+                (options.clone(), started.clone(), in_force.clone(), engine.clone());
+            tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &engine))
+        };
+        assert!(again().await.unwrap().unwrap().contains("did not change"));
+        write(dir.path(), "/two.pem");
+        world.store.fail_next(1);
+        let refused = again().await.unwrap().unwrap_err();
+        assert!(refused.to_string().contains("could not be recorded"), "{refused}");
+        assert!(watches(&engine, "/one.pem"), "the old one is in force");
+        assert!(again().await.unwrap().unwrap().contains("was adopted"), "the same file is news still");
+        assert!(watches(&engine, "/two.pem"));
+        assert!(again().await.unwrap().unwrap().contains("did not change"));
+        drop(stop);
+        run.await.unwrap().unwrap();
+    }
 }

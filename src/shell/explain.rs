@@ -9,6 +9,13 @@
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
+//! | `KW60xx` | the audit log and its start | `explain/log.rs` |
+//! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
+//! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
+//! | `KW62xx` | reading the audit log | `explain/reading.rs` |
+//! | `KW64xx` | witnesses | `explain/witness.rs` |
+//! | `KW63xx` | backup, repair, forgetting | `explain/keep.rs` |
+//! | `KW65xx` | exporting and freezing the audit log | `explain/export.rs` |
 //!
 //! A code is never given a new meaning and never used again. A test finds codes in the sources that have no row here.
 
@@ -17,8 +24,15 @@ mod api;
 mod audit;
 mod configuration;
 mod engine;
+mod export;
 mod gate;
 mod host;
+mod keep;
+mod log;
+mod reading;
+mod recording;
+mod verifying;
+mod witness;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +53,7 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
 }
 
 /// The tables with their headings.
-const TABLES: [(&str, &[Entry]); 7] = [
+const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
     ("Host", host::ROWS),
     ("Engine", engine::ROWS),
@@ -47,6 +61,13 @@ const TABLES: [(&str, &[Entry]); 7] = [
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
     ("API", api::ROWS),
+    ("Audit log", log::ROWS),
+    ("Audit log: writing", recording::ROWS),
+    ("Verifying the audit log", verifying::ROWS),
+    ("Reading the audit log", reading::ROWS),
+    ("Backup and repair", keep::ROWS),
+    ("Witnesses", witness::ROWS),
+    ("Exporting the audit log", export::ROWS),
 ];
 
 /// Every code in order.
@@ -75,6 +96,18 @@ pub fn markdown() -> String {
                 "\n### {} {}\n\n{}\n\n**What to do:** {}\n",
                 entry.code, entry.title, entry.meaning, entry.action
             ));
+        }
+    }
+    out
+}
+
+/// All codes in a table of Markdown, for `docs/audit.md`.
+#[must_use]
+pub fn table() -> String {
+    let mut out = String::from("| code | title | about |\n|---|---|---|\n");
+    for (heading, rows) in TABLES {
+        for entry in *rows {
+            out.push_str(&format!("| `{}` | {} | {heading} |\n", entry.code, entry.title));
         }
     }
     out

@@ -1,13 +1,17 @@
 //! Configuration, wiring, daemon, command line, HTTP, demo: everything that knows concrete things.
 
 pub mod acme_server;
+mod audit;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod explain;
+mod export;
 pub mod http;
+pub mod texts;
 pub mod wire;
+pub mod witness;
 
 /// Runs the command line.
 #[must_use]

@@ -1,5 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod witness;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -23,13 +25,22 @@ use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
 use crate::adapters::roots;
-use crate::adapters::store::SqliteStore;
+use crate::adapters::spool::FileSpool;
+pub use crate::adapters::store::Archive;
+use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
+use crate::adapters::tiles::{Tree, Web};
+use crate::adapters::witness::Publisher;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Entropy, HostError, Notice, Ports, StoreError};
+use crate::engine::{Seal, SealedStore};
+use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
+
+pub use self::witness::{
+    cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
+};
 
 /// A secret file is at most this long: the largest is an RSA key of 3.3 KiB in PEM.
 const LONGEST_SECRET: u64 = 16 * 1_024;
@@ -53,6 +64,36 @@ impl From<HostError> for WireError {
     }
 }
 
+/// The audit log of a state directory, without a daemon and without write access.
+///
+/// # Errors
+/// As [`OfflineLog::open`].
+pub fn open_log(dir: &Path) -> Result<Arc<dyn Log>, StoreError> {
+    Ok(Arc::new(OfflineLog::open(dir)?))
+}
+
+/// The same log, to verify all of it.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub fn archive(path: &Path) -> Result<Archive, StoreError> {
+    Archive::open(path)
+}
+
+/// An audit log as static files (C2SP tlog-tiles) in a directory.
+#[must_use]
+pub fn tree_in(dir: &Path) -> Tree {
+    Tree::Directory(dir.to_owned())
+}
+
+/// An audit log as static files (C2SP tlog-tiles) on a web server.
+///
+/// # Errors
+/// Says what is wrong with the URL.
+pub fn tree_at(url: &str) -> Result<Tree, String> {
+    Web::new(url).map(Tree::Web)
+}
+
 /// Everything put together.
 #[derive(Debug)]
 pub struct Wired {
@@ -60,10 +101,20 @@ pub struct Wired {
     pub ports: Ports,
     /// The counters, for `/metrics`.
     pub meter: Arc<PrometheusMeter>,
+    /// Why the store behind the doors refuses everything.
+    pub seal: Option<Seal>,
+    publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
 
 impl Wired {
+    /// Shows the log to its witnesses until the future is dropped; ends at once if there are none.
+    pub async fn show_to_witnesses(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.run().await;
+        }
+    }
+
     /// What people were told lately, oldest first.
     #[must_use]
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
@@ -83,6 +134,40 @@ pub fn entropy() -> Arc<dyn Entropy> {
     Arc::new(OsEntropy)
 }
 
+/// Where the audit log is exported to.
+pub mod export {
+    pub use crate::adapters::export::{Hook, HookOptions, Lines, Tree};
+}
+
+/// Keeping the state: backups, and what is left of a damaged one.
+pub mod keep {
+    pub use crate::adapters::store::Accept;
+    pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::adapters::store::{LogOptions, SqliteStore};
+    use crate::ports::StoreError;
+
+    /// How a log is opened here.
+    #[must_use]
+    pub fn log_options() -> LogOptions {
+        LogOptions::new(super::clock().now(), super::entropy())
+    }
+
+    /// Opens a state directory once although rules refuse it, which becomes an entry, and closes it again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn accept(dir: &Path, rules: BTreeSet<Accept>, by: Arc<str>) -> Result<(), StoreError> {
+        let options = LogOptions { accept: rules, by: Some(by), ..log_options() };
+        SqliteStore::open(dir, &options).map(drop)
+    }
+}
+
 /// Puts everything together over the system's own clock. Call inside a runtime.
 ///
 /// # Errors
@@ -96,10 +181,38 @@ pub fn wire(settings: &Settings) -> Result<Wired, WireError> {
 /// # Errors
 /// As [`wire`].
 pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    put_together(settings, clock, Refused::Ends)
+}
+
+/// As [`wire_with`]; but where the state is there and is not to be believed, the store behind the doors refuses
+/// everything, and [`Wired::seal`] says why.
+///
+/// # Errors
+/// As [`wire`].
+pub fn wire_or_seal(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, WireError> {
+    put_together(settings, clock, Refused::Seals)
+}
+
+/// What it means that the state is not to be believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Ends,
+    Seals,
+}
+
+fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) -> Result<Wired, WireError> {
     let entropy = entropy();
     let notifier = Arc::new(LogNotifier::new(clock.clone()));
     let meter = Arc::new(PrometheusMeter::new().map_err(|e| WireError::Host(e.to_string()))?);
-    let store = Arc::new(SqliteStore::open(&settings.state_dir)?);
+    let spool = Arc::new(FileSpool::new(&spool_file(settings))?);
+    let log = log_options(settings, clock.now(), entropy.clone());
+    let opened = SqliteStore::open(&settings.state_dir, &log).map(Arc::new);
+    let seal = opened.as_ref().err().and_then(Seal::of).filter(|_| refused == Refused::Seals);
+    let (store, own): (Arc<dyn Store>, Option<Arc<SqliteStore>>) = match opened {
+        Ok(own) => (own.clone(), Some(own)),
+        Err(error) if seal.is_some() => (Arc::new(SealedStore(error)), None),
+        Err(error) => return Err(error.into()),
+    };
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -111,10 +224,16 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         .map_err(|e| WireError::Host(e.to_string()))?;
     let solvers = settings.solvers.iter().map(solver).collect::<Result<Vec<_>, _>>()?;
     let solver = Solvers::start(solvers, clock.clone(), entropy.clone()).map_err(|e| WireError::Host(e.to_string()))?;
+    // What is not believed is shown to nobody.
+    let shown = |(of, own): (_, Arc<SqliteStore>)| publisher(of, own, clock.clone(), notifier.clone()).map(Arc::new);
+    let publisher = settings.audit_witness.as_ref().zip(own).map(shown).transpose()?;
+    let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
     let ports = Ports {
         clock,
         entropy,
         store,
+        spool,
+        witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -123,7 +242,19 @@ pub fn wire_with(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Wired, Wi
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, notifier })
+    Ok(Wired { ports, meter, seal, publisher, notifier })
+}
+
+/// Where entries wait that cannot be written into the audit log.
+fn spool_file(settings: &Settings) -> std::path::PathBuf {
+    settings.audit.spool.clone().unwrap_or_else(|| settings.state_dir.join("spool"))
+}
+
+/// How the audit log of these settings is opened; whoever recovers adds what a person accepts.
+#[must_use]
+pub fn log_options(settings: &Settings, now: Timestamp, entropy: Arc<dyn Entropy>) -> LogOptions {
+    let own = &settings.audit;
+    LogOptions { origin: own.origin.clone(), lock: own.lock.clone(), ..LogOptions::new(now, entropy) }
 }
 
 /// Watches the directories of everything that is watched or installed; `changed` is told which credential to look at.

@@ -113,6 +113,8 @@ struct Inner {
     tallies: BTreeMap<IssuerId, Tally>,
     /// Validity by certificate id, for renewal windows.
     certificates: BTreeMap<CertId, Validity>,
+    /// How often each account's key was changed.
+    key_changes: BTreeMap<IssuerId, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -406,7 +408,25 @@ impl Issuer for SimCa {
     }
 
     fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>> {
-        Box::pin(async move { self.up(issuer) })
+        Box::pin(async move {
+            self.up(issuer)?;
+            self.steps.step().await;
+            {
+                let mut inner = self.lock();
+                let changes = inner.key_changes.entry(issuer.clone()).or_default();
+                *changes = changes.wrapping_add(1);
+            }
+            self.steps.step().await;
+            Ok(())
+        })
+    }
+
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>> {
+        Box::pin(async move {
+            self.up(issuer)?;
+            let changes = self.lock().key_changes.get(issuer).copied().unwrap_or(0);
+            Ok(Some(format!("key-{changes}")))
+        })
     }
 
     fn take_evidence(&self, _issuer: &IssuerId, _url: &str) -> Evidence {

@@ -4,5 +4,6 @@
 pub mod ca;
 pub mod clock;
 pub mod host;
+pub mod spool;
 pub mod store;
 pub mod world;

@@ -8,11 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::audit::{self, Draft, LONGEST_ENTRY, Sealed, TargetKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::domain::audit::{self, Draft, Facts, LONGEST_ENTRY, Phase, Sealed, TargetKind};
+use crate::domain::changes::{self, After};
 use crate::domain::id::{EntryId, head};
 use crate::domain::key::Digest;
+use crate::domain::private::{Private, Salt, Told};
+use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
 use crate::domain::state::State;
-use crate::ports::{Batch, Doing, Store, StoreError, StoredEntry};
+use crate::domain::tree::{Frontier, Subtree, TreeError, prove_consistency, prove_inclusion};
+use crate::ports::{Batch, Consistency, Doing, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry};
 
 /// A store in memory. Every future is ready when it is first polled; one that is dropped before did nothing.
 pub struct MemoryStore {
@@ -63,6 +70,17 @@ impl MemoryStore {
         self.disk().faults.lose_answers = commits;
     }
 
+    /// The medium fails under the next commit: it and every later one is refused as lost until a restart.
+    pub fn lose_medium(&self) {
+        self.disk().faults.lost = Some(0);
+    }
+
+    /// How many commits were asked for although the medium had been reported lost: a second try might be told a lie.
+    #[must_use]
+    pub fn asked_after_loss(&self) -> u64 {
+        self.disk().faults.lost.map_or(0, |asked| asked.saturating_sub(1))
+    }
+
     /// No more faults.
     pub fn heal(&self) {
         self.disk().faults = Faults::default();
@@ -86,16 +104,27 @@ impl MemoryStore {
         Self { disk: self.disk.clone(), opening: disk.opening }
     }
 
+    /// From now on remembers every batch that is written, so that the same history can be told to another store.
+    pub fn remember(&self) {
+        self.disk().written.get_or_insert_with(Vec::new);
+    }
+
+    /// What was written since [`Self::remember`], in order.
+    #[must_use]
+    pub fn written(&self) -> Vec<Batch> {
+        self.disk().written.clone().unwrap_or_default()
+    }
+
     /// How many entries were written since the beginning, kept or not.
     #[must_use]
     pub fn entries_written(&self) -> u64 {
-        self.disk().next
+        self.disk().tree.size()
     }
 
-    /// A number over the leaf hashes of all entries since the beginning: equal for equal runs, whatever was kept.
+    /// The root over all entries since the beginning: equal for equal runs, whatever was kept.
     #[must_use]
-    pub fn log_digest(&self) -> u64 {
-        self.disk().log_digest
+    pub fn log_digest(&self) -> Digest {
+        self.disk().tree.root()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -128,9 +157,72 @@ impl Store for MemoryStore {
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
         })
     }
+}
 
+impl Log for MemoryStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
         Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
+    }
+
+    fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            Ok(commitments.into_iter().filter_map(|c| Some((c, disk.private.get(&c)?.clone()))).collect())
+        })
+    }
+
+    fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            Ok(disk.people.iter().filter_map(|c| disk.private.get(c)).cloned().collect())
+        })
+    }
+
+    fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async { Ok(Some(self.open_disk()?.note())) })
+    }
+
+    fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            let Some(entry) = disk.entry(sequence).cloned().filter(|_| disk.keeps_all()) else { return Ok(None) };
+            let proof =
+                prove_inclusion(sequence, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
+            Ok(Some(Inclusion { entry, proof, note: disk.note() }))
+        })
+    }
+
+    fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            if old_size > disk.tree.size() || !disk.keeps_all() {
+                return Ok(None);
+            }
+            let proof =
+                prove_consistency(old_size, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
+            Ok(Some(Consistency { proof, note: disk.note() }))
+        })
+    }
+
+    fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        Box::pin(async move {
+            let disk = self.open_disk()?;
+            let mut open: Vec<u64> = disk.intents.values().copied().collect();
+            open.sort_unstable();
+            Ok(open.into_iter().filter_map(|sequence| disk.entry(sequence).cloned()).take(limit).collect())
+        })
+    }
+
+    fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.page(&question)) })
+    }
+
+    fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.kept.iter().find(|k| k.draft.id == id).map(|k| k.entry.clone())) })
+    }
+
+    fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+        Box::pin(async move { Ok(self.open_disk()?.statistics()) })
     }
 }
 
@@ -139,31 +231,44 @@ impl Store for MemoryStore {
 struct Disk {
     opening: u64,
     state: State,
-    /// The sequence number of the next entry.
-    next: u64,
+    /// Over all entries; its size is the sequence number of the next.
+    tree: Frontier,
+    /// Intents without an outcome.
+    intents: BTreeMap<EntryId, u64>,
     /// The newest leaf of each target.
     newest: BTreeMap<TargetKey, Digest>,
-    log_digest: u64,
     keep: usize,
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
     evidence: BTreeMap<Digest, Evidence>,
+    private: BTreeMap<Digest, Private>,
+    /// The people among them.
+    people: BTreeSet<Digest>,
+    written: Option<Vec<Batch>>,
     faults: Faults,
 }
 
 /// An entry with what is needed to find it and to let it go.
 struct Kept {
-    id: EntryId,
-    kind: TargetKind,
-    target: Arc<str>,
+    /// What the words are made of when somebody asks: without the facts that make none, and without evidence.
+    draft: Draft,
+    facts: Facts,
     evidence: Vec<Digest>,
+    /// Commitments of its own texts; people stay.
+    private: Vec<Digest>,
     entry: StoredEntry,
 }
 
 impl Kept {
+    /// The words that it is found by.
+    fn words(&self) -> Vec<String> {
+        audit::marks(&self.draft, self.facts)
+    }
+
     /// Whether `key` is the key of its target ([`audit::Target::key`]).
     fn is_about(&self, key: &str) -> bool {
-        key.split_once('/').is_some_and(|(kind, id)| kind == self.kind.as_str() && id == &*self.target)
+        key.split_once('/')
+            .is_some_and(|(kind, id)| kind == self.draft.target.kind.as_str() && id == &*self.draft.target.id)
     }
 }
 
@@ -178,18 +283,27 @@ struct Faults {
     fail_next: u64,
     fail_after: Option<u64>,
     lose_answers: u64,
+    /// Commits since the medium was lost.
+    lost: Option<u64>,
 }
 
 impl Disk {
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if let Some(asked) = &mut self.faults.lost {
+            *asked = asked.saturating_add(1);
+            return Err(StoreError::Lost("the simulated disk failed at a flush".into()));
+        }
         if self.faults.strike() {
             return unavailable("the simulated disk failed, nothing was written");
         }
         let sealed = self.seal(&batch)?;
         // From here on nothing can fail: all of it or nothing.
+        if let Some(written) = &mut self.written {
+            written.push(batch.clone());
+        }
         batch.changes.into_iter().for_each(|change| self.state.apply(change));
-        for (draft, sealed) in batch.entries.iter().zip(sealed) {
-            self.append(draft, sealed);
+        for (draft, (sealed, private)) in batch.entries.iter().zip(sealed) {
+            self.append(draft, sealed, private);
         }
         match self.faults.lose_answers.checked_sub(1) {
             Some(left) => {
@@ -201,18 +315,29 @@ impl Disk {
     }
 
     /// Gives each entry its place; a later entry of the batch links to an earlier one about the same target.
-    fn seal(&self, batch: &Batch) -> Result<Vec<Sealed>, StoreError> {
+    fn seal(&self, batch: &Batch) -> Result<Vec<(Sealed, Vec<Private>)>, StoreError> {
         let (mut ids, mut newest) = (BTreeSet::new(), BTreeMap::new());
         let several = batch.entries.len() > 1;
         let mut all = Vec::with_capacity(batch.entries.len());
-        for (sequence, draft) in (self.next..).zip(&batch.entries) {
+        for (index, (sequence, draft)) in (self.tree.size()..).zip(&batch.entries).enumerate() {
             let id = draft.id;
             if self.ids.contains(&id) || (several && !ids.insert(id)) {
                 return refused(&format!("entry {id} is there already"));
             }
             let key = key(draft);
             let previous = newest.get(&key).or_else(|| self.newest.get(&key)).copied();
-            let sealed = audit::seal(draft, sequence, previous);
+            let mut drawn = 0_u64;
+            let mut salt = || {
+                drawn = drawn.saturating_add(1);
+                salt_of(sequence, drawn)
+            };
+            let mut told = Told::of(&draft.private, &mut salt);
+            let (earlier, own) = changes::share(&batch.changes, index, batch.entries.len());
+            let before = After { state: &self.state, changes: earlier };
+            match changes::tell(&mut told, own, &before) {
+                Ok(()) => {}
+            }
+            let sealed = audit::seal(draft, sequence, previous, &told);
             let size = sealed.bytes.len();
             if size > LONGEST_ENTRY {
                 return refused(&format!("entry {id} has {size} bytes; at most {LONGEST_ENTRY} are kept"));
@@ -220,31 +345,45 @@ impl Disk {
             if several {
                 newest.insert(key, sealed.leaf);
             }
-            all.push(sealed);
+            all.push((sealed, told.texts().map(|(_, private)| private.clone()).collect()));
         }
         Ok(all)
     }
 
-    fn append(&mut self, draft: &Draft, sealed: Sealed) {
-        let sequence = self.next;
-        self.next = sequence.saturating_add(1);
+    fn append(&mut self, draft: &Draft, sealed: Sealed, private: Vec<Private>) {
+        let sequence = self.tree.size();
+        self.tree.push(sealed.leaf, |_, _| {});
         let newest = self.newest.entry(key(draft)).or_insert(sealed.leaf);
         *newest = sealed.leaf;
-        // The multiplier of the FNV hash: leaves are hashes already, and only have to be told apart in their order.
-        self.log_digest = self.log_digest.wrapping_mul(0x0100_0000_01b3) ^ sealed.leaf.leading_u64();
+        match (draft.phase, draft.intent) {
+            (Phase::Intent, _) => drop(self.intents.insert(draft.id, sequence)),
+            (Phase::Outcome, Some(intent)) => drop(self.intents.remove(&intent)),
+            (Phase::Outcome | Phase::Event, _) => {}
+        }
         if self.keep == 0 {
             return;
         }
         self.ids.insert(draft.id);
+        let private: Vec<_> = private.into_iter().map(|p| (p.commitment(), p)).collect();
+        let commitments = private.iter().map(|(commitment, _)| *commitment).collect();
+        self.private.extend(private);
+        if let Some(person) = &draft.person {
+            self.people.insert(person.commitment());
+            self.private.insert(person.commitment(), person.clone());
+        }
+        for commitment in &draft.forgets {
+            self.private.remove(commitment);
+            self.people.remove(commitment);
+        }
         for evidence in &draft.evidence {
             let kept = Evidence { bytes: evidence.bytes.clone(), named_by: sequence };
             self.evidence.entry(evidence.sha256).or_insert(kept).named_by = sequence;
         }
         self.kept.push_back(Kept {
-            id: draft.id,
-            kind: draft.target.kind,
-            target: draft.target.id.clone(),
+            draft: light(draft),
+            facts: sealed.facts,
             evidence: draft.evidence.iter().map(|e| e.sha256).collect(),
+            private: commitments,
             entry: StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes },
         });
         while self.kept.len() > self.keep {
@@ -252,10 +391,78 @@ impl Disk {
         }
     }
 
+    /// The checkpoint, unsigned.
+    fn note(&self) -> String {
+        let head = self.tree.head();
+        format!("keyward/simulation\n{}\n{}\n", head.size, STANDARD.encode(head.root.0))
+    }
+
+    fn keeps_all(&self) -> bool {
+        u64::try_from(self.kept.len()) == Ok(self.tree.size())
+    }
+
+    /// An entry, if it is kept.
+    fn entry(&self, sequence: u64) -> Option<&StoredEntry> {
+        let first = self.kept.front()?.entry.sequence;
+        let place = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.kept.get(place).map(|kept| &kept.entry)
+    }
+
+    /// The hash of a complete subtree, while all entries are kept.
+    fn subtree(&self, subtree: Subtree) -> Result<Digest, TreeError> {
+        let first = subtree.place << subtree.level;
+        let mut made = Frontier::default();
+        for sequence in first..first.saturating_add(1 << subtree.level) {
+            let entry = self.entry(sequence).ok_or(TreeError::Sizes("an entry is not kept"))?;
+            made.push(entry.leaf, |_, _| {});
+        }
+        Ok(made.root())
+    }
+
+    fn page(&self, question: &Question) -> Page {
+        let limit = question.limit.clamp(1, LARGEST_PAGE);
+        let (mut page, mut bytes) = (Page { size: self.tree.size(), ..Page::default() }, 0_usize);
+        let mut all: Box<dyn Iterator<Item = &Kept>> = match question.order {
+            Order::NewestFirst => Box::new(self.kept.iter().rev()),
+            Order::OldestFirst => Box::new(self.kept.iter()),
+        };
+        let fits =
+            |kept: &&Kept| question.is_beyond(kept.entry.sequence) && question.fits(kept.draft.at, &kept.words());
+        while let Some(kept) = all.find(fits) {
+            if page.entries.len() >= limit || bytes >= LARGEST_PAGE_BYTES {
+                page.next = page.entries.last().map(|e| e.sequence);
+                break;
+            }
+            bytes = bytes.saturating_add(kept.entry.bytes.len());
+            page.entries.push(kept.entry.clone());
+        }
+        page
+    }
+
+    fn statistics(&self) -> Statistics {
+        let mut counts = BTreeMap::new();
+        for word in self.kept.iter().flat_map(Kept::words) {
+            if word.starts_with("code:") || word.starts_with("outcome:") {
+                let count: &mut u64 = counts.entry(word).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        let at = |kept: &Kept| kept.draft.at;
+        Statistics {
+            size: self.tree.size(),
+            span: self.kept.front().map(at).zip(self.kept.back().map(at)),
+            bytes: self.kept.iter().fold(0, |sum: u64, k| sum.saturating_add(length(&k.entry.bytes))),
+            checkpoints: 0,
+            open_intents: u64::try_from(self.intents.len()).unwrap_or(u64::MAX),
+            counts,
+        }
+    }
+
     /// Forgets the oldest kept entry, and its evidence unless a newer one names it too.
     fn let_go(&mut self) {
         let Some(oldest) = self.kept.pop_front() else { return };
-        self.ids.remove(&oldest.id);
+        self.ids.remove(&oldest.draft.id);
+        oldest.private.iter().for_each(|commitment| drop(self.private.remove(commitment)));
         for sha256 in oldest.evidence {
             if self.evidence.get(&sha256).is_some_and(|e| e.named_by == oldest.entry.sequence) {
                 self.evidence.remove(&sha256);
@@ -281,11 +488,37 @@ impl Faults {
     }
 }
 
+/// As good as random in a simulation, and the same in every run of it.
+fn salt_of(sequence: u64, drawn: u64) -> Salt {
+    let digest = Digest::of_parts(&[b"salt", &sequence.to_be_bytes(), &drawn.to_be_bytes()]);
+    let mut salt = [0; 16];
+    salt.iter_mut().zip(digest.0).for_each(|(slot, byte)| *slot = byte);
+    salt
+}
+
 /// A target, by what of it compares fastest.
 type TargetKey = (u64, TargetKind, Arc<str>);
 
 fn key(draft: &Draft) -> TargetKey {
     (head(&draft.target.id), draft.target.kind, draft.target.id.clone())
+}
+
+fn no_proof(error: TreeError) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+/// A draft without what makes no words.
+fn light(draft: &Draft) -> Draft {
+    let mut light = Draft::new(draft.id, draft.at, draft.action, draft.code, draft.target.clone());
+    light.actor = draft.actor.clone();
+    (light.phase, light.outcome, light.intent) = (draft.phase, draft.outcome, draft.intent);
+    (light.correlation, light.policy) = (draft.correlation, draft.policy.clone());
+    light.facts = draft.facts.iter().filter(|(key, _)| *key == "issuer").cloned().collect();
+    light
+}
+
+fn length<T>(of: &[T]) -> u64 {
+    u64::try_from(of.len()).unwrap_or(u64::MAX)
 }
 
 fn unavailable<T>(text: &str) -> Result<T, StoreError> {

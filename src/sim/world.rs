@@ -18,6 +18,7 @@ use crate::ports::{Clock, Count, Entropy, Meter, Notice, Notifier, Ports, StoreE
 use crate::sim::ca::SimCa;
 use crate::sim::clock::{SimClock, run};
 use crate::sim::host::SimHost;
+use crate::sim::spool::MemorySpool;
 use crate::sim::store::MemoryStore;
 
 /// Counts the steps at the doors and ends the process at a chosen one: before the effect or after it, so that every
@@ -162,6 +163,8 @@ pub struct World {
     pub host: Arc<SimHost>,
     /// The database.
     pub store: Arc<MemoryStore>,
+    /// What waits to be written there.
+    pub spool: Arc<MemorySpool>,
     /// What people were told.
     pub notifier: Arc<SimNotifier>,
     /// Counts.
@@ -193,6 +196,7 @@ impl World {
             host: Arc::new(SimHost::new(clock.clone(), steps.clone(), ca.clone(), &estate)),
             ca,
             store: Arc::new(MemoryStore::keeping(1_000)),
+            spool: MemorySpool::new(),
             notifier: Arc::default(),
             meter: Arc::default(),
             clock,
@@ -209,6 +213,8 @@ impl World {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             store: self.store.clone(),
+            spool: self.spool.clone(),
+            witnesses: Arc::new(crate::ports::Unwitnessed),
             issuer: self.ca.clone(),
             solver: self.host.clone(),
             keys: self.host.clone(),
@@ -239,6 +245,18 @@ impl World {
         self.store = Arc::new(self.store.recovered());
         self.steps.revive();
         self.resume_life(span, act)
+    }
+
+    /// One life in which `act` runs beside the guardian and may break the disk under it.
+    pub fn live_handle<'a, A, F>(&'a mut self, span: Duration, act: A) -> Life
+    where
+        A: FnOnce(Arc<Engine>, Arc<MemoryStore>) -> F,
+        F: Future<Output = ()> + Send + 'a,
+    {
+        self.store = Arc::new(self.store.recovered());
+        self.steps.revive();
+        let store = self.store.clone();
+        self.resume_life(span, |engine| act(engine, store))
     }
 
     /// As [`Self::live`], but a crash that was set before stays set.

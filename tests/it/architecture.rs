@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layer (first path element under `src/`) → the crate layers it may name.
-const MAY_IMPORT: [(&str, &[&str]); 7] = [
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("domain", &["domain"]),
     ("ports", &["domain"]),
     ("engine", &["domain", "ports", "engine"]),
     ("codec", &["domain", "codec"]),
     ("adapters", &["domain", "ports", "codec", "adapters"]),
     ("sim", &["domain", "ports", "engine", "sim"]),
+    ("witness", &["domain", "codec", "adapters"]),
     ("shell", &["domain", "ports", "engine", "codec", "adapters", "sim", "shell"]),
 ];
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keyward::adapters::store::SqliteStore;
+use keyward::adapters::store::{LogOptions, SqliteStore};
 use keyward::ports::Store as _;
 use keyward::shell::acme_server::Renewal;
+use keyward::shell::wire;
 use serde_json::Value;
 
 use crate::harness::deploy::{belong_together, ders};
@@ -62,7 +63,7 @@ fn draw(state: &mut u64, most: u64) -> u64 {
 async fn entries(place: &Place) -> Vec<Value> {
     let began = Instant::now();
     let store = loop {
-        match SqliteStore::open(&place.at("state")) {
+        match SqliteStore::open(&place.at("state"), &LogOptions::new(wire::clock().now(), wire::entropy())) {
             Ok(store) => break store,
             Err(e) => assert!(began.elapsed() < PATIENCE, "{e}"),
         }

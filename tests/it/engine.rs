@@ -8,7 +8,7 @@ use keyward::domain::inventory::Estate;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::policy::{Act, Lane, Policy, Rule, Tier};
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp, Window};
-use keyward::ports::{Clock, Store};
+use keyward::ports::Clock;
 use keyward::sim::world::{Life, World};
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, path, pid, served, start};
@@ -20,10 +20,7 @@ fn one(names: &[&str]) -> Estate {
 }
 
 fn entries(world: &World) -> Vec<serde_json::Value> {
-    let mut all =
-        keyward::sim::clock::run(&world.clock, world.store.recovered().entries(None, 10_000)).unwrap().unwrap();
-    all.reverse();
-    all.iter().map(|e| serde_json::from_slice(&e.bytes).unwrap()).collect()
+    keyward::sim::clock::run(&world.clock, crate::harness::store::readable(&world.store.recovered())).unwrap()
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The listeners with a simulated guardian behind them.
 
 mod api;
+pub mod audit;
 mod gate;
 mod limits;
 mod metrics;
-mod page;
+pub mod page;
 mod sockets;
 
 use std::sync::Arc;

@@ -210,7 +210,7 @@ fn record(past: &Past, i: usize, name: &str, now: Timestamp) -> CredentialRecord
     });
     let failed = (past.failures > 0).then(|| Failure {
         at: now,
-        code: Arc::from("KW3001"),
+        code: Arc::from(["KW3001", "KW2202", "KW2208"][past.failures as usize % 3]),
         text: Arc::from("failed"),
         fault: past.fault,
         issuer: Some(iid("le")),

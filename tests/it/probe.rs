@@ -261,6 +261,68 @@ mod installs {
     }
 
     #[tokio::test]
+    async fn the_worst_of_all_places_counts_and_is_named() {
+        let room = room();
+        let (full, key) = (pem::certificates(&room.chain()), room.key.serialize_pem());
+        let set = |name: &str, files: &[(Format, &str)]| {
+            let dir = room.dir.path().join(name);
+            fs::create_dir_all(dir.join("v1")).unwrap();
+            files.iter().for_each(|(format, text)| fs::write(dir.join("v1").join(format.file_name()), text).unwrap());
+            symlink("v1", dir.join("current")).unwrap();
+            let formats: Vec<Format> = files.iter().map(|(format, _)| *format).collect();
+            match install(versioned(&dir, &formats), None).care {
+                Care::Managed(managed) => managed.installs[0].clone(),
+                Care::Observed(_) => unreachable!(),
+            }
+        };
+        let both: &[(Format, &str)] = &[(Format::Fullchain, &full), (Format::Key, &key)];
+        let (one, two) = (set("one", both), set("two", both));
+        let middle = pem::certificates(&[&room.middle.der]);
+        let parts = [set("key", &[(Format::Key, &key)]), set("chain", &[(Format::Chain, &middle)])];
+        let all = managed([vec![one, two], parts.to_vec()].concat());
+        let look = async || room.prober.stored(&all).await;
+        assert!(trusted(&look().await), "a place for the key or the chain alone needs no certificate");
+
+        let restored = async |path: &Path, spoil: &dyn Fn(&Path)| {
+            let good = fs::read(path).unwrap();
+            spoil(path);
+            let seen = look().await;
+            fs::write(path, good).unwrap();
+            assert!(trusted(&look().await));
+            seen
+        };
+        let at = |name: &str| room.dir.path().join(name);
+        let gone = |path: &Path| fs::remove_file(path).unwrap();
+        let garbage = |path: &Path| fs::write(path, "garbage").unwrap();
+        let seen = restored(&at("two/v1/fullchain.pem"), &gone).await;
+        unparseable(&seen, &format!("nothing is installed at {}", at("two").display()));
+        unparseable(&restored(&at("two/v1/fullchain.pem"), &garbage).await, "two/current/fullchain.pem");
+        unparseable(&restored(&at("two/v1/key.pem"), &gone).await, "two/current/key.pem");
+        unparseable(&restored(&at("key/v1/key.pem"), &garbage).await, "key/current/key.pem");
+        let other = KeyPair::generate().unwrap();
+        let swap = |path: &Path| fs::write(path, other.serialize_pem()).unwrap();
+        unparseable(&restored(&at("key/v1/key.pem"), &swap).await, "does not belong");
+        unparseable(&restored(&at("chain/v1/chain.pem"), &gone).await, &at("chain").display().to_string());
+        let alone = |path: &Path| fs::write(path, pem::certificates(&[&room.leaf])).unwrap();
+        assert!(!trusted(&restored(&at("two/v1/fullchain.pem"), &alone).await), "an incomplete chain in one place");
+        // Whole by itself, and another certificate than in the first place.
+        let renewed = super::room();
+        fs::write(at("two/v1/key.pem"), renewed.key.serialize_pem()).unwrap();
+        fs::write(at("two/v1/fullchain.pem"), pem::certificates(&renewed.chain())).unwrap();
+        unparseable(&look().await, &format!("{} holds serial", at("two").display()));
+        fs::write(at("two/v1/key.pem"), &key).unwrap();
+        fs::write(at("two/v1/fullchain.pem"), &full).unwrap();
+        // What cannot be mended by installing again does not hide what can.
+        fs::remove_file(at("one/v1/fullchain.pem")).unwrap();
+        fs::create_dir(at("one/v1/fullchain.pem")).unwrap();
+        unreadable(&look().await, "one/current/fullchain.pem");
+        fs::remove_file(at("two/v1/fullchain.pem")).unwrap();
+        unparseable(&look().await, &at("two").display().to_string());
+        fs::remove_dir(at("one/v1/fullchain.pem")).unwrap();
+        assert_eq!(look().await, Seen::Missing);
+    }
+
+    #[tokio::test]
     async fn plain_files_and_old_forms_of_keys_are_read() {
         let room = room();
         let full = room.write("f.pem", pem::certificates(&room.chain()));

@@ -200,3 +200,56 @@ async fn a_watched_file_behind_swapped_links_is_seen_within_moments() {
     fs::remove_file(mount.join("tls.pem")).unwrap();
     daemon.wait("the loss", |d| d.says(&["cert", "show", "peer"]).contains("KW1001"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_read_through_the_daemon_beside_it_after_it_and_over_a_restart() {
+    let place = Place::new().await;
+    let config = write_config(&place, &certificate("portal", &["portal.example.com"], ""));
+    let daemon = Daemon::start(config.clone());
+    daemon.wait("the certificate", |d| d.says(&["cert", "show", "portal"]).contains("\ninstalled "));
+    let state = place.at("state").display().to_string();
+    let query = ["audit", "query", "--credential", "portal", "-o", "json"];
+    let (asked, beside) = (daemon.says(&query), daemon.says(&[&query[..], &["--database", &state]].concat()));
+    assert!(asked.contains("KW2006") && asked == beside, "{asked}\n{beside}");
+    let id = daemon.says(&["audit", "query", "--code", "KW2006", "-o", "name"]).trim().to_owned();
+    let story = daemon.says(&["explain", &id]);
+    for part in
+        ["was about to issue a certificate", "Policy let it go on", "It rests on acme-exchanges", "came out as success"]
+    {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    let shown = daemon.says(&["audit", "show", &id]);
+    assert!(shown.contains("its intent") && shown.contains("KW2006 installed and served"), "{shown}");
+    let out = place.at("tail.jsonl");
+    let said = fs::File::create(place.at("tail.err")).unwrap();
+    let mut follow = keyward();
+    follow.arg("-c").arg(&config).args(["audit", "tail", "-f", "-n", "1", "-o", "jsonl"]);
+    let mut tail = Tail(follow.stdout(fs::File::create(&out).unwrap()).stderr(said).spawn().unwrap());
+    let lines = || fs::read_to_string(&out).unwrap();
+    daemon.wait("the newest entry", |_| lines().lines().count() == 1);
+    assert_eq!(daemon.end(), 0);
+    // Nobody answers: the log is read without a daemon.
+    let offline = keyward().args(["audit", "stats", "--database", &state]).output().unwrap();
+    assert!(String::from_utf8_lossy(&offline.stdout).contains("KW2402 daemon stopped"), "{offline:?}");
+    let daemon = Daemon::start(config);
+    daemon.wait("what the new daemon wrote", |_| lines().contains("KW2401"));
+    let places: Vec<u64> = lines()
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["sequence"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(places.windows(2).all(|pair| pair[1] == pair[0] + 1), "each once and in order: {places:?}");
+    assert!(lines().contains("KW2402"), "what was written at the end is not lost: {}", lines());
+    assert!(Command::new("kill").args(["-INT", &tail.0.id().to_string()]).status().unwrap().success());
+    assert_eq!(tail.0.wait().unwrap().code(), Some(0), "{}", place.text("tail.err"));
+    assert_eq!(daemon.end(), 0);
+}
+
+/// A process that does not outlive its test.
+struct Tail(Child);
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

@@ -1,6 +1,6 @@
 //! Adversarial scenarios: what an outside reader tried to break, one fact each.
 
-mod doors;
+pub mod doors;
 
 use core::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use keyward::domain::inventory::{Care, Credential, Endpoint, Estate, Observation
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{LETS_ENCRYPT, Limit, LimitKind};
 use keyward::domain::state::State;
-use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity};
+use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity, Window};
 use keyward::engine::{Command, Engine};
 use keyward::ports::{Clock, Ports, Store};
 use keyward::sim::world::{Life, World};
@@ -227,6 +227,41 @@ fn two_credentials_with_the_same_names_get_a_certificate_each_without_a_failure(
 }
 
 #[test]
+fn two_automatic_issuances_in_one_second_are_two() {
+    let mut triplets = estate(&[("le", &[])]);
+    for name in ["one", "three", "two"] {
+        add(&mut triplets, credential(name, managed(&["review.example.com"], &["le"])));
+    }
+    let world = World::new(1, start(), triplets.clone());
+    let store = Arc::new(Slow { inner: world.store.clone(), clock: world.clock.clone(), pause: MS });
+    live(&world, Ports { store, ..world.ports() }, triplets, HOUR, |_| async {});
+    assert_eq!(world.ca.tally(&iid("le")).issued, 2, "the third waits for a person, or for a day");
+    let ledger = disk(&world).ledger;
+    let times: Vec<_> = ledger.automatic.values().flatten().collect();
+    assert!(times.len() == 2 && times[0] != times[1] && times[0].until(*times[1]) <= SECOND * 2, "{times:?}");
+}
+
+#[test]
+fn a_window_does_not_move_under_an_order_that_it_made_exempt() {
+    let world = World::new(1, start(), with_server());
+    world.ca.behave(&iid("le"), |b| b.ari = true);
+    let issuer = Arc::new(Fickle::new(world.ca.clone(), world.clock.clone()));
+    let (clock, ca, moving) = (world.clock.clone(), world.ca.clone(), issuer.clone());
+    live(&world, Ports { issuer, ..world.ports() }, with_server(), DAY * 3, |engine| async move {
+        let window = || engine.credential(&cid("portal")).unwrap().record.ari.unwrap().window.unwrap();
+        clock.sleep(HOUR).await;
+        ca.behave(&iid("le"), |b| b.stuck = true);
+        World::ask_renewal(&engine, &cid("portal"), "uid:1000").unwrap();
+        clock.sleep(HOUR).await;
+        let before = window();
+        moving.windows_move.store(true, Ordering::SeqCst);
+        clock.sleep(DAY).await;
+        assert!(engine.credential(&cid("portal")).unwrap().attempt.is_some());
+        assert_eq!(window(), before);
+    });
+}
+
+#[test]
 fn renewals_do_not_lapse_behind_a_crowd_of_new_credentials() {
     let slow = [Limit { kind: LimitKind::Orders, capacity: 20, refill: HOUR, reserve: 0 }];
     let mut few = estate(&[("le", &slow)]);
@@ -425,6 +460,36 @@ fn a_store_that_takes_nothing_for_ten_minutes_ends_the_engine() {
 // ---- reload, watches, sightings
 
 #[test]
+fn what_waits_for_a_window_goes_on_when_a_reload_removes_it() {
+    let free = with_server();
+    let mut held = free.clone();
+    let mut portal = (*held.credentials[&cid("portal")]).clone();
+    if let Care::Managed(managed) = &mut portal.care {
+        // Every day, for the hour before the one in which the simulation starts.
+        let minute = u16::try_from(start().unix().rem_euclid(86_400) / 60).unwrap();
+        let (from_minute, until_minute) = ((minute + 22 * 60) % 1_440, (minute + 23 * 60) % 1_440);
+        managed.windows = vec![Window { days: [true; 7], from_minute, until_minute, zone: jiff::tz::TimeZone::UTC }];
+    }
+    add(&mut held, portal);
+    let world = World::new(1, start(), held.clone());
+    let (clock, host) = (world.clock.clone(), world.host.clone());
+    live(&world, world.ports(), held, HOUR * 2, |engine| async move {
+        clock.sleep(MINUTE).await;
+        World::ask_renewal(&engine, &cid("portal"), "uid:1000").unwrap();
+        clock.sleep(HOUR).await;
+        let view = engine.credential(&cid("portal")).unwrap();
+        let opens = start().plus(HOUR * 22);
+        assert_eq!(view.held.map(|h| h.reason), Some(keyward::domain::plan::HeldReason::Window));
+        assert!(view.attempt.unwrap().not_before.unwrap() >= opens.minus(MINUTE), "people see when it goes on");
+        assert_eq!(host.installs(), 1);
+        engine.command(Command::Estate(Arc::new(free))).unwrap();
+        clock.sleep(MINUTE).await;
+        assert_eq!(host.installs(), 2, "nothing holds it any more");
+    });
+    assert_eq!((world.ca.tally(&iid("le")).orders, coded(&world, "KW2205")), (2, 1));
+}
+
+#[test]
 fn a_reload_never_opens_a_path_whose_watched_files_are_bad() {
     let mut watching = estate(&[]);
     let watch = Watch { pattern: "/p/*".into(), password_file: None, owner: None, labels: Default::default() };
@@ -551,6 +616,7 @@ fn a_watched_file_that_is_gone_closes_the_path_although_an_endpoint_still_serves
         sightings: &[(cid("peer"), sighting)].into(),
         clock_fault: None,
         store_fault: None,
+        unrecorded: None,
         now: start(),
         boot: Boottime::from_boot(SECOND),
     };

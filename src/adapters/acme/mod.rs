@@ -177,6 +177,10 @@ impl Issuer for AcmeIssuers {
         self.call(issuer, move |c| c.renewal_info(id))
     }
 
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>> {
+        self.call(issuer, |c| c.account_key())
+    }
+
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence {
         self.shared.book.take(issuer, url)
     }

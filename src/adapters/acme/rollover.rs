@@ -93,6 +93,25 @@ impl Client {
         Ok(())
     }
 
+    /// The thumbprint of the key that counts, after any unfinished rollover; `None` if there is no account yet.
+    ///
+    /// # Errors
+    /// If it is not certain which key counts.
+    pub(super) async fn account_key(&self) -> Result<Option<String>, IssuerError> {
+        let mut seat = self.seat.write().await;
+        let settled = self.settle().await?;
+        // Read again at the next use: settling may have changed the key.
+        if matches!(&*seat, Seat::Known(_)) {
+            *seat = Seat::Unread;
+        }
+        drop(seat);
+        if settled.unsettled_until.is_some() {
+            let text = format!("a key change at issuer {} may still arrive there; ask again in 5 minutes", self.id());
+            return Err(classify::error(IssuerErrorKind::Retry, Fault::Host, text));
+        }
+        Ok(settled.key.map(|key| key.thumbprint().to_owned()))
+    }
+
     /// Reads the key and, if a next key is there, finds out which of them the CA has.
     pub(super) async fn settle(&self) -> Result<Settled, IssuerError> {
         self.settle_after(STRAGGLING).await

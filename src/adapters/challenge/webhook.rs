@@ -13,18 +13,15 @@
 
 use core::fmt::Write as _;
 use core::time::Duration;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::{ClientConfig, RootCertStore};
-use url::{Host, Url};
+use url::Url;
 
 use super::dns::{Action, Placed};
 use super::{Secret, excerpt, failed};
+use crate::codec::webhook::{self, Signer};
 use crate::domain::execution::Fault;
 use crate::ports::{ChallengeTask, Clock, Entropy, SolverError};
 
@@ -33,9 +30,6 @@ const MOST_ANSWER: usize = 64 * 1_024;
 
 /// The longest time limit; the usual one is 15 s.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Standard Webhooks: a secret has 24 to 64 bytes.
-const SECRET_BYTES: core::ops::RangeInclusive<usize> = 24..=64;
 
 /// A webhook.
 #[derive(Clone, Debug)]
@@ -51,7 +45,7 @@ pub struct WebhookConfig {
 /// A checked webhook.
 pub(super) struct Webhook {
     url: Url,
-    key: hmac::Key,
+    signer: Signer,
     client: reqwest::Client,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -63,8 +57,8 @@ impl Webhook {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, String> {
-        let url = check_url(&config.url)?;
-        let key = signing_key(&config.secret)?;
+        let url = webhook::address(&config.url).map_err(|e| e.to_string())?;
+        let signer = Signer::parse(config.secret.bytes()).map_err(|e| e.to_string())?;
         if config.timeout.is_zero() || config.timeout > LONGEST_TIMEOUT {
             let (seen, most) = (config.timeout.as_secs(), LONGEST_TIMEOUT.as_secs());
             return Err(format!("the webhook's timeout is {seen} s; expected 1 to {most} s"));
@@ -88,7 +82,7 @@ impl Webhook {
             .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
-        Ok(Self { url, key, client, clock, entropy })
+        Ok(Self { url, signer, client, clock, entropy })
     }
 
     pub(super) async fn call(&self, action: Action, task: &ChallengeTask, placed: &Placed) -> Result<(), SolverError> {
@@ -103,14 +97,14 @@ impl Webhook {
         .to_string();
         let id = self.id();
         let timestamp = self.clock.now().unix();
-        let tag = hmac::sign(&self.key, format!("{id}.{timestamp}.{body}").as_bytes());
+        let signature = self.signer.sign(&id, timestamp, body.as_bytes());
         let sent = self
             .client
             .post(self.url.clone())
             .header("content-type", "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", format!("v1,{}", STANDARD.encode(tag)))
+            .header("webhook-signature", signature)
             .body(body)
             .send()
             .await;
@@ -138,31 +132,6 @@ impl Webhook {
     }
 }
 
-fn check_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|e| format!("the webhook's URL cannot be read: {e}"))?;
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        other => Err(format!("the webhook's URL starts with {other}; expected https (http only to this machine)")),
-    }
-}
-
-fn signing_key(secret: &Secret) -> Result<hmac::Key, String> {
-    let wrong = || "the webhook's secret is not whsec_ and the base64 of 24 to 64 bytes".to_owned();
-    let text = secret.bytes().strip_prefix(b"whsec_").ok_or_else(wrong)?;
-    let bytes = zeroize::Zeroizing::new(STANDARD.decode(text).map_err(|_| wrong())?);
-    if !SECRET_BYTES.contains(&bytes.len()) {
-        return Err(wrong());
-    }
-    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
-}
-
 /// The start of an answer.
 async fn read(mut response: reqwest::Response) -> String {
     let mut body = Vec::new();
@@ -188,30 +157,4 @@ fn causes(error: reqwest::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_http_goes_to_this_machine_only() {
-        for good in ["https://dns.example/hook", "http://127.0.0.1:8080/", "http://[::1]/x", "http://localhost/x"] {
-            assert!(check_url(good).is_ok(), "{good}");
-        }
-        for bad in ["http://dns.example/", "http://127.0.0.1.example/", "ftp://localhost/", "file:///etc", "", "x"] {
-            assert!(check_url(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_secret_is_whsec_and_base64_of_24_to_64_bytes() {
-        let key = |text: &str| signing_key(&Secret::new(text.as_bytes().to_vec()));
-        assert!(key(&format!("whsec_{}", STANDARD.encode([7; 32]))).is_ok());
-        for bad in
-            ["", "whsec_", "whsec_!!!!", &STANDARD.encode([7; 32]), &format!("whsec_{}", STANDARD.encode([7; 8]))]
-        {
-            assert!(key(bad).is_err(), "{bad}");
-        }
-    }
 }

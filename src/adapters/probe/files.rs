@@ -15,6 +15,7 @@ use crate::codec::pem::{self, KeyForm};
 use crate::codec::verify::{self, Roots};
 use crate::codec::x509::{self, Limits};
 use crate::codec::{ParseError, pkcs12};
+use crate::domain::certificate::Trust;
 use crate::domain::inventory::{Format, Install, Layout, Seen};
 use crate::domain::key::Digest;
 use crate::ports::HostError;
@@ -38,8 +39,80 @@ pub(super) fn watched(path: &str, password_file: Option<&str>, roots: &Roots) ->
     })())
 }
 
+/// What all places of a credential hold: the worst of it, first what installing again can mend. All have to hold the same
+/// certificate, so that a reader of any of them has what was issued.
+pub(super) fn installed(installs: &[Install], roots: &Roots) -> Seen {
+    let (whole, parts): (Vec<&Install>, Vec<&Install>) = installs.iter().partition(|i| has_leaf(i));
+    let Some(first) = whole.first() else {
+        return parts.first().map_or(Seen::Missing, |install| installed_at(install, roots));
+    };
+    let mut places: Vec<(&Install, Seen)> = whole.iter().map(|i| (*i, installed_at(i, roots))).collect();
+    if places.iter().all(|(_, seen)| *seen == Seen::Missing) {
+        return Seen::Missing;
+    }
+    let leaf = places.iter().find_map(|(install, seen)| Some((*install, seen.chain()?.leaf.clone())));
+    if let Some((_, leaf)) = &leaf {
+        places.extend(parts.into_iter().filter_map(|i| Some((i, installed_part(i, &leaf.spki).err()?))));
+    }
+    let judged = places.into_iter().map(|(install, seen)| match (seen, &leaf) {
+        (Seen::Missing, _) => Seen::Unparseable(format!("nothing is installed at {}", place(install))),
+        (Seen::Present(own), Some((other, leaf))) if own.leaf.fingerprint != leaf.fingerprint => {
+            Seen::Unparseable(format!(
+                "{} holds serial {} and {} serial {}; expected is one certificate in all places",
+                place(install),
+                own.leaf.serial,
+                place(other),
+                leaf.serial
+            ))
+        }
+        (seen, _) => seen,
+    });
+    let worst = judged.min_by_key(|seen| match seen {
+        Seen::Missing | Seen::Unparseable(_) => 0,
+        Seen::Unreadable(_) => 1,
+        Seen::Present(chain) if chain.trust != Trust::Anchored => 2,
+        Seen::Present(_) => 3,
+    });
+    worst.unwrap_or_else(|| installed_at(first, roots))
+}
+
+/// The formats that the certificate itself is in.
+const LEAF: [Format; 4] = [Format::Fullchain, Format::Cert, Format::Combined, Format::Pkcs12];
+
+fn has_leaf(install: &Install) -> bool {
+    match &install.layout {
+        Layout::Versioned { formats, .. } => LEAF.iter().any(|f| formats.contains(f)),
+        Layout::Plain { files } => LEAF.iter().any(|f| files.contains_key(f)),
+    }
+}
+
+/// A place, for people.
+fn place(install: &Install) -> &str {
+    match &install.layout {
+        Layout::Versioned { dir, .. } => dir,
+        Layout::Plain { files } => files.values().next().map_or("", String::as_str),
+    }
+}
+
+/// A place with only a key or only the chain: they must be there, and the key must belong to the certificate elsewhere.
+fn installed_part(install: &Install, leaf: &Digest) -> Result<(), Seen> {
+    let set = Set::open(install)?;
+    if let Some((chain, path)) = set.read(Format::Chain) {
+        let bytes = chain?;
+        if !bytes.is_empty() {
+            certificates(&bytes, &path)?;
+        }
+    }
+    match key(&set, place(install))? {
+        Some((own, path)) if own != *leaf => {
+            Err(Seen::Unparseable(format!("the key in {path} does not belong to the certificate in the other places")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What an installed set holds; its key must belong to its certificate.
-pub(super) fn installed(install: &Install, roots: &Roots) -> Seen {
+fn installed_at(install: &Install, roots: &Roots) -> Seen {
     let first = finish(installed_once(install, roots));
     // Plain files are replaced one after the other: a set caught in between is looked at once more.
     let torn = matches!((&first, &install.layout), (Seen::Unparseable(_), Layout::Plain { .. }));
@@ -171,7 +244,7 @@ fn installed_once(install: &Install, roots: &Roots) -> Result<Seen, Seen> {
 
 /// The certificates of the first file that has the leaf.
 fn leaf(set: &Set<'_>) -> Result<(Vec<CertificateDer<'static>>, String), Seen> {
-    for format in [Format::Fullchain, Format::Cert, Format::Combined] {
+    for format in LEAF.into_iter().filter(|f| *f != Format::Pkcs12) {
         if let Some((bytes, path)) = set.read(format) {
             return Ok((certificates(&bytes?, &path)?, path));
         }

@@ -93,14 +93,12 @@ impl Prober for SystemProber {
     fn stored<'a>(&'a self, credential: &'a Credential) -> Doing<'a, Seen> {
         match &credential.care {
             Care::Observed(source) => self.source(source),
-            Care::Managed(managed) => match managed.installs.first() {
-                // Only the key store holds it; nothing is installed that could be looked at.
-                None => Box::pin(async { Seen::Missing }),
-                Some(install) => {
-                    let install = below(self.sandbox.as_deref(), install);
-                    Box::pin(self.look(move |roots| files::installed(&install, roots)))
-                }
-            },
+            // Without any, only the key store holds it; nothing is installed that could be looked at.
+            Care::Managed(managed) => {
+                let installs: Vec<Install> =
+                    managed.installs.iter().map(|i| below(self.sandbox.as_deref(), i)).collect();
+                Box::pin(self.look(move |roots| files::installed(&installs, roots)))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The two connections, their settings, and what SQLite's errors mean for whoever asked.
 
 use core::time::Duration;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -8,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::ports::StoreError;
 
-use super::{log, migrations};
+use super::migrations;
 
 /// How long a statement waits for a lock that a foreign tool (a backup, the `sqlite3` shell) holds: an eighth of the two
 /// seconds that a commit may take, so that a foreign lock is an ordinary refusal and never looks like a hang.
@@ -18,14 +19,18 @@ const BUSY: Duration = Duration::from_millis(250);
 /// in the kernel's cache.
 const CACHE_KIB: i32 = 512;
 
+/// Bytes of a page: an entry has some 740, so that pages of 4 KiB stay empty by a sixth, of 8 KiB by a twentieth, and of
+/// these by a fortieth.
+const PAGE: i32 = 16_384;
+
 /// The write-ahead log is cut back to this many bytes after it grew beyond: twice what a checkpoint interval writes.
 const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
 
 /// Prepared statements that each connection keeps: all that it has, about 30.
 const STATEMENTS: usize = 48;
 
-/// Opens the connection that writes: checks whose database it is, brings its schema up to date, drops what is no longer
-/// needed, and looks for damage.
+/// Opens the connection that writes: checks whose database it is, brings its schema up to date, and looks for
+/// damage.
 ///
 /// # Errors
 /// As [`super::SqliteStore::open`].
@@ -35,7 +40,6 @@ pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
     settle(&connection).map_err(|e| about(path, e))?;
     migrations::migrate(&mut connection).map_err(|e| about(path, e))?;
     check(&connection).map_err(|e| about(path, e))?;
-    migrations::drop_expired(&connection).map_err(|e| about(path, e.into()))?;
     Ok(connection)
 }
 
@@ -45,7 +49,7 @@ pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
 /// [`StoreError::Unavailable`] or [`StoreError::Damaged`].
 pub(super) fn open_reading(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|e| about(path, e))?;
-    connection.pragma_update(None, "query_only", true).map_err(|e| about(path, e.into()))?;
+    connection.pragma_update(None, "query_only", true).map_err(|e| about(path, Trouble::from(e)))?;
     Ok(connection)
 }
 
@@ -58,6 +62,8 @@ pub(super) enum Trouble {
     Damaged(String),
     /// The medium or the system refused.
     Unavailable(String),
+    /// It contradicts itself.
+    Distrusted(&'static str, String),
 }
 
 impl From<rusqlite::Error> for Trouble {
@@ -67,12 +73,12 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 /// Says which database an error is about.
-fn about(path: &Path, trouble: Trouble) -> StoreError {
+pub(super) fn about(path: &Path, trouble: impl Into<StoreError>) -> StoreError {
     let shown = path.display();
-    match StoreError::from(trouble) {
+    match trouble.into() {
         StoreError::Unavailable(text) => StoreError::Unavailable(format!("{shown}: {text}")),
         StoreError::Damaged(text) => StoreError::Damaged(format!("{shown}: {text}")),
-        StoreError::InUse(text) => StoreError::InUse(text),
+        other @ (StoreError::InUse(_) | StoreError::Distrusted { .. } | StoreError::Lost(_)) => other,
     }
 }
 
@@ -83,6 +89,7 @@ impl From<Trouble> for StoreError {
             Trouble::Sqlite(error) => Self::Damaged(format!("{error}; restore the state directory from a backup")),
             Trouble::Damaged(text) => Self::Damaged(text),
             Trouble::Unavailable(text) => Self::Unavailable(text),
+            Trouble::Distrusted(code, text) => Self::Distrusted { code, text },
         }
     }
 }
@@ -107,7 +114,27 @@ fn is_medium(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code().is_some_and(|code| MEDIUM.contains(&code))
 }
 
-fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
+/// Opens a database that nothing writes, on a medium that cannot be written: no lock is taken, no file is made.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open_immutable(path: &Path) -> Result<Connection, Trouble> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro&immutable=1");
+    open(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Opens a database with the settings that all connections have.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
     // Each connection belongs to one thread, so SQLite's own mutexes are not needed; links in the path are refused.
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -134,6 +161,8 @@ fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> {
 
 /// Write-ahead log with a flush at each commit. Checkpoints are explicit, see [`super::writer`].
 fn settle(connection: &Connection) -> Result<(), Trouble> {
+    // Only a new database takes it.
+    connection.pragma_update(None, "page_size", PAGE)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         let text = format!("the file system allows journal mode {mode} but not wal; use a local disk");
@@ -147,16 +176,16 @@ fn settle(connection: &Connection) -> Result<(), Trouble> {
 
 /// Looks for damage at start.
 ///
-/// The state tables are checked page by page with their indexes: they are bounded by the number of credentials (some
+/// The bounded tables are checked page by page with their indexes: they are bounded by the number of credentials (some
 /// 10 MB for 10,000), which takes tens of milliseconds. The log grows for years, and to read it all would make a start
-/// take minutes: here only its newest entries are checked against their hashes; `keyward audit verify` reads the rest.
+/// take minutes: [`super::trust`] checks its end; `keyward audit verify` reads the rest.
 fn check(connection: &Connection) -> Result<(), Trouble> {
-    for table in migrations::STATE_TABLES {
+    for table in migrations::BOUNDED_TABLES {
         let found: String = connection.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))?;
         if found != "ok" {
             let text = format!("table {table}: {found}; restore the state directory from a backup");
             return Err(Trouble::Damaged(text));
         }
     }
-    log::check_tail(connection)
+    Ok(())
 }

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::ports::StoreError;
 
 /// The database's file name.
-const DATABASE: &str = "keyward.db";
+pub(super) const DATABASE: &str = "keyward.db";
 /// The lock's file name.
 const LOCK: &str = "lock";
 
@@ -31,10 +31,25 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     if !seen.is_dir() {
         return Err(StoreError::Damaged(format!("{} is no directory; name a directory", dir.display())));
     }
+    check_owner(&dir, &seen)?;
+    Ok(dir)
+}
+
+/// Whether nobody else may replace what lies in the directory of a file.
+///
+/// # Errors
+/// [`StoreError::Damaged`] says how to mend it; [`StoreError::Unavailable`] if there is no such directory.
+pub(super) fn check_parent(path: &Path) -> Result<(), StoreError> {
+    let dir = parent(path);
+    let seen = fs::metadata(dir).map_err(|e| unavailable("look at", dir, &e))?;
+    check_owner(dir, &seen)
+}
+
+fn check_owner(dir: &Path, seen: &fs::Metadata) -> Result<(), StoreError> {
     let (shown, owner, mode) = (dir.display(), seen.uid(), seen.mode() & 0o7777);
     if mode & 0o022 != 0 {
         let text =
-            format!("{shown} has mode {mode:04o}, so others may replace the state in it; run chmod 0700 {shown}");
+            format!("{shown} has mode {mode:04o}, so others may replace what lies in it; run chmod 0700 {shown}");
         return Err(StoreError::Damaged(text));
     }
     let own = rustix::process::geteuid().as_raw();
@@ -43,7 +58,7 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
             format!("{shown} belongs to user {owner}, not to this process's user {own}; run chown {own} {shown}");
         return Err(StoreError::Damaged(text));
     }
-    Ok(dir)
+    Ok(())
 }
 
 /// The exclusive hold on a state directory, for as long as this value lives.
@@ -135,10 +150,60 @@ fn open(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn flush_directory(dir: &Path) -> Result<(), StoreError> {
+/// Makes a private file that appears whole or not at all, in place of what is there, and returns it open.
+///
+/// # Errors
+/// [`StoreError::Unavailable`], [`StoreError::Damaged`] if a link is in the way.
+pub(super) fn make_private(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut file = open(&temporary)?;
+    file.set_len(0)
+        .and_then(|()| file.set_permissions(Permissions::from_mode(0o600)))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .map_err(|e| unavailable("write", &temporary, &e))?;
+    fs::rename(&temporary, path).map_err(|e| unavailable("make", path, &e))?;
+    flush_directory(parent(path))?;
+    Ok(file)
+}
+
+/// Opens a file that must be private: ours, closed to others, no link. `None` if there is none.
+///
+/// # Errors
+/// [`StoreError::Damaged`] says how to mend it; [`StoreError::Unavailable`].
+pub(super) fn open_private(path: &Path) -> Result<Option<File>, StoreError> {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(unavailable("look at", path, &e)),
+        Ok(_) => {}
+    }
+    let file = open(path)?;
+    let seen = file.metadata().map_err(|e| unavailable("look at", path, &e))?;
+    let (shown, own, mode) = (path.display(), rustix::process::geteuid().as_raw(), seen.mode() & 0o7777);
+    if seen.uid() != own {
+        let text = format!(
+            "{shown} belongs to user {}, not to this process's user {own}; run chown {own} {shown}",
+            seen.uid()
+        );
+        return Err(StoreError::Damaged(text));
+    }
+    if mode & 0o077 != 0 {
+        let text = format!("{shown} has mode {mode:04o}, so others may use it; run chmod 0600 {shown}");
+        return Err(StoreError::Damaged(text));
+    }
+    Ok(Some(file))
+}
+
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(super) fn flush_directory(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| unavailable("flush", dir, &e))
 }
 
-fn unavailable(what: &str, path: &Path, error: &io::Error) -> StoreError {
+pub(super) fn unavailable(what: &str, path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("cannot {what} {}: {error}", path.display()))
 }

@@ -3,12 +3,14 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 
 use crate::domain::certificate::CertId;
+use crate::domain::changes::Before;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
 use crate::domain::key::Digest;
@@ -27,21 +29,53 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     // One read transaction, so that all tables show the same commit.
     let connection = &*connection.transaction()?;
     let mut state = State::default();
-    credentials(connection, &mut state)?;
-    generations(connection, &mut state)?;
-    attempts(connection, &mut state)?;
-    issuers(connection, &mut state)?;
+    credentials(connection, &mut state, None)?;
+    generations(connection, &mut state, None)?;
+    attempts(connection, &mut state, None)?;
+    issuers(connection, &mut state, None)?;
     ledger(connection, &mut state)?;
     clock(connection, &mut state)?;
     Ok(state)
 }
 
-fn credentials(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+/// The rows as they are now: what a transaction has written counts.
+pub(super) struct Rows<'c>(pub(super) &'c Connection);
+
+impl Before for Rows<'_> {
+    type Error = Trouble;
+
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Trouble> {
+        let mut state = State::default();
+        credentials(self.0, &mut state, Some(id.as_str()))?;
+        generations(self.0, &mut state, Some(id.as_str()))?;
+        Ok(state.credentials.remove(id).map(Cow::Owned))
+    }
+
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Trouble> {
+        let mut state = State::default();
+        attempts(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.attempts.remove(&id).map(Cow::Owned))
+    }
+
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Trouble> {
+        let mut state = State::default();
+        issuers(self.0, &mut state, Some(id.as_str()))?;
+        Ok(state.issuers.remove(id).map(Cow::Owned))
+    }
+
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Trouble> {
+        let mut statement = self.0.prepare_cached("SELECT at FROM automatic WHERE names = ?1 ORDER BY place")?;
+        let times = statement.query_map([names], |row| row.get(0).map(Timestamp::from_unix))?;
+        Ok(times.collect::<Result<_, _>>()?)
+    }
+}
+
+fn credentials(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
     const SQL: &str =
         "SELECT id, ari_cert_id, ari_from, ari_until, ari_picked, ari_next_poll, ari_explanation, failures,
         failure_at, failure_code, failure_text, failure_fault, failure_issuer, next_attempt, last_success, requested_by,
         requested_at, rolled_back FROM credential";
-    each(connection, "credential", SQL, |f| {
+    each(connection, "credential", SQL, id.map(|id| ("id", id)), |f| {
         let id = f.parse(slug(CredentialId::parse))?;
         let record = CredentialRecord {
             ari: ari(f)?,
@@ -90,11 +124,11 @@ fn request(f: &mut Fields<'_>) -> Result<Option<Request>, Trouble> {
     }
 }
 
-fn generations(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+fn generations(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
     const SQL: &str =
         "SELECT credential, place, slot, issuer, fingerprint, spki, serial, cert_id, not_before, not_after,
         names, cause, cause_detail, installed_at, verified_at FROM generation";
-    each(connection, "generation", SQL, |f| {
+    each(connection, "generation", SQL, id.map(|id| ("credential", id)), |f| {
         let credential = f.parse(slug(CredentialId::parse))?;
         let place: String = f.take()?;
         let generation = Generation {
@@ -125,10 +159,10 @@ fn generations(connection: &Connection, state: &mut State) -> Result<(), Trouble
     })
 }
 
-fn attempts(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
+fn attempts(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
     const SQL: &str = "SELECT id, credential, issuer, names, cause, cause_detail, replaces, began, intent, stage,
         order_url, failures, not_before FROM attempt";
-    each(connection, "attempt", SQL, |f| {
+    each(connection, "attempt", SQL, id.map(|id| ("id", id)), |f| {
         let id = f.parse(attempt_id)?;
         let attempt = Attempt {
             id,
@@ -154,8 +188,9 @@ fn attempts(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     })
 }
 
-fn issuers(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
-    each(connection, "issuer", "SELECT id, failures, open_until, last_success, terms FROM issuer", |f| {
+fn issuers(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
+    const SQL: &str = "SELECT id, failures, open_until, last_success, terms FROM issuer";
+    each(connection, "issuer", SQL, id.map(|id| ("id", id)), |f| {
         let id = f.parse(slug(IssuerId::parse))?;
         let record = IssuerRecord {
             failures: f.take()?,
@@ -169,12 +204,12 @@ fn issuers(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
 }
 
 fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
-    each(connection, "bucket", "SELECT issuer, kind, counted, full_at FROM bucket", |f| {
+    each(connection, "bucket", "SELECT issuer, kind, counted, full_at FROM bucket", None, |f| {
         let key = BucketKey::new(f.parse(slug(IssuerId::parse))?, f.parse(LimitKind::parse)?, f.take()?);
         state.ledger.full_at.insert(key, f.time()?);
         Ok(())
     })?;
-    each(connection, "automatic", "SELECT names, at FROM automatic ORDER BY place", |f| {
+    each(connection, "automatic", "SELECT names, at FROM automatic ORDER BY place", None, |f| {
         let set: Arc<str> = f.take()?;
         state.ledger.automatic.entry(set).or_default().push(f.time()?);
         Ok(())
@@ -182,7 +217,7 @@ fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
 }
 
 fn clock(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
-    each(connection, "clock", "SELECT wall, boot_seconds, boot_nanos, boot_id FROM clock", |f| {
+    each(connection, "clock", "SELECT wall, boot_seconds, boot_nanos, boot_id FROM clock", None, |f| {
         let wall = f.time()?;
         let (seconds, nanos): (i64, u32) = (f.take()?, f.take()?);
         let boot = match u64::try_from(seconds) {
@@ -195,14 +230,28 @@ fn clock(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     })
 }
 
+/// The clocks' mark alone.
+///
+/// # Errors
+/// As [`state`].
+pub(super) fn clock_mark(connection: &Connection) -> Result<Option<ClockMark>, Trouble> {
+    let mut state = State::default();
+    clock(connection, &mut state)?;
+    Ok(state.clock)
+}
+
 fn each(
     connection: &Connection,
     table: &'static str,
     sql: &str,
+    only: Option<(&str, &str)>,
     mut then: impl FnMut(&mut Fields<'_>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
+    let mut statement = match only {
+        Some((column, _)) => connection.prepare_cached(&format!("{sql} WHERE {column} = ?1"))?,
+        None => connection.prepare_cached(sql)?,
+    };
+    let mut rows = statement.query(rusqlite::params_from_iter(only.map(|(_, value)| value)))?;
     while let Some(row) = rows.next()? {
         then(&mut Fields { table, row, next: 0 })?;
     }

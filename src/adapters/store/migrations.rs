@@ -1,6 +1,6 @@
 //! The schema and its versions.
 //!
-//! `user_version` counts the migrations that were applied. Each runs once, all that are missing in one transaction, and
+//! `user_version` counts the migrations that were applied, from 1 on. Each runs once, all that are missing in one transaction, and
 //! none is ever changed after it shipped.
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -13,11 +13,49 @@ use super::connection::Trouble;
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
 const APPLICATION_ID: i32 = 0x4b57_5244;
 
-/// Every table of the state; the log's are `entry` and `evidence`.
+/// Every table whose size is bounded: those of the state, the intents without an outcome and the checkpoints that are
+/// kept, one an hour.
+pub(super) const BOUNDED_TABLES: [&str; 9] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "open_intent", "checkpoint"];
+
+/// Every table of the state.
 pub(super) const STATE_TABLES: [&str; 7] =
     ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
 
+/// Every table.
+pub(super) const TABLES: [&str; 15] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "entry",
+    "checkpoint",
+    "subtree",
+    "word",
+    "mark",
+    "open_intent",
+    "private",
+    "evidence",
+];
+
+/// The guard of the log's order, which is in [`FIRST`] too.
+pub(super) const ENTRY_INSERT: &str = "
+CREATE TRIGGER entry_insert BEFORE INSERT ON entry
+WHEN NEW.sequence <> (SELECT ifnull(max(sequence), -1) + 1 FROM entry)
+    OR EXISTS (SELECT 1 FROM entry WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry has the next number and an id of its own');
+END;
+";
+
+/// The version before the first migration: builds before the first release had another schema under this number.
+const BEFORE: usize = 1;
 const MIGRATIONS: [&str; 1] = [FIRST];
+/// What `user_version` is when all of them are applied.
+const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 
 /// Times are whole seconds since 1970; digests are 32 bytes; absent is NULL.
 const FIRST: &str = "
@@ -109,23 +147,15 @@ CREATE TABLE clock (
     boot_id      TEXT NOT NULL
 ) STRICT;
 
--- The body stands last, so that a link to the previous entry is found without reading it.
+-- The Merkle log (decision 0007). The body stands last, so that a leaf is found without reading it. Times have no index:
+-- the word of its day finds an entry by its time, however the wall clock stepped.
 CREATE TABLE entry (
-    sequence    INTEGER PRIMARY KEY,
-    id          TEXT NOT NULL UNIQUE,
-    at          INTEGER NOT NULL,
-    target      TEXT NOT NULL,
-    action      TEXT NOT NULL,
-    code        TEXT NOT NULL,
-    phase       TEXT NOT NULL,
-    outcome     TEXT,
-    correlation TEXT,
-    leaf        BLOB NOT NULL CHECK (length(leaf) = 32),
-    body        BLOB NOT NULL
+    sequence INTEGER PRIMARY KEY,
+    id       BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+    at       INTEGER NOT NULL,
+    leaf     BLOB NOT NULL CHECK (length(leaf) = 32),
+    body     BLOB NOT NULL
 ) STRICT;
-CREATE INDEX entry_target ON entry (target, sequence);
-CREATE INDEX entry_correlation ON entry (correlation, sequence) WHERE correlation IS NOT NULL;
-CREATE INDEX entry_code ON entry (code, sequence);
 
 -- A guard rail against mistakes, ours and an operator's; whoever means to cheat is caught by the hashes.
 CREATE TRIGGER entry_update BEFORE UPDATE ON entry BEGIN
@@ -140,6 +170,60 @@ WHEN NEW.sequence <> (SELECT ifnull(max(sequence), -1) + 1 FROM entry)
     OR EXISTS (SELECT 1 FROM entry WHERE id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'the audit log is append-only: an entry has the next number and an id of its own');
+END;
+
+-- Signed notes: the newest, and those that are kept.
+CREATE TABLE checkpoint (
+    size INTEGER PRIMARY KEY,
+    at   INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    kept INTEGER NOT NULL CHECK (kept IN (0, 1))
+) STRICT;
+CREATE INDEX checkpoint_kept ON checkpoint (size) WHERE kept = 1;
+CREATE TRIGGER checkpoint_update BEFORE UPDATE ON checkpoint
+WHEN NOT (NEW.size = OLD.size AND NEW.at = OLD.at AND NEW.kept = 1 AND substr(NEW.note, 1, length(OLD.note)) = OLD.note)
+BEGIN
+    SELECT RAISE(ABORT, 'a checkpoint is never changed: it only gains signatures, and then it is kept');
+END;
+CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1 BEGIN
+    SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');
+END;
+
+-- Derived from the leaves: complete subtrees of the levels 8, 16, 24, ….
+CREATE TABLE subtree (
+    level INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    hash  BLOB NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (level, place)
+) STRICT, WITHOUT ROWID;
+
+-- Derived from the bodies: the words that each entry is found by.
+CREATE TABLE word (
+    id   INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE mark (
+    word     INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (word, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- Derived from the bodies: intents without an outcome.
+CREATE TABLE open_intent (
+    id       BLOB PRIMARY KEY CHECK (length(id) = 16),
+    sequence INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Deletable one by one: an entry holds the hash of salt and text only. Persons are those that a pseudonym stands for.
+CREATE TABLE private (
+    sha256 BLOB NOT NULL UNIQUE CHECK (length(sha256) = 32),
+    salt   BLOB NOT NULL CHECK (length(salt) = 16),
+    text   TEXT NOT NULL,
+    person INTEGER NOT NULL CHECK (person IN (0, 1))
+) STRICT;
+CREATE INDEX private_person ON private (sha256) WHERE person = 1;
+CREATE TRIGGER private_update BEFORE UPDATE ON private BEGIN
+    SELECT RAISE(ABORT, 'a private text is never changed');
 END;
 
 -- Deletable one by one: retention and personal data; an entry names its evidence by hash only.
@@ -167,10 +251,15 @@ pub(super) fn check_identity(connection: &Connection) -> Result<(), Trouble> {
         let text = format!("this is another program's database (application id {application:#010x})");
         return Err(Trouble::Damaged(text));
     }
-    if version > MIGRATIONS.len() {
-        let known = MIGRATIONS.len();
-        let text = format!("its schema has version {version} and this keyward knows up to {known}: run the newer one");
+    if version > NEWEST {
+        let text = format!("its schema has version {version} and this keyward knows up to {NEWEST}: run the newer one");
         return Err(Trouble::Damaged(text));
+    }
+    if version <= BEFORE {
+        let text = "its schema is that of a build before the first release, which nothing converts; to begin anew, stop \
+                    keyward and move keyward.db, keyward.db-wal and keyward.db-shm away: keys, accounts and installed \
+                    files stay";
+        return Err(Trouble::Damaged(text.to_owned()));
     }
     Ok(())
 }
@@ -180,16 +269,17 @@ pub(super) fn check_identity(connection: &Connection) -> Result<(), Trouble> {
 /// # Errors
 /// [`Trouble::Sqlite`].
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
-    let applied = version(connection)?;
-    if applied == MIGRATIONS.len() {
+    let version = version(connection)?;
+    if version == NEWEST {
         return Ok(());
     }
+    let applied = version.saturating_sub(BEFORE);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in MIGRATIONS.iter().skip(applied) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
+    transaction.pragma_update(None, "user_version", i64::try_from(NEWEST).unwrap_or(i64::MAX))?;
     Ok(transaction.commit()?)
 }
 

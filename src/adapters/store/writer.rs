@@ -13,11 +13,17 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::domain::changes;
+use crate::domain::time::Timestamp;
+use crate::domain::tree::Frontier;
 use crate::ports::{Batch, LARGEST_BATCH, StoreError};
 
 use super::directory::Lock;
+use super::lockfile::NotAdvanced;
 use super::log;
+use super::place;
 use super::save::{self, NotSaved};
+use super::sealer::{Sealer, Written};
 use super::worker::{NotTaken, Worker};
 
 /// A commit that is not durable after this time counts as failed: whoever asked stands before an effect and must not
@@ -36,9 +42,9 @@ const LARGEST_GROUP: usize = 256;
 /// See [`LARGEST_GROUP`].
 const LARGEST_GROUP_ROWS: usize = LARGEST_BATCH;
 
-/// The write-ahead log is moved into the database after this many groups or rows, whichever comes first. A group alone
-/// writes some 15 pages of 4 KiB: 64 groups are 4 MiB, what SQLite itself takes for its default.
-const CHECKPOINT_GROUPS: usize = 64;
+/// The write-ahead log is moved into the database after this many groups or rows, whichever comes first. A group of one
+/// entry writes some 15 pages of 16 KiB: 32 groups are 8 MiB.
+const CHECKPOINT_GROUPS: usize = 32;
 /// See [`CHECKPOINT_GROUPS`]; rows of one group share pages.
 const CHECKPOINT_ROWS: usize = 2_048;
 
@@ -57,13 +63,23 @@ struct Shared {
 }
 
 /// Why nothing is written any more; set once.
-type Poison = OnceLock<String>;
+type Poison = OnceLock<Poisoned>;
+
+#[derive(Debug)]
+enum Poisoned {
+    /// Hangs, was replaced, or contradicts what was written.
+    Stuck(String),
+    /// The medium failed.
+    Lost(String),
+}
 
 type Verdict = Result<(), StoreError>;
 
 #[derive(Debug)]
 struct Job {
     batch: Batch,
+    /// A checkpoint with the signatures of witnesses.
+    cosigned: Option<String>,
     answer: oneshot::Sender<Verdict>,
     _place: Place,
 }
@@ -92,14 +108,19 @@ impl Drop for Place {
 
 impl Writer {
     /// Starts the thread; it holds the directory's lock until it ends.
-    pub(super) fn start(connection: Connection, lock: Arc<Lock>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        sealer: Sealer,
+        place: place::Place,
+        lock: Arc<Lock>,
+    ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
         let known = shared.clone();
         let worker = Worker::start("keyward-writer", QUEUE, move |jobs| {
             // Dropped in reverse: the connection is closed before the directory is given free.
             let _lock = lock;
-            let connection = connection;
-            run(&connection, jobs, &known.poison);
+            let mut pen = Pen { connection, sealer, place };
+            run(&mut pen, jobs, &known.poison);
         })
         .map_err(|e| StoreError::Unavailable(format!("cannot start the thread that writes: {e}")))?;
         Ok(Self { worker, shared })
@@ -107,6 +128,15 @@ impl Writer {
 
     /// Writes a batch; durable on return.
     pub(super) async fn commit(&self, batch: Batch) -> Verdict {
+        self.write(batch, None).await
+    }
+
+    /// Keeps a cosigned checkpoint; durable on return.
+    pub(super) async fn keep(&self, note: String) -> Verdict {
+        self.write(Batch::default(), Some(note)).await
+    }
+
+    async fn write(&self, batch: Batch, cosigned: Option<String>) -> Verdict {
         batch.check()?;
         if let Some(why) = self.shared.poison.get() {
             return refused(why);
@@ -116,7 +146,7 @@ impl Writer {
             return unavailable(format!("commits with more than {QUEUE_ROWS} rows are waiting already"));
         };
         let (answer, answered) = oneshot::channel();
-        match self.worker.offer(Job { batch, answer, _place: place }) {
+        match self.worker.offer(Job { batch, cosigned, answer, _place: place }) {
             Ok(()) => {}
             Err(NotTaken::Full) => return unavailable(format!("{QUEUE} commits are waiting already")),
             Err(NotTaken::Gone) => return self.give_up("the thread that writes has ended".to_owned()),
@@ -132,30 +162,39 @@ impl Writer {
     }
 
     fn give_up(&self, why: String) -> Verdict {
-        refused(self.shared.poison.get_or_init(|| why))
+        refused(self.shared.poison.get_or_init(|| Poisoned::Stuck(why)))
     }
 }
 
 /// What every commit hears once the writer is poisoned.
-fn refused(why: &str) -> Verdict {
-    unavailable(format!("{why}; nothing more is written until keyward is restarted"))
+fn refused(why: &Poisoned) -> Verdict {
+    let text = |why| format!("{why}; nothing more is written until keyward is restarted");
+    Err(match why {
+        Poisoned::Stuck(why) => StoreError::Unavailable(text(why)),
+        Poisoned::Lost(why) => StoreError::Lost(text(why)),
+    })
 }
 
 fn unavailable(text: String) -> Verdict {
     Err(StoreError::Unavailable(text))
 }
 
+/// What the thread writes with.
+struct Pen {
+    connection: Connection,
+    sealer: Sealer,
+    place: place::Place,
+}
+
 /// The thread: ends when the queue is disconnected and empty.
-fn run(connection: &Connection, jobs: &Receiver<Job>, poison: &Poison) {
+fn run(pen: &mut Pen, jobs: &Receiver<Job>, poison: &Poison) {
     let (mut groups, mut written) = (0_usize, 0_usize);
     while let Ok(first) = jobs.recv() {
         let group = gather(first, jobs);
-        let verdicts = match write_group(connection, &group, poison) {
+        let verdicts = match pen.write_group(&group, poison) {
             Ok(verdicts) => verdicts,
             Err(Failed::NotWritten(text)) => vec![unavailable(text); group.len()],
-            Err(Failed::Unknown(text)) => {
-                vec![refused(poison.get_or_init(|| text)); group.len()]
-            }
+            Err(Failed::Poisoned(why)) => vec![refused(poison.get_or_init(|| why)); group.len()],
         };
         groups = groups.saturating_add(1);
         written = group.iter().fold(written, |sum, job| sum.saturating_add(rows(&job.batch)));
@@ -166,11 +205,11 @@ fn run(connection: &Connection, jobs: &Receiver<Job>, poison: &Poison) {
         // After the answers, so that nobody waits for it.
         if poison.get().is_none() && (groups >= CHECKPOINT_GROUPS || written >= CHECKPOINT_ROWS) {
             (groups, written) = (0, 0);
-            checkpoint(connection, "PASSIVE", poison);
+            checkpoint(&pen.connection, "PASSIVE", poison);
         }
     }
     if poison.get().is_none() {
-        checkpoint(connection, "TRUNCATE", poison);
+        checkpoint(&pen.connection, "TRUNCATE", poison);
     }
 }
 
@@ -196,42 +235,79 @@ fn rows(batch: &Batch) -> usize {
 enum Failed {
     /// It was rolled back and nothing of it is there; the next group may fare better (disk full, a foreign lock).
     NotWritten(String),
-    /// The medium failed: what of it is there is unknown.
-    Unknown(String),
+    /// What of it is there is unknown.
+    Poisoned(Poisoned),
 }
 
-/// One transaction, one flush, a verdict for each.
-fn write_group(connection: &Connection, group: &[Job], poison: &Poison) -> Result<Vec<Verdict>, Failed> {
-    if let Some(why) = poison.get() {
-        return Ok(vec![refused(why); group.len()]);
+impl Failed {
+    fn stuck(text: String) -> Self {
+        Self::Poisoned(Poisoned::Stuck(text))
     }
-    let result = write_rows(connection, group).and_then(|verdicts| {
+}
+
+/// The rows of a group before its commit.
+struct Drawn {
+    verdicts: Vec<Verdict>,
+    tree: Frontier,
+    /// The time of its newest entry, if it has any.
+    newest: Option<Timestamp>,
+}
+
+impl Pen {
+    /// One transaction, one flush of the database and one of the lock, a verdict for each.
+    fn write_group(&mut self, group: &[Job], poison: &Poison) -> Result<Vec<Verdict>, Failed> {
+        if let Some(why) = poison.get() {
+            return Ok(vec![refused(why); group.len()]);
+        }
+        self.place.check().map_err(Failed::stuck)?;
+        self.place.room(group.iter().map(|job| &job.batch)).map_err(Failed::NotWritten)?;
+        let result = self.commit(group, poison);
+        // SQLite ends the transaction itself after some errors.
+        if result.is_err() && !self.connection.is_autocommit() {
+            statement(&self.connection, "ROLLBACK").map_err(|e| Failed::stuck(format!("cannot roll back: {e}")))?;
+        }
+        let (drawn, written) = result?;
+        let Some(written) = written else { return Ok(drawn.verdicts) };
+        self.sealer.committed(drawn.tree, &written);
+        // Whoever was told meanwhile that it failed must find it unacknowledged after a restart.
+        if let Some(why) = poison.get() {
+            return Ok(vec![refused(why); group.len()]);
+        }
+        self.sealer.acknowledge(&written).map_err(|e| {
+            Failed::Poisoned(match e {
+                NotAdvanced::Refused(text) => Poisoned::Stuck(text),
+                NotAdvanced::Lost(text) => Poisoned::Lost(text),
+            })
+        })?;
+        Ok(drawn.verdicts)
+    }
+
+    fn commit(&self, group: &[Job], poison: &Poison) -> Result<(Drawn, Option<Written>), Failed> {
+        let drawn = write_rows(&self.connection, group, self.sealer.tree().clone())?;
+        let sign = |at| self.sealer.sign(&self.connection, &drawn.tree, at).map_err(before_commit);
+        let written = drawn.newest.map(sign).transpose()?;
         // Between the first row and here somebody may have been told that it failed.
         if poison.get().is_some() {
             return Err(Failed::NotWritten("a commit took too long".to_owned()));
         }
-        match statement(connection, "COMMIT") {
-            Ok(()) => Ok(verdicts),
+        match statement(&self.connection, "COMMIT") {
+            Ok(()) => Ok((drawn, written)),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => Err(Failed::NotWritten(e.to_string())),
-            Err(e) => Err(Failed::Unknown(format!("the disk failed at a commit: {e}"))),
+            Err(e) => Err(Failed::Poisoned(blame(&e, "at a commit"))),
         }
-    });
-    // SQLite ends the transaction itself after some errors.
-    if result.is_err() && !connection.is_autocommit() {
-        statement(connection, "ROLLBACK").map_err(|e| Failed::Unknown(format!("cannot roll back: {e}")))?;
     }
-    result
 }
 
-fn write_rows(connection: &Connection, group: &[Job]) -> Result<Vec<Verdict>, Failed> {
+fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Result<Drawn, Failed> {
     statement(connection, "BEGIN IMMEDIATE").map_err(before_commit)?;
-    let mut next = log::next_sequence(connection).map_err(before_commit)?;
     let mut verdicts = Vec::with_capacity(group.len());
+    let mut newest = None;
     for job in group {
         statement(connection, "SAVEPOINT batch").map_err(before_commit)?;
-        let verdict = match write_batch(connection, &job.batch, next) {
-            Ok(after) => {
-                next = after;
+        let before = tree.clone();
+        let verdict = match write_job(connection, job, &mut tree) {
+            Ok(()) => {
+                newest = job.batch.entries.last().map(|draft| draft.at).or(newest);
                 Ok(())
             }
             Err(NotSaved::Refused(text)) => unavailable(format!("the batch was refused: {text}")),
@@ -242,24 +318,27 @@ fn write_rows(connection: &Connection, group: &[Job]) -> Result<Vec<Verdict>, Fa
         };
         if verdict.is_err() {
             statement(connection, "ROLLBACK TO batch").map_err(before_commit)?;
+            tree = before;
         }
         statement(connection, "RELEASE batch").map_err(before_commit)?;
         verdicts.push(verdict);
     }
-    Ok(verdicts)
+    Ok(Drawn { verdicts, tree, newest })
 }
 
-/// Writes a batch and returns the sequence number after its last entry.
-fn write_batch(connection: &Connection, batch: &Batch, first: i64) -> Result<i64, NotSaved> {
-    for change in &batch.changes {
-        save::change(connection, change)?;
+fn write_job(connection: &Connection, job: &Job, tree: &mut Frontier) -> Result<(), NotSaved> {
+    let Job { batch, cosigned, .. } = job;
+    cosigned.iter().try_for_each(|note| super::checkpoint::keep(connection, note))?;
+    for (index, draft) in batch.entries.iter().enumerate() {
+        // An entry tells what its changes do to the rows, so it is written before them.
+        let (_, changes) = changes::share(&batch.changes, index, batch.entries.len());
+        log::append(connection, draft, changes, tree)?;
+        changes.iter().try_for_each(|change| save::change(connection, change))?;
     }
-    let mut next = first;
-    for draft in &batch.entries {
-        log::append(connection, draft, next)?;
-        next = next.saturating_add(1);
+    if batch.entries.is_empty() {
+        batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
     }
-    Ok(next)
+    Ok(())
 }
 
 /// An error before the flush: the group is rolled back. Some of them pass; all others mean that the medium or the
@@ -270,7 +349,14 @@ fn before_commit(error: rusqlite::Error) -> Failed {
     if code.is_some_and(|c| [E::DiskFull, E::DatabaseBusy, E::DatabaseLocked, E::OutOfMemory].contains(&c)) {
         return Failed::NotWritten(error.to_string());
     }
-    Failed::Unknown(format!("the disk or the database failed: {error}"))
+    Failed::Poisoned(blame(&error, "before a commit"))
+}
+
+fn blame(error: &rusqlite::Error, when: &str) -> Poisoned {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => Poisoned::Lost(format!("the disk failed {when}: {error}")),
+        _ => Poisoned::Stuck(format!("the database failed {when}: {error}")),
+    }
 }
 
 /// Moves the write-ahead log into the database. SQLite's own automatic checkpoint hides its errors, and a flush that
@@ -282,8 +368,8 @@ fn checkpoint(connection: &Connection, mode: &str, poison: &Poison) {
         Ok(()) => {}
         Err(e) => match before_commit(e) {
             Failed::NotWritten(_) => {}
-            Failed::Unknown(text) => {
-                poison.get_or_init(|| format!("{text} (while the write-ahead log was moved into the database)"));
+            Failed::Poisoned(why) => {
+                poison.get_or_init(|| why);
             }
         },
     }
@@ -302,16 +388,27 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::adapters::store::{connection, directory, load};
-    use crate::domain::id::IssuerId;
-    use crate::domain::state::{Change, IssuerRecord};
+    use crate::adapters::store::{LogOptions, connection, directory, load, trust};
+    use crate::domain::state::{Change, ClockMark};
+    use crate::ports::Entropy;
+
+    struct Counter;
+
+    impl Entropy for Counter {
+        fn fill(&self, out: &mut [u8]) {
+            (0..).zip(out).for_each(|(n, byte)| *byte = n);
+        }
+    }
 
     /// A writer that waits for a foreign lock as long as it takes: to it the disk seems to hang.
     fn patient_writer(dir: &Path) -> Writer {
         let path = directory::database(dir).unwrap();
-        let connection = connection::open_writing(&path).unwrap();
+        let mut connection = connection::open_writing(&path).unwrap();
         connection.busy_timeout(Duration::from_secs(60)).unwrap();
-        Writer::start(connection, Arc::new(Lock::take(dir).unwrap())).unwrap()
+        let options = LogOptions::new(Timestamp::MAX, Arc::new(Counter));
+        let sealer = trust::begin(&mut connection, dir, &options).unwrap();
+        let place = place::Place::of(&path, sealer.lock()).unwrap();
+        Writer::start(connection, sealer, place, Arc::new(Lock::take(dir).unwrap())).unwrap()
     }
 
     fn foreign_lock(dir: &Path) -> Connection {
@@ -321,7 +418,8 @@ mod tests {
     }
 
     fn batch(rows: usize) -> Batch {
-        let change = Change::Issuer(IssuerId::parse("le").unwrap(), IssuerRecord::default());
+        let boot = crate::domain::time::Boottime::from_boot(Duration::ZERO);
+        let change = Change::Clock(ClockMark { wall: Timestamp::from_unix(1), boot, boot_id: Arc::from("") });
         Batch { changes: vec![change; rows], entries: Vec::new() }
     }
 
@@ -339,7 +437,7 @@ mod tests {
         assert!(text(writer.commit(batch(1)).await).contains("until keyward is restarted"));
         drop(writer);
         let mut reading = connection::open_reading(&dir.path().join("keyward.db")).unwrap();
-        assert_eq!(load::state(&mut reading).unwrap().issuers.len(), 0);
+        assert_eq!(load::state(&mut reading).unwrap().clock, None);
     }
 
     #[tokio::test]
@@ -375,7 +473,7 @@ mod tests {
         let mut job = |rows| {
             let (answer, answered) = oneshot::channel();
             callers.push(answered);
-            Job { batch: batch(rows), answer, _place: Place::take(&shared, 0).unwrap() }
+            Job { batch: batch(rows), cosigned: None, answer, _place: Place::take(&shared, 0).unwrap() }
         };
         let first = job(1);
         (0..LARGEST_GROUP + 5).for_each(|_| queue.try_send(job(1)).unwrap());

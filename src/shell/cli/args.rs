@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::audit::args::{Audit, Place};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0 ok                3 warning               5 gate closed          64 bad configuration
@@ -45,15 +47,39 @@ pub(super) struct Common {
     /// The dry run: own state, the CAs' staging directories, nothing in production is touched
     #[arg(long, global = true)]
     pub(super) staging: bool,
-    /// How data is printed: table, json, or name (names only, one a line)
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
-    pub(super) output: Output,
+    /// How data is printed: table, json, or name (names only, one a line); the audit log also as csv or jsonl
+    #[arg(
+        short = 'o',
+        long = "output",
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(super) format: Format,
 }
 
+/// What `--output` may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum Format {
     /// For people
     #[default]
+    Table,
+    /// For programs
+    Json,
+    /// Names only, one a line
+    Name,
+    /// For spreadsheets (RFC 4180)
+    Csv,
+    /// For programs, an object a line
+    Jsonl,
+}
+
+/// How data without lines is printed: the formats that every command knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// For people
     Table,
     /// For programs
     Json,
@@ -118,24 +144,64 @@ No network, no root; everything is below one directory, which is removed at the 
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
     Status,
+    /// Copy the state with its audit log, also while the daemon runs, and read the copy back
+    #[command(after_help = "\
+Examples:
+  keyward backup /backup/kw-2026-11-22              the state and its log, without private keys
+  keyward backup /backup/kw-2026-11-22 --with-keys  everything; keep it as you keep the keys
+  keyward backup /backup/kw --plan
+
+Without the keys a restored guardian cannot go on with the log, and has every certificate issued anew.")]
+    Backup(Backup),
+    /// Put a backup back into a new directory, after reading it
+    #[command(after_help = "\
+Examples:
+  keyward restore /backup/kw-2026-11-22 --verify
+  keyward restore /backup/kw-2026-11-22 --to /var/lib/keyward
+
+Nothing is overwritten. What was done after the backup is not in it: the audit lock, if it is still there, has seen more,
+and the daemon refuses to start until a person accepts that: keyward doctor DIR --accept rolled-back")]
+    Restore(Restore),
+    /// Say what is left of a damaged state directory, and make its database anew from the log
+    #[command(after_help = "\
+Examples:
+  keyward doctor                            looks, and changes nothing
+  keyward doctor /var/lib/keyward --repair  makes a new database; the old one is kept beside it
+  keyward doctor --accept lock-missing      open once although a rule refuses; you are named in the audit log
+
+Exits with 0 if nothing is wrong or all was mended, 3 if --repair would mend it, 1 if a backup is needed.
+The daemon must not run.")]
+    Doctor(Doctor),
     /// The accounts at the CAs
     #[command(subcommand, arg_required_else_help = true)]
     Issuer(Issuer),
     /// The configuration file
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
+    /// Keyward as a witness of other logs (C2SP tlog-witness)
+    #[command(subcommand, arg_required_else_help = true)]
+    Witness(super::witness::Witness),
     /// The clock that the guardian goes by
     #[command(subcommand, arg_required_else_help = true)]
     Clock(Clock),
-    /// What a code means and what to do about it; works without a daemon
-    #[command(after_help = "Example:\n  keyward explain KW4007")]
+    /// The audit log: what was done, by whom, why, and what came of it
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(Box<Audit>),
+    /// What a code means and what to do about it; or what happened, told from the audit log
+    #[command(after_help = "\
+Examples:
+  keyward explain KW4007                        works without a daemon
+  keyward explain 01KDGZJ5N3W0G3C5Y7B2Q4R6T8    an entry of the audit log, or a correlation id
+  keyward explain 4711 --database /var/lib/keyward")]
     Explain {
-        /// A code, for example KW4007
-        #[arg(required_unless_present = "all")]
+        /// A code, for example KW4007; the id of an entry or its place in the log; a correlation id
+        #[arg(required_unless_present = "all", value_name = "CODE|ID")]
         code: Option<String>,
         /// All of them, as Markdown
         #[arg(long, conflicts_with = "code")]
         all: bool,
+        #[command(flatten)]
+        place: Place,
     },
 }
 
@@ -160,6 +226,48 @@ pub(super) struct Planned {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(super) plan: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// The directory to make
+    pub(super) to: PathBuf,
+    /// Copy private keys too: of the log, the certificates and the accounts
+    #[arg(long)]
+    pub(super) with_keys: bool,
+    /// Print what would be copied, and copy nothing
+    #[arg(long)]
+    pub(super) plan: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The backup
+    pub(super) backup: PathBuf,
+    /// The directory to make
+    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
+    pub(super) to: Option<PathBuf>,
+    /// Read the backup to the last entry; it is read before it is put back in any case
+    #[arg(long)]
+    pub(super) verify: bool,
+    /// Print what would be done, and do nothing but read
+    #[arg(long)]
+    pub(super) plan: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The state directory [default: that of the configuration]
+    pub(super) dir: Option<PathBuf>,
+    /// Make a new database and put it in place if the log is whole
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// Print what would be done, and do nothing but read
+    #[arg(long)]
+    pub(super) plan: bool,
+    /// Open it once although this rule refuses: lock-missing, lock-damaged, rolled-back, forked or clock-back
+    #[arg(long, value_name = "RULE", conflicts_with = "repair")]
+    pub(super) accept: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use super::args::Output;
 use super::console::{Cell, Exit, Tone, moment, relative};
 use super::{Done, Run};
 use crate::shell::http::model::{Credential, Detail, Why};
+use crate::shell::texts;
 
 /// An entry of the history as the API gives it.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
@@ -11,6 +12,7 @@ struct Entry {
     sequence: String,
     leaf: String,
     entry: serde_json::Value,
+    texts: texts::Texts,
 }
 
 pub(super) fn tone(severity: &str) -> Tone {
@@ -37,7 +39,7 @@ impl Run {
         let mut all: Vec<Credential> = daemon.get("/v1/credentials")?;
         all.sort_by(|a, b| rank(&a.severity).cmp(&rank(&b.severity)).then_with(|| a.not_after.cmp(&b.not_after)));
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&all)?,
             Output::Name => all.iter().for_each(|c| self.console.out(&c.id)),
             Output::Table if all.is_empty() => {
@@ -56,7 +58,7 @@ impl Run {
         let daemon = self.daemon()?;
         let detail: Detail = daemon.get(&format!("/v1/credentials/{}", segment(name)))?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&detail)?,
             Output::Name => self.console.out(&detail.credential.id),
             Output::Table => self.console.pairs(&pairs(&detail)),
@@ -68,7 +70,7 @@ impl Run {
         let daemon = self.daemon()?;
         let why: Why = daemon.get(&format!("/v1/credentials/{}/why", segment(name)))?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&why)?,
             Output::Table | Output::Name => why.sentences.iter().for_each(|s| self.console.out(s)),
         }
@@ -80,7 +82,7 @@ impl Run {
         let path = format!("/v1/credentials/{}/history?limit={limit}", segment(name));
         let entries: Vec<Entry> = daemon.get(&path)?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&entries)?,
             Output::Name => entries.iter().for_each(|e| self.console.out(&e.sequence)),
             Output::Table => {
@@ -132,10 +134,7 @@ fn event(e: &Entry) -> Vec<Cell> {
         "failure" | "denied" => Tone::Bad,
         _ => Tone::Plain,
     };
-    let who = match text("/data/actor/subject").as_str() {
-        "-" => text("/data/actor/kind"),
-        subject => subject.to_owned(),
-    };
+    let who = e.texts.get(texts::ACTOR).cloned().unwrap_or_else(|| text("/data/actor/kind"));
     vec![
         e.sequence.clone().into(),
         text("/time").into(),

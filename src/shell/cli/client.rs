@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::args::Common;
 use super::console::{Exit, Failure};
+use crate::shell::audit::BAD_QUESTION;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::model::Problem;
 
@@ -43,6 +44,12 @@ pub(super) fn settings(path: &Path, common: &Common) -> Result<Settings, ConfigE
     config::load(path, Overrides { staging: common.staging, state_dir: None })
 }
 
+/// What waits for answers.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|e| Failure::new(Exit::Failed, format!("cannot wait for answers: {e}"), "see ulimit -a"))
+}
+
 /// A daemon that may be asked.
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -55,11 +62,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn at(socket: PathBuf, start: String) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::new(Exit::Failed, format!("cannot wait for answers: {e}"), "see ulimit -a"))?;
-        Ok(Self { socket, start, runtime, staging: Cell::new(false) })
+        Ok(Self { socket, start, runtime: runtime()?, staging: Cell::new(false) })
     }
 
     /// Whether an answer said that this is a dry run.
@@ -69,6 +72,16 @@ impl Daemon {
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.understand(&self.ask("GET", path, Bytes::new())?)
+    }
+
+    /// The same, where something else is waited for too.
+    pub(super) async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.understand(&self.asked("GET", path, Bytes::new()).await?)
+    }
+
+    /// Waits for what asks the daemon.
+    pub(super) fn wait<T>(&self, asking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asking)
     }
 
     pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, Failure> {
@@ -87,9 +100,11 @@ impl Daemon {
 
     /// Status and body, whatever they say.
     pub(super) fn ask(&self, method: &str, path: &str, body: Bytes) -> Result<(bool, Bytes), Failure> {
-        let asked =
-            self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.exchange(method, path, body)).await });
-        asked.unwrap_or_else(|_| {
+        self.runtime.block_on(self.asked(method, path, body))
+    }
+
+    async fn asked(&self, method: &str, path: &str, body: Bytes) -> Result<(bool, Bytes), Failure> {
+        tokio::time::timeout(DEADLINE, self.exchange(method, path, body)).await.unwrap_or_else(|_| {
             let text =
                 format!("the daemon at {} did not answer within {} s", self.socket.display(), DEADLINE.as_secs());
             Err(Failure::new(Exit::Failed, text, "look at its log; a restart loses nothing"))
@@ -153,7 +168,11 @@ impl Daemon {
 fn refusal(body: &[u8]) -> Failure {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => {
-            let exit = if problem.code == "KW5009" { Exit::Refused } else { Exit::Failed };
+            let exit = match problem.code.as_str() {
+                "KW5009" => Exit::Refused,
+                BAD_QUESTION => Exit::Usage,
+                _ => Exit::Failed,
+            };
             Failure::new(exit, format!("{} ({})", problem.detail, problem.code), problem.hint)
         }
         Err(_) => Failure::new(Exit::Failed, "the daemon refused and did not say why", "look at its log"),

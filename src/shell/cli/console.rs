@@ -20,6 +20,8 @@ pub(super) enum Exit {
     Waiting,
     /// A gate is closed.
     GateClosed,
+    /// What verifying a log came to: a table of its own (`keyward audit verify --help`).
+    Verdict(u8),
     /// Policy forbids it.
     Refused,
     /// The configuration cannot be used.
@@ -35,6 +37,7 @@ impl Exit {
             Self::Warning => 3,
             Self::Waiting => 4,
             Self::GateClosed => 5,
+            Self::Verdict(code) => code,
             Self::Refused => 6,
             Self::BadConfig => 64,
         }
@@ -98,6 +101,12 @@ impl Console {
     /// One line of data. A reader that went away (`| head`) is no failure.
     pub(super) fn out(self, line: impl AsRef<str>) {
         writeln!(io::stdout().lock(), "{}", line.as_ref()).ok();
+    }
+
+    /// One line of many; says whether anybody still reads.
+    pub(super) fn try_out(self, line: impl AsRef<str>) -> bool {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", line.as_ref()).and_then(|()| out.flush()).is_ok()
     }
 
     /// One line for people.

@@ -13,7 +13,7 @@ impl Run {
         let daemon = self.daemon()?;
         let gates: Vec<Gate> = daemon.get("/v1/gates")?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&gates)?,
             Output::Name => gates.iter().for_each(|g| self.console.out(&g.path)),
             Output::Table if gates.is_empty() => {
@@ -37,7 +37,7 @@ impl Run {
             Failure::new(Exit::GateClosed, text, "is the daemon of the same version?")
         })?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&gate)?,
             Output::Name => self.console.out(&gate.path),
             Output::Table => {
@@ -56,7 +56,7 @@ impl Run {
         let daemon = self.daemon()?;
         let status: Status = daemon.get("/v1/status")?;
         self.banner(&daemon);
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&status)?,
             Output::Name => self.console.out(&status.environment),
             Output::Table => self.print_status(&status),
@@ -94,7 +94,12 @@ impl Run {
             ("running", format!("since {}", moment(&s.started))),
             ("loop", loop_),
             ("clock", bad(&s.clock_fault)),
-            ("audit", bad(&s.store_fault)),
+            ("sealed", s.sealed.as_ref().map(|seal| console.paint(&seal_line(seal), Tone::Bad)).unwrap_or_default()),
+            ("audit", bad(&s.store_fault.clone().filter(|_| s.sealed.is_none()))),
+            (
+                "waiting",
+                if s.spooled == 0 { String::new() } else { format!("{} entries for the audit log", s.spooled) },
+            ),
             ("credentials", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }),
             ("in flight", s.in_flight.to_string()),
             ("gates", format!("{} open, {} closed", s.gates_open, s.gates_closed)),
@@ -124,4 +129,10 @@ fn row(gate: &Gate) -> Vec<Cell> {
         when(&gate.until).into(),
         last.into(),
     ]
+}
+
+/// The refusal, and the way to recover.
+fn seal_line(seal: &crate::shell::http::model::Sealed) -> String {
+    let way = crate::shell::explain::explain(&seal.code).map(|e| format!("\n{}", e.action)).unwrap_or_default();
+    format!("{} {}{way}", seal.code, seal.text)
 }

@@ -6,9 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::args::{Check as Asked, Init, Output};
+use super::audit::args::Place;
 use super::client::{self, Daemon};
 use super::console::{Exit, Failure, Tone, wall_clock};
 use super::{Done, Run};
+use crate::domain::id::Ulid;
 use crate::shell::config::{self, Check, Level, Overrides, Settings, sample};
 use crate::shell::explain;
 use crate::shell::http::model::Status;
@@ -99,7 +101,7 @@ impl Run {
         let settings = self.settings()?;
         let estate = &settings.estate;
         let shown = settings.path.as_deref().unwrap_or(Path::new("")).display().to_string();
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&serde_json::json!({
                 "file": shown,
                 "sha256": settings.digest.to_string(),
@@ -134,7 +136,7 @@ impl Run {
         if !asked.pre {
             lines.push(daemon_line(&status, start));
         }
-        match self.common.output {
+        match self.output {
             Output::Json => {
                 let lines: Vec<Line<'_>> = lines
                     .iter()
@@ -190,17 +192,22 @@ impl Run {
         });
     }
 
-    pub(super) fn explain(&self, code: Option<&str>) -> Done {
+    pub(super) fn explain(&self, code: Option<&str>, place: &Place) -> Done {
         let Some(code) = code else {
             self.console.out(explain::markdown().trim_end());
             return Ok(Exit::Ok);
         };
+        let digits = code.strip_prefix('#').unwrap_or(code);
+        if Ulid::parse(code).is_some() || (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())) {
+            return self.story(code, place);
+        }
         let entry = explain::explain(code).ok_or_else(|| {
             let shown: String = code.chars().filter(|c| !c.is_control()).take(40).collect();
-            let hint = "a code is KW and four digits; see them all: keyward explain --all";
+            let hint =
+                "a code is KW and four digits (see them all: keyward explain --all), an entry's id 26 characters";
             Failure::new(Exit::Failed, format!("there is no code {shown:?}"), hint)
         })?;
-        match self.common.output {
+        match self.output {
             Output::Json => self.console.json(&serde_json::json!({
                 "code": entry.code, "title": entry.title, "meaning": entry.meaning, "action": entry.action,
             }))?,
@@ -209,6 +216,19 @@ impl Run {
                 self.console.out(format!("{} {}", entry.code, self.console.paint(entry.title, Tone::Strong)));
                 self.console.out(format!("\n{}\n\nWhat to do: {}", entry.meaning, entry.action));
             }
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+impl Run {
+    /// What happened, told from the log.
+    fn story(&self, id: &str, place: &Place) -> Done {
+        let story = self.source(place)?.story(id)?;
+        match self.output {
+            Output::Json => self.console.json(&story)?,
+            Output::Name => story.entries.iter().for_each(|id| self.console.out(id)),
+            Output::Table => story.sentences.iter().for_each(|sentence| self.console.out(sentence)),
         }
         Ok(Exit::Ok)
     }

@@ -4,20 +4,23 @@
 //! whatever is about files is read here.
 
 mod args;
+mod audit;
 mod cert;
 mod client;
 mod console;
 mod gate;
 mod host;
+mod keep;
 mod meaning;
 mod plans;
 mod renew;
+mod witness;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
-use self::args::{Cert, Cli, Clock, Command, Common, Config, Gate, Issuer};
+use self::args::{Cert, Cli, Clock, Command, Common, Config, Format, Gate, Issuer, Output};
 use self::client::Daemon;
 use self::console::{Console, Exit, Failure};
 use crate::shell::http::model::Accepted;
@@ -36,7 +39,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() });
         }
     };
-    let run = Run { console, common: cli.common };
+    let run = Run { console, output: output(cli.common.format), common: cli.common };
     match run.dispatch(cli.command) {
         Ok(Ending::Exit(exit)) => ExitCode::from(exit.code()),
         Ok(Ending::Code(code)) => code,
@@ -58,12 +61,17 @@ enum Ending {
 struct Run {
     console: Console,
     common: Common,
+    /// What `common.format` is for commands without lines.
+    output: Output,
 }
 
 type Done = Result<Exit, Failure>;
 
 impl Run {
     fn dispatch(&self, command: Command) -> Result<Ending, Failure> {
+        if !matches!(command, Command::Audit(_)) {
+            no_lines(self.common.format)?;
+        }
         let done = match command {
             Command::Init(init) => self.init(&init),
             Command::Check(check) => self.check(&check),
@@ -75,13 +83,18 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Backup(backup) => self.backup(&backup),
+            Command::Restore(restore) => self.restore(&restore),
+            Command::Doctor(doctor) => self.doctor(&doctor),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),
             Command::Config(Config::Reload(planned)) => self.reload(&planned),
             Command::Issuer(Issuer::Rollover { issuer, planned }) => self.rollover(&issuer, &planned),
             Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
-            Command::Explain { code, all: _ } => self.explain(code.as_deref()),
+            Command::Audit(audit) => self.audit(&audit),
+            Command::Explain { code, all: _, place } => self.explain(code.as_deref(), &place),
+            Command::Witness(command) => return self.witness(command),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {
@@ -121,10 +134,29 @@ impl Run {
     fn banner(&self, daemon: &Daemon) {
         const TEXT: &str = "STAGING: a dry run; nothing in production is touched";
         if daemon.is_staging() {
-            match self.common.output {
-                args::Output::Table => self.console.out(TEXT),
-                args::Output::Json | args::Output::Name => self.console.note(TEXT),
+            match self.common.format {
+                Format::Table => self.console.out(TEXT),
+                Format::Json | Format::Name | Format::Csv | Format::Jsonl => self.console.note(TEXT),
             }
+        }
+    }
+}
+
+fn output(format: Format) -> Output {
+    match format {
+        Format::Table | Format::Csv | Format::Jsonl => Output::Table,
+        Format::Json => Output::Json,
+        Format::Name => Output::Name,
+    }
+}
+
+/// Refuses formats of one line for each entry where there are no entries.
+fn no_lines(format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Table | Format::Json | Format::Name => Ok(()),
+        Format::Csv | Format::Jsonl => {
+            let text = "csv and jsonl are for lists of the audit log: keyward audit query, show and tail";
+            Err(Failure::new(Exit::Usage, text, "use -o table, json or name"))
         }
     }
 }

@@ -19,7 +19,7 @@ impl Run {
         if told.plan {
             let preview: Preview = daemon.post(&format!("{path}/renew"), &model::Renew { plan: true })?;
             self.banner(&daemon);
-            match self.common.output {
+            match self.output {
                 Output::Json => self.console.json(&preview)?,
                 Output::Name => self.console.out(&preview.credential),
                 Output::Table => self.print_plan(&preview),
@@ -31,7 +31,7 @@ impl Run {
         self.banner(&daemon);
         self.console.note(format!("{}: {}", told.name, accepted.text));
         let expected = accepted.preview.as_ref().map_or(Exit::Ok, exit_of);
-        match self.common.output {
+        match self.output {
             Output::Json if !told.wait => self.console.json(&accepted)?,
             Output::Json | Output::Table | Output::Name => {}
         }
@@ -59,7 +59,7 @@ impl Run {
                 }
                 Following::Done(line) => {
                     self.console.note(format!("{}: {line}", told.name));
-                    match self.common.output {
+                    match self.output {
                         Output::Json => self.console.json(&now)?,
                         Output::Name => self.console.out(&now.credential.id),
                         Output::Table => {}

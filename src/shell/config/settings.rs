@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use crate::codec::note::VerifierKey;
 use crate::domain::id::{IssuerId, SolverId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
@@ -22,14 +23,57 @@ pub struct Settings {
     pub sandbox_dir: Option<PathBuf>,
     /// Where the guardian listens.
     pub listen: Listen,
+    /// The audit log.
+    pub audit: AuditSettings,
     /// The CAs, in the order of the file.
     pub issuers: Vec<IssuerSettings>,
     /// The challenge solvers, in the order of the file.
     pub solvers: Vec<SolverSettings>,
+    /// Which logs of others are witnessed here; nobody's in staging.
+    pub witness: Option<Witness>,
+    /// Who witnesses our own log; nobody in staging.
+    pub audit_witness: Option<AuditWitness>,
     /// SHA-256 of the text.
     pub digest: Digest,
     /// The file, if it came from one.
     pub path: Option<PathBuf>,
+}
+
+/// Keyward as a witness of other logs (C2SP tlog-witness).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The file with its private key; `keyward witness init` makes it.
+    pub key_file: PathBuf,
+    /// Where logs reach it. Loopback unless the file says `allow_remote = true`.
+    pub listen: SocketAddr,
+    /// The logs: origin and a key that is trusted for it.
+    pub logs: Vec<(String, VerifierKey)>,
+}
+
+/// Who witnesses our own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditWitness {
+    /// A file in the form of C2SP tlog-policy, with the witnesses' URLs.
+    pub policy: PathBuf,
+    /// PEM files with the roots to trust for the witnesses' servers; empty means the system's.
+    pub root_files: Vec<PathBuf>,
+    /// They are shown the log at most this often.
+    pub every: Duration,
+    /// People are told when one is behind for this long.
+    pub lag: Duration,
+    /// Actions of this tier and above wait for the quorum; `None`: none does.
+    pub demand_tier: Option<u8>,
+}
+
+/// The audit log; always the defaults in staging.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The file with the last acknowledged checkpoint; `None` is one in the state directory.
+    pub lock: Option<PathBuf>,
+    /// The log's name; `None` is that of its key, made up when the log began.
+    pub origin: Option<String>,
+    /// The file in which entries wait that cannot be written yet; `None` is one in the state directory.
+    pub spool: Option<PathBuf>,
 }
 
 /// Where the guardian listens.

@@ -90,7 +90,7 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW2202",
         "worse than what is there",
-        "The new certificate ends no later than the one it would replace, or ended while it waited to be installed; so it was not.",
+        "The new certificate ends no later than the one it would replace, so it was not installed; the same is not ordered again before the emergency point.",
         "If it is wanted all the same (another profile, say), run `keyward cert renew NAME`.",
     ),
     row(
@@ -109,13 +109,25 @@ pub(super) const ROWS: &[Entry] = &[
         "KW2205",
         "waits for its window",
         "The certificate is issued; its installation waits for the deployment window.",
-        "Nothing, or ask with `keyward cert renew NAME` to go on now.",
+        "Nothing; to go on now, change or remove the window and reload.",
     ),
     row(
         "KW2206",
         "not served",
         "After the reload at least one endpoint did not present the new certificate; the old set was put back where it still is valid.",
         "Check which server answers at the endpoint named in the text, and what its reload does.",
+    ),
+    row(
+        "KW2207",
+        "ended while it waited",
+        "The new certificate ended while it waited to be installed, for a hook or a window; so it was not.",
+        "Nothing, another is ordered; look why the installation had to wait so long.",
+    ),
+    row(
+        "KW2208",
+        "too short to follow",
+        "The CA asks for an early renewal, and what it issues ends before the next one could surely follow; so it was not installed.",
+        "Ask the CA, or use another; if it is wanted all the same, run `keyward cert renew NAME`.",
     ),
     row("KW2301", "gate opened", "Everything that the path stands on was proved good.", "Nothing."),
     row(

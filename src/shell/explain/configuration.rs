@@ -131,6 +131,12 @@ pub(super) const ROWS: &[Entry] = &[
         "Write for example \"www-data\" or \"33\".",
     ),
     row(
+        "KW0025",
+        "no name of a log",
+        "The audit log's name stands in signed notes, which allow no spaces, no `+` and no control characters.",
+        "Choose 1 to 200 printable ASCII characters, best a name of yours and a path: `example.com/keyward`.",
+    ),
+    row(
         "KW0030",
         "not a name",
         "Certificates are for DNS names, wildcards (`*.` before at least two labels) and IP addresses. Internationalised names are written as A-labels (xn--…).",

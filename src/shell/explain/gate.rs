@@ -66,4 +66,16 @@ pub(super) const ROWS: &[Entry] = &[
         "A needed certificate does not cover its configured names.",
         "Reopens once the right one is in place.",
     ),
+    row(
+        "KW4013",
+        "entries wait for the audit log",
+        "Something was closed and could not be recorded, or what an earlier run left in the spool cannot be read. Nothing reopens before it is in the log.",
+        "Mend the disk of the state directory, and the spool's; reopens by itself.",
+    ),
+    row(
+        "KW4014",
+        "an outcome is not recorded",
+        "Something was done, and what came of it could not be written into the audit log.",
+        "Mend the disk of the state directory; reopens once it is recorded, or after a restart that looks at what is there.",
+    ),
 ];

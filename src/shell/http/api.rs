@@ -13,13 +13,15 @@ use serde::Deserialize;
 
 use super::problem::{self, Problem};
 use super::server::{App, Door};
-use super::{heavy, metrics, model, views};
+use super::{NotReloaded, heavy, metrics, model, views};
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::policy::Verdict;
 use crate::domain::story;
-use crate::engine::Command;
 use crate::engine::view::CredentialView;
+use crate::engine::{AUDIT_UNAVAILABLE, Command, Refusal};
+use crate::ports::StoreError;
+use crate::shell::texts;
 
 type Answer<T> = Result<T, Problem>;
 type Shared = State<Arc<App>>;
@@ -44,7 +46,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint = "/, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH";
+    let hint =
+        "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 
@@ -53,8 +56,12 @@ async fn wrong_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, problem::BAD_REQUEST, text, "GET looks, POST starts something")
 }
 
-/// 200 while the loop turns: for supervisors, not for proxies. A closed gate is healthy.
+/// 200 while the loop turns: for supervisors, not for proxies. A closed gate is healthy, and so is a sealed guardian: it
+/// does all that it may, and a restart would end no seal.
 async fn healthz(State(app): Shared) -> Response<Body> {
+    if let Some(seal) = app.web.engine.seal() {
+        return (StatusCode::OK, format!("sealed\n{seal}\n")).into_response();
+    }
     let (status, text) = if app.web.engine.overview().alive {
         (StatusCode::OK, "ok\n")
     } else {
@@ -65,7 +72,7 @@ async fn healthz(State(app): Shared) -> Response<Body> {
 
 async fn scrape(State(app): Shared) -> Response<Body> {
     let turn = app.turn().await;
-    heavy::answer(turn, "text/plain; version=0.0.4; charset=utf-8", metrics::text(&app.web))
+    heavy::answer(turn, "text/plain; version=0.0.4; charset=utf-8", metrics::text(&app.web).await)
 }
 
 async fn status(State(app): Shared) -> Response<Body> {
@@ -133,22 +140,28 @@ async fn history(State(app): Shared, Path(id): Path<String>, Query(paging): Quer
     let view = find(&app, &id)?;
     let target = Target::new(TargetKind::Credential, view.credential.id.as_str()).key();
     let limit = paging.limit.clamp(1, MOST_ENTRIES);
-    let entries = app.web.store.entries(Some(target), limit).await.map_err(|error| {
-        let hint = "see the log of the daemon, and the disk of the state directory";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::UNREADABLE, error.to_string(), hint)
-    })?;
-    let entry = |e: &crate::ports::StoredEntry| {
+    let entries = app.web.store.entries(Some(target), limit).await.map_err(unreadable)?;
+    let bodies: Vec<serde_json::Value> =
+        entries.iter().map(|e| serde_json::from_slice(&e.bytes).unwrap_or(serde_json::Value::Null)).collect();
+    let texts = texts::of(&*app.web.store, &bodies).await.map_err(unreadable)?;
+    let entry = |((e, body), texts): ((&crate::ports::StoredEntry, &serde_json::Value), &texts::Texts)| {
         serde_json::json!({
             "sequence": e.sequence.to_string(),
             "leaf": e.leaf.to_string(),
-            "entry": serde_json::from_slice::<serde_json::Value>(&e.bytes).unwrap_or(serde_json::Value::Null),
+            "entry": body,
+            "texts": texts,
         })
     };
-    Ok(heavy::json(turn, &entries.iter().map(entry).collect::<Vec<_>>()))
+    Ok(heavy::json(turn, &entries.iter().zip(&bodies).zip(&texts).map(entry).collect::<Vec<_>>()))
+}
+
+fn unreadable(error: StoreError) -> Problem {
+    let hint = "see the log of the daemon, and the disk of the state directory";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::UNREADABLE, error.to_string(), hint)
 }
 
 /// Who asks, for the audit entry; only the admin socket's peer has a name.
-fn actor(door: Door) -> Answer<Arc<str>> {
+pub(super) fn actor(door: Door) -> Answer<Arc<str>> {
     match door {
         Door::Admin { uid } => Ok(Arc::from(format!("uid:{uid}"))),
         Door::Http { .. } | Door::Gate => {
@@ -183,7 +196,7 @@ async fn renew(
         let hint = "keyward cert renew --plan says what would be done; the rule stands in the configuration";
         return Err(Problem::new(StatusCode::FORBIDDEN, problem::POLICY, text, hint));
     }
-    command(&app, Command::Renew { credential: id, by })?;
+    command(&app, Command::Renew { credential: id, by }).await?;
     let text = match &preview.held {
         Some(held) => format!("the request is recorded; {held}"),
         None if preview.attempt.is_some() => "the attempt in flight goes on".to_owned(),
@@ -206,20 +219,33 @@ fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesReje
     parsed.map_err(|e| refuse(StatusCode::BAD_REQUEST, format!("the body is not understood: {e}")))
 }
 
-fn command(app: &App, command: Command) -> Answer<()> {
-    app.web.engine.command(command).map_err(|busy| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::BUSY, busy.to_string(), "try again in a moment")
-    })
+/// Lets the engine carry it out; on return what it is about is recorded.
+pub(super) async fn command(app: &App, command: Command) -> Answer<()> {
+    app.web.engine.ask(command).await.map_err(|refusal| refused(&refusal))
 }
 
-fn accepted(text: &str) -> Response<Body> {
+fn refused(refusal: &Refusal) -> Problem {
+    let (code, hint) = match refusal {
+        Refusal::Busy(_) => (problem::BUSY, "try again in a moment"),
+        Refusal::Silent => (problem::TOO_SLOW, "see keyward status, and the history of what it is about"),
+        Refusal::AuditUnavailable(_) => {
+            (AUDIT_UNAVAILABLE, "mend the disk of the state directory; keyward status says what is wrong")
+        }
+        Refusal::Sealed(seal) => {
+            (seal.code, "nothing is started before a person has recovered the state: keyward explain CODE")
+        }
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, refusal.to_string(), hint)
+}
+
+pub(super) fn accepted(text: &str) -> Response<Body> {
     (StatusCode::ACCEPTED, Json(model::Accepted { text: text.to_owned(), preview: None })).into_response()
 }
 
 async fn accept_clock(State(app): Shared, Extension(door): Extension<Door>) -> Answer<Response<Body>> {
     let by = actor(door)?;
     let now = app.web.clock.now();
-    command(&app, Command::AcceptClock { by })?;
+    command(&app, Command::AcceptClock { by }).await?;
     Ok(accepted(&format!("{now} is accepted as the true time")))
 }
 
@@ -239,13 +265,16 @@ async fn rollover(
             "keyward status lists the issuers",
         ));
     };
-    command(&app, Command::Rollover { issuer, by })?;
+    command(&app, Command::Rollover { issuer, by }).await?;
     Ok(accepted(&format!("the account at {id} gets a new key; `keyward status` says how it went")))
 }
 
 async fn scan(State(app): Shared, Extension(door): Extension<Door>) -> Answer<Response<Body>> {
     actor(door)?;
-    command(&app, Command::Scan)?;
+    // It adds no authority, so nobody waits for it.
+    let seal = app.web.engine.seal().map(Refusal::Sealed);
+    let taken = seal.map_or_else(|| app.web.engine.command(Command::Scan).map_err(Refusal::Busy), Err);
+    taken.map_err(|refusal| refused(&refusal))?;
     Ok(accepted("everything is looked at again"))
 }
 
@@ -257,6 +286,9 @@ async fn reload(State(app): Shared, Extension(door): Extension<Door>) -> Answer<
         let hint = "the configuration in force stays; mend the file, then: keyward config check";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem::RELOAD_REFUSED, text, hint)
     };
-    let text = done.map_err(|e| refuse(format!("the reload broke off: {e}")))?.map_err(refuse)?;
+    let text = done.map_err(|e| refuse(format!("the reload broke off: {e}")))?.map_err(|error| match error {
+        NotReloaded::Wrong(text) => refuse(text),
+        NotReloaded::Refused(refusal) => refused(&refusal),
+    })?;
     Ok(accepted(&text))
 }

@@ -9,18 +9,30 @@ use prometheus::TextEncoder;
 
 use super::exposition::Family;
 use super::{Web, views};
+use crate::codec::entry::Entry;
 use crate::domain::gate::REASONS;
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{Care, Credential, Environment, Seen, Sighting, Source};
+use crate::domain::question::Question;
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::Timestamp;
 
+/// The scrape does not wait longer for the log: a disk that hangs must not take the other series with it.
+const LOG_PATIENCE: core::time::Duration = core::time::Duration::from_secs(2);
+/// More intents without an outcome are not counted: far more than are ever in flight.
+const MOST_INTENTS: usize = 1_000;
+
 /// The whole scrape.
-pub(super) fn text(web: &Web) -> String {
+pub(super) async fn text(web: &Web) -> String {
     let mut out = String::new();
     guardian(web, &mut out);
+    // Without an answer the series are missing, which is what `absent()` is for: there is no honest number.
+    if let Ok(Some(log)) = tokio::time::timeout(LOG_PATIENCE, AuditLog::of(web)).await {
+        log.put(&mut out);
+    }
     credentials(web, &mut out);
     limits(web, &mut out);
+    witnesses(web, &mut out);
     gates(web, &mut out);
     match TextEncoder::new().encode_to_string(&web.registry.gather()) {
         Ok(events) => out.push_str(&events),
@@ -53,12 +65,66 @@ fn guardian(web: &Web, out: &mut String) {
         "1 while state and audit log can be written; otherwise every gate is closed.",
         i64::from(overview.store_fault.is_none()),
     );
+    single(
+        "keyward_audit_spool_entries",
+        "Entries about what was closed already that wait to be written into the log; every gate is closed meanwhile.",
+        i64::try_from(overview.spooled).unwrap_or(i64::MAX),
+    );
+    single(
+        "keyward_audit_unrecorded_outcomes",
+        "Effects whose outcome could not be written into the log yet; every gate is closed meanwhile.",
+        i64::try_from(overview.unresolved).unwrap_or(i64::MAX),
+    );
+    single(
+        "keyward_sealed",
+        "1 while the state is not believed: every gate is closed, and nothing is issued or installed.",
+        i64::from(overview.sealed.is_some()),
+    );
     single("keyward_clock_trusted", "1 while the clocks agree.", i64::from(overview.clock_fault.is_none()));
     single(
         "keyward_attempts_in_flight",
         "Attempts to issue and install that are not over.",
         i64::try_from(overview.in_flight).unwrap_or(i64::MAX),
     );
+}
+
+/// The audit log's end.
+struct AuditLog {
+    size: u64,
+    /// Time of its newest entry, which is that of its newest checkpoint.
+    newest: Option<Timestamp>,
+    unresolved: usize,
+}
+
+impl AuditLog {
+    async fn of(web: &Web) -> Option<Self> {
+        let page = web.store.query(Question { limit: 1, ..Question::default() }).await.ok()?;
+        let newest = page.entries.first().and_then(|e| Entry::parse(&e.bytes).ok()).map(|e| e.at);
+        let unresolved = web.store.open_intents(MOST_INTENTS).await.ok()?.len();
+        Some(Self { size: page.size, newest, unresolved })
+    }
+
+    fn put(&self, out: &mut String) {
+        let mut single = |name, help, value| {
+            let mut family = Family::gauge(name, help);
+            family.put(&[], value);
+            family.finish(out);
+        };
+        let size = i64::try_from(self.size).unwrap_or(i64::MAX);
+        single("keyward_audit_tree_size", "Entries of the audit log, all of them under its checkpoint.", size);
+        if let Some(newest) = self.newest {
+            single(
+                "keyward_audit_checkpoint_timestamp_seconds",
+                "Time of the newest entry, and so of the newest checkpoint; old if nothing is recorded any more.",
+                newest.unix(),
+            );
+        }
+        single(
+            "keyward_audit_unresolved_intents",
+            "Intents without an outcome: what is in flight, and what was cut off and is not reconciled yet.",
+            i64::try_from(self.unresolved).unwrap_or(i64::MAX),
+        );
+    }
 }
 
 /// The families that have a line for each credential.
@@ -246,6 +312,27 @@ fn file(credential: &Credential) -> String {
     }
 }
 
+fn witnesses(web: &Web, out: &mut String) {
+    let known = web.witnesses.standing();
+    let number = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
+    let help = "1 if no witness has to cosign the audit log: whoever has this machine can rewrite it unseen.";
+    let mut none = Family::gauge("keyward_audit_witness_quorum_none", help);
+    none.put(&[], i64::from(known.quorum_none));
+    none.finish(out);
+    let mut size = Family::gauge("keyward_audit_witnessed_tree_size", "Entries that each witness has cosigned.");
+    let help = "When each witness cosigned last, by its own clock.";
+    let mut at = Family::gauge("keyward_audit_witnessed_timestamp_seconds", help);
+    for witness in &known.witnesses {
+        size.put(&[("witness", &witness.name)], number(witness.size));
+        at.put(&[("witness", &witness.name)], witness.at.map_or(0, Timestamp::unix));
+    }
+    size.finish(out);
+    at.finish(out);
+    let mut quorum = Family::gauge("keyward_audit_quorum_tree_size", "Entries that the quorum has cosigned.");
+    quorum.put(&[], number(known.quorum.map_or(0, |head| head.size)));
+    quorum.finish(out);
+}
+
 fn limits(web: &Web, out: &mut String) {
     let mut family = Family::gauge(
         "keyward_ca_rate_limit_remaining",
@@ -269,6 +356,10 @@ fn gates(web: &Web, out: &mut String) {
         for code in REASONS {
             let closes = verdict.reasons.iter().any(|r| r.code == code);
             closed.put(&[("path", verdict.path.as_str()), ("reason", code)], i64::from(closes));
+        }
+        // A seal closes with its own code.
+        for reason in verdict.reasons.iter().filter(|r| !REASONS.contains(&r.code)) {
+            closed.put(&[("path", verdict.path.as_str()), ("reason", reason.code)], 1);
         }
         if verdict.is_open() {
             until.put(&[("path", verdict.path.as_str())], verdict.until.unix());

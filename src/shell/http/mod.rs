@@ -10,7 +10,10 @@
 //! to know why a path is open or closed: the engine says so, this module only carries it.
 
 mod api;
+mod audit;
+mod audit_page;
 mod exposition;
+mod forget;
 mod gate;
 mod heavy;
 mod listen;
@@ -21,21 +24,40 @@ mod problem;
 mod server;
 mod shield;
 mod views;
+mod witness;
 
 use core::fmt;
 use std::sync::Arc;
 
 use crate::domain::inventory::Environment;
-use crate::engine::Engine;
-use crate::ports::{Clock, Meter, Notice, Solver, Store};
+use crate::engine::{Engine, Refusal};
+use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 
 pub use self::listen::{BindError, Listeners, bind};
 pub use self::server::serve;
+pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
 /// Reads the configuration again: what was adopted, or why nothing was. May block.
-pub type ReloadHook = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+pub type ReloadHook = Arc<dyn Fn() -> Result<String, NotReloaded> + Send + Sync>;
+
+/// Why the configuration in force stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReloaded {
+    /// The new one is wrong, or asks for what takes a restart.
+    #[error("{0}")]
+    Wrong(String),
+    /// The engine did not take it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl From<String> for NotReloaded {
+    fn from(text: String) -> Self {
+        Self::Wrong(text)
+    }
+}
 
 /// Everything that the answers are made of.
 #[derive(Clone)]
@@ -44,6 +66,8 @@ pub struct Web {
     pub engine: Arc<Engine>,
     /// For a credential's history.
     pub store: Arc<dyn Store>,
+    /// For what the witnesses of the log have seen.
+    pub witnesses: Arc<dyn Witnesses>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

@@ -60,6 +60,12 @@ pub struct Status {
     pub clock_fault: Option<String>,
     /// Why nothing can be written.
     pub store_fault: Option<String>,
+    /// Why the guardian runs sealed: it closes every gate and does nothing else until a person has recovered the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
+    /// Entries about what was done already that wait to be written into the log.
+    #[serde(default)]
+    pub spooled: u64,
     /// Attempts in flight.
     pub in_flight: usize,
     /// Credentials by their worst finding: `ok`, `note`, `warning`, `critical`.
@@ -72,6 +78,15 @@ pub struct Status {
     pub issuers: Vec<Issuer>,
     /// What was said to people lately, newest first.
     pub notices: Vec<Notice>,
+}
+
+/// Why a guardian is sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Stable code; `keyward explain CODE` says how to recover.
+    pub code: String,
+    /// What was seen and what was expected.
+    pub text: String,
 }
 
 /// A CA.

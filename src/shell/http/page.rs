@@ -36,8 +36,12 @@ pub(super) fn routes() -> Router<Arc<App>> {
 
 async fn overview(State(app): State<Arc<App>>) -> Response<Body> {
     let turn = app.turn().await;
-    let html = document(&Everything::of(&app.web)).into_string();
-    let mut response = heavy::answer(turn, "text/html; charset=utf-8", html);
+    answer(turn, document(&Everything::of(&app.web)))
+}
+
+/// A page under the content policy.
+pub(super) fn answer(turn: heavy::Turn, page: Markup) -> Response<Body> {
+    let mut response = heavy::answer(turn, "text/html; charset=utf-8", page.into_string());
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     response
@@ -114,7 +118,7 @@ fn document(all: &Everything) -> Markup {
                     (notices(all))
                 }
                 footer {
-                    "Keyward " (all.status.version) " · running since " (moment(&all.status.started, all.now))
+                    a href="/audit" { "The audit log" } " · Keyward " (all.status.version) " · running since " (moment(&all.status.started, all.now))
                     " · this page again every 15 s · the same on the command line: "
                     code { "keyward status" } ", " code { "keyward cert list" }
                 }
@@ -131,6 +135,7 @@ fn top(all: &Everything) -> Markup {
             div class="brand" {
                 h1 { "Keyward" }
                 span class={ "env " (all.status.environment) } { (all.status.environment.to_uppercase()) }
+                a href="/audit" { "Audit log" }
             }
             ul class="counts" {
                 li { b { (total) } " " (plural(total, "credential", "credentials")) }
@@ -155,7 +160,9 @@ fn faults(all: &Everything) -> Markup {
         @if let Some(why) = &all.status.clock_fault {
             p class="banner bad" role="alert" { b { "✕ The clock is not believed: " } (why) ". If the present time is right: " code { "keyward clock accept" } }
         }
-        @if let Some(why) = &all.status.store_fault {
+        @if let Some(seal) = &all.status.sealed {
+            p class="banner bad" role="alert" { b { "✕ Sealed, " (seal.code) ": " } (seal.text) ". Every gate is closed, nothing is issued or installed until the state is recovered and keyward restarted: " code { "keyward explain " (seal.code) } }
+        } @else if let Some(why) = &all.status.store_fault {
             p class="banner bad" role="alert" { b { "✕ Nothing can be recorded: " } (why) ". Renewals are stopped and every gate is closed." }
         }
     }
@@ -356,7 +363,7 @@ fn notices(all: &Everything) -> Markup {
 }
 
 /// How far away, then when exactly.
-fn moment(text: &str, now: Timestamp) -> Markup {
+pub(super) fn moment(text: &str, now: Timestamp) -> Markup {
     let Some(at) = Timestamp::parse(text) else { return html! { (text) } };
     let shown = text.trim_end_matches('Z').replacen('T', " ", 1);
     let shown = shown.get(..16).unwrap_or(&shown);

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::model;
+use crate::shell::audit::{BAD_QUESTION, NO_ENTRY, Refusal};
 
 /// The credential does not exist.
 pub(super) const NO_CREDENTIAL: &str = "KW5001";
@@ -46,6 +47,17 @@ impl Problem {
         hint: impl Into<String>,
     ) -> Self {
         Self { status, code, detail: detail.into(), hint: hint.into() }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            BAD_QUESTION => StatusCode::BAD_REQUEST,
+            NO_ENTRY => StatusCode::NOT_FOUND,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, refusal.code, refusal.text, refusal.hint)
     }
 }
 

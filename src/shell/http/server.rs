@@ -28,7 +28,7 @@ use super::heavy::Turn;
 use super::listen::Listeners;
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
-use super::{Web, api, page};
+use super::{Web, api, audit, audit_page, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -113,7 +113,12 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
 }
 
 fn router(app: Arc<App>) -> Router {
-    api::routes().merge(page::routes()).layer(DefaultBodyLimit::max(LONGEST_BODY)).with_state(app)
+    api::routes()
+        .merge(audit::routes())
+        .merge(page::routes())
+        .merge(audit_page::routes())
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(app)
 }
 
 struct Nodelay(tokio::net::TcpListener);

@@ -86,6 +86,8 @@ pub(super) fn status(web: &Web) -> model::Status {
         alive: overview.alive,
         clock_fault: overview.clock_fault.clone(),
         store_fault: overview.store_fault.clone(),
+        sealed: overview.sealed.as_ref().map(|s| model::Sealed { code: s.code.to_owned(), text: s.text.clone() }),
+        spooled: overview.spooled,
         in_flight: overview.in_flight,
         credentials,
         gates_open: open,
@@ -229,6 +231,7 @@ fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
             | HeldReason::InFlight
             | HeldReason::Issuers(_)
             | HeldReason::AutomaticLimit
+            | HeldReason::EndsEarlier
             | HeldReason::Window
             | HeldReason::Policy { .. }
             | HeldReason::Stopped(_) => (held.reason.text(), held.until),

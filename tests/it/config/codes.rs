@@ -32,6 +32,21 @@ fn the_published_list_of_codes_is_up_to_date() {
 }
 
 #[test]
+fn the_audit_logs_page_lists_every_code() {
+    const MARKS: (&str, &str) = ("<!-- codes: begin -->\n", "<!-- codes: end -->\n");
+    let path = root().join("docs/audit.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(MARKS.0).unwrap();
+    let (table, after) = rest.split_once(MARKS.1).unwrap();
+    let expected = explain::table();
+    if table != expected {
+        let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit.md");
+        std::fs::write(&fresh, format!("{before}{}{expected}{}{after}", MARKS.0, MARKS.1)).unwrap();
+        panic!("docs/audit.md is out of date: cp {} {}", fresh.display(), path.display());
+    }
+}
+
+#[test]
 fn every_code_in_the_sources_has_a_row() {
     let mut paths = Vec::new();
     sources(&root().join("src"), &mut paths);

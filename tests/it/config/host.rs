@@ -36,6 +36,7 @@ fn good() -> tempfile::TempDir {
     write("root.pem", "-----BEGIN CERTIFICATE-----\n", 0o644);
     write("eab.key", "c2VjcmV0\n", 0o600);
     write("hook", "#!/bin/sh\n", 0o755);
+    fs::create_dir(dir.path().join("live")).unwrap();
     fs::create_dir(dir.path().join("state")).unwrap();
     fs::set_permissions(dir.path().join("state"), Permissions::from_mode(0o700)).unwrap();
     dir
@@ -105,6 +106,23 @@ fn each_disorder_is_found_with_a_fix() {
 
 fn set(dir: &Path, name: &str, mode: u32) {
     fs::set_permissions(dir.join(name), Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_directory_that_no_installation_makes_is_named_with_its_fix() {
+    let dir = good();
+    let d = dir.path().display().to_string();
+    // Only the last directory of `live/portal` is missing: the installation makes it.
+    assert_eq!(of(&verify_host(&settings(dir.path(), ""), NOW), "KW0106")[0].level, Level::Ok);
+    let plain = format!("[[certificate.install]]\nfiles = {{ fullchain = \"{d}/none/tls.pem\" }}\n");
+    let checks = verify_host(&settings(dir.path(), &plain), NOW);
+    let found = of(&checks, "KW0106")[0];
+    let names = |c: &Check, missing: &str| c.text.starts_with(missing) && c.fix.ends_with(missing);
+    assert!(found.level == Level::Error && names(found, &format!("{d}/none")), "{found:#?}");
+    fs::remove_dir(dir.path().join("live")).unwrap();
+    let checks = verify_host(&settings(dir.path(), ""), NOW);
+    let found = of(&checks, "KW0106")[0];
+    assert!(found.level == Level::Error && names(found, &format!("{d}/live")), "{found:#?}");
 }
 
 #[test]

@@ -74,6 +74,18 @@ fn the_reference_sample_means_what_it_says() {
 }
 
 #[test]
+fn the_audit_log_has_a_name_and_a_lock_of_the_file_and_in_staging_its_own() {
+    let text = format!("{}\n[audit]\nlock = \"/srv/b/kw.lock\"\norigin = \"example.com/kw\"\n", sample("minimal.toml"));
+    let audit = parse(&text).unwrap().audit;
+    assert_eq!(audit.lock.as_deref(), Some(std::path::Path::new("/srv/b/kw.lock")));
+    assert_eq!(audit.origin.as_deref(), Some("example.com/kw"));
+    assert_eq!(parse(&sample("minimal.toml")).unwrap().audit, config::AuditSettings::default());
+    if let Ok(staging) = super::parse_staging(&text) {
+        assert_eq!(staging.audit, config::AuditSettings::default());
+    }
+}
+
+#[test]
 fn the_least_configuration_has_sensible_defaults() {
     let s = parse(&sample("minimal.toml")).unwrap();
     let portal = &s.estate.credentials[&credential("portal")];

@@ -42,7 +42,11 @@ fn ca_params(place: &Place, name: &str, ends: i64) -> CertificateParams {
 
 impl Pki {
     fn new(place: &Place, ends: i64) -> Self {
-        let params = ca_params(place, "Observed Root", ends);
+        Self::named(place, "Observed Root", ends)
+    }
+
+    fn named(place: &Place, name: &str, ends: i64) -> Self {
+        let params = ca_params(place, name, ends);
         Self { root: rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
@@ -246,6 +250,52 @@ async fn an_observed_server_that_serves_another_certificate_than_stored_closes_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_chain_leads_to_a_foreign_ca_closes_the_gate() {
+    let place = Place::new().await;
+    let (pki, foreign) = (Pki::new(&place, YEAR * 5), Pki::named(&place, "Foreign Root", YEAR * 5));
+    // The foreign root comes along, as a server that wants to be believed would send it.
+    let write = |pki: &Pki| {
+        let (leaf, key) = pki.leaf(&place, "a.example.test", YEAR);
+        fs::write(place.at("tls.pem"), format!("{leaf}{}", pki.pem())).unwrap();
+        fs::write(place.at("tls.key"), key).unwrap();
+    };
+    write(&foreign);
+    let nginx = Nginx::new(&place, &place.text("tls.pem"), &place.text("tls.key"), None);
+    nginx.start();
+    let rest = format!(
+        "[[observe]]\nid = \"peer\"\n[[observe.endpoint]]\nconnect = \"{}\"\nsni = \"a.example.test\"\n\
+         [[path]]\nid = \"approve\"\nneeds = [\"peer\"]\n",
+        nginx.tls
+    );
+    let life = place.start(&toml(&place, &pki, &rest)).await;
+    let verdict = reason(&life, "approve", "KW4006").await;
+    let codes: Vec<&str> = verdict.reasons.iter().map(|r| r.code).collect();
+    assert_eq!(codes, ["KW4006"], "nothing else is wrong with it: {verdict:?}");
+    life.finding("peer", "KW1005").await;
+    assert!(verdict.reasons[0].text.contains("Foreign Root"), "{verdict:?}");
+    write(&pki);
+    nginx.start();
+    life.wait("a chain to a known root opens it", |l| {
+        look(l, "peer");
+        l.engine.gate(&pid("approve")).is_open().then_some(())
+    })
+    .await;
+    assert!(life.findings("peer").is_empty(), "{:?}", life.findings("peer"));
+    // While it is open: another key under the known root's own name.
+    write(&Pki::new(&place, YEAR * 5));
+    nginx.start();
+    let verdict = life
+        .wait("it closes again", |l| {
+            look(l, "peer");
+            // Until its old workers are gone, nginx may show the chain of before.
+            Some(l.engine.gate(&pid("approve"))).filter(|v| v.reasons.iter().any(|r| r.text.contains("signature")))
+        })
+        .await;
+    assert_eq!(verdict.reasons[0].code, "KW4006", "{verdict:?}");
+    life.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_managed_path_closes_for_each_reason_and_opens_again() {
     let place = Place::new().await;
     let portal = certificate("portal", &["portal.example.test"], "");
@@ -286,7 +336,7 @@ async fn a_managed_path_closes_for_each_reason_and_opens_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_names_and_an_unwritable_state_close_the_gate() {
     let place = Place::new().await;
-    let disk = SmallDisk::new("8m");
+    let disk = SmallDisk::new("32m");
     let rest = |names: &[&str]| {
         let portal = certificate("portal", names, "");
         let text = format!("{portal}[[path]]\nid = \"approve\"\nneeds = [\"portal\"]\nmargin = \"2h\"\n");

@@ -131,10 +131,23 @@ impl Still {
         Life::Over
     }
 
+    /// Lets the engine turn in real time until `request` has its answer: what adds authority is answered by the loop.
+    pub fn while_turning<T: Send>(&self, request: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(request);
+            while !asking.is_finished() {
+                self.go_on(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            asking.join().unwrap()
+        })
+    }
+
     pub fn web(&self) -> Web {
         Web {
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
+            witnesses: self.ports.witnesses.clone(),
             clock: self.ports.clock.clone(),
             meter: self.ports.meter.clone(),
             solver: self.ports.solver.clone(),
@@ -143,7 +156,7 @@ impl Still {
                 let notifier = self.world.notifier.clone();
                 Arc::new(move || notifier.notices())
             },
-            reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".into())),
+            reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".to_owned().into())),
             environment: self.environment,
             compat_x509: false,
             hosts: Vec::new(),
@@ -162,12 +175,16 @@ pub struct Server {
     pub admin: PathBuf,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Option<std::thread::JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    /// Where its sockets are; a later server may be started there again.
+    pub dir: Arc<tempfile::TempDir>,
 }
 
 impl Server {
     pub fn new(web: Web) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(web, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    pub fn within(web: Web, dir: Arc<tempfile::TempDir>) -> Self {
         let (gate, admin) = (dir.path().join("run/gate.sock"), dir.path().join("state/admin.sock"));
         let listen = Listen {
             http: "127.0.0.1:0".parse().unwrap(),
@@ -185,7 +202,7 @@ impl Server {
             });
         });
         let http = address.recv_timeout(PATIENCE).expect("the server did not start");
-        Self { http, gate, admin, stop: Mutex::new(Some(stop)), thread: Some(thread), _dir: dir }
+        Self { http, gate, admin, stop: Mutex::new(Some(stop)), thread: Some(thread), dir }
     }
 
     /// One request over TCP with a loopback host.

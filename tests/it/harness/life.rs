@@ -255,8 +255,7 @@ impl Life {
 
     /// All audit entries, oldest first.
     pub async fn entries(&self) -> Vec<Value> {
-        let all = self.wired.ports.store.entries(None, 100_000).await.unwrap();
-        all.iter().rev().map(|e| serde_json::from_slice(&e.bytes).unwrap()).collect()
+        super::store::readable(&*self.wired.ports.store).await
     }
 
     pub async fn codes(&self) -> Vec<String> {

@@ -7,14 +7,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use keyward::adapters::store::SqliteStore;
+use keyward::adapters::store::{LogOptions, SqliteStore};
+use keyward::domain::time::Timestamp;
 use keyward::ports::{Store, StoreError};
+use keyward::shell::wire;
 use keyward::sim::store::MemoryStore;
 use tempfile::TempDir;
 
 /// Runs a future on a runtime of its own.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+/// A log as where nothing is configured, at a time after every sample entry.
+pub fn options() -> LogOptions {
+    LogOptions::new(Timestamp::from_unix(2_000_000_000), wire::entropy())
+}
+
+/// Opens a state directory as [`options`] say.
+pub fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(dir, &options())
 }
 
 /// Where a store lives; it outlasts the store.
@@ -35,7 +47,7 @@ impl Place {
     /// Opens it, as a daemon does when it starts. For SQLite the store that was opened before must be dropped first.
     pub fn open(&self) -> Arc<dyn Store> {
         match self {
-            Self::Sqlite(dir) => Arc::new(SqliteStore::open(dir.path()).unwrap()),
+            Self::Sqlite(dir) => Arc::new(open(dir.path()).unwrap()),
             Self::Memory(disk) => Arc::new(disk.recovered()),
         }
     }
@@ -140,10 +152,27 @@ pub fn say(text: &str) {
     out.flush().unwrap();
 }
 
+/// All entries as people read them, oldest first: texts stand among the facts, and a person by name.
+pub async fn readable(store: &dyn Store) -> Vec<serde_json::Value> {
+    let mut all = store.entries(None, usize::MAX).await.unwrap();
+    all.reverse();
+    let mut all: Vec<serde_json::Value> = all.iter().map(|e| serde_json::from_slice(&e.bytes).unwrap()).collect();
+    let texts = keyward::shell::texts::of(store, &all).await.unwrap();
+    for (entry, texts) in all.iter_mut().zip(texts) {
+        for (key, text) in texts {
+            match key.as_str() {
+                "actor" => entry["data"]["actor"]["subject"] = text.into(),
+                _ => entry["data"]["facts"][key] = text.into(),
+            }
+        }
+    }
+    all
+}
+
 /// The text of a refusal.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {
-        Err(StoreError::Unavailable(text)) => text,
+        Err(StoreError::Unavailable(text) | StoreError::Lost(text)) => text,
         other => panic!("a refusal was expected, not {other:?}"),
     }
 }

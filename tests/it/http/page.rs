@@ -102,7 +102,7 @@ fn a_long_inventory_is_cut_and_says_so() {
     assert!(html.len() < 1_000_000, "{}", html.len());
 }
 
-fn chromium(arguments: &[String]) -> String {
+pub fn chromium(arguments: &[String]) -> String {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new("chromium")
         .args([
@@ -128,6 +128,19 @@ fn chromium(arguments: &[String]) -> String {
 fn no_screen_from_a_small_phone_to_a_desktop_scrolls_sideways() {
     let (estate, script) = house();
     let (html, style) = page(estate, script, HOUR);
+    for (width, seen) in measured(&html, &style) {
+        assert_eq!((seen[0], seen[2], seen[3]), (width, 4, 7), "{seen:?}");
+        assert!(seen[1] <= width, "at {width} the page is {} wide", seen[1]);
+    }
+}
+
+/// How wide a page is on screens of some widths.
+pub fn sideways(html: &str, style: &str) -> Vec<(u32, u32)> {
+    measured(html, style).into_iter().map(|(width, seen)| (width, seen[1])).collect()
+}
+
+/// On screens of some widths: width, width of what is shown, tiles, rows.
+fn measured(html: &str, style: &str) -> Vec<(u32, Vec<u32>)> {
     // The page as it is, with its style inside, in frames of the widths; a frame may measure what it holds.
     let whole = html.replace("<link rel=\"stylesheet\" href=\"/style.css\">", &format!("<style>{style}</style>"));
     let quoted = whole.replace('&', "&amp;").replace('"', "&quot;");
@@ -148,10 +161,7 @@ fn no_screen_from_a_small_phone_to_a_desktop_scrolls_sideways() {
     let measured: Vec<Vec<u32>> =
         title.split(' ').map(|f| f.split('/').map(|n| n.parse().unwrap()).collect()).collect();
     assert_eq!(measured.len(), widths.len());
-    for (width, seen) in widths.iter().zip(&measured) {
-        assert_eq!((seen[0], seen[2], seen[3]), (*width, 4, 7), "{title}");
-        assert!(seen[1] <= *width, "at {width} the page is {} wide", seen[1]);
-    }
+    widths.into_iter().zip(measured).collect()
 }
 
 /// As a reader of the README should see it: one thing wrong, the rest routine.

@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyward::domain::certificate::{CertId, Chain};
-use keyward::domain::id::{AttemptId, IssuerId};
+use keyward::domain::id::{AttemptId, EntryId, IssuerId};
 use keyward::domain::inventory::{Credential, Endpoint, KeyReuse, Seen, Source};
 use keyward::domain::key::{Digest, KeyAlgorithm};
 use keyward::domain::name::NameSet;
+use keyward::domain::private::Private;
+use keyward::domain::question::Question;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, AuthorizationView, Batch, Clock, Doing, Evidence, HostError, Issuer, IssuerError, IssuerMeta, KeyStore,
-    OrderRequest, OrderStatus, OrderView, PrivateKey, Prober, RenewalInfo, Store, StoreError, StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, HostError, Inclusion, Issuer, IssuerError,
+    IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober, RenewalInfo, Statistics,
+    Store, StoreError, StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;
@@ -44,10 +47,6 @@ impl Store for Slow {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
-
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        self.inner.evidence(sha256)
-    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -75,11 +74,55 @@ impl Store for Refusing {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
-
-    fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        self.inner.evidence(sha256)
-    }
 }
+
+macro_rules! reads_as_it_is {
+    ($($store:ty)*) => {
+        $(impl Log for $store {
+            fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
+                self.inner.query(question)
+            }
+
+            fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
+                self.inner.entry(id)
+            }
+
+            fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
+                self.inner.evidence(sha256)
+            }
+
+            fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
+                self.inner.private(commitments)
+            }
+
+            fn people(&self) -> Doing<'_, Result<Vec<Private>, StoreError>> {
+                self.inner.people()
+            }
+
+            fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
+                self.inner.checkpoint()
+            }
+
+            fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+                self.inner.inclusion(sequence)
+            }
+
+            fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
+                self.inner.consistency(old_size)
+            }
+
+            fn open_intents(&self, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+                self.inner.open_intents(limit)
+            }
+
+            fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
+                self.inner.statistics()
+            }
+        })*
+    };
+}
+
+reads_as_it_is! { Slow Refusing Hanging }
 
 /// Watched files that a test puts there; a look takes a tenth of a second.
 pub struct Files {
@@ -291,7 +334,38 @@ impl Issuer for Fickle {
         self.inner.rollover(issuer)
     }
 
+    fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>> {
+        self.inner.account_key(issuer)
+    }
+
     fn take_evidence(&self, issuer: &IssuerId, url: &str) -> Evidence {
         self.inner.take_evidence(issuer, url)
+    }
+}
+
+/// Refuses a commit two seconds after it was asked for, as the real store does when the disk hangs.
+pub struct Hanging {
+    pub inner: Arc<MemoryStore>,
+    pub clock: Arc<SimClock>,
+    pub hangs: Arc<AtomicBool>,
+}
+
+impl Store for Hanging {
+    fn load(&self) -> Doing<'_, Result<State, StoreError>> {
+        self.inner.load()
+    }
+
+    fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.hangs.load(Ordering::SeqCst) {
+                self.clock.sleep(Duration::from_secs(2)).await;
+                return Err(StoreError::Unavailable("a commit was not on the disk after 2 s".into()));
+            }
+            self.inner.commit(batch).await
+        })
+    }
+
+    fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.inner.entries(target, limit)
     }
 }

@@ -1,16 +1,18 @@
 //! What every store does.
 
 use futures_util::future::join_all;
-use keyward::domain::audit::{Draft, LONGEST_EVIDENCE};
+use keyward::domain::audit::{Draft, LONGEST_EVIDENCE, Phase};
 use keyward::domain::id::EntryId;
 use keyward::domain::key::Digest;
 use keyward::domain::state::{Change, State};
+use keyward::domain::tree::Frontier;
 use keyward::ports::{Batch, LARGEST_BATCH};
 
 use super::samples::{
-    applied, changes, credential, draft, entries, every_change, evidence, full_draft, full_record, one, said,
-    sound_log, ulid,
+    applied, changes, credential, draft, entries, every_change, evidence, full_draft, full_record, one, replayed, said,
+    sound_log, ulid, without_clock,
 };
+use super::tree::{head_of, heads, proofs_hold};
 use crate::harness::store::{Place, block_on, refusal};
 
 macro_rules! on_every_store {
@@ -26,6 +28,7 @@ macro_rules! on_every_store {
 
 on_every_store! {
     a_new_store_is_empty
+    a_change_without_an_entry_is_refused
     every_kind_of_change_comes_back_with_all_its_fields
     each_change_alone_means_what_it_means_in_memory
     entries_are_numbered_hashed_and_linked_also_after_a_restart
@@ -41,6 +44,10 @@ on_every_store! {
     a_batch_beyond_the_limit_is_refused
     an_entry_too_long_is_refused
     an_empty_batch_is_accepted_and_changes_nothing
+    a_checkpoint_covers_every_entry_and_only_those
+    every_entry_and_every_older_log_has_a_proof
+    an_intent_is_open_until_its_outcome_is_there
+    a_refused_batch_opens_and_closes_no_intent
 }
 
 async fn a_new_store_is_empty(place: Place) {
@@ -57,7 +64,18 @@ async fn every_kind_of_change_comes_back_with_all_its_fields(place: Place) {
     assert!(expected.credentials.len() > 5 && expected.attempts.len() > 3 && expected.clock.is_some());
     assert_eq!(store.load().await.unwrap(), expected);
     drop(store);
-    assert_eq!(place.open().load().await.unwrap(), expected);
+    let store = place.open();
+    assert_eq!(store.load().await.unwrap(), expected);
+    assert_eq!(replayed(&store).await, without_clock(expected));
+}
+
+async fn a_change_without_an_entry_is_refused(place: Place) {
+    let store = place.open();
+    for change in every_change() {
+        let is_clock = matches!(change, Change::Clock(_));
+        let batch = Batch { changes: vec![change], entries: Vec::new() };
+        assert_eq!(store.commit(batch).await.is_ok(), is_clock);
+    }
 }
 
 async fn each_change_alone_means_what_it_means_in_memory(place: Place) {
@@ -67,6 +85,7 @@ async fn each_change_alone_means_what_it_means_in_memory(place: Place) {
         expected.apply(change.clone());
         store.commit(changes(vec![change.clone()])).await.unwrap();
         assert_eq!(store.load().await.unwrap(), expected, "after {change:?}");
+        assert_eq!(replayed(&store).await, without_clock(expected.clone()), "after {change:?}");
     }
 }
 
@@ -216,7 +235,7 @@ async fn evidence_that_is_too_long_or_false_is_refused(place: Place) {
 
 async fn a_batch_beyond_the_limit_is_refused(place: Place) {
     let store = place.open();
-    let many = |n: usize| changes(vec![Change::Forget(credential("a")); n]);
+    let many = |n: usize| Batch { changes: vec![Change::Forget(credential("a")); n - 1], entries: vec![draft(1, "a")] };
     refusal(store.commit(many(LARGEST_BATCH + 1)).await);
     store.commit(many(LARGEST_BATCH)).await.unwrap();
 }
@@ -228,6 +247,60 @@ async fn an_entry_too_long_is_refused(place: Place) {
     let text = refusal(store.commit(entries(vec![draft(2, "a"), long])).await);
     assert!(text.contains("bytes"), "{text}");
     assert_eq!(store.entries(None, 10).await, Ok(vec![]));
+}
+
+async fn a_checkpoint_covers_every_entry_and_only_those(place: Place) {
+    let store = place.open();
+    let head = || async { head_of(&store.checkpoint().await.unwrap().unwrap()) };
+    assert_eq!(head().await, Frontier::default().head());
+    store.commit(Batch::default()).await.unwrap();
+    assert_eq!(head().await.size, 0);
+    for n in 1..6 {
+        store.commit(one(n)).await.unwrap();
+        refusal(store.commit(one(n)).await);
+        let leaves: Vec<_> = sound_log(&*store).await.iter().map(|entry| entry.leaf).collect();
+        assert_eq!(heads(&leaves).last(), Some(&head().await));
+    }
+    let before = store.checkpoint().await.unwrap().unwrap();
+    drop(store);
+    assert_eq!(place.open().checkpoint().await.unwrap().unwrap(), before, "a start is no entry");
+}
+
+async fn every_entry_and_every_older_log_has_a_proof(place: Place) {
+    let store = place.open();
+    proofs_hold(&*store, &[], 1).await;
+    for n in 0..18 {
+        store.commit(entries((n * 16..(n + 1) * 16).map(|n| draft(n, "a")).collect())).await.unwrap();
+    }
+    let leaves: Vec<_> = sound_log(&*store).await.iter().map(|entry| entry.leaf).collect();
+    proofs_hold(&*store, &leaves, 1).await;
+}
+
+async fn an_intent_is_open_until_its_outcome_is_there(place: Place) {
+    let intent = |n| Draft { phase: Phase::Intent, ..draft(n, "a") };
+    let outcome = |n, of| Draft { phase: Phase::Outcome, intent: Some(EntryId(ulid(of))), ..draft(n, "a") };
+    let store = place.open();
+    store.commit(entries(vec![intent(1), intent(2), draft(3, "a")])).await.unwrap();
+    store.commit(entries(vec![intent(4), outcome(5, 2), outcome(6, 99)])).await.unwrap();
+    // An event may name an intent without concluding it.
+    store.commit(entries(vec![Draft { intent: Some(EntryId(ulid(1))), ..draft(7, "a") }])).await.unwrap();
+    drop(store);
+    let store = place.open();
+    let open = || async { store.open_intents(9).await.unwrap().iter().map(|e| e.sequence).collect::<Vec<_>>() };
+    assert_eq!(open().await, [0, 3]);
+    assert_eq!(store.open_intents(1).await.unwrap().len(), 1);
+    store.commit(entries(vec![outcome(8, 1), intent(9), outcome(10, 9)])).await.unwrap();
+    assert_eq!(open().await, [3]);
+}
+
+async fn a_refused_batch_opens_and_closes_no_intent(place: Place) {
+    let intent = |n| Draft { phase: Phase::Intent, ..draft(n, "a") };
+    let outcome = |n, of| Draft { phase: Phase::Outcome, intent: Some(EntryId(ulid(of))), ..draft(n, "a") };
+    let store = place.open();
+    store.commit(entries(vec![intent(1)])).await.unwrap();
+    refusal(store.commit(entries(vec![outcome(2, 1), intent(3), draft(1, "b")])).await);
+    let open: Vec<u64> = store.open_intents(9).await.unwrap().iter().map(|e| e.sequence).collect();
+    assert_eq!(open, [0]);
 }
 
 async fn an_empty_batch_is_accepted_and_changes_nothing(place: Place) {

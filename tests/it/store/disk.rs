@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::adapters::store::SqliteStore;
 use keyward::domain::limits::{BucketKey, LimitKind};
 use keyward::domain::state::{Change, ClockMark};
 use keyward::domain::time::Boottime;
@@ -17,11 +16,11 @@ use tempfile::TempDir;
 use super::samples::{
     applied, at, changes, credential, draft, entries, every_change, evidence, full_record, issuer, one, sound_log,
 };
-use crate::harness::store::{SmallDisk, block_on, refusal};
+use crate::harness::store::{SmallDisk, block_on, open, refusal};
 
 fn damaged(dir: &Path) -> String {
-    match SqliteStore::open(dir) {
-        Err(StoreError::Damaged(text)) => text,
+    match open(dir) {
+        Err(StoreError::Damaged(text) | StoreError::Distrusted { text, .. }) => text,
         other => panic!("it should count as damaged: {other:?}"),
     }
 }
@@ -38,13 +37,13 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn a_directory_is_held_by_one_store_at_a_time() {
     let dir = TempDir::new().unwrap();
-    let first = SqliteStore::open(dir.path()).unwrap();
-    let second = SqliteStore::open(dir.path());
+    let first = open(dir.path()).unwrap();
+    let second = open(dir.path());
     let Err(StoreError::InUse(text)) = second else { panic!("{second:?}") };
     assert!(text.contains(&format!("process {} holds", std::process::id())), "{text}");
     block_on(first.commit(one(1))).unwrap();
     drop(first);
-    let third = SqliteStore::open(dir.path()).unwrap();
+    let third = open(dir.path()).unwrap();
     assert_eq!(block_on(sound_log(&third)).len(), 2);
 }
 
@@ -52,7 +51,7 @@ fn a_directory_is_held_by_one_store_at_a_time() {
 fn what_is_made_is_private_and_what_was_open_is_closed() {
     let parent = TempDir::new().unwrap();
     let dir = parent.path().join("made/here");
-    let store = SqliteStore::open(&dir).unwrap();
+    let store = open(&dir).unwrap();
     block_on(store.commit(one(1))).unwrap();
     assert_eq!(mode(&dir), 0o700);
     for file in ["keyward.db", "keyward.db-wal", "keyward.db-shm", "lock"] {
@@ -60,7 +59,7 @@ fn what_is_made_is_private_and_what_was_open_is_closed() {
     }
     drop(store);
     fs::set_permissions(dir.join("keyward.db"), fs::Permissions::from_mode(0o644)).unwrap();
-    let _store = SqliteStore::open(&dir).unwrap();
+    let _store = open(&dir).unwrap();
     assert_eq!(mode(&dir.join("keyward.db")), 0o600);
 }
 
@@ -73,7 +72,7 @@ fn a_directory_that_others_may_write_is_refused_with_the_remedy() {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    SqliteStore::open(dir.path()).unwrap();
+    open(dir.path()).unwrap();
 }
 
 #[test]
@@ -115,17 +114,17 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
 #[test]
 fn a_newer_schema_is_refused_and_named() {
     let dir = TempDir::new().unwrap();
-    block_on(SqliteStore::open(dir.path()).unwrap().commit(one(1))).unwrap();
+    block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
     by_hand(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     assert!(damaged(dir.path()).contains("version 99"));
-    by_hand(dir.path()).pragma_update(None, "user_version", 1).unwrap();
-    assert_eq!(block_on(sound_log(&SqliteStore::open(dir.path()).unwrap())).len(), 2);
+    by_hand(dir.path()).pragma_update(None, "user_version", 2).unwrap();
+    assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
 }
 
 #[test]
 fn a_log_whose_database_is_gone_is_damage_and_is_not_deleted() {
     let dir = TempDir::new().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     block_on(store.commit(one(1))).unwrap();
     let crashed = TempDir::new().unwrap();
     let wal = crashed.path().join("keyward.db-wal");
@@ -141,7 +140,7 @@ fn a_log_whose_database_is_gone_is_damage_and_is_not_deleted() {
 fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
     let whole = TempDir::new().unwrap();
     let (state, log, page_count) = block_on(async {
-        let store = SqliteStore::open(whole.path()).unwrap();
+        let store = open(whole.path()).unwrap();
         store.commit(changes(every_change())).await.unwrap();
         let many =
             (0..40).map(|n| Change::Credential(credential(&format!("c{n}")), Box::new(full_record(n)))).collect();
@@ -151,7 +150,7 @@ fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
         }
         let seen = (store.load().await.unwrap(), sound_log(&store).await);
         drop(store);
-        (seen.0, seen.1, fs::metadata(whole.path().join("keyward.db")).unwrap().len() / 4_096)
+        (seen.0, seen.1, fs::metadata(whole.path().join("keyward.db")).unwrap().len() / 16_384)
     });
     assert!(page_count > 20, "{page_count}");
     let pristine = fs::read(whole.path().join("keyward.db")).unwrap();
@@ -159,11 +158,11 @@ fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
     for page in 0..page_count as usize {
         let dir = TempDir::new().unwrap();
         let mut bytes = pristine.clone();
-        bytes[page * 4_096..(page + 1) * 4_096].fill(0xa5);
+        bytes[page * 16_384..(page + 1) * 16_384].fill(0xa5);
         fs::write(dir.path().join("keyward.db"), bytes).unwrap();
-        let Ok(store) =
-            SqliteStore::open(dir.path()).inspect_err(|e| assert!(matches!(e, StoreError::Damaged(_)), "{e}"))
-        else {
+        let Ok(store) = open(dir.path()).inspect_err(|e| {
+            assert!(matches!(e, StoreError::Damaged(_) | StoreError::Distrusted { .. }), "{e}");
+        }) else {
             noticed += 1;
             continue;
         };
@@ -179,7 +178,7 @@ fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
 #[test]
 fn an_entry_altered_on_the_disk_is_noticed_at_the_next_start() {
     let dir = TempDir::new().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     block_on(store.commit(entries((0..10).map(|n| draft(n, "a")).collect()))).unwrap();
     drop(store);
     let cheat = by_hand(dir.path());
@@ -193,25 +192,27 @@ fn an_entry_altered_on_the_disk_is_noticed_at_the_next_start() {
     let cheat = by_hand(dir.path());
     cheat.execute_batch("DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 4").unwrap();
     drop(cheat);
-    assert!(damaged(dir.path()).contains("gap before entry 5"));
+    assert!(damaged(dir.path()).contains("entry 4 is missing"));
 }
 
 #[test]
 fn the_database_itself_refuses_to_change_the_log() {
     let dir = TempDir::new().unwrap();
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     let mut batch = entries(vec![draft(1, "a"), draft(2, "a")]);
     batch.entries[0].evidence.push(evidence(b"seen"));
     block_on(store.commit(batch)).unwrap();
     let log = block_on(sound_log(&store));
     let hand = by_hand(dir.path());
     for sql in [
-        "UPDATE entry SET code = 'KW0000'",
+        "UPDATE entry SET at = 0",
         "DELETE FROM entry",
         "DELETE FROM entry WHERE sequence = 1",
-        "INSERT OR REPLACE INTO entry SELECT sequence, id, at, target, action, 'KW0', phase, outcome, correlation, leaf, body FROM entry WHERE sequence = 0",
-        "INSERT OR REPLACE INTO entry SELECT 2, id, at, target, action, 'KW0', phase, outcome, correlation, leaf, body FROM entry WHERE sequence = 0",
-        "INSERT INTO entry SELECT 7, 'new', at, target, action, code, phase, outcome, correlation, leaf, body FROM entry WHERE sequence = 0",
+        "INSERT OR REPLACE INTO entry SELECT sequence, id, 0, leaf, body FROM entry WHERE sequence = 0",
+        "INSERT OR REPLACE INTO entry SELECT 2, id, 0, leaf, body FROM entry WHERE sequence = 0",
+        "INSERT INTO entry SELECT 7, randomblob(16), at, leaf, body FROM entry WHERE sequence = 0",
+        "UPDATE checkpoint SET note = ''",
+        "DELETE FROM checkpoint WHERE kept = 1",
         "UPDATE evidence SET bytes = x'00'",
     ] {
         let refused = hand.execute_batch(sql).unwrap_err().to_string();
@@ -224,7 +225,7 @@ fn the_database_itself_refuses_to_change_the_log() {
 fn a_foreign_lock_refuses_a_commit_and_poisons_nothing() {
     let dir = TempDir::new().unwrap();
     block_on(async {
-        let store = SqliteStore::open(dir.path()).unwrap();
+        let store = open(dir.path()).unwrap();
         let hand = by_hand(dir.path());
         hand.execute_batch("BEGIN IMMEDIATE").unwrap();
         let text = refusal(store.commit(one(1)).await);
@@ -237,9 +238,9 @@ fn a_foreign_lock_refuses_a_commit_and_poisons_nothing() {
 
 #[test]
 fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
-    let disk = SmallDisk::new("700k");
+    let disk = SmallDisk::new("20m");
     block_on(async {
-        let store = SqliteStore::open(disk.path()).unwrap();
+        let store = open(disk.path()).unwrap();
         let mut kept = Vec::new();
         let refused = loop {
             let n = kept.len() as u64;
@@ -262,27 +263,27 @@ fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
         assert_eq!(sound_log(&store).await.len(), 2 * kept.len());
         drop(store);
         // A restart on the full disk reads all of it.
-        let store = SqliteStore::open(disk.path()).unwrap();
+        let store = open(disk.path()).unwrap();
         assert_eq!(store.load().await.unwrap(), expected);
-        disk.remount("size=8m");
+        disk.remount("size=32m");
         store.commit(one(10_000)).await.unwrap();
         drop(store);
-        let store = SqliteStore::open(disk.path()).unwrap();
+        let store = open(disk.path()).unwrap();
         assert_eq!(sound_log(&store).await.len(), 2 * kept.len() + 2);
     });
 }
 
 #[test]
 fn a_read_only_directory_is_unavailable_and_loses_nothing() {
-    let disk = SmallDisk::new("8m");
-    block_on(SqliteStore::open(disk.path()).unwrap().commit(one(1))).unwrap();
+    let disk = SmallDisk::new("32m");
+    block_on(open(disk.path()).unwrap().commit(one(1))).unwrap();
     disk.remount("ro");
-    match SqliteStore::open(disk.path()) {
+    match open(disk.path()) {
         Err(StoreError::Unavailable(text)) => assert!(text.contains("Read-only"), "{text}"),
         other => panic!("{other:?}"),
     }
     disk.remount("rw");
-    let store = SqliteStore::open(disk.path()).unwrap();
+    let store = open(disk.path()).unwrap();
     assert_eq!(block_on(sound_log(&store)).len(), 2);
 }
 
@@ -298,13 +299,13 @@ fn a_start_drops_ledger_rows_that_say_nothing_any_more() {
         Change::AutomaticIssuance(set("long ago"), at(-2 * DAY)),
         Change::AutomaticIssuance(set("not so long ago"), at(1 - 2 * DAY)),
     ];
-    let reopened = || block_on(SqliteStore::open(dir.path()).unwrap().load()).unwrap().ledger;
-    block_on(SqliteStore::open(dir.path()).unwrap().commit(changes(ledger.clone()))).unwrap();
+    let reopened = || block_on(open(dir.path()).unwrap().load()).unwrap().ledger;
+    block_on(open(dir.path()).unwrap().commit(changes(ledger.clone()))).unwrap();
     // Without a recorded clock nothing is known to be old.
     assert_eq!(reopened(), applied(&ledger).ledger);
     let boot = Boottime::from_boot(Duration::ZERO);
     let clock = Change::Clock(ClockMark { wall: at(0), boot, boot_id: Arc::from("") });
-    block_on(SqliteStore::open(dir.path()).unwrap().commit(changes(vec![clock]))).unwrap();
+    block_on(open(dir.path()).unwrap().commit(changes(vec![clock]))).unwrap();
     let left = reopened();
     assert_eq!(left.full_at.keys().map(|k| &**k.key()).collect::<Vec<_>>(), ["just full"]);
     assert_eq!(left.automatic.keys().map(|k| &**k).collect::<Vec<_>>(), ["not so long ago"]);
@@ -316,13 +317,13 @@ fn ten_thousand_credentials_are_there_soon_after_a_start() {
     let many: Vec<Change> =
         (0..10_000).map(|n| Change::Credential(credential(&format!("c{n}")), Box::new(full_record(n)))).collect();
     block_on(async {
-        let store = SqliteStore::open(dir.path()).unwrap();
+        let store = open(dir.path()).unwrap();
         for part in many.chunks(500) {
             store.commit(changes(part.to_vec())).await.unwrap();
         }
         drop(store);
         let began = std::time::Instant::now();
-        let store = SqliteStore::open(dir.path()).unwrap();
+        let store = open(dir.path()).unwrap();
         let opened = began.elapsed();
         let state = store.load().await.unwrap();
         let loaded = began.elapsed();

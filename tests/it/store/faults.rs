@@ -2,7 +2,7 @@
 
 use keyward::domain::key::Digest;
 use keyward::domain::state::State;
-use keyward::ports::Store;
+use keyward::ports::{Log, Store};
 use keyward::sim::store::MemoryStore;
 
 use super::samples::{applied, draft, entries, evidence, one, said, sound_log};

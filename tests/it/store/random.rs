@@ -18,7 +18,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::samples::{at, changes, ulid};
+use super::samples::{at, changes, replayed, ulid, without_clock};
 use crate::harness::store::{Place, block_on};
 
 fn text() -> impl Strategy<Value = Arc<str>> {
@@ -182,6 +182,7 @@ fn check(place: &Place, batches: &[Vec<Change>], restarted: impl Fn(State) -> St
             store.commit(changes(batch.clone())).await.unwrap();
         }
         assert_eq!(store.load().await.unwrap(), expected);
+        assert_eq!(replayed(&store).await, without_clock(expected.clone()));
         drop(store);
         assert_eq!(place.open().load().await.unwrap(), restarted(expected));
     });

@@ -1,8 +1,10 @@
 //! Sample changes and entries, and the reading of entries back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use keyward::codec::replay::Replay;
 use keyward::domain::audit::{Draft, Evidence, Outcome, Phase, Policy, Target, TargetKind, leaf_hash};
 use keyward::domain::certificate::CertId;
 use keyward::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
@@ -226,8 +228,26 @@ pub fn entries(list: Vec<Draft>) -> Batch {
     Batch { changes: Vec::new(), entries: list }
 }
 
+/// A batch of changes with the entries that have to tell of them: few to each, for a full record is long.
 pub fn changes(list: Vec<Change>) -> Batch {
-    Batch { changes: list, entries: Vec::new() }
+    static NEXT: AtomicU64 = AtomicU64::new(50_000_000);
+    let entry = |_: &[Change]| draft(NEXT.fetch_add(1, Ordering::Relaxed), "state");
+    Batch { entries: list.chunks(8).map(entry).collect(), changes: list }
+}
+
+/// The state that the log gives, with the texts that are there.
+pub async fn replayed(store: &Arc<dyn Store>) -> State {
+    let mut entries = store.entries(None, usize::MAX).await.unwrap();
+    entries.reverse();
+    let mut replay = Replay::new();
+    entries.iter().for_each(|e| replay.entry(&e.bytes).unwrap());
+    let texts = store.private(replay.commitments()).await.unwrap();
+    replay.state(|commitment| texts.get(commitment).map(|p| p.text.clone())).unwrap()
+}
+
+/// What the log tells of a state: the clocks' marks are no part of it.
+pub fn without_clock(state: State) -> State {
+    State { clock: None, ..state }
 }
 
 /// What an entry says of itself.

@@ -18,6 +18,9 @@ const LITTLE_SPACE: u64 = 512 * 1_024 * 1_024;
 /// Secrets and roots are small; no more of a file is looked at.
 const LONGEST_LOOK: u64 = 1_024 * 1_024;
 
+/// What the deployer makes of a path, for people.
+const MADE: &str = "only the last directory of a `dir`, nothing above it and nothing for single `files`";
+
 pub(super) fn state(report: &mut Report, settings: &Settings) {
     let dir = settings.state_dir.as_path();
     let mut found = Found::default();
@@ -234,15 +237,17 @@ pub(super) fn programs(report: &mut Report, settings: &Settings) {
 }
 
 pub(super) fn installs(report: &mut Report, settings: &Settings) {
-    let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
+    // With whether the installation makes it itself, should it be missing: the last directory of a versioned set, and no
+    // other.
+    let mut dirs: BTreeMap<PathBuf, bool> = BTreeMap::new();
     let installs = settings.estate.credentials.values().filter_map(|c| c.managed()).flat_map(|m| &m.installs);
     // In staging all of them lie in the sandbox, which is part of the state.
     for install in installs.filter(|_| settings.sandbox_dir.is_none()) {
         match &install.layout {
-            Layout::Versioned { dir, .. } => _ = dirs.insert(PathBuf::from(dir)),
-            Layout::Plain { files } => {
-                dirs.extend(files.values().filter_map(|f| Path::new(f).parent()).map(Path::to_path_buf));
-            }
+            Layout::Versioned { dir, .. } => *dirs.entry(PathBuf::from(dir)).or_default() = true,
+            Layout::Plain { files } => files.values().filter_map(|f| Path::new(f).parent()).for_each(|dir| {
+                dirs.entry(dir.to_path_buf()).or_default();
+            }),
         }
     }
     let webroots = settings.solvers.iter().filter_map(|s| match &s.kind {
@@ -252,7 +257,7 @@ pub(super) fn installs(report: &mut Report, settings: &Settings) {
     let mut usable = Found::default();
     let mut open = Found::default();
     let mut open_dirs = BTreeMap::new();
-    for dir in &dirs {
+    for (dir, made) in &dirs {
         match fs::metadata(dir) {
             Ok(meta) if !meta.is_dir() => {
                 usable.error(format!("{} is no directory", dir.display()), format!("ls -ld {}", sh(dir)));
@@ -262,7 +267,17 @@ pub(super) fn installs(report: &mut Report, settings: &Settings) {
                 usable.error(format!("{} cannot be written by this user", dir.display()), fix);
             }
             Ok(_) => {}
-            Err(_) => not_there_yet(&mut usable, dir, "0755"),
+            Err(_) => {
+                let missing = if *made { dir.parent().filter(|above| !above.is_dir()) } else { Some(dir.as_path()) };
+                match missing {
+                    Some(missing) => {
+                        let text = format!("{} does not exist; an installation makes {MADE}", missing.display());
+                        let own = "-o \"$(id -u)\" -g \"$(id -g)\"";
+                        usable.error(text, format!("sudo install -d -m 0755 {own} {}", sh(missing)));
+                    }
+                    None => not_there_yet(&mut usable, dir, "0755"),
+                }
+            }
         }
         if let Some(above) = writable_by_all(dir, &mut open_dirs) {
             let text = format!("everybody may change {}, and so swap the files in {}", above.display(), dir.display());

@@ -4,6 +4,7 @@
 //! them, then paths and policy that name those. A section with a problem still counts as there, so that one mistake is
 //! reported once.
 
+mod audit;
 mod certificate;
 mod install;
 mod issuer;
@@ -13,6 +14,7 @@ mod place;
 mod scalar;
 mod schedule;
 mod solver;
+mod witness;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ use super::diagnostic::{ConfigError, Problems, Span, quoted};
 use super::raw::{self, At, Section, Wrong};
 use super::settings::Settings;
 use super::{LONGEST_FILE, Overrides};
-use crate::domain::inventory::{Environment, Estate};
+use crate::domain::inventory::{Environment, Estate, HEARTBEAT};
 use crate::domain::key::Digest;
 use crate::domain::time::{DAY, HOUR, MINUTE};
 
@@ -47,6 +49,7 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
 
 fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
+    let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let issuers = issuer::read_all(p, &mut root, place.environment);
@@ -58,6 +61,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     credentials.read_observed(p, &mut root);
     let paths = path::read_paths(p, &mut root, &credentials);
     let policy = path::read_policy(p, &mut root);
+    let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
+    // A dry run vouches for nobody.
+    let real = place.environment == Environment::Production;
     root.close(p);
 
     let estate = Estate {
@@ -70,6 +76,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
         orders_in_flight: timing.orders_in_flight,
+        heartbeat: HEARTBEAT,
     };
     let state_dir = place.state_dir?;
     Some(Settings {
@@ -77,8 +84,11 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         sandbox_dir: (place.environment == Environment::Staging).then(|| state_dir.join("sandbox")),
         state_dir,
         listen: place.listen?,
+        audit,
         issuers: issuers.settings,
         solvers: solvers.settings,
+        witness: own_witness.filter(|_| real),
+        audit_witness,
         digest: Digest::of(text.as_bytes()),
         path: None,
     })

@@ -1,0 +1,637 @@
+#!/usr/bin/env python3
+"""Verifies a Keyward audit log without Keyward: a second opinion, written from the specifications.
+
+    docs/verify.py [--key VKEY]... [--witness VKEY]... [--against CHECKPOINT]... [--lock FILE] PATH...
+
+PATH is a state directory or its keyward.db, a directory of static files (C2SP tlog-tiles), or a proof file. Nothing is
+written. Without --key, the key that lies beside a database is taken: whoever can change the log may have that one too.
+
+Needs Python 3.9 and the package `cryptography` (Debian: python3-cryptography).
+
+Exit codes, the first that applies to any PATH:
+    2 tampered    3 rolled back    4 incomplete    5 unverifiable    0 ok
+
+Specifications: RFC 9162 section 2.1 (the tree), RFC 8785 (canonical JSON), C2SP signed-note, tlog-checkpoint,
+tlog-cosignature and tlog-tiles, RFC 8032 (Ed25519); docs/decisions/0007-audit-log.md (the tables).
+"""
+
+import argparse
+import base64
+import datetime
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import struct
+import sys
+import urllib.parse
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+OK, TAMPERED, ROLLED_BACK, INCOMPLETE, UNVERIFIABLE = 0, 2, 3, 4, 5
+NAMES = {0: "ok", 2: "tampered", 3: "rolled back", 4: "incomplete", 5: "unverifiable"}
+ULID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LONGEST_ENTRY = 60 * 1024
+
+
+class Bad(Exception):
+    """Something that is not as it must be; the first argument is the exit code."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+def tampered(text):
+    return Bad(TAMPERED, text)
+
+
+# --- signed notes -----------------------------------------------------------------------------------------------------
+
+
+def b64(text):
+    """Base64 in its one spelling."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("another spelling of base64")
+    return data
+
+
+class Key:
+    """NAME+ID+KEY of C2SP signed-note: type 1 is a log's, type 4 a witness's."""
+
+    def __init__(self, name, kind, public, sizes=(0, None)):
+        self.name, self.kind, self.public, self.sizes = name, kind, public, sizes
+        self.id = hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
+
+    @classmethod
+    def parse(cls, text):
+        sizes = (0, None)
+        ranged = re.fullmatch(r"(.*)@(\d+)-(\d*)", text)
+        if ranged:
+            text, sizes = ranged[1], (int(ranged[2]), int(ranged[3]) if ranged[3] else None)
+        name, key_id, rest = text.split("+", 2)
+        data = b64(rest)
+        key = cls(name, data[0], data[1:], sizes)
+        if len(data) != 33 or key.kind not in (1, 4) or key.id.hex() != key_id:
+            raise ValueError("is no key of a log or a witness")
+        return key
+
+    @classmethod
+    def of_private(cls, text):
+        name, _, rest = text.strip().removeprefix("PRIVATE+KEY+").split("+", 2)
+        data = b64(rest)
+        private = Ed25519PrivateKey.from_private_bytes(data[1:])
+        public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return cls(name, data[0], public)
+
+    def verify(self, text, signature):
+        """The time that a witness says, None for a log; raises InvalidSignature."""
+        public = Ed25519PublicKey.from_public_bytes(self.public)
+        if self.kind == 1:
+            public.verify(signature, text.encode())
+            return None
+        if len(signature) != 72:
+            raise InvalidSignature
+        at = struct.unpack(">Q", signature[:8])[0]
+        public.verify(signature[8:], f"cosignature/v1\ntime {at}\n{text}".encode())
+        return at
+
+
+class Checkpoint:
+    def __init__(self, what, note):
+        self.what = what
+        if any(ord(c) < 32 and c != "\n" or ord(c) == 127 for c in note):
+            raise tampered(f"{what} has control characters")
+        text, found, signatures = note.rpartition("\n\n")
+        lines = text.split("\n")
+        try:
+            self.origin, size, root = lines[:3]
+            self.size, self.root = int(size), b64(root)
+            whole = found and signatures.endswith("\n") and all(lines) and str(self.size) == size and self.size >= 0
+            if not whole or len(self.root) != 32:
+                raise ValueError
+        except ValueError:
+            raise tampered(f"{what} is no checkpoint") from None
+        self.text = text + "\n"
+        self.signatures = []
+        for line in signatures[:-1].split("\n"):
+            parts = line.split(" ")
+            try:
+                data = b64(parts[2])
+                if parts[0] != "\u2014" or len(parts) != 3 or not parts[1] or "+" in parts[1] or len(data) < 5:
+                    raise ValueError
+            except (ValueError, IndexError):
+                raise tampered(f"{what} has a line that is no signature") from None
+            self.signatures.append((parts[1], data[:4], data[4:]))
+
+    def signed_by(self, key):
+        """None if that key has not signed, else a tuple with the time; raises Bad if the signature is wrong."""
+        said = None
+        for name, key_id, signature in self.signatures:
+            if (name, key_id) == (key.name, key.id):
+                try:
+                    said = said or (key.verify(self.text, signature),)
+                except InvalidSignature:
+                    raise tampered(f"{self.what}: the signature of {key.name} is wrong") from None
+                if len(signature) != (64 if key.kind == 1 else 72):
+                    raise tampered(f"{self.what}: a signature has another length")
+        return said
+
+    def judge(self, keys, witnesses):
+        """Raises Bad unless a key of the log that may sign this size has signed; gives the witnesses that have."""
+        good = [key for key in keys if self.signed_by(key)]
+        within = [k for k in good if k.sizes[0] <= self.size and (k.sizes[1] is None or self.size <= k.sizes[1])]
+        if keys and not within:
+            if good or any(key.name == self.origin for key in keys):
+                raise tampered(f"{self.what} is not signed by a key that may sign it")
+            raise Bad(UNVERIFIABLE, f"{self.what} is of {self.origin}, and no key of it was given")
+        if any(key.name != self.origin for key in within):
+            raise tampered(f"{self.what} is signed by the key of another log")
+        return [witness.name for witness in witnesses if self.signed_by(witness)]
+
+
+# --- the tree ---------------------------------------------------------------------------------------------------------
+
+
+def leaf_hash(data):
+    return hashlib.sha256(b"\0" + data).digest()
+
+
+def node_hash(left, right):
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+class Tree:
+    """The complete subtrees at the right edge, as (level, hash)."""
+
+    def __init__(self):
+        self.size, self.peaks = 0, []
+
+    def push(self, leaf):
+        """Gives every subtree that is complete now, as (level, place, hash)."""
+        level, complete = 0, []
+        while self.peaks and self.peaks[-1][0] == level:
+            leaf = node_hash(self.peaks.pop()[1], leaf)
+            level += 1
+            complete.append((level, self.size >> level, leaf))
+        self.peaks.append((level, leaf))
+        self.size += 1
+        return complete
+
+    def root(self):
+        if not self.peaks:
+            return hashlib.sha256(b"").digest()
+        root = self.peaks[-1][1]
+        for _, left in reversed(self.peaks[:-1]):
+            root = node_hash(left, root)
+        return root
+
+
+def root_from_proof(index, size, leaf, proof):
+    """RFC 9162 section 2.1.3.2."""
+    fn, sn, root = index, size - 1, leaf
+    for beside in proof:
+        if sn == 0:
+            raise tampered("the proof is too long")
+        if fn & 1 or fn == sn:
+            root = node_hash(beside, root)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            root = node_hash(root, beside)
+        fn, sn = fn >> 1, sn >> 1
+    if sn:
+        raise tampered("the proof is too short")
+    return root
+
+
+# --- entries ----------------------------------------------------------------------------------------------------------
+
+
+def canonical(data):
+    """The value of canonical JSON (RFC 8785), without fractions."""
+
+    def no(text):
+        raise ValueError(f"{text} must not be")
+
+    def pairs(found):
+        made = dict(found)
+        if len(made) != len(found):
+            raise ValueError("a key stands twice")
+        return made
+
+    def ordered(value):
+        if isinstance(value, dict):
+            return {k: ordered(value[k]) for k in sorted(value, key=lambda k: k.encode("utf-16-be", "surrogatepass"))}
+        if isinstance(value, list):
+            return [ordered(item) for item in value]
+        if isinstance(value, int) and abs(value) >= 1 << 53:
+            raise ValueError("a number is too large")
+        return value
+
+    value = json.loads(data.decode("utf-8"), parse_float=no, parse_constant=no, object_pairs_hook=pairs)
+    if json.dumps(ordered(value), ensure_ascii=False, separators=(",", ":")).encode("utf-8") != data:
+        raise ValueError("it is spelled another way")
+    return value
+
+
+def unix(text):
+    at = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
+    if at.strftime("%Y-%m-%dT%H:%M:%SZ") != text:
+        raise ValueError("is no time")
+    return int(at.timestamp())
+
+
+def ulid(text):
+    if not re.fullmatch(f"[0-7][{ULID}]{{25}}", text):
+        raise ValueError("is no ULID")
+    number = 0
+    for c in text:
+        number = number << 5 | ULID.index(c)
+    return number.to_bytes(16, "big")
+
+
+def number(text):
+    if not isinstance(text, str) or not re.fullmatch("0|[1-9][0-9]*", text):
+        raise ValueError("is no number")
+    return int(text)
+
+
+def sha256_hex(text):
+    if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("is no SHA-256")
+    return bytes.fromhex(text)
+
+
+class Entry:
+    def __init__(self, sequence, body):
+        try:
+            if len(body) > LONGEST_ENTRY:
+                raise ValueError("is too long")
+            value = canonical(body)
+            data, self.id, self.at = value["data"], ulid(value["id"]), unix(value["time"])
+            self.target = f"{data['target']['kind']}/{data['target']['id']}"
+            self.phase, self.action = data["phase"], data["action"]
+            self.intent = ulid(data["intent_ref"]) if "intent_ref" in data else None
+            previous = data.get("previous_of_target")
+            self.previous = None if previous is None else sha256_hex(previous)
+            self.evidence = [(sha256_hex(e["sha256"]), number(e["size"])) for e in data.get("evidence", [])]
+            self.private = [sha256_hex(text) for text in data.get("private", {}).values()]
+            well = value["specversion"] == "1.0" and value["type"] == "dev.keyward." + self.action
+            if not well or self.phase not in ("intent", "outcome", "event"):
+                raise ValueError("is no entry of Keyward")
+            said = number(value["sequence"])
+            self.words = words(data, self.at)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise tampered(f"entry {sequence} cannot be read: {error}") from None
+        if said != sequence:
+            raise tampered(f"entry {sequence} says that it is entry {said}")
+
+
+def words(data, at):
+    """KIND:VALUE, as decision 0007 has it; each is cut to 256 bytes on a character's boundary."""
+    target, facts, actor = data["target"], data.get("facts"), data["actor"]
+    found = [("target", f"{target['kind']}/{target['id']}")]
+    if target["kind"] in ("credential", "path", "issuer"):
+        found.append((target["kind"], target["id"]))
+    if isinstance(facts, dict) and isinstance(facts.get("issuer"), str):
+        found.append(("issuer", facts["issuer"]))
+    found += [("action", data["action"]), ("code", data["code"]), ("phase", data["phase"]), ("actor", actor["kind"])]
+    found += [("actor", actor["subject"])] if "subject" in actor else []
+    found += [("outcome", data["outcome"])] if "outcome" in data else []
+    found += [("tier", data["risk"]["tier"])] if "risk" in data else []
+    found += [("correlation", data["correlation_id"])] if "correlation_id" in data else []
+    found.append(("day", at // 86400))
+    return {f"{kind}:{value}".encode()[:256].decode("utf-8", "ignore") for kind, value in found}
+
+
+# --- a log ------------------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """One pass; the first thing that is wrong is raised."""
+
+    def __init__(self, args, keys):
+        self.args, self.keys, self.witnesses = args, keys, args.witness
+        self.tree, self.targets, self.open = Tree(), {}, {}
+        self.anchors, self.claimed, self.origin, self.seen = {}, None, None, set()
+        self.last, self.by_id, self.by_at = None, set(), set()
+        for path in args.against:
+            with open(path, encoding="utf-8") as file:
+                self.anchor(f"the checkpoint in {path}", file.read())
+
+    def anchor(self, what, note):
+        checkpoint = Checkpoint(what, note)
+        checkpoint.judge(self.keys, self.witnesses)
+        self.anchors.setdefault(checkpoint.size, []).append(checkpoint)
+
+    def compare(self):
+        for anchor in self.anchors.pop(self.tree.size, []):
+            if anchor.root != self.tree.root():
+                raise tampered(f"{anchor.what} has another root for the first {anchor.size} entries")
+
+    def entry(self, sequence, body, leaf, id=None, at=None):
+        """Checks an entry and gives it with the subtrees that it completes."""
+        self.compare()
+        if sequence != self.tree.size:
+            raise tampered(f"entry {sequence} stands where {self.tree.size} must stand")
+        if leaf is not None and leaf != leaf_hash(body):
+            raise tampered(f"the bytes of entry {sequence} are not those that were hashed")
+        entry = Entry(sequence, body)
+        if id not in (None, entry.id) or at not in (None, entry.at):
+            raise tampered(f"the columns of entry {sequence} are not what it says")
+        if self.targets.get(entry.target) != entry.previous:
+            raise tampered(f"entry {sequence} is not linked to the entry before it about {entry.target}")
+        self.targets[entry.target] = leaf_hash(body)
+        if entry.phase == "intent":
+            if entry.id in self.open:
+                raise tampered(f"entry {sequence} has the id of another intent")
+            self.open[entry.id] = (sequence, entry.target)
+        elif entry.phase == "outcome" and self.open.pop(entry.intent, (0, None))[1] != entry.target:
+            raise tampered(f"entry {sequence} concludes no open intent about {entry.target}")
+        self.last = entry
+        self.by_id.add((entry.id, sequence))
+        self.by_at.add((entry.at, sequence))
+        return entry, self.tree.push(leaf_hash(body))
+
+    def checkpoint(self, what, note, size=None, at=None):
+        checkpoint = Checkpoint(what, note)
+        self.seen.update(checkpoint.judge(self.keys, self.witnesses))
+        if size not in (None, checkpoint.size) or self.origin not in (None, checkpoint.origin):
+            raise tampered(f"{what} is not what stands beside it")
+        if checkpoint.size == self.tree.size:
+            if checkpoint.root != self.tree.root():
+                raise tampered(f"{what} has another root than the {self.tree.size} entries")
+            if at is not None and self.last and at != self.last.at:
+                raise tampered(f"{what} has another time than its newest entry")
+        elif checkpoint.size < self.tree.size:
+            raise tampered(f"{what} stands among larger ones")
+        self.origin, self.claimed = checkpoint.origin, max(self.claimed or 0, checkpoint.size)
+
+    def whole(self):
+        return self.claimed is None or self.claimed <= self.tree.size
+
+    def finish(self):
+        self.compare()
+        if self.claimed is None:
+            raise Bad(UNVERIFIABLE, "there is no checkpoint")
+        if self.claimed < self.tree.size:
+            raise tampered(f"entries from {self.claimed} on are covered by no checkpoint")
+        if self.anchors and max(self.anchors) > self.claimed:
+            raise Bad(ROLLED_BACK, f"there were {max(self.anchors)} entries, and there are {self.tree.size}")
+        if self.claimed > self.tree.size:
+            raise Bad(INCOMPLETE, f"{self.claimed} entries were signed, and there are {self.tree.size}")
+        if not self.keys:
+            raise Bad(UNVERIFIABLE, "no key of the log was given")
+        for witness in self.witnesses:
+            if witness.name not in self.seen:
+                raise Bad(UNVERIFIABLE, f"no checkpoint was seen by the witness {witness.name}")
+        return f"{self.tree.size} entries of {self.origin}, root {self.tree.root().hex()}"
+
+
+# --- databases --------------------------------------------------------------------------------------------------------
+
+
+def connect(path):
+    quoted = urllib.parse.quote(os.path.abspath(path))
+    try:
+        database = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)
+        database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return database
+    except sqlite3.OperationalError as error:
+        wal = path + "-wal"
+        if os.access(os.path.dirname(os.path.abspath(path)), os.W_OK) or os.path.exists(wal) and os.path.getsize(wal):
+            raise Bad(UNVERIFIABLE, f"{path} cannot be read: {error}") from None
+        return sqlite3.connect(f"file:{quoted}?mode=ro&immutable=1", uri=True)
+
+
+def lock_note(path):
+    """The newest whole slot of two of 4 KiB."""
+    newest = None
+    with open(path, "rb") as file:
+        for _ in range(2):
+            text = file.read(4096).decode("utf-8", "replace")
+            slot = re.fullmatch(r"keyward audit lock 1\nturn (\d+)\nsha256 ([0-9a-f]{64})\n\n(.*?\n)\n*", text, re.S)
+            if slot and hashlib.sha256(f"turn {slot[1]}\n{slot[3]}".encode()).hexdigest() == slot[2]:
+                newest = max(newest or (-1, ""), (int(slot[1]), slot[3]))
+    if newest is None:
+        raise tampered(f"the audit lock {path} has no whole slot")
+    return newest[1]
+
+
+def verify_database(path, args):
+    beside = os.path.dirname(os.path.abspath(path))
+    keys, private = list(args.key), os.path.join(beside, "log.key")
+    if not keys and os.path.exists(private):
+        with open(private, encoding="utf-8") as file:
+            keys = [Key.of_private(file.read())]
+    log = Log(args, keys)
+    lock = args.lock or os.path.join(beside, "audit.lock")
+    if args.lock or os.path.exists(lock):
+        log.anchor("the audit lock", lock_note(lock))
+    database = connect(path)
+    try:
+        return read_database(database, log)
+    except (sqlite3.DatabaseError, OverflowError) as error:
+        raise tampered(f"{path} is damaged: {error}") from None
+
+
+def read_database(database, log):
+    database.execute("BEGIN")
+    rows = database.execute("SELECT size, at, note, kept FROM checkpoint ORDER BY size").fetchall()
+    for size, _, _, kept in rows[:-1]:
+        if not kept:
+            raise tampered(f"the checkpoint of size {size} is neither the newest nor kept")
+    due, marks, subtrees, named = list(rows), set(), {}, []
+    for sequence, id, at, leaf, body in database.execute(
+        "SELECT sequence, id, at, leaf, body FROM entry ORDER BY sequence"
+    ):
+        while due and due[0][0] <= log.tree.size:
+            take_checkpoint(log, due.pop(0))
+        if not isinstance(body, bytes) or not isinstance(leaf, bytes):
+            raise tampered(f"the row of entry {sequence} is none")
+        entry, complete = log.entry(sequence, body, leaf, id, at)
+        marks.update((word, sequence) for word in entry.words)
+        subtrees.update({(level, place): found for level, place, found in complete if level % 8 == 0})
+        named += entry.evidence
+    for row in due:
+        take_checkpoint(log, row)
+    verify_derived(database, log, marks, subtrees)
+    verify_blobs(database, named)
+    return log.finish()
+
+
+def take_checkpoint(log, row):
+    size, at, note, _ = row
+    if not isinstance(note, str) or size < 0:
+        raise tampered("a row of the checkpoints is none")
+    log.checkpoint(f"the checkpoint of size {size}", note, size, at)
+
+
+def verify_derived(database, log, marks, subtrees):
+    size = log.tree.size
+    found = {(level, place): hash for level, place, hash in database.execute("SELECT level, place, hash FROM subtree")}
+    if log.whole() and found != subtrees or any(found.get(key) != hash for key, hash in subtrees.items()):
+        raise tampered("the stored subtrees are not those of the entries")
+    texts = dict(database.execute("SELECT id, text FROM word"))
+    rows = list(database.execute("SELECT word, sequence FROM mark"))
+    indexed = {(texts.get(word), sequence) for word, sequence in rows if not 0 <= size <= sequence}
+    if log.whole():
+        if indexed != marks or len(set(texts.values())) != len(texts) or {word for word, _ in rows} != set(texts):
+            raise tampered("the index is not that of the entries")
+        # The indexes of ids and of times, read alone.
+        by_id = database.execute("SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id")
+        by_at = database.execute("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")
+        if set(by_id) != log.by_id or set(by_at) != log.by_at:
+            raise tampered("the indexes of ids and times are not those of the entries")
+        by_text = database.execute("SELECT id, text FROM word INDEXED BY sqlite_autoindex_word_1 ORDER BY text")
+        if dict(by_text) != texts:
+            raise tampered("the words are found by other texts than they have")
+        if {id: at for id, (at, _) in log.open.items()} != dict(database.execute("SELECT id, sequence FROM open_intent")):
+            raise tampered("the table of open intents is not that of the entries")
+
+
+def verify_blobs(database, named):
+    sizes = {}
+    for sha256, data in database.execute("SELECT sha256, bytes FROM evidence"):
+        if hashlib.sha256(data).digest() != sha256:
+            raise tampered(f"the evidence {sha256.hex()} has bytes of another hash")
+        sizes[sha256] = len(data)
+    for sha256, size in named:
+        if sizes.get(sha256, size) != size:
+            raise tampered(f"the evidence {sha256.hex()} has another size than an entry says")
+    for sha256, salt, text in database.execute("SELECT sha256, salt, text FROM private"):
+        if hashlib.sha256(salt + text.encode()).digest() != sha256:
+            raise tampered(f"the private text {sha256.hex()} is not the one that was written")
+
+
+# --- static files -----------------------------------------------------------------------------------------------------
+
+
+def tile_path(kind, index, width):
+    groups = [f"{index % 1000:03}"]
+    while index >= 1000:
+        index //= 1000
+        groups.insert(0, f"x{index % 1000:03}")
+    return f"tile/{kind}/{'/'.join(groups)}" + ("" if width == 256 else f".p/{width}")
+
+
+def read_part(path, kind, index, width):
+    for name in {tile_path(kind, index, width): 0, tile_path(kind, index, 256): 0}:
+        try:
+            with open(os.path.join(path, name), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+    raise Bad(INCOMPLETE, f"{tile_path(kind, index, width)} is missing")
+
+
+def verify_tree(path, args):
+    log = Log(args, args.key)
+    with open(os.path.join(path, "checkpoint"), encoding="utf-8", errors="replace") as file:
+        note = file.read()
+    size, hashes, missing = Checkpoint("the checkpoint", note).size, {}, None
+    for index in range((size + 255) // 256):
+        width = min(256, size - 256 * index)
+        try:
+            bundle = read_part(path, "entries", index, width)
+            tile = read_part(path, 0, index, width)
+        except Bad as bad:
+            missing = bad
+            break
+        for at in range(width):
+            length = int.from_bytes(bundle[:2], "big")
+            body, bundle = bundle[2 : 2 + length], bundle[2 + length :]
+            if len(body) != length or length == 0:
+                raise tampered(f"the bundle of entry {256 * index + at} ends too early")
+            _, complete = log.entry(256 * index + at, body, tile[32 * at : 32 * at + 32])
+            for level, place, found in complete:
+                if level % 8 == 0:
+                    hashes.setdefault((level // 8, place // 256), []).append(found)
+    for (level, index), expected in hashes.items():
+        try:
+            if read_part(path, level, index, len(expected))[: 32 * len(expected)] != b"".join(expected):
+                raise tampered(f"{tile_path(level, index, len(expected))} is not that of the entries")
+        except Bad as bad:
+            if bad.code == TAMPERED:
+                raise
+            missing = missing or bad
+    log.checkpoint("the checkpoint", note)
+    if missing and log.whole():
+        raise missing
+    return log.finish()
+
+
+# --- proofs -----------------------------------------------------------------------------------------------------------
+
+
+def verify_proof(path, args):
+    with open(path, encoding="utf-8") as file:
+        document = json.load(file)
+    if document.get("format") != "keyward-audit-proof/v1":
+        raise Bad(UNVERIFIABLE, f"{path} is no proof that is understood")
+    if not args.key:
+        raise Bad(UNVERIFIABLE, "no key of the log was given")
+    try:
+        sequence, body = number(document["sequence"]), b64(document["entry"])
+        proof = [b64(hash) for hash in document["inclusion"]]
+        note = document["checkpoint"] + ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise tampered(f"the proof cannot be read: {error}") from None
+    Entry(sequence, body)
+    checkpoint = Checkpoint("the checkpoint of the proof", note)
+    seen = checkpoint.judge(args.key, args.witness)
+    if sequence >= checkpoint.size or root_from_proof(sequence, checkpoint.size, leaf_hash(body), proof) != checkpoint.root:
+        raise tampered("the entry is not in the tree of the checkpoint")
+    for witness in args.witness:
+        if witness.name not in seen:
+            raise Bad(UNVERIFIABLE, f"the checkpoint was not seen by the witness {witness.name}")
+    return f"entry {sequence} is in {checkpoint.origin} of size {checkpoint.size}"
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def verify(path, args):
+    inside = os.path.join(path, "keyward.db")
+    if os.path.isdir(path) and os.path.exists(inside):
+        return verify_database(inside, args)
+    if os.path.isdir(path) and os.path.exists(os.path.join(path, "checkpoint")):
+        return verify_tree(path, args)
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            is_database = file.read(16) == b"SQLite format 3\0"
+        return verify_database(path, args) if is_database else verify_proof(path, args)
+    raise Bad(UNVERIFIABLE, f"{path} is neither a log nor a proof")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Verifies a Keyward audit log.", epilog="Exit: 0 ok, 2 tampered, "
+                                     "3 rolled back, 4 incomplete, 5 unverifiable.")
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--key", action="append", default=[], type=Key.parse, metavar="VKEY")
+    parser.add_argument("--witness", action="append", default=[], type=Key.parse, metavar="VKEY")
+    parser.add_argument("--against", action="append", default=[], metavar="CHECKPOINT")
+    parser.add_argument("--lock", metavar="FILE")
+    args = parser.parse_args()
+    codes = []
+    for path in args.paths:
+        try:
+            code, text = OK, verify(path, args)
+        except Bad as bad:
+            code, text = bad.code, str(bad)
+        except (OSError, ValueError) as error:
+            code, text = UNVERIFIABLE, str(error)
+        print(f"{code} {path}: {NAMES[code]}: {text}")
+        codes.append(code)
+    if not args.against and not args.witness:
+        print("nothing from outside was given to compare with", file=sys.stderr)
+    sys.exit(next((code for code in (2, 3, 4, 5) if code in codes), 0))
+
+
+if __name__ == "__main__":
+    main()

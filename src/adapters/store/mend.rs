@@ -1,0 +1,165 @@
+//! A new database, made row by row of what could be believed of a damaged one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+
+use crate::codec::entry::Entry;
+use crate::domain::audit::Phase;
+use crate::domain::key::Digest;
+use crate::domain::private::Private;
+use crate::domain::state::{Change, State};
+use crate::domain::tree::Frontier;
+
+use super::checkpoint::Row;
+use super::connection::Trouble;
+use super::save::NotSaved;
+use super::walk::number;
+use super::{directory, log, migrations, save, tree};
+
+/// The file beside the damaged one.
+const NAME: &str = "keyward.db.rebuilt";
+
+/// The database that is being made; one transaction until [`NewDatabase::finish`].
+pub(super) struct NewDatabase {
+    connection: Connection,
+    path: PathBuf,
+    tree: Frontier,
+    /// Whether every entry so far was there: only then do the hashes mean anything.
+    whole: bool,
+}
+
+impl NewDatabase {
+    /// Begins it; one that an earlier try left is made anew.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub(super) fn begin(dir: &Path) -> Result<Self, Trouble> {
+        let path = dir.join(NAME);
+        for name in [NAME.to_owned(), format!("{NAME}-journal")] {
+            match fs::remove_file(dir.join(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Trouble::Unavailable(format!("cannot make {}: {e}", path.display())));
+                }
+                _ => {}
+            }
+        }
+        directory::make_private(&path, &[]).map_err(|e| Trouble::Unavailable(e.to_string()))?;
+        let mut connection = Connection::open(&path)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        migrations::migrate(&mut connection)?;
+        // What is lost leaves a gap; the guard comes back at the end.
+        connection.execute_batch("BEGIN IMMEDIATE; DROP TRIGGER entry_insert;")?;
+        Ok(Self { connection, path, tree: Frontier::default(), whole: true })
+    }
+
+    /// An entry with everything that is derived from it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn entry(&mut self, entry: &Entry, leaf: Digest, body: &[u8]) -> Result<(), Trouble> {
+        let sequence = number(entry.sequence);
+        let id = entry.id.0.to_bytes();
+        self.connection
+            .prepare_cached("INSERT INTO entry (sequence, id, at, leaf, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![sequence, id, entry.at.unix(), leaf.0, body])?;
+        log::index(&self.connection, &entry.words(), sequence)?;
+        match (entry.phase, entry.intent) {
+            (Phase::Intent, _) => self
+                .connection
+                .prepare_cached("INSERT INTO open_intent (id, sequence) VALUES (?1, ?2)")?
+                .execute(params![id, sequence])?,
+            (Phase::Outcome, Some(intent)) => self
+                .connection
+                .prepare_cached("DELETE FROM open_intent WHERE id = ?1")?
+                .execute([intent.0.to_bytes()])?,
+            (Phase::Outcome | Phase::Event, _) => 0,
+        };
+        if self.whole {
+            tree::push(&self.connection, &mut self.tree, leaf)?;
+        }
+        Ok(())
+    }
+
+    /// An entry is lost.
+    pub(super) fn gap(&mut self) {
+        self.whole = false;
+    }
+
+    /// A checkpoint that the entries agree with.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn checkpoint(&self, row: &Row, kept: bool) -> Result<(), Trouble> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO checkpoint (size, at, note, kept) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![number(row.size), row.at.unix(), row.note, kept])?;
+        Ok(())
+    }
+
+    /// Evidence whose bytes have the hash that it is kept by.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn evidence(&self, sha256: &Digest, bytes: &[u8]) -> Result<(), Trouble> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO evidence (sha256, bytes) VALUES (?1, ?2)")?
+            .execute(params![sha256.0, bytes])?;
+        Ok(())
+    }
+
+    /// A text that has its commitment.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn private(&self, commitment: &Digest, private: &Private, person: bool) -> Result<(), Trouble> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO private (sha256, salt, text, person) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![commitment.0, private.salt, &*private.text, person])?;
+        Ok(())
+    }
+
+    /// The state's tables.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn state(&self, state: &State) -> Result<(), Trouble> {
+        for change in rows(state) {
+            save::change(&self.connection, &change).map_err(|error| match error {
+                NotSaved::Refused(text) => Trouble::Damaged(text),
+                NotSaved::Sqlite(error) => Trouble::Sqlite(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Commits, reads everything once more, and closes it; the file is durable then.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub(super) fn finish(self) -> Result<PathBuf, Trouble> {
+        self.connection.execute_batch(migrations::ENTRY_INSERT)?;
+        self.connection.execute_batch("COMMIT")?;
+        let found: String = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(Trouble::Damaged(format!("the new database {}: {found}", self.path.display())));
+        }
+        self.connection.close().map_err(|(_, error)| Trouble::Sqlite(error))?;
+        Ok(self.path)
+    }
+}
+
+/// A state as the changes that make it.
+fn rows(state: &State) -> Vec<Change> {
+    let mut all = Vec::new();
+    let State { credentials, attempts, issuers, ledger, clock } = state;
+    all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), Box::new(record.clone()))));
+    all.extend(attempts.values().cloned().map(Change::Attempt));
+    all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
+    all.extend(ledger.full_at.iter().map(|(key, full_at)| Change::Bucket(key.clone(), *full_at)));
+    let automatic = ledger.automatic.iter().flat_map(|(names, times)| times.iter().map(move |at| (names.clone(), *at)));
+    all.extend(automatic.map(|(names, at)| Change::AutomaticIssuance(names, at)));
+    all.extend(clock.iter().cloned().map(Change::Clock));
+    all
+}

@@ -1,0 +1,582 @@
+//! What an entry tells of the state: the changes of its transaction, as a JSON merge patch (RFC 7396).
+//!
+//! The state is thought of as one JSON document, and each entry carries under `data.changes` the patch that leads to the
+//! next one. So whoever applies the patches of all entries in order has the state's tables, with nothing but a JSON
+//! library ([`crate::codec::replay`] does that here). Only what differs is written:
+//!
+//! ```json
+//! {"attempt":{"01J…":{"stage":"ordered","url":"https://…"}},"bucket":{"le":{"orders":{"":1790000036}}}}
+//! ```
+//!
+//! | member | by | holds |
+//! |---|---|---|
+//! | `attempt` | attempt id | an attempt in flight |
+//! | `automatic` | set of names | times of the automatic issuances that count |
+//! | `bucket` | issuer, limit, what is counted | when it is full again |
+//! | `credential` | credential id | a record; its generations stand once each below `generation`, by their slots |
+//! | `issuer` | issuer id | a record |
+//!
+//! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
+//! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
+//! no entry of their own. Refuses to know where entries are kept.
+
+use core::fmt;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::json::{SAFE, show, write_string};
+use crate::domain::key::Digest;
+use crate::domain::name::NameSet;
+use crate::domain::private::Told;
+use crate::domain::state::{AriRecord, Change, CredentialRecord, IssuerRecord, Request, State, note_automatic};
+use crate::domain::time::{Timestamp, Validity};
+
+/// The state before an entry's changes, as far as they are about it. What a store says here must be what lies on its
+/// disk: a patch against anything else would lead somewhere else.
+pub trait Before {
+    /// Why it cannot be told.
+    type Error;
+    /// A credential's record.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error>;
+    /// An attempt in flight.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error>;
+    /// An issuer's record.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error>;
+    /// The automatic issuances of a set of names, as they were written.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error>;
+}
+
+impl Before for State {
+    type Error = core::convert::Infallible;
+
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
+        Ok(self.credentials.get(id).map(Cow::Borrowed))
+    }
+
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
+        Ok(self.attempts.get(&id).map(Cow::Borrowed))
+    }
+
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {
+        Ok(self.issuers.get(id).map(Cow::Borrowed))
+    }
+
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
+        Ok(self.ledger.automatic.get(names).cloned().unwrap_or_default())
+    }
+}
+
+/// A state after some changes that are not applied yet.
+#[derive(Debug)]
+pub struct After<'a, B> {
+    /// The state.
+    pub state: &'a B,
+    /// The changes, in order.
+    pub changes: &'a [Change],
+}
+
+impl<B: Before> Before for After<'_, B> {
+    type Error = B::Error;
+
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Credential(other, record) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(record)));
+            }
+            if matches!(change, Change::Forget(other) if other == id) {
+                return Ok(None);
+            }
+        }
+        self.state.credential(id)
+    }
+
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Attempt(attempt) = change
+                && attempt.id == id
+            {
+                return Ok(Some(Cow::Borrowed(attempt)));
+            }
+            if matches!(change, Change::AttemptEnded(other) if *other == id) {
+                return Ok(None);
+            }
+        }
+        self.state.attempt(id)
+    }
+
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Issuer(other, record) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(record)));
+            }
+        }
+        self.state.issuer(id)
+    }
+
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
+        let mut times = self.state.automatic(names)?;
+        for change in self.changes {
+            if let Change::AutomaticIssuance(other, at) = change
+                && **other == *names
+            {
+                note_automatic(&mut times, *at);
+            }
+        }
+        Ok(times)
+    }
+}
+
+/// The changes of a batch that go with its entry number `index` of `entries`, and those before them. They are shared out
+/// evenly and in order, so that no entry of a large batch outgrows its limit, and that each of many intents carries about
+/// the attempt that it announces.
+#[must_use]
+pub fn share(changes: &[Change], index: usize, entries: usize) -> (&[Change], &[Change]) {
+    let border = |i: usize| changes.len().saturating_mul(i).checked_div(entries).unwrap_or(0);
+    let (before, _) = changes.split_at_checked(border(index)).unwrap_or((changes, &[]));
+    let own = changes.get(border(index)..border(index.saturating_add(1))).unwrap_or_default();
+    (before, own)
+}
+
+/// Adds to `told` what `changes` do to the state, which has not seen them yet.
+///
+/// # Errors
+/// If the state before cannot be read.
+pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> Result<(), B::Error> {
+    let touched = Touched::by(changes, before)?;
+    if touched.is_empty() {
+        return Ok(());
+    }
+    let mut out = core::mem::take(&mut told.changes);
+    out.clear();
+    let mut patch = Patch { out: &mut out, told, written: false };
+    patch.out.push(b'{');
+    patch.object("attempt", |p| {
+        for (id, new) in &touched.attempts {
+            let old = before.attempt(*id)?;
+            p.entry(id, old.as_deref(), *new, attempt);
+        }
+        Ok(())
+    })?;
+    patch.object("automatic", |p| {
+        for (names, times) in &touched.automatic {
+            p.times(names, times);
+        }
+        Ok(())
+    })?;
+    patch.object("bucket", |p| {
+        for (issuer, kinds) in &touched.buckets {
+            p.object(issuer, |p| {
+                for (kind, counted) in kinds {
+                    p.object(kind, |p| {
+                        counted.iter().for_each(|(key, full_at)| p.time(key, None, Some(*full_at)));
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })?;
+    patch.object("credential", |p| {
+        for (id, new) in &touched.credentials {
+            let old = before.credential(id)?;
+            p.entry(id, old.as_deref(), *new, credential);
+        }
+        Ok(())
+    })?;
+    patch.object("issuer", |p| {
+        for (id, new) in &touched.issuers {
+            let old = before.issuer(id)?;
+            p.entry(id, old.as_deref(), Some(*new), issuer);
+        }
+        Ok(())
+    })?;
+    out.push(b'}');
+    // Nothing differs: nothing to tell.
+    if out.len() > 2 {
+        told.changes = out;
+    }
+    Ok(())
+}
+
+/// What is touched, each once and with its last value, by the names and in the order of the document.
+#[derive(Default)]
+struct Touched<'a> {
+    attempts: BTreeMap<AttemptId, Option<&'a Attempt>>,
+    automatic: BTreeMap<&'a str, Vec<Timestamp>>,
+    buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
+    credentials: BTreeMap<&'a CredentialId, Option<&'a CredentialRecord>>,
+    issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
+}
+
+impl<'a> Touched<'a> {
+    fn by<B: Before>(changes: &'a [Change], before: &B) -> Result<Self, B::Error> {
+        let mut touched = Self::default();
+        for change in changes {
+            match change {
+                Change::Credential(id, record) => {
+                    touched.credentials.insert(id, Some(record));
+                }
+                Change::Forget(id) => {
+                    touched.credentials.insert(id, None);
+                }
+                Change::Attempt(attempt) => {
+                    touched.attempts.insert(attempt.id, Some(attempt));
+                }
+                Change::AttemptEnded(id) => {
+                    touched.attempts.insert(*id, None);
+                }
+                Change::Issuer(id, record) => {
+                    touched.issuers.insert(id, record);
+                }
+                Change::Bucket(key, full_at) => {
+                    let kinds = touched.buckets.entry(key.issuer().as_str()).or_default();
+                    kinds.entry(key.kind().as_str()).or_default().insert(key.key(), *full_at);
+                }
+                Change::AutomaticIssuance(names, at) => {
+                    if !touched.automatic.contains_key(&**names) {
+                        touched.automatic.insert(names, before.automatic(names)?);
+                    }
+                    note_automatic(touched.automatic.entry(names).or_default(), *at);
+                }
+                // Not part of the document.
+                Change::Clock(_) => {}
+            }
+        }
+        Ok(touched)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+            && self.automatic.is_empty()
+            && self.buckets.is_empty()
+            && self.credentials.is_empty()
+            && self.issuers.is_empty()
+    }
+}
+
+// In each of the following the members stand in the order of their names, and every field of the type is named, so that a
+// new one cannot be forgotten.
+
+fn attempt(p: &mut Patch<'_, '_>, old: Option<&Attempt>, new: &Attempt) {
+    let Attempt { id: _, credential, issuer, names, trigger, replaces, began, intent, stage, failures, not_before } =
+        new;
+    let url = |stage: &Stage| match stage {
+        Stage::Ordered { url } => Some(url.clone()),
+        Stage::Begun | Stage::Issued => None,
+    };
+    p.time("began", old.map(|o| o.began), Some(*began));
+    p.detail(old.map(|o| &o.trigger), trigger);
+    p.shown("credential", old.map(|o| &o.credential), Some(credential));
+    p.count("failures", old.map(|o| o.failures), *failures);
+    p.shown("intent", old.map(|o| &o.intent), Some(intent));
+    p.shown("issuer", old.map(|o| &o.issuer), Some(issuer));
+    p.names(old.map(|o| &o.names), names);
+    p.time("not_before", old.and_then(|o| o.not_before), *not_before);
+    p.text("replaces", old.and_then(|o| o.replaces.as_ref()).map(|c| &*c.0), replaces.as_ref().map(|c| &*c.0));
+    p.text("stage", old.map(|o| o.stage.as_str()), Some(stage.as_str()));
+    p.text("trigger", old.map(|o| o.trigger.as_str()), Some(trigger.as_str()));
+    p.text("url", old.and_then(|o| url(&o.stage)).as_deref(), url(stage).as_deref());
+}
+
+fn credential(p: &mut Patch<'_, '_>, old: Option<&CredentialRecord>, new: &CredentialRecord) {
+    let CredentialRecord {
+        current: _,
+        previous: _,
+        ari: new_ari,
+        failures,
+        last_failure,
+        next_attempt,
+        last_success,
+        requested,
+        rolled_back,
+    } = new;
+    let ([old_current, old_previous], [current, previous]) = (labels(old), labels(Some(new)));
+    p.member("ari", old.and_then(|o| o.ari.as_ref()), new_ari.as_ref(), ari);
+    p.text("current", old_current.as_ref().map(|l| &*l.name), current.as_ref().map(|l| &*l.name));
+    p.count("failures", old.map(|o| o.failures), *failures);
+    p.inside("generation", |p| {
+        let mut all: BTreeMap<&str, (Option<&Generation>, Option<&Generation>)> = BTreeMap::new();
+        for label in [&old_current, &old_previous].into_iter().flatten() {
+            all.entry(&label.name).or_default().0 = Some(label.generation);
+        }
+        for label in [&current, &previous].into_iter().flatten() {
+            all.entry(&label.name).or_default().1 = Some(label.generation);
+        }
+        for (name, (old, new)) in all {
+            p.entry(&name, old, new, generation);
+        }
+    });
+    p.member("last_failure", old.and_then(|o| o.last_failure.as_ref()), last_failure.as_ref(), failure);
+    p.time("last_success", old.and_then(|o| o.last_success), *last_success);
+    p.time("next_attempt", old.and_then(|o| o.next_attempt), *next_attempt);
+    p.text("previous", old_previous.as_ref().map(|l| &*l.name), previous.as_ref().map(|l| &*l.name));
+    p.member("requested", old.and_then(|o| o.requested.as_ref()), requested.as_ref(), request);
+    p.shown("rolled_back", old.and_then(|o| o.rolled_back.as_ref()), rolled_back.as_ref());
+}
+
+/// A generation by the name under which it stands in the document: its slot. When it becomes the previous one it keeps
+/// its name, and nothing but `current` and `previous` has to be written.
+struct Label<'a> {
+    name: String,
+    generation: &'a Generation,
+}
+
+/// The current and the previous generation of a record.
+fn labels(record: Option<&CredentialRecord>) -> [Option<Label<'_>>; 2] {
+    let Some(record) = record else { return [None, None] };
+    let current = record.current.as_ref();
+    let previous = record.previous.as_ref().map(|generation| {
+        let mut name = generation.slot.to_string();
+        if current.is_some_and(|c| c.slot == generation.slot) {
+            name.push('-');
+        }
+        Label { name, generation }
+    });
+    [current.map(|generation| Label { name: generation.slot.to_string(), generation }), previous]
+}
+
+fn generation(p: &mut Patch<'_, '_>, old: Option<&Generation>, new: &Generation) {
+    let Generation {
+        // It is named by that.
+        slot: _,
+        issuer,
+        fingerprint,
+        spki,
+        serial,
+        cert_id,
+        validity: Validity { not_before, not_after },
+        names,
+        trigger,
+        installed_at,
+        verified_at,
+    } = new;
+    p.text("cert_id", old.and_then(|o| o.cert_id.as_ref()).map(|c| &*c.0), cert_id.as_ref().map(|c| &*c.0));
+    p.detail(old.map(|o| &o.trigger), trigger);
+    p.shown("fingerprint", old.map(|o| &o.fingerprint), Some(fingerprint));
+    p.time("installed_at", old.map(|o| o.installed_at), Some(*installed_at));
+    p.shown("issuer", old.map(|o| &o.issuer), Some(issuer));
+    p.names(old.map(|o| &o.names), names);
+    p.time("not_after", old.map(|o| o.validity.not_after), Some(*not_after));
+    p.time("not_before", old.map(|o| o.validity.not_before), Some(*not_before));
+    p.text("serial", old.map(|o| &*o.serial), Some(serial));
+    p.shown("spki", old.map(|o| &o.spki), Some(spki));
+    p.text("trigger", old.map(|o| o.trigger.as_str()), Some(trigger.as_str()));
+    p.time("verified_at", old.and_then(|o| o.verified_at), *verified_at);
+}
+
+fn ari(p: &mut Patch<'_, '_>, old: Option<&AriRecord>, new: &AriRecord) {
+    let AriRecord { cert_id, window, picked, next_poll, explanation } = new;
+    let from = |window: Option<(Timestamp, Timestamp)>| window.map(|w| w.0);
+    let until = |window: Option<(Timestamp, Timestamp)>| window.map(|w| w.1);
+    p.text("cert_id", old.map(|o| &*o.cert_id.0), Some(&*cert_id.0));
+    p.private("explanation", old.and_then(|o| o.explanation.as_ref()), explanation.as_ref());
+    p.time("from", from(old.and_then(|o| o.window)), from(*window));
+    p.time("next_poll", old.map(|o| o.next_poll), Some(*next_poll));
+    p.time("picked", old.and_then(|o| o.picked), *picked);
+    p.time("until", until(old.and_then(|o| o.window)), until(*window));
+}
+
+fn failure(p: &mut Patch<'_, '_>, old: Option<&Failure>, new: &Failure) {
+    let Failure { at, code, text, fault, issuer } = new;
+    p.time("at", old.map(|o| o.at), Some(*at));
+    p.text("code", old.map(|o| &*o.code), Some(code));
+    p.text("fault", old.map(|o| o.fault.as_str()), Some(fault.as_str()));
+    p.shown("issuer", old.and_then(|o| o.issuer.as_ref()), issuer.as_ref());
+    p.private("text", old.map(|o| &o.text), Some(text));
+}
+
+fn request(p: &mut Patch<'_, '_>, old: Option<&Request>, new: &Request) {
+    let Request { by, at } = new;
+    p.time("at", old.map(|o| o.at), Some(*at));
+    p.text("by", old.map(|o| &*o.by), Some(by));
+}
+
+fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {
+    let IssuerRecord { failures, open_until, last_success, terms } = new;
+    p.count("failures", old.map(|o| o.failures), *failures);
+    p.time("last_success", old.and_then(|o| o.last_success), *last_success);
+    p.time("open_until", old.and_then(|o| o.open_until), *open_until);
+    p.private("terms", old.and_then(|o| o.terms.as_ref()), terms.as_ref());
+}
+
+/// An object of the patch that is being written.
+struct Patch<'a, 's> {
+    out: &'a mut Vec<u8>,
+    told: &'a mut Told<'s>,
+    /// Whether a member stands in it already.
+    written: bool,
+}
+
+impl Patch<'_, '_> {
+    fn key(&mut self, key: &dyn fmt::Display) {
+        if self.written {
+            self.out.push(b',');
+        }
+        self.written = true;
+        show(self.out, key);
+        self.out.push(b':');
+    }
+
+    /// An object inside, which is left out if nothing stands in it.
+    fn object<E>(&mut self, key: &str, write: impl FnOnce(&mut Patch<'_, '_>) -> Result<(), E>) -> Result<(), E> {
+        let (start, before) = (self.out.len(), self.written);
+        self.key(&key);
+        self.out.push(b'{');
+        let mut inner = Patch { out: &mut *self.out, told: &mut *self.told, written: false };
+        let done = write(&mut inner);
+        let empty = !inner.written;
+        self.out.push(b'}');
+        if empty {
+            self.out.truncate(start);
+            self.written = before;
+        }
+        done
+    }
+
+    fn inside(&mut self, key: &str, write: impl FnOnce(&mut Patch<'_, '_>)) {
+        let done: Result<(), core::convert::Infallible> = self.object(key, |p| {
+            write(p);
+            Ok(())
+        });
+        match done {
+            Ok(()) => {}
+        }
+    }
+
+    /// A member of a map: what is new is written whole (even if it is empty), what changed by its differences, what is
+    /// gone as null.
+    fn entry<T: PartialEq>(
+        &mut self,
+        key: &dyn fmt::Display,
+        old: Option<&T>,
+        new: Option<&T>,
+        write: impl FnOnce(&mut Patch<'_, '_>, Option<&T>, &T),
+    ) {
+        if old == new {
+            return;
+        }
+        self.key(key);
+        let Some(new) = new else { return self.out.extend_from_slice(b"null") };
+        self.out.push(b'{');
+        write(&mut Patch { out: &mut *self.out, told: &mut *self.told, written: false }, old, new);
+        self.out.push(b'}');
+    }
+
+    fn member<T: PartialEq>(
+        &mut self,
+        key: &str,
+        old: Option<&T>,
+        new: Option<&T>,
+        write: impl FnOnce(&mut Patch<'_, '_>, Option<&T>, &T),
+    ) {
+        self.entry(&key, old, new, write);
+    }
+
+    fn text(&mut self, key: &str, old: Option<&str>, new: Option<&str>) {
+        if old != new {
+            self.key(&key);
+            match new {
+                Some(text) => write_string(text, self.out),
+                None => self.out.extend_from_slice(b"null"),
+            }
+        }
+    }
+
+    /// A free text: its commitment stands here, the text itself beside the log.
+    fn private(&mut self, key: &'static str, old: Option<&Arc<str>>, new: Option<&Arc<str>>) {
+        if old != new {
+            self.key(&key);
+            match new {
+                Some(text) => {
+                    let commitment: Digest = self.told.keep(key, text);
+                    show(self.out, &commitment);
+                }
+                None => self.out.extend_from_slice(b"null"),
+            }
+        }
+    }
+
+    fn shown<T: PartialEq + fmt::Display>(&mut self, key: &str, old: Option<&T>, new: Option<&T>) {
+        if old != new {
+            self.key(&key);
+            match new {
+                Some(thing) => show(self.out, thing),
+                None => self.out.extend_from_slice(b"null"),
+            }
+        }
+    }
+
+    fn names(&mut self, old: Option<&NameSet>, new: &NameSet) {
+        if old != Some(new) {
+            self.key(&"names");
+            write_string(&new.key(), self.out);
+        }
+    }
+
+    /// The detail of a trigger; most have none.
+    fn detail(&mut self, old: Option<&Trigger>, new: &Trigger) {
+        let detail = |t: &Trigger| Some(t.detail().to_owned()).filter(|d| !d.is_empty());
+        if old != Some(new) {
+            self.text("detail", old.and_then(detail).as_deref(), detail(new).as_deref());
+        }
+    }
+
+    /// A count; nought is left out of what is new.
+    fn count(&mut self, key: &str, old: Option<u32>, new: u32) {
+        if old.unwrap_or(0) != new {
+            self.key(&key);
+            self.out.extend_from_slice(new.to_string().as_bytes());
+        }
+    }
+
+    fn time(&mut self, key: &str, old: Option<Timestamp>, new: Option<Timestamp>) {
+        if old != new {
+            self.key(&key);
+            match new {
+                Some(at) => write_time(at, self.out),
+                None => self.out.extend_from_slice(b"null"),
+            }
+        }
+    }
+
+    fn times(&mut self, key: &str, times: &[Timestamp]) {
+        self.key(&key);
+        self.out.push(b'[');
+        for (i, at) in times.iter().enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            write_time(*at, self.out);
+        }
+        self.out.push(b']');
+    }
+}
+
+/// A number, or a string where a reader of numbers might round it.
+fn write_time(at: Timestamp, out: &mut Vec<u8>) {
+    let seconds = at.unix();
+    match (SAFE.saturating_neg()..=SAFE).contains(&seconds) {
+        true => out.extend_from_slice(seconds.to_string().as_bytes()),
+        false => show(out, &seconds),
+    }
+}

@@ -1,0 +1,192 @@
+//! `keyward backup`, `restore`, `doctor`: keeping the state, and what is left of a damaged one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::{Backup, Doctor, Output, Restore};
+use super::console::{Exit, Failure};
+use super::{Done, Run, client};
+use crate::ports::StoreError;
+use crate::shell::wire;
+use crate::shell::wire::keep::{self, Accept, Diagnosis, Manifest, Mend, Secrets, Verdict};
+
+impl Run {
+    pub(super) fn backup(&self, told: &Backup) -> Done {
+        let dir = self.state_dir()?;
+        let secrets = if told.with_keys { Secrets::Included } else { Secrets::LeftOut };
+        let shown = told.to.display();
+        if told.plan {
+            let files = keep::plan(&dir, secrets).map_err(failed)?;
+            for (path, size) in &files {
+                self.console.out(format!("{} ({size} bytes)", path.display()));
+            }
+            self.console.note(format!("would be copied to {shown} and read back; nothing was written"));
+            self.console.note(about_keys(told.with_keys));
+            return Ok(Exit::Ok);
+        }
+        let manifest = keep::backup(&dir, &told.to, secrets, wire::clock().now()).map_err(failed)?;
+        self.describe(&told.to, &manifest)?;
+        self.console.note(about_keys(told.with_keys));
+        Ok(Exit::Ok)
+    }
+
+    pub(super) fn restore(&self, told: &Restore) -> Done {
+        let Some(to) = told.to.as_ref().filter(|_| !told.plan) else {
+            let manifest = keep::check(&told.backup).map_err(failed)?;
+            self.describe(&told.backup, &manifest)?;
+            if let Some(to) = &told.to {
+                self.console.note(format!("would be put back into {}; nothing was written", to.display()));
+            }
+            return Ok(Exit::Ok);
+        };
+        let manifest = keep::restore(&told.backup, to).map_err(failed)?;
+        self.describe(to, &manifest)?;
+        let shown = to.display();
+        self.console.note(format!(
+            "next: the audit lock is not part of a backup. If it is still there it has seen more entries than the \
+             {} here, and if not it is missing; either way the daemon starts only after a person has accepted that: \
+             keyward doctor {shown} --accept rolled-back, or --accept lock-missing",
+            manifest.entries
+        ));
+        if !manifest.with_keys {
+            self.console.note(format!(
+                "put log.key back into {shown} first (mode 0600), and keys/ and accounts/ where they still are: \
+                 this backup was made without private keys"
+            ));
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) fn doctor(&self, told: &Doctor) -> Done {
+        let dir = match &told.dir {
+            Some(dir) => dir.clone(),
+            None => self.state_dir()?,
+        };
+        if !told.accept.is_empty() {
+            return self.accept(&dir, told);
+        }
+        let mend = if told.repair && !told.plan { Mend::Replace } else { Mend::Look };
+        let found = keep::examine(&dir, &keep::log_options(), mend).map_err(failed)?;
+        match self.output {
+            Output::Json => self.console.json(&as_json(&found))?,
+            Output::Table | Output::Name => lines(&found).iter().for_each(|line| self.console.out(line)),
+        }
+        Ok(match (found.verdict, &found.set_aside) {
+            (Verdict::Sound, _) => Exit::Ok,
+            (Verdict::Mendable, Some(aside)) => {
+                self.console.note(format!("made anew from the log; the old database is {}", aside.display()));
+                Exit::Ok
+            }
+            (Verdict::Mendable, None) => {
+                let dir = dir.display();
+                self.console
+                    .note(format!("the log is whole: keyward doctor {dir} --repair makes the rest anew from it"));
+                Exit::Warning
+            }
+            (Verdict::Incomplete, _) => {
+                if let Some(rebuilt) = &found.rebuilt {
+                    let shown = rebuilt.display();
+                    self.console.note(format!("what could be read is in {shown}; it was not put in place"));
+                }
+                self.console.note("a backup is needed: keyward restore BACKUP --to NEW_DIR");
+                Exit::Failed
+            }
+        })
+    }
+
+    fn accept(&self, dir: &Path, told: &Doctor) -> Done {
+        let rules = told.accept.iter().map(|name| {
+            Accept::parse(name).ok_or_else(|| {
+                let known: Vec<&str> = Accept::ALL.iter().map(|(_, name, _)| *name).collect();
+                Failure::new(Exit::Usage, format!("there is no rule {name:?}"), format!("one of {}", known.join(", ")))
+            })
+        });
+        let rules = rules.collect::<Result<BTreeSet<Accept>, Failure>>()?;
+        let names = told.accept.join(", ");
+        if told.plan {
+            self.console.out(format!("would open {} once although {names}; an entry would name you", dir.display()));
+            return Ok(Exit::Ok);
+        }
+        let by = format!("uid:{}", rustix::process::getuid().as_raw());
+        keep::accept(dir, rules, Arc::from(by)).map_err(failed)?;
+        self.console.note(format!("{} can be opened again; what was accepted is an entry of its log", dir.display()));
+        Ok(Exit::Ok)
+    }
+
+    /// The state directory of the configuration.
+    fn state_dir(&self) -> Result<PathBuf, Failure> {
+        let path = client::config_path(&self.common)?;
+        let settings = client::settings(&path, &self.common).map_err(|error| {
+            self.console.note(error.report(self.console.report_colour()));
+            let text = "the configuration names the state directory, and it cannot be used";
+            Failure::new(Exit::BadConfig, text, "mend it")
+        })?;
+        Ok(settings.state_dir)
+    }
+
+    fn describe(&self, place: &Path, manifest: &Manifest) -> Result<(), Failure> {
+        if self.output == Output::Json {
+            return self.console.json(manifest);
+        }
+        let bytes = manifest.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+        self.console.out(format!(
+            "{}: made {}, {} entries, {} credentials, {} files with {bytes} bytes; read back to the last entry",
+            place.display(),
+            manifest.made,
+            manifest.entries,
+            manifest.credentials,
+            manifest.files.len()
+        ));
+        Ok(())
+    }
+}
+
+fn about_keys(with_keys: bool) -> &'static str {
+    if with_keys {
+        "it holds private keys: whoever reads it can act as this guardian and as its servers"
+    } else {
+        "it holds no private keys: keep log.key, keys/ and accounts/ by other means, or use --with-keys"
+    }
+}
+
+fn lines(found: &Diagnosis) -> Vec<String> {
+    let mut out = vec![format!("{} of {} entries can be read", found.readable, found.expected)];
+    out.extend(found.findings.iter().map(|f| format!("{} {}", f.code, f.text)));
+    out.extend(found.lost.iter().map(|lost| {
+        let words = if lost.words.is_empty() { String::new() } else { format!(" ({})", lost.words.join(" ")) };
+        format!("lost: entry {}{words}: {}", lost.sequence, lost.why)
+    }));
+    out.extend(found.unknown.iter().map(|what| format!("unknown: {what}")));
+    out
+}
+
+fn as_json(found: &Diagnosis) -> serde_json::Value {
+    let verdict = match found.verdict {
+        Verdict::Sound => "sound",
+        Verdict::Mendable => "mendable",
+        Verdict::Incomplete => "incomplete",
+    };
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    serde_json::json!({
+        "verdict": verdict,
+        "expected": found.expected,
+        "readable": found.readable,
+        "findings": found.findings.iter().map(|f| serde_json::json!({"code": f.code, "text": f.text})).collect::<Vec<_>>(),
+        "lost": found.lost.iter().map(|l| {
+            serde_json::json!({"sequence": l.sequence, "why": l.why, "words": l.words})
+        }).collect::<Vec<_>>(),
+        "unknown": found.unknown,
+        "rebuilt": path(&found.rebuilt),
+        "set_aside": path(&found.set_aside),
+    })
+}
+
+fn failed(error: StoreError) -> Failure {
+    let hint = match &error {
+        StoreError::InUse(_) => "stop the daemon first",
+        StoreError::Damaged(_) | StoreError::Distrusted { .. } => "keyward explain tells what a code means",
+        StoreError::Unavailable(_) | StoreError::Lost(_) => "see the disk",
+    };
+    Failure::new(Exit::Failed, error.to_string(), hint)
+}
