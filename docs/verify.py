@@ -319,7 +319,8 @@ class Log:
         self.args, self.keys, self.witnesses = args, keys, args.witness
         self.tree, self.targets, self.open = Tree(), {}, {}
         self.anchors, self.claimed, self.origin, self.seen = {}, None, None, set()
-        self.last, self.by_id, self.by_at = None, set(), set()
+        self.learned, self.signed = [], {}
+        self.last, self.by_id = None, set()
         for path in args.against:
             with open(path, encoding="utf-8") as file:
                 self.anchor(f"the checkpoint in {path}", file.read())
@@ -355,7 +356,6 @@ class Log:
             raise tampered(f"entry {sequence} concludes no open intent about {entry.target}")
         self.last = entry
         self.by_id.add((entry.id, sequence))
-        self.by_at.add((entry.at, sequence))
         return entry, self.tree.push(leaf_hash(body))
 
     def checkpoint(self, what, note, size=None, at=None):
@@ -368,6 +368,7 @@ class Log:
                 raise tampered(f"{what} has another root than the {self.tree.size} entries")
             if at is not None and self.last and at != self.last.at:
                 raise tampered(f"{what} has another time than its newest entry")
+            self.signed.update({id(key): checkpoint.size for key in self.keys if checkpoint.signed_by(key)})
         elif checkpoint.size < self.tree.size:
             raise tampered(f"{what} stands among larger ones")
         self.origin, self.claimed = checkpoint.origin, max(self.claimed or 0, checkpoint.size)
@@ -387,6 +388,9 @@ class Log:
             raise Bad(INCOMPLETE, f"{self.claimed} entries were signed, and there are {self.tree.size}")
         if not self.keys:
             raise Bad(UNVERIFIABLE, "no key of the log was given")
+        for key, known, sequence in self.learned:
+            if id(key) in self.signed and self.signed.get(id(known), 0) <= sequence:
+                raise Bad(UNVERIFIABLE, f"the key {key.name}+{key.id.hex()} is not proved by the one before or after it")
         for witness in self.witnesses:
             if witness.name not in self.seen:
                 raise Bad(UNVERIFIABLE, f"no checkpoint was seen by the witness {witness.name}")
@@ -423,17 +427,50 @@ def lock_note(path):
     return newest[1]
 
 
+def learn(database, keys):
+    """The keys before and after those that count, from the entries of rotations: gives what must be proved for that."""
+    learned = []
+    sql = "SELECT sequence, body FROM entry WHERE instr(body, CAST('KW6440' AS BLOB)) ORDER BY sequence"
+    rotations = []
+    for sequence, body in database.execute(sql):
+        try:
+            data = json.loads(body)["data"]
+            if data["code"] == "KW6440":
+                facts = data["facts"]
+                old, new = Key.parse(facts["old_key"]), Key.parse(facts["new_key"])
+                new.sizes = (number(facts["from_size"]), None)
+                rotations.append((sequence, old, new))
+        except (ValueError, KeyError, TypeError):
+            pass
+    for _ in rotations:
+        for sequence, old, new in rotations:
+            known = {(key.name, key.public): key for key in keys}
+            old_known, new_known = known.get((old.name, old.public)), known.get((new.name, new.public))
+            if new_known and not old_known:
+                keys.append(old)
+                learned.append((old, new_known, sequence))
+            elif old_known and not new_known:
+                keys.append(new)
+                learned.append((new, old_known, sequence))
+    return learned
+
+
 def verify_database(path, args):
     beside = os.path.dirname(os.path.abspath(path))
     keys, private = list(args.key), os.path.join(beside, "log.key")
     if not keys and os.path.exists(private):
         with open(private, encoding="utf-8") as file:
             keys = [Key.of_private(file.read())]
+    database = connect(path)
+    try:
+        learned = learn(database, keys)
+    except (sqlite3.DatabaseError, OverflowError) as error:
+        raise tampered(f"{path} is damaged: {error}") from None
     log = Log(args, keys)
+    log.learned = learned
     lock = args.lock or os.path.join(beside, "audit.lock")
     if args.lock or os.path.exists(lock):
         log.anchor("the audit lock", lock_note(lock))
-    database = connect(path)
     try:
         return read_database(database, log)
     except (sqlite3.DatabaseError, OverflowError) as error:
@@ -483,11 +520,10 @@ def verify_derived(database, log, marks, subtrees):
     if log.whole():
         if indexed != marks or len(set(texts.values())) != len(texts) or {word for word, _ in rows} != set(texts):
             raise tampered("the index is not that of the entries")
-        # The indexes of ids and of times, read alone.
+        # The index of ids, read alone.
         by_id = database.execute("SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id")
-        by_at = database.execute("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")
-        if set(by_id) != log.by_id or set(by_at) != log.by_at:
-            raise tampered("the indexes of ids and times are not those of the entries")
+        if set(by_id) != log.by_id:
+            raise tampered("the index of ids is not that of the entries")
         by_text = database.execute("SELECT id, text FROM word INDEXED BY sqlite_autoindex_word_1 ORDER BY text")
         if dict(by_text) != texts:
             raise tampered("the words are found by other texts than they have")

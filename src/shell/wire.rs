@@ -149,21 +149,27 @@ pub mod keep {
     use std::path::Path;
     use std::sync::Arc;
 
-    use crate::adapters::store::{LogOptions, SqliteStore};
+    pub use crate::adapters::store::LogOptions;
+    use crate::adapters::store::SqliteStore;
     use crate::ports::StoreError;
+    use crate::shell::config::Settings;
 
-    /// How a log is opened here.
+    /// How a log is opened here: as the configuration says, if there is one for it.
     #[must_use]
-    pub fn log_options() -> LogOptions {
-        LogOptions::new(super::clock().now(), super::entropy())
+    pub fn log_options(settings: Option<&Settings>) -> LogOptions {
+        let (now, entropy) = (super::clock().now(), super::entropy());
+        match settings {
+            Some(settings) => super::log_options(settings, now, entropy),
+            None => LogOptions::new(now, entropy),
+        }
     }
 
     /// Opens a state directory once although rules refuse it, which becomes an entry, and closes it again.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn accept(dir: &Path, rules: BTreeSet<Accept>, by: Arc<str>) -> Result<(), StoreError> {
-        let options = LogOptions { accept: rules, by: Some(by), ..log_options() };
+    pub fn accept(dir: &Path, options: LogOptions, rules: BTreeSet<Accept>, by: Arc<str>) -> Result<(), StoreError> {
+        let options = LogOptions { accept: rules, by: Some(by), ..options };
         SqliteStore::open(dir, &options).map(drop)
     }
 }

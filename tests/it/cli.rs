@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 33] = [
     "",
     "init",
     "check",
@@ -58,6 +58,10 @@ const COMMANDS: [&str; 29] = [
     "gate status",
     "gate check",
     "status",
+    "backup",
+    "restore",
+    "doctor",
+    "audit forget",
     "config",
     "config check",
     "config explain",

@@ -105,7 +105,7 @@ async fn is_killed(seed: u64, kills: u32) {
     let mut state = seed;
     for _ in 0..kills {
         let daemon = run(&config);
-        let moment = Duration::from_millis(20 + draw(&mut state, 280));
+        let moment = Duration::from_millis(40 + draw(&mut state, 460));
         tokio::time::sleep(moment).await;
         drop(daemon);
         (0..CERTIFICATES).for_each(|n| drop(pair(&live(&place, n))));

@@ -331,3 +331,46 @@ fn a_truncated_file_and_a_missing_log_of_writes_are_told_apart() {
     let text = keep::examine(gone.path(), &options(), Mend::Look).unwrap_err().to_string();
     assert!(text.contains("KW6310"), "{text}");
 }
+
+/// The command line over a real state directory.
+#[test]
+fn the_commands_say_what_they_did_and_exit_accordingly() {
+    let home = TempDir::new().unwrap();
+    let state = home.path().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    full(&state);
+    let run = |words: &[&str]| {
+        let out =
+            std::process::Command::new(env!("CARGO_BIN_EXE_keyward")).current_dir(home.path()).args(words).output();
+        let out = out.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code().unwrap(), format!("{}{}", text(&out.stdout), text(&out.stderr)))
+    };
+    fs::write(home.path().join("keyward.toml"), format!("state_dir = {state:?}\n")).unwrap();
+    let (code, said) = run(&["backup", "b", "--plan"]);
+    assert!(code == 0 && said.contains("nothing was written") && !home.path().join("b").exists(), "{said}");
+    let (code, said) = run(&["backup", "b"]);
+    assert!(code == 0 && said.contains("read back to the last entry") && said.contains("no private keys"), "{said}");
+    let (code, said) = run(&["backup", "b"]);
+    assert!(code == 1 && said.contains("is there already"), "{said}");
+    let (code, said) = run(&["restore", "b", "--verify"]);
+    assert!(code == 0, "{said}");
+    let (code, said) = run(&["restore", "b", "--to", "r"]);
+    assert!(code == 0 && said.contains("--accept rolled-back") && said.contains("log.key"), "{said}");
+    fs::copy(state.join("log.key"), home.path().join("r/log.key")).unwrap();
+    let (code, said) = run(&["doctor", "r", "--accept", "lock-missing", "--accept", "clock-back"]);
+    assert!(code == 0, "{said}");
+    let (code, said) = run(&["doctor", "r"]);
+    assert!(code == 0, "{said}");
+    let database = home.path().join("r/keyward.db");
+    let page = pages(&database).into_iter().find(|(name, _)| name == "credential").unwrap().1;
+    overwrite(&database, page, 3);
+    let (code, said) = run(&["doctor", "r"]);
+    assert!(code == 3 && said.contains("KW6313") && said.contains("--repair"), "{said}");
+    let (code, said) = run(&["doctor", "r", "--repair"]);
+    assert!(code == 0 && said.contains("made anew"), "{said}");
+    assert_eq!(run(&["doctor", "r"]).0, 0);
+    let (code, said) = run(&["doctor", "r", "--accept", "anything"]);
+    assert!(code == 2 && said.contains("rolled-back"), "{said}");
+}

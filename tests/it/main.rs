@@ -25,6 +25,7 @@ mod daemon;
 mod demo;
 mod deploy;
 mod engine;
+mod export;
 mod fault;
 mod http;
 mod keep;

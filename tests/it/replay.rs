@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyward::domain::id::{EntryId, Ulid};
 use keyward::domain::limits::LETS_ENCRYPT;
+use keyward::domain::private::FORGOTTEN;
 use keyward::domain::state::{Change, State};
 use keyward::domain::time::{DAY, HOUR};
-use keyward::engine::Command;
+use keyward::engine::{Command, Forget};
 use keyward::ports::{Clock as _, Store};
+use keyward::shell::texts;
 use keyward::sim::store::MemoryStore;
 use keyward::sim::world::{World, draw};
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, served, start};
-use crate::harness::store::{block_on, open};
+use crate::harness::store::{block_on, open, readable};
 use crate::store::samples::{replayed, without_clock};
 
 /// What a history met, so that no run proves nothing.
@@ -166,4 +169,60 @@ fn entries_of_a_busy_history_are_small() {
     let at = |percent: usize| sizes[(sizes.len() - 1) * percent / 100];
     println!("{} entries: half have at most {} bytes, nine of ten {}, all {}", sizes.len(), at(50), at(90), at(100));
     assert!(at(50) <= 950 && at(90) <= 1_300, "{} {} {}", at(50), at(90), at(100));
+}
+
+#[test]
+fn what_is_forgotten_is_gone_from_the_state_too_and_the_log_still_gives_it() {
+    let mut estate = estate(&[("le", &LETS_ENCRYPT)]);
+    add(&mut estate, credential("portal", managed(&["portal.example.com"], &["le"])));
+    let mut world = World::new(3, start(), estate);
+    world.store = Arc::new(MemoryStore::new());
+    world.ca.behave(&iid("le"), |b| b.failing_permille = 1_000);
+    let ask = |engine: &keyward::engine::Engine| {
+        engine.command(Command::Renew { credential: cid("portal"), by: Arc::from("uid:1001") }).unwrap();
+    };
+    world.live_with(HOUR, |engine| async move { ask(&engine) });
+    let store: Arc<dyn Store> = Arc::new(world.store.recovered());
+    let whole = block_on(store.entries(None, usize::MAX)).unwrap();
+    let all: Vec<serde_json::Value> = whole.iter().map(|e| serde_json::from_slice(&e.bytes).unwrap()).collect();
+    for said in ["uid:1001", "the response was not seen"] {
+        assert!(!all.iter().any(|e| e.to_string().contains(said)), "{said}");
+        assert!(block_on(readable(&*store)).iter().any(|e| e.to_string().contains(said)), "{said}");
+    }
+    // Newest first: the failure that the state still tells of, and the request.
+    let failed = all.iter().find(|e| !e["data"]["private"]["text"].is_null()).unwrap();
+    let asked = all.iter().find(|e| e["data"]["code"] == "KW2011").unwrap();
+    let texts = [(failed, "text"), (asked, "actor")].map(|(entry, key)| {
+        let id = EntryId(Ulid::parse(entry["id"].as_str().unwrap()).unwrap());
+        (id, vec![(key.to_owned(), texts::commitments(entry)[key])])
+    });
+    let people = block_on(store.people()).unwrap();
+    assert_eq!(people.len(), 1);
+    world.ca.behave(&iid("le"), |b| b.outages = vec![(start(), start().plus(DAY * 365))]);
+    let (answer, answered) = std::sync::mpsc::sync_channel(2);
+    let clock = world.clock.clone();
+    world.live_with(Duration::from_secs(1), |engine| async move {
+        for (entry, texts) in texts {
+            let by = Arc::from("uid:0");
+            engine.command(Command::Forget(Forget { entry, texts, by }, answer.clone())).unwrap();
+        }
+        clock.sleep(Duration::from_millis(500)).await;
+    });
+    assert_eq!((answered.try_recv(), answered.try_recv()), (Ok(Ok(())), Ok(Ok(()))));
+    let store: Arc<dyn Store> = Arc::new(world.store.recovered());
+    let state = block_on(is_reproduced(&store, 3));
+    let told = state.credentials[&cid("portal")].last_failure.clone().unwrap();
+    assert_eq!(&*told.text, FORGOTTEN);
+    let names: Vec<String> = block_on(store.people()).unwrap().iter().map(|p| p.text.to_string()).collect();
+    assert_eq!(names, ["uid:0"]);
+    let after = block_on(readable(&*store));
+    let last = after.iter().rfind(|e| e["data"]["code"] == "KW6301").unwrap();
+    assert_eq!(
+        (&last["data"]["facts"]["keys"][0], &last["data"]["actor"]["subject"]),
+        (&"actor".into(), &"uid:0".into())
+    );
+    assert!(!after.iter().any(|e| e.to_string().contains("uid:1001")));
+    // What was written before is as it was.
+    let still = block_on(store.entries(None, usize::MAX)).unwrap();
+    assert!(whole.iter().all(|entry| still.contains(entry)));
 }

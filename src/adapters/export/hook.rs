@@ -11,7 +11,6 @@ use core::time::Duration;
 use std::path::Path;
 use std::sync::Arc;
 
-use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::{ClientConfig, RootCertStore};
@@ -36,6 +35,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 const MOST_ANSWER: usize = 4 * 1_024;
 /// Times that a batch is sent: with the waits between, 1 + 2 + … + 32 + 3 · 60 s, over four minutes.
 const ATTEMPTS: u32 = 10;
+/// Those of the 4xx that ask to come again: timeout, too early, too many requests.
+const LATER: [u16; 3] = [408, 425, 429];
 /// The first wait between two of them; it doubles.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest of our own waits.
@@ -242,9 +243,7 @@ impl Hook {
         }
         let asked = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| self.retry_after(v));
         let text = format!("it answered {status}; expected 2xx; it said {}", excerpt(response).await);
-        // Those of the 4xx that ask to come again.
-        let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-        if status.is_server_error() || later.contains(&status) {
+        if status.is_server_error() || LATER.contains(&status.as_u16()) {
             Err(Not::Now(text, asked))
         } else {
             Err(Not::Refused(text))

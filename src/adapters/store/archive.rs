@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 
-use crate::codec::ledger::{Finding, Grade, Report, Rule, Secret, Verifier};
+use crate::codec::ledger::{Finding, Grade, Handover, ROTATED, Report, Rule, Secret, Verifier};
 use crate::codec::note::VerifierKey;
 use crate::ports::StoreError;
 
@@ -24,6 +24,9 @@ use super::{directory, key, lockfile, migrations, trust};
 
 mod pass;
 mod span;
+
+/// Rotations that are looked at: one a month for twenty years.
+const MOST_ROTATIONS: u32 = 240;
 
 /// A log that is only read.
 #[derive(Debug)]
@@ -75,6 +78,26 @@ impl Archive {
     #[must_use]
     pub fn own_key(&self) -> Option<VerifierKey> {
         key::peek(self.path.parent()?)
+    }
+
+    /// The rotations of the log's key, as its index says: nothing of it is proved yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], [`StoreError::Unavailable`].
+    pub fn handovers(&self) -> Result<Vec<Handover>, StoreError> {
+        let read = || -> Result<Vec<Handover>, Trouble> {
+            let mut statement = self.connection.prepare(
+                "SELECT body FROM mark JOIN word ON word.id = mark.word JOIN entry ON entry.sequence = mark.sequence
+                 WHERE word.text = ?1 ORDER BY mark.sequence LIMIT ?2",
+            )?;
+            let mut rows = statement.query((format!("code:{ROTATED}"), MOST_ROTATIONS))?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.extend(row.get_ref(0)?.as_blob().ok().and_then(Handover::read));
+            }
+            Ok(found)
+        };
+        read().map_err(|e| connection::about(&self.path, e))
     }
 
     /// The last note of the lock that lies beside the database, or of that file; `None` if there is none. Read it before

@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::codec::note::SignerKey;
-use crate::domain::audit::{Actor, Draft, Target, TargetKind};
+use crate::domain::audit::{Draft, Target, TargetKind};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
@@ -15,7 +16,7 @@ use super::connection::Trouble;
 use super::directory::Lock;
 use super::key::LogKeys;
 use super::lockfile::NotAdvanced;
-use super::{LogOptions, checkpoint, connection, directory, key, log, sealer, trust};
+use super::{LogOptions, checkpoint, connection, directory, key, log, private, sealer, trust};
 
 /// The next key signs from here on, and the one before it until its time is over.
 const ROTATED: &str = "KW6440";
@@ -25,8 +26,8 @@ const OVER: &str = "KW6441";
 /// What a rotation is told.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// Who asked for it.
-    pub by: Actor,
+    /// Who asked for it, named by the door they came through.
+    pub by: Arc<str>,
     /// For how long both keys sign; zero ends the overlap at once.
     pub overlap: Duration,
 }
@@ -78,7 +79,7 @@ pub fn rotate_key(dir: &Path, options: &LogOptions, rotation: &Rotation) -> Resu
     let after = until.max(options.now.plus(Duration::from_secs(1)));
     keys.old = Some((before, after));
     let mut draft = draft("audit.rotate-key", ROTATED, options);
-    draft.actor = rotation.by.clone();
+    draft.by(&private::person(&connection, &rotation.by, &*options.entropy)?);
     draft.facts = vec![
         ("from_size", Json::show(&rotated.from_size)),
         ("new_key", Json::str(rotated.new.clone())),

@@ -60,12 +60,6 @@ impl Fold {
         self.hashed(b'i', id)
     }
 
-    /// The hash of a time, by which an entry is found too.
-    #[must_use]
-    pub fn time(&self, at: i64) -> WordHash {
-        self.hashed(b't', &at.to_be_bytes())
-    }
-
     fn hashed(&self, kind: u8, bytes: &[u8]) -> WordHash {
         let hash = |keyed: &DefaultHasher| {
             let mut hasher = keyed.clone();

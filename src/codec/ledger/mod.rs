@@ -28,5 +28,5 @@ pub use inspect::{Stored, expect_rows, inspect};
 pub use proof::{FORMAT, LONGEST_DOCUMENT, Proof, Proved};
 pub use record::{Named, Record};
 pub use report::{Blobs, Report};
-pub use trust::{Judged, RangedKey, Trust};
+pub use trust::{Handover, Judged, Learned, ROTATED, RangedKey, Trust};
 pub use verifier::{Anchor, Needs, Signed, Verifier};

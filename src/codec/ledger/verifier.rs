@@ -9,6 +9,7 @@ use super::record::{Named, Record};
 use super::report::{Blobs, Report};
 use super::trust::{Judged, Trust};
 use crate::codec::canonical::Value;
+use crate::codec::note::VerifierKey;
 use crate::domain::audit::{Phase, leaf_hash};
 use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
@@ -91,6 +92,8 @@ struct Intent {
 struct Seen {
     origin: Option<String>,
     proved: Option<TreeHead>,
+    /// The largest size that each key has signed with the right root.
+    signed: BTreeMap<VerifierKey, u64>,
     /// The largest size that a checkpoint of the log itself says.
     claimed: Option<u64>,
     checkpoints: u64,
@@ -331,6 +334,9 @@ impl Verifier {
             self.seen.findings.add(Finding::tampered(Rule::Signature, None, text));
         }
         self.seen.origin = Some(judged.origin);
+        if root && head.size == self.next {
+            self.seen.signed.extend(judged.signers.into_iter().map(|key| (key, head.size)));
+        }
         if root {
             for (name, at) in judged.witnessed {
                 let largest = self.seen.witnessed.entry(name).or_insert((head.size, at));
@@ -496,6 +502,19 @@ impl Verifier {
             let text = "no key is known that could have signed the checkpoints: give the log's key with --key";
             self.find(Finding::new(Grade::Unverifiable, Rule::Unsigned, text));
         }
+        for ranged in &self.trust.keys {
+            let Some(learned) = ranged.learned.as_ref().filter(|_| self.seen.signed.contains_key(&ranged.key)) else {
+                continue;
+            };
+            if self.seen.signed.get(&learned.from).is_none_or(|size| *size <= learned.sequence) {
+                let text = format!(
+                    "the key {} was learned from entry {}, and no checkpoint that {} has signed covers it: give the keys \
+                     with --key",
+                    ranged.key, learned.sequence, learned.from
+                );
+                self.seen.findings.add(Finding::new(Grade::Unverifiable, Rule::Unsigned, text));
+            }
+        }
         for witness in &self.trust.witnesses {
             if !self.seen.witnessed.contains_key(witness.name()) {
                 let text = format!("no checkpoint of the log has a cosignature of the witness {}", witness.name());
@@ -505,14 +524,13 @@ impl Verifier {
     }
 }
 
-/// The rows by which an entry must be found: its words, its id, its time.
+/// The rows by which an entry must be found: its words and its id.
 pub(super) fn expect(index: &mut Fold, record: &Record<'_>, sequence: u64) {
     for text in record.words() {
         let word = index.word(&text);
         index.expect(word, sequence);
     }
     index.expect(index.id(&record.id.0.to_bytes()), sequence);
-    index.expect(index.time(record.at.unix()), sequence);
 }
 
 fn length<T>(items: &[T]) -> u64 {

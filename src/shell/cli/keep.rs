@@ -8,8 +8,9 @@ use super::args::{Backup, Doctor, Output, Restore};
 use super::console::{Exit, Failure};
 use super::{Done, Run, client};
 use crate::ports::StoreError;
+use crate::shell::config::Settings;
 use crate::shell::wire;
-use crate::shell::wire::keep::{self, Accept, Diagnosis, Manifest, Mend, Secrets, Verdict};
+use crate::shell::wire::keep::{self, Accept, Diagnosis, LogOptions, Manifest, Mend, Secrets, Verdict};
 
 impl Run {
     pub(super) fn backup(&self, told: &Backup) -> Done {
@@ -59,15 +60,12 @@ impl Run {
     }
 
     pub(super) fn doctor(&self, told: &Doctor) -> Done {
-        let dir = match &told.dir {
-            Some(dir) => dir.clone(),
-            None => self.state_dir()?,
-        };
+        let (dir, options) = self.place(told.dir.as_deref())?;
         if !told.accept.is_empty() {
-            return self.accept(&dir, told);
+            return self.accept(&dir, options, told);
         }
         let mend = if told.repair && !told.plan { Mend::Replace } else { Mend::Look };
-        let found = keep::examine(&dir, &keep::log_options(), mend).map_err(failed)?;
+        let found = keep::examine(&dir, &options, mend).map_err(failed)?;
         match self.output {
             Output::Json => self.console.json(&as_json(&found))?,
             Output::Table | Output::Name => lines(&found).iter().for_each(|line| self.console.out(line)),
@@ -95,7 +93,7 @@ impl Run {
         })
     }
 
-    fn accept(&self, dir: &Path, told: &Doctor) -> Done {
+    fn accept(&self, dir: &Path, options: LogOptions, told: &Doctor) -> Done {
         let rules = told.accept.iter().map(|name| {
             Accept::parse(name).ok_or_else(|| {
                 let known: Vec<&str> = Accept::ALL.iter().map(|(_, name, _)| *name).collect();
@@ -109,20 +107,36 @@ impl Run {
             return Ok(Exit::Ok);
         }
         let by = format!("uid:{}", rustix::process::getuid().as_raw());
-        keep::accept(dir, rules, Arc::from(by)).map_err(failed)?;
+        keep::accept(dir, options, rules, Arc::from(by)).map_err(failed)?;
         self.console.note(format!("{} can be opened again; what was accepted is an entry of its log", dir.display()));
         Ok(Exit::Ok)
     }
 
-    /// The state directory of the configuration.
+    /// The directory that was named, or that of the configuration. Where its lock lies says the configuration, if it is
+    /// that of this directory.
+    fn place(&self, named: Option<&Path>) -> Result<(PathBuf, LogOptions), Failure> {
+        let Some(dir) = named else {
+            let settings = self.own()?;
+            let options = keep::log_options(Some(&settings));
+            return Ok((settings.state_dir, options));
+        };
+        let known = client::config_path(&self.common).ok().and_then(|path| client::settings(&path, &self.common).ok());
+        let real = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let known = known.filter(|settings| real(&settings.state_dir) == real(dir));
+        Ok((dir.to_owned(), keep::log_options(known.as_ref())))
+    }
+
     fn state_dir(&self) -> Result<PathBuf, Failure> {
+        self.own().map(|settings| settings.state_dir)
+    }
+
+    fn own(&self) -> Result<Settings, Failure> {
         let path = client::config_path(&self.common)?;
-        let settings = client::settings(&path, &self.common).map_err(|error| {
+        client::settings(&path, &self.common).map_err(|error| {
             self.console.note(error.report(self.console.report_colour()));
             let text = "the configuration names the state directory, and it cannot be used";
             Failure::new(Exit::BadConfig, text, "mend it")
-        })?;
-        Ok(settings.state_dir)
+        })
     }
 
     fn describe(&self, place: &Path, manifest: &Manifest) -> Result<(), Failure> {

@@ -11,7 +11,6 @@ use crate::adapters::witness::{ClientConfig, FileCosigner, Publisher, PublisherC
 use crate::codec::add_checkpoint::Logs;
 use crate::codec::pem;
 use crate::codec::tlog_policy::{LONGEST_POLICY, Policy, Unsaid};
-use crate::domain::audit::Actor;
 use crate::ports::{Clock, Cosigner, Notifier, OwnLog};
 use crate::shell::config::{AuditWitness, Settings, Witness};
 
@@ -98,7 +97,7 @@ pub fn log_keys(state_dir: &Path) -> Result<Vec<String>, WireError> {
 ///
 /// # Errors
 /// [`WireError`].
-pub fn rotate_log_key(settings: &Settings, by: Actor, overlap: Duration) -> Result<store::Rotated, WireError> {
+pub fn rotate_log_key(settings: &Settings, by: Arc<str>, overlap: Duration) -> Result<store::Rotated, WireError> {
     let options = super::log_options(settings, super::clock().now(), super::entropy());
     Ok(store::rotate_key(&settings.state_dir, &options, &store::Rotation { by, overlap })?)
 }

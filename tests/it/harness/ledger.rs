@@ -116,6 +116,7 @@ pub fn append(dir: &Path, from: u64, to: u64, salt: impl Fn(u64) -> &'static str
 impl Written {
     pub fn new(entries: u64) -> Self {
         let dir = TempDir::new().unwrap();
+        // Even without entries there is a log afterwards: its key, its first checkpoint, its lock.
         append(dir.path(), 0, entries, |_| "");
         Self { dir }
     }

@@ -22,18 +22,18 @@ fn witness() -> SignerKey {
     SignerKey::from_seed("witness.example.org", Signs::Sightings, Zeroizing::new([5; 32])).unwrap()
 }
 
-/// The same log with another entry 150, from scratch with the same key.
-fn made_anew(log: &Written) -> Written {
-    let dir = tempfile::TempDir::new().unwrap();
-    fs::copy(log.path().join("log.key"), dir.path().join("log.key")).unwrap();
-    append(dir.path(), 0, 1_000, |n| if n == 150 { "another" } else { "" });
-    Written { dir }
+/// Two logs with the same key, both from the beginning, of which the second has another entry 150.
+fn made_twice() -> (Written, Written) {
+    let log = Written::new(0);
+    let forged = log.copy();
+    append(log.path(), 0, 1_000, |_| "");
+    append(forged.path(), 0, 1_000, |n| if n == 150 { "another" } else { "" });
+    (log, forged)
 }
 
 #[test]
 fn a_log_made_anew_with_the_same_key_is_found_with_a_checkpoint_or_a_witness_and_only_then() {
-    let log = Written::new(1_000);
-    let forged = made_anew(&log);
+    let (log, forged) = made_twice();
     let both = |options: &[&str], expected: i32, say: &str| {
         let (code, text) = forged.command(options);
         assert_eq!(code, expected, "{options:?}: {text}");
@@ -162,4 +162,51 @@ fn a_policy_says_whose_signatures_a_proof_needs() {
         let (code, text) = keyward(&["audit", "check-proof", &proof, "--policy", &policy]);
         assert_eq!(code, expected, "{lines}: {text}");
     }
+}
+
+#[test]
+fn a_log_whose_key_was_rotated_is_proved_from_either_key_and_a_stranger_cannot_call_himself_the_next() {
+    use keyward::adapters::store::{LogOptions, Rotation, rotate_key};
+    use keyward::shell::wire;
+    let log = Written::new(400);
+    let first = log.key().to_string();
+    let now = Timestamp::from_unix(1_790_000_000 + 30 * 400);
+    let rotation = Rotation { by: "ops".into(), overlap: std::time::Duration::from_secs(7_200) };
+    rotate_key(log.path(), &LogOptions::new(now, wire::entropy()), &rotation).unwrap();
+    // Eight hours on: the overlap is over, and the first key is destroyed.
+    append(log.path(), 405, 800, |_| "");
+    let second = log.key().to_string();
+    assert_ne!(first, second);
+    let (early, late) = (saved(&log, 200, "early"), saved(&log, 1_000, "late"));
+    for keys in [vec![], vec!["--key", &first], vec!["--key", &second], vec!["--key", &first, "--key", &second]] {
+        for against in [&early, &late] {
+            let options = [keys.clone(), vec!["--against", against.to_str().unwrap()]].concat();
+            let (code, text) = log.command(&options);
+            assert_eq!(code, 0, "{options:?}: {text}");
+            let python = python(&options, &[log.path().to_owned()]);
+            assert_eq!(python[0].0, 0, "{options:?}: {}", python[0].1);
+        }
+    }
+    // A log that begins with the claim that its key follows that of the first log.
+    let forged = Written::new(0);
+    let mut draft = crate::harness::ledger::draft(4, "");
+    draft.action = "audit.rotate-key";
+    draft.code = "KW6440";
+    let own = forged.key().to_string();
+    let named = SignerKey::from_seed(forged.key().name(), Signs::Notes, Zeroizing::new([8; 32])).unwrap();
+    let named = named.verifier().to_string();
+    draft.facts = vec![
+        ("from_size", keyward::domain::json::Json::str("1")),
+        ("new_key", keyward::domain::json::Json::str(own)),
+        ("old_key", keyward::domain::json::Json::str(named.clone())),
+    ];
+    crate::harness::store::block_on(async {
+        use keyward::ports::{Batch, Store};
+        let store = crate::harness::store::open(forged.path()).unwrap();
+        store.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await.unwrap();
+    });
+    assert_eq!(forged.command(&[]).0, 0);
+    let (code, text) = forged.command(&["--key", &named]);
+    assert_ne!(code, 0, "{text}");
+    assert_ne!(python(&["--key", &named], &[forged.path().to_owned()])[0].0, 0);
 }

@@ -169,7 +169,6 @@ fn every_bit_of_the_index_is_seen() {
     for row in &rows {
         expect_rows(&mut base, &row.body, 0);
         base.found(base.id(&row.id), row.sequence as u64);
-        base.found(base.time(row.at), row.sequence as u64);
     }
     let database = Connection::open(log.path().join("keyward.db")).unwrap();
     let words: std::collections::BTreeMap<i64, String> = database

@@ -235,9 +235,9 @@ fn a_search_for_what_never_meets_gives_up_with_a_place_to_go_on_from() {
         let place = Place::sqlite();
         let store = place.open();
         // Two words that alternate: the search leaps from one to the other and finds nothing.
-        for round in 0..15_u64 {
-            let batch = (0..8_000).map(|n| {
-                let n = round * 8_000 + n;
+        for round in 0..60_u64 {
+            let batch = (0..2_000).map(|n| {
+                let n = round * 2_000 + n;
                 let (action, code) =
                     if n.is_multiple_of(2) { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
                 Draft::new(EntryId(ulid(n)), at(0), action, code, Target::new(TargetKind::Path, "approve"))

@@ -226,7 +226,7 @@ impl Pass<'_> {
         Ok(match fine.difference() {
             Some(at) => {
                 let at = range.start.saturating_add(at.start);
-                format!("the index finds entry {at} by other words, another id or another time than it has")
+                format!("the index finds entry {at} by other words or another id than it has")
             }
             None => format!("the index of the entries from {} on is not that of their words", range.start),
         })
@@ -258,7 +258,7 @@ fn words_by_text(snapshot: &Connection, fold: &mut Fold) -> Result<Option<String
     Ok(fold.difference().map(|_| "the words of the index are found by other texts than they have".to_owned()))
 }
 
-/// The rows of the indexes of ids and of times, each read alone and in its own order: not through the table.
+/// The rows of the index of ids, read alone and in its own order: not through the table.
 fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>) -> Result<(), Trouble> {
     let sql = "SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id";
     let mut statement = snapshot.prepare(sql)?;
@@ -268,15 +268,6 @@ fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>
             && range.contains(&number(sequence))
         {
             fold.found(fold.id(id), number(sequence).saturating_sub(range.start));
-        }
-    }
-    let mut statement = snapshot.prepare("SELECT at, sequence FROM entry INDEXED BY entry_at ORDER BY at")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if let (ValueRef::Integer(at), ValueRef::Integer(sequence)) = (row.get_ref(0)?, row.get_ref(1)?)
-            && range.contains(&number(sequence))
-        {
-            fold.found(fold.time(at), number(sequence).saturating_sub(range.start));
         }
     }
     Ok(())

@@ -43,8 +43,8 @@ An unknown option also ends with 2.";
 #[command(group(ArgGroup::new("target").required(true)))]
 pub(in crate::shell::cli) struct Export {
     /// How it is written
-    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(Format::NAMES).try_map(|name| name.parse::<Format>()))]
-    format: Format,
+    #[arg(long = "format", id = "written_as", value_name = "FORMAT", value_parser = PossibleValuesParser::new(Format::NAMES).try_map(|name| name.parse::<Format>()))]
+    written_as: Format,
     /// To files in this directory
     #[arg(long, value_name = "DIR", group = "target")]
     to: Option<PathBuf>,
@@ -94,14 +94,14 @@ impl Run {
         if !told.plan {
             let runtime = client::runtime()?;
             let mut written = |done: u64| progress.tell(done.saturating_sub(first), plan.entries());
-            runtime.block_on(plan.write(&archive, target, told.format, &mut written)).map_err(failure)?;
+            runtime.block_on(plan.write(&archive, target, told.written_as, &mut written)).map_err(failure)?;
         }
         let took = progress.done();
         let to =
             told.to.as_ref().map_or_else(|| told.webhook.clone().unwrap_or_default(), |to| to.display().to_string());
         if self.output == Output::Json {
             self.console.json(&json!({
-                "format": told.format.as_str(),
+                "format": told.written_as.as_str(),
                 "to": to,
                 "origin": plan.origin,
                 "size": total.to_string(),
@@ -120,7 +120,7 @@ impl Run {
         self.console.pairs(&[
             ("log", plan.origin.clone()),
             ("checkpoint", format!("size {total}, root {}", plan.head.root)),
-            ("format", told.format.as_str().to_owned()),
+            ("format", told.written_as.as_str().to_owned()),
             ("to", to),
             ("done", what),
         ]);
@@ -131,7 +131,7 @@ impl Run {
 
 fn target(told: &Export) -> Result<Target, Stopped> {
     match (&told.to, &told.webhook, &told.secret_file, &told.cursor) {
-        (Some(dir), ..) if told.format == Format::TlogTiles => {
+        (Some(dir), ..) if told.written_as == Format::TlogTiles => {
             if told.from.is_some_and(|from| from > 0) {
                 let text = "static files hold a log from its first entry on: leave --from away";
                 return Err(Stopped::new(Why::Setting, text));
@@ -139,16 +139,16 @@ fn target(told: &Export) -> Result<Target, Stopped> {
             Ok(Target::Tree(Box::new(Tree::open(dir)?)))
         }
         (Some(dir), ..) => {
-            let head = if told.format == Format::Csv { csv::HEAD } else { "" };
-            Ok(Target::Lines(Box::new(Lines::open(dir, told.format, head)?)))
+            let head = if told.written_as == Format::Csv { csv::HEAD } else { "" };
+            Ok(Target::Lines(Box::new(Lines::open(dir, told.written_as, head)?)))
         }
         (None, Some(url), Some(secret), Some(cursor)) => {
-            if !matches!(told.format, Format::Cloudevents | Format::Ocsf) {
-                let text = format!("{} is for files: use --to, or cloudevents or ocsf", told.format.as_str());
+            if !matches!(told.written_as, Format::Cloudevents | Format::Ocsf) {
+                let text = format!("{} is for files: use --to, or cloudevents or ocsf", told.written_as.as_str());
                 return Err(Stopped::new(Why::Setting, text));
             }
             let secret = private_file(secret)?;
-            let options = HookOptions { url, secret: secret.trim_ascii(), cursor, format: told.format };
+            let options = HookOptions { url, secret: secret.trim_ascii(), cursor, format: told.written_as };
             Ok(Target::Hook(Box::new(Hook::open(&options, wire::clock())?)))
         }
         _ => Err(Stopped::new(Why::Setting, "a webhook needs --secret-file and --cursor")),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::args::RotateKey;
-use crate::domain::audit::Actor;
 use crate::domain::time::DAY;
 use crate::shell::cli::console::{Exit, Failure};
 use crate::shell::cli::{Done, Run, client};
@@ -43,7 +42,7 @@ impl Run {
             console.out(if was { "the old key is destroyed" } else { "there is no overlap: nothing was done" });
             return Ok(Exit::Ok);
         }
-        let by = Actor::Human(Arc::from(format!("uid:{}", rustix::process::getuid().as_raw())));
+        let by: Arc<str> = Arc::from(format!("uid:{}", rustix::process::getuid().as_raw()));
         let done = wire::rotate_log_key(&settings, by, DAY.saturating_mul(u32::from(days))).map_err(failed)?;
         console.out(format!("old   {}", done.old));
         console.out(format!("new   {}", done.new));

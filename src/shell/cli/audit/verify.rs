@@ -121,6 +121,8 @@ impl Run {
         if key_beside {
             trust.keys.extend(archive.own_key().and_then(|key| RangedKey::always(key).ok()));
         }
+        // What cannot be read now cannot be read later, and is told then.
+        trust.learn(&archive.handovers().unwrap_or_default());
         let mut known = Known::default();
         // Before the log, which is then never behind it.
         let lock = match archive.lock(told.lock.as_deref()) {
@@ -253,7 +255,10 @@ const KEY_BESIDE: &str =
     "which lies beside the log: whoever can change the log may have this key too; give yours with --key";
 
 fn shown(trust: &Trust) -> Vec<String> {
-    trust.keys.iter().map(|ranged| ranged.key.to_string()).collect()
+    let learned = |ranged: &RangedKey| {
+        ranged.learned.as_ref().map_or_else(String::new, |l| format!(" (by entry {}, a rotation)", l.sequence))
+    };
+    trust.keys.iter().map(|ranged| format!("{}{}", ranged.key, learned(ranged))).collect()
 }
 
 fn blobs(named: u64, missing: u64) -> String {
