@@ -302,7 +302,7 @@ impl Disk {
             written.push(batch.clone());
         }
         batch.changes.into_iter().for_each(|change| self.state.apply(change));
-        for (draft, (sealed, private)) in batch.entries.iter().zip(sealed) {
+        for (draft, (sealed, private)) in batch.entries.into_iter().zip(sealed) {
             self.append(draft, sealed, private);
         }
         match self.faults.lose_answers.checked_sub(1) {
@@ -350,10 +350,10 @@ impl Disk {
         Ok(all)
     }
 
-    fn append(&mut self, draft: &Draft, sealed: Sealed, private: Vec<Private>) {
+    fn append(&mut self, draft: Draft, sealed: Sealed, private: Vec<Private>) {
         let sequence = self.tree.size();
         self.tree.push(sealed.leaf, |_, _| {});
-        let newest = self.newest.entry(key(draft)).or_insert(sealed.leaf);
+        let newest = self.newest.entry(key(&draft)).or_insert(sealed.leaf);
         *newest = sealed.leaf;
         match (draft.phase, draft.intent) {
             (Phase::Intent, _) => drop(self.intents.insert(draft.id, sequence)),
@@ -380,9 +380,9 @@ impl Disk {
             self.evidence.entry(evidence.sha256).or_insert(kept).named_by = sequence;
         }
         self.kept.push_back(Kept {
-            draft: light(draft),
             facts: sealed.facts,
             evidence: draft.evidence.iter().map(|e| e.sha256).collect(),
+            draft: light(draft),
             private: commitments,
             entry: StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes },
         });
@@ -508,13 +508,11 @@ fn no_proof(error: TreeError) -> StoreError {
 }
 
 /// A draft without what makes no words.
-fn light(draft: &Draft) -> Draft {
-    let mut light = Draft::new(draft.id, draft.at, draft.action, draft.code, draft.target.clone());
-    light.actor = draft.actor.clone();
-    (light.phase, light.outcome, light.intent) = (draft.phase, draft.outcome, draft.intent);
-    (light.correlation, light.policy) = (draft.correlation, draft.policy.clone());
-    light.facts = draft.facts.iter().filter(|(key, _)| *key == "issuer").cloned().collect();
-    light
+fn light(mut draft: Draft) -> Draft {
+    draft.facts.retain(|(key, _)| *key == "issuer");
+    (draft.private, draft.evidence, draft.forgets) = (Vec::new(), Vec::new(), Vec::new());
+    draft.person = None;
+    draft
 }
 
 fn length<T>(of: &[T]) -> u64 {
