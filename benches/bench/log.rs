@@ -122,7 +122,7 @@ impl Work {
             ("certificate.install", "KW2004", Phase::Intent),
             ("certificate.installed", "KW2006", Phase::Outcome),
         ][step];
-        let target = Target::new(TargetKind::Credential, &name(attempt % 1_000));
+        let target = Target::new(TargetKind::Credential, name(attempt % 1_000));
         let mut draft = Draft::new(id(n), at, action, code, target);
         draft.correlation = Some(correlation);
         draft.phase = phase;

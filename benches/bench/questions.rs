@@ -93,7 +93,7 @@ fn draft(n: usize, at: Timestamp, entropy: &dyn Entropy) -> Draft {
     let mut random = [0; 10];
     entropy.fill(&mut random);
     let (attempt, chapter) = (n / CHAPTERS, n % CHAPTERS);
-    let target = Target::new(TargetKind::Credential, &format!("c{:05}", attempt * 7 % CREDENTIALS));
+    let target = Target::new(TargetKind::Credential, format!("c{:05}", attempt * 7 % CREDENTIALS));
     let failed = attempt.is_multiple_of(20);
     let (action, code) = match chapter {
         0 => ("certificate.issue", "KW2001"),
@@ -105,7 +105,7 @@ fn draft(n: usize, at: Timestamp, entropy: &dyn Entropy) -> Draft {
         _ if failed => ("gate.close", "KW2302"),
         _ => ("gate.open", "KW2301"),
     };
-    let path = Target::new(TargetKind::Path, &format!("p{}", attempt % 50));
+    let path = Target::new(TargetKind::Path, format!("p{}", attempt % 50));
     let target = if chapter == 5 { path } else { target };
     let mut draft = Draft::new(EntryId(Ulid::new(at, random)), at, action, code, target);
     draft.correlation = (chapter < 5).then(|| AttemptId(Ulid::new(Timestamp::from_unix(0), seed(attempt))));

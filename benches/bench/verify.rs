@@ -54,7 +54,7 @@ async fn write(state: &Path, count: usize) {
         Ulid::new(at(n), random)
     };
     let draft = |n: usize| {
-        let target = Target::new(TargetKind::Credential, &name(n / 4 % CREDENTIALS));
+        let target = Target::new(TargetKind::Credential, name(n / 4 % CREDENTIALS));
         let (action, code) = [
             ("certificate.issue", "KW2001"),
             ("certificate.order", "KW2002"),

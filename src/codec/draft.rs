@@ -75,7 +75,7 @@ pub fn read(text: &str) -> Result<Draft, ParseError> {
     let kind = KINDS.into_iter().find(|k| k.as_str() == line.kind).ok_or_else(|| wrong("kind", &line.kind))?;
     let id = Ulid::parse(&line.id).ok_or_else(|| wrong("id", &line.id))?;
     let at = Timestamp::parse(&line.at).ok_or_else(|| wrong("time", &line.at))?;
-    let mut draft = Draft::new(EntryId(id), at, action, code, Target::new(kind, &line.target));
+    let mut draft = Draft::new(EntryId(id), at, action, code, Target::new(kind, line.target.as_str()));
     if let Some(by) = line.by {
         draft.actor = Actor::Human(by.into());
     }

@@ -442,7 +442,7 @@ mod tests {
     fn drafts() -> impl Strategy<Value = Draft> {
         let kinds = select(vec![TargetKind::Credential, TargetKind::Issuer, TargetKind::Path, TargetKind::Daemon]);
         let target = (kinds, any::<String>(), option::of(any::<String>()), option::of(digests()))
-            .prop_map(|(kind, id, serial, spki)| Target { serial, spki, ..Target::new(kind, &id) });
+            .prop_map(|(kind, id, serial, spki)| Target { serial, spki, ..Target::new(kind, id) });
         let actor =
             option::of(any::<String>()).prop_map(|who| who.map_or(Actor::Automation, |w| Actor::Human(w.into())));
         let phase = select(vec![Phase::Intent, Phase::Outcome, Phase::Event]);

@@ -96,7 +96,7 @@ impl Replay {
             for (kind, name) in LimitKind::ALL {
                 for (key, full_at) in kinds.map(name)? {
                     let full_at = seconds(&full_at).ok_or_else(|| bad(&format!("bucket {issuer} {name}"), &full_at))?;
-                    let key = BucketKey { issuer: issuer.clone(), kind, key: Arc::from(key) };
+                    let key = BucketKey::new(issuer.clone(), kind, Arc::from(key));
                     state.ledger.full_at.insert(key, full_at);
                 }
             }

@@ -151,8 +151,8 @@ pub struct Target {
 impl Target {
     /// A target without certificate.
     #[must_use]
-    pub fn new(kind: TargetKind, id: &str) -> Self {
-        Self { kind, id: Arc::from(id), serial: None, spki: None }
+    pub fn new(kind: TargetKind, id: impl Into<Arc<str>>) -> Self {
+        Self { kind, id: id.into(), serial: None, spki: None }
     }
 
     /// The key of the chain of entries about this target.
@@ -323,11 +323,13 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
 pub fn seal(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<'_>) -> Sealed {
     let mut facts = Facts::Whole;
     let mut bytes = envelope(draft, sequence, previous, told, facts);
-    if bytes.len() > LONGEST_ENTRY {
+    if bytes.len() > LONGEST_ENTRY.saturating_add(1) {
         facts = Facts::LeftOut;
         bytes = envelope(draft, sequence, previous, told, facts);
     }
-    let leaf = leaf_hash(&bytes);
+    let leaf = Digest::of(&bytes);
+    // What is hashed begins with a zero byte, what is stored does not.
+    bytes.remove(0);
     Sealed { bytes, leaf, facts }
 }
 
@@ -345,6 +347,7 @@ pub enum Facts {
 pub fn marks(draft: &Draft, facts: Facts) -> Vec<String> {
     let issuer = draft.facts.iter().find(|(key, _)| *key == "issuer").and_then(|(_, value)| match value {
         Json::Str(text) => Some(text.as_ref()),
+        Json::Shared(text) => Some(&**text),
         Json::Null | Json::Bool(_) | Json::Int(_) | Json::Arr(_) | Json::Obj(_) => None,
     });
     let correlation = draft.correlation.map(|id| id.to_string());
@@ -364,51 +367,58 @@ pub fn marks(draft: &Draft, facts: Facts) -> Vec<String> {
     })
 }
 
-/// The entry as canonical JSON; keys stand in the order in which they are written.
+/// A zero byte, then the entry as canonical JSON; keys stand in the order in which they are written.
 fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<'_>, facts: Facts) -> Vec<u8> {
     // Most entries have some 900 bytes.
     let mut bytes = Vec::with_capacity(1_024);
+    bytes.push(0);
     let mut entry = Object::begin(&mut bytes);
     entry.object("data", |data| {
-        data.text("action", draft.action);
-        data.object("actor", |actor| {
-            actor.text("kind", draft.actor.kind());
-            draft.actor.subject().into_iter().for_each(|subject| actor.text("subject", subject));
-        });
-        data.object("automation", |automation| {
-            automation.text("engine", "keyward");
-            automation.text("version", env!("CARGO_PKG_VERSION"));
-        });
+        data.plain("action", draft.action.as_bytes());
+        match &draft.actor {
+            Actor::Automation => data.fixed("actor", "actor", r#""actor":{"kind":"automation"}"#),
+            Actor::Human(subject) => data.object("actor", |actor| {
+                actor.plain("kind", b"human");
+                actor.text("subject", subject);
+            }),
+        }
+        data.fixed(
+            "automation",
+            "automation",
+            concat!(r#""automation":{"engine":"keyward","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#),
+        );
         if !told.changes.is_empty() {
             data.raw("changes", &told.changes);
         }
-        data.text("code", draft.code);
-        data.show_some("correlation_id", draft.correlation.as_ref());
+        data.plain("code", draft.code.as_bytes());
+        data.plain_some("correlation_id", draft.correlation.map(|id| id.0.text()));
         if !draft.evidence.is_empty() {
             data.objects("evidence", &draft.evidence, |e, piece| {
-                piece.show("captured_at", &e.captured_at);
+                piece.plain("captured_at", &e.captured_at.text());
                 piece.text("media", e.media);
                 piece.text("name", &e.name);
-                piece.show("sha256", &e.sha256);
-                piece.show("size", &e.size);
+                piece.plain("sha256", &e.sha256.hex());
+                piece.digits("size", u64::try_from(e.size).unwrap_or(u64::MAX));
             });
         }
         match facts {
             Facts::Whole => write_facts(draft, data),
             Facts::LeftOut => data.text("facts", "left out: too long"),
         }
-        data.show_some("intent_ref", draft.intent.as_ref());
-        data.show_some("outcome", draft.outcome.as_ref());
-        data.text("phase", draft.phase.as_str());
+        data.plain_some("intent_ref", draft.intent.map(|id| id.0.text()));
+        if let Some(outcome) = draft.outcome {
+            data.plain("outcome", outcome.as_str().as_bytes());
+        }
+        data.plain("phase", draft.phase.as_str().as_bytes());
         if let Some(policy) = &draft.policy {
             data.object("policy", |p| {
                 p.text("decision", policy.decision);
-                p.show("inputs", &policy.inputs);
+                p.plain("inputs", &policy.inputs.hex());
                 p.text("rule", &policy.rule);
-                p.show("version", &policy.version);
+                p.plain("version", &policy.version.hex());
             });
         }
-        data.show_some("previous_of_target", previous.as_ref());
+        data.plain_some("previous_of_target", previous.map(|leaf| leaf.hex()));
         let commitments = told.commitments();
         if !commitments.is_empty() {
             data.raw("private", &commitments);
@@ -418,27 +428,34 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<
         }
         data.object("target", |target| {
             target.text("id", &draft.target.id);
-            target.text("kind", draft.target.kind.as_str());
-            target.show_some("serial", draft.target.serial.as_ref());
-            target.show_some("spki_sha256", draft.target.spki.as_ref());
+            target.plain("kind", draft.target.kind.as_str().as_bytes());
+            if let Some(serial) = &draft.target.serial {
+                target.text("serial", serial);
+            }
+            target.plain_some("spki_sha256", draft.target.spki.map(|spki| spki.hex()));
         });
     });
-    entry.show("id", &draft.id);
-    entry.show("sequence", &sequence);
-    entry.text("source", "urn:keyward");
-    entry.text("specversion", "1.0");
-    entry.show("time", &draft.at);
-    entry.show("type", &format_args!("dev.keyward.{}", draft.action));
+    entry.fixed("datacontenttype", "datacontenttype", r#""datacontenttype":"application/json""#);
+    entry.plain("id", &draft.id.0.text());
+    entry.digits("sequence", sequence);
+    entry.fixed("source", "specversion", r#""source":"urn:keyward","specversion":"1.0""#);
+    entry.plain("time", &draft.at.text());
+    entry.prefixed("type", b"dev.keyward.", draft.action.as_bytes());
     entry.end();
     bytes
 }
 
 fn write_facts(draft: &Draft, data: &mut Object<'_>) {
     // What is not known is not written.
-    let mut facts: Vec<_> = draft.facts.iter().filter(|(_, value)| *value != Json::Null).collect();
-    if facts.is_empty() {
+    let mut known = draft.facts.iter().filter(|(_, value)| *value != Json::Null).peekable();
+    if known.peek().is_none() {
         return;
     }
+    if draft.facts.is_sorted_by(|(one, _), (other, _)| one < other) {
+        data.object("facts", |object| known.for_each(|(key, value)| object.value(key, value)));
+        return;
+    }
+    let mut facts: Vec<_> = known.collect();
     facts.sort_by_key(|(key, _)| *key);
     facts.dedup_by_key(|(key, _)| *key);
     data.object("facts", |object| facts.into_iter().for_each(|(key, value)| object.value(key, value)));

@@ -20,14 +20,13 @@
 //! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
 //! no entry of their own. Refuses to know where entries are kept.
 
-use core::fmt;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
-use crate::domain::json::{SAFE, show, write_string};
+use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
 use crate::domain::private::Told;
@@ -172,7 +171,7 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     patch.object("attempt", |p| {
         for (id, new) in &touched.attempts {
             let old = before.attempt(*id)?;
-            p.entry(id, old.as_deref(), *new, attempt);
+            p.entry(&id.to_string(), old.as_deref(), *new, attempt);
         }
         Ok(())
     })?;
@@ -199,14 +198,14 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     patch.object("credential", |p| {
         for (id, new) in &touched.credentials {
             let old = before.credential(id)?;
-            p.entry(id, old.as_deref(), *new, credential);
+            p.entry(id.as_str(), old.as_deref(), *new, credential);
         }
         Ok(())
     })?;
     patch.object("issuer", |p| {
         for (id, new) in &touched.issuers {
             let old = before.issuer(id)?;
-            p.entry(id, old.as_deref(), Some(*new), issuer);
+            p.entry(id.as_str(), old.as_deref(), Some(*new), issuer);
         }
         Ok(())
     })?;
@@ -249,8 +248,8 @@ impl<'a> Touched<'a> {
                     touched.issuers.insert(id, record);
                 }
                 Change::Bucket(key, full_at) => {
-                    let kinds = touched.buckets.entry(key.issuer.as_str()).or_default();
-                    kinds.entry(key.kind.as_str()).or_default().insert(&key.key, *full_at);
+                    let kinds = touched.buckets.entry(key.issuer().as_str()).or_default();
+                    kinds.entry(key.kind().as_str()).or_default().insert(key.key(), *full_at);
                 }
                 Change::AutomaticIssuance(names, at) => {
                     if !touched.automatic.contains_key(&**names) {
@@ -286,10 +285,10 @@ fn attempt(p: &mut Patch<'_, '_>, old: Option<&Attempt>, new: &Attempt) {
     };
     p.time("began", old.map(|o| o.began), Some(*began));
     p.detail(old.map(|o| &o.trigger), trigger);
-    p.shown("credential", old.map(|o| &o.credential), Some(credential));
+    p.text("credential", old.map(|o| o.credential.as_str()), Some(credential.as_str()));
     p.count("failures", old.map(|o| o.failures), *failures);
-    p.shown("intent", old.map(|o| &o.intent), Some(intent));
-    p.shown("issuer", old.map(|o| &o.issuer), Some(issuer));
+    p.plain("intent", old.map(|o| &o.intent), Some(intent), |id| id.0.text());
+    p.text("issuer", old.map(|o| o.issuer.as_str()), Some(issuer.as_str()));
     p.names(old.map(|o| &o.names), names);
     p.time("not_before", old.and_then(|o| o.not_before), *not_before);
     p.text("replaces", old.and_then(|o| o.replaces.as_ref()).map(|c| &*c.0), replaces.as_ref().map(|c| &*c.0));
@@ -323,7 +322,7 @@ fn credential(p: &mut Patch<'_, '_>, old: Option<&CredentialRecord>, new: &Crede
             all.entry(&label.name).or_default().1 = Some(label.generation);
         }
         for (name, (old, new)) in all {
-            p.entry(&name, old, new, generation);
+            p.entry(name, old, new, generation);
         }
     });
     p.member("last_failure", old.and_then(|o| o.last_failure.as_ref()), last_failure.as_ref(), failure);
@@ -331,7 +330,7 @@ fn credential(p: &mut Patch<'_, '_>, old: Option<&CredentialRecord>, new: &Crede
     p.time("next_attempt", old.and_then(|o| o.next_attempt), *next_attempt);
     p.text("previous", old_previous.as_ref().map(|l| &*l.name), previous.as_ref().map(|l| &*l.name));
     p.member("requested", old.and_then(|o| o.requested.as_ref()), requested.as_ref(), request);
-    p.shown("rolled_back", old.and_then(|o| o.rolled_back.as_ref()), rolled_back.as_ref());
+    p.plain("rolled_back", old.and_then(|o| o.rolled_back.as_ref()), rolled_back.as_ref(), |id| id.0.text());
 }
 
 /// A generation by the name under which it stands in the document: its slot. When it becomes the previous one it keeps
@@ -372,14 +371,14 @@ fn generation(p: &mut Patch<'_, '_>, old: Option<&Generation>, new: &Generation)
     } = new;
     p.text("cert_id", old.and_then(|o| o.cert_id.as_ref()).map(|c| &*c.0), cert_id.as_ref().map(|c| &*c.0));
     p.detail(old.map(|o| &o.trigger), trigger);
-    p.shown("fingerprint", old.map(|o| &o.fingerprint), Some(fingerprint));
+    p.plain("fingerprint", old.map(|o| &o.fingerprint), Some(fingerprint), Digest::hex);
     p.time("installed_at", old.map(|o| o.installed_at), Some(*installed_at));
-    p.shown("issuer", old.map(|o| &o.issuer), Some(issuer));
+    p.text("issuer", old.map(|o| o.issuer.as_str()), Some(issuer.as_str()));
     p.names(old.map(|o| &o.names), names);
     p.time("not_after", old.map(|o| o.validity.not_after), Some(*not_after));
     p.time("not_before", old.map(|o| o.validity.not_before), Some(*not_before));
     p.text("serial", old.map(|o| &*o.serial), Some(serial));
-    p.shown("spki", old.map(|o| &o.spki), Some(spki));
+    p.plain("spki", old.map(|o| &o.spki), Some(spki), Digest::hex);
     p.text("trigger", old.map(|o| o.trigger.as_str()), Some(trigger.as_str()));
     p.time("verified_at", old.and_then(|o| o.verified_at), *verified_at);
 }
@@ -401,7 +400,7 @@ fn failure(p: &mut Patch<'_, '_>, old: Option<&Failure>, new: &Failure) {
     p.time("at", old.map(|o| o.at), Some(*at));
     p.text("code", old.map(|o| &*o.code), Some(code));
     p.text("fault", old.map(|o| o.fault.as_str()), Some(fault.as_str()));
-    p.shown("issuer", old.and_then(|o| o.issuer.as_ref()), issuer.as_ref());
+    p.text("issuer", old.and_then(|o| o.issuer.as_ref()).map(IssuerId::as_str), issuer.as_ref().map(IssuerId::as_str));
     p.private("text", old.map(|o| &o.text), Some(text));
 }
 
@@ -428,19 +427,19 @@ struct Patch<'a, 's> {
 }
 
 impl Patch<'_, '_> {
-    fn key(&mut self, key: &dyn fmt::Display) {
+    fn key(&mut self, key: &str) {
         if self.written {
             self.out.push(b',');
         }
         self.written = true;
-        show(self.out, key);
+        write_string(key, self.out);
         self.out.push(b':');
     }
 
     /// An object inside, which is left out if nothing stands in it.
     fn object<E>(&mut self, key: &str, write: impl FnOnce(&mut Patch<'_, '_>) -> Result<(), E>) -> Result<(), E> {
         let (start, before) = (self.out.len(), self.written);
-        self.key(&key);
+        self.key(key);
         self.out.push(b'{');
         let mut inner = Patch { out: &mut *self.out, told: &mut *self.told, written: false };
         let done = write(&mut inner);
@@ -467,7 +466,7 @@ impl Patch<'_, '_> {
     /// gone as null.
     fn entry<T: PartialEq>(
         &mut self,
-        key: &dyn fmt::Display,
+        key: &str,
         old: Option<&T>,
         new: Option<&T>,
         write: impl FnOnce(&mut Patch<'_, '_>, Option<&T>, &T),
@@ -489,12 +488,12 @@ impl Patch<'_, '_> {
         new: Option<&T>,
         write: impl FnOnce(&mut Patch<'_, '_>, Option<&T>, &T),
     ) {
-        self.entry(&key, old, new, write);
+        self.entry(key, old, new, write);
     }
 
     fn text(&mut self, key: &str, old: Option<&str>, new: Option<&str>) {
         if old != new {
-            self.key(&key);
+            self.key(key);
             match new {
                 Some(text) => write_string(text, self.out),
                 None => self.out.extend_from_slice(b"null"),
@@ -505,22 +504,29 @@ impl Patch<'_, '_> {
     /// A free text: its commitment stands here, the text itself beside the log.
     fn private(&mut self, key: &'static str, old: Option<&Arc<str>>, new: Option<&Arc<str>>) {
         if old != new {
-            self.key(&key);
+            self.key(key);
             match new {
                 Some(text) => {
                     let commitment: Digest = self.told.keep(key, text);
-                    show(self.out, &commitment);
+                    write_plain(&commitment.hex(), self.out);
                 }
                 None => self.out.extend_from_slice(b"null"),
             }
         }
     }
 
-    fn shown<T: PartialEq + fmt::Display>(&mut self, key: &str, old: Option<&T>, new: Option<&T>) {
+    /// A hash or an id, whose text has nothing to escape.
+    fn plain<T: PartialEq, const N: usize>(
+        &mut self,
+        key: &str,
+        old: Option<&T>,
+        new: Option<&T>,
+        text: impl FnOnce(&T) -> [u8; N],
+    ) {
         if old != new {
-            self.key(&key);
+            self.key(key);
             match new {
-                Some(thing) => show(self.out, thing),
+                Some(thing) => write_plain(&text(thing), self.out),
                 None => self.out.extend_from_slice(b"null"),
             }
         }
@@ -528,7 +534,7 @@ impl Patch<'_, '_> {
 
     fn names(&mut self, old: Option<&NameSet>, new: &NameSet) {
         if old != Some(new) {
-            self.key(&"names");
+            self.key("names");
             write_string(&new.key(), self.out);
         }
     }
@@ -544,14 +550,14 @@ impl Patch<'_, '_> {
     /// A count; nought is left out of what is new.
     fn count(&mut self, key: &str, old: Option<u32>, new: u32) {
         if old.unwrap_or(0) != new {
-            self.key(&key);
-            self.out.extend_from_slice(new.to_string().as_bytes());
+            self.key(key);
+            write_integer(i64::from(new), self.out);
         }
     }
 
     fn time(&mut self, key: &str, old: Option<Timestamp>, new: Option<Timestamp>) {
         if old != new {
-            self.key(&key);
+            self.key(key);
             match new {
                 Some(at) => write_time(at, self.out),
                 None => self.out.extend_from_slice(b"null"),
@@ -560,7 +566,7 @@ impl Patch<'_, '_> {
     }
 
     fn times(&mut self, key: &str, times: &[Timestamp]) {
-        self.key(&key);
+        self.key(key);
         self.out.push(b'[');
         for (i, at) in times.iter().enumerate() {
             if i > 0 {
@@ -576,7 +582,7 @@ impl Patch<'_, '_> {
 fn write_time(at: Timestamp, out: &mut Vec<u8>) {
     let seconds = at.unix();
     match (SAFE.saturating_neg()..=SAFE).contains(&seconds) {
-        true => out.extend_from_slice(seconds.to_string().as_bytes()),
-        false => show(out, &seconds),
+        true => write_integer(seconds, out),
+        false => write_plain(seconds.to_string().as_bytes(), out),
     }
 }

@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::execution::{Stage, Trigger};
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Managed;
-use crate::domain::limits::{Ledger, Spender, automatic_span};
+use crate::domain::limits::{Bookings, Spender, automatic_span};
 use crate::domain::name::NameSet;
 use crate::domain::plan::{
-    ActionKind, Breaker, Issue, Plan, PlanInput, asked_since, breaker, ledger_changes, lifetime, refused_until,
-    schedule_of, slot_lost,
+    ActionKind, Breaker, Issue, Plan, PlanInput, asked_since, breaker, lifetime, refused_until, schedule_of, slot_lost,
 };
-use crate::domain::state::{CredentialRecord, State};
+use crate::domain::state::CredentialRecord;
 use crate::domain::time::{Timestamp, human_span};
 
 /// A rule that a plan breaks.
@@ -33,7 +32,7 @@ pub struct Violation {
 /// The first [`Violation`].
 pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
     let mut seen = BTreeSet::new();
-    let mut scratch = State::default();
+    let mut booked = Bookings::default();
     let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
     let mut planned: Vec<&NameSet> = Vec::new();
     for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued && input.running.contains(&a.id)) {
@@ -73,11 +72,11 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                 if own.is_some() {
                     return fail("has an attempt in flight already".into());
                 }
-                let record = input.state.credential(&action.credential);
-                scratch.ledger.borrow_from(&input.state.ledger, &issue.spends, &managed.names.key());
+                let empty = CredentialRecord::default();
+                let record = input.state.credentials.get(&action.credential).unwrap_or(&empty);
                 let flying = input.state.attempts.values().filter(|a| a.stage != Stage::Issued).map(|a| &a.names);
                 let same = flying.chain(planned.iter().copied()).filter(|n| **n == managed.names).count();
-                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, (&scratch.ledger, same)) {
+                if let Err(what) = check_issue(plan.at, input, managed, record, issue, (&booked, same)) {
                     return fail(what);
                 }
                 let count = orders.entry(&issue.issuer).or_default();
@@ -86,16 +85,17 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                     return fail(format!("is one order too many at {}", issue.issuer));
                 }
                 planned.push(&managed.names);
-                for change in ledger_changes(&scratch.ledger, &issue.spends, plan.at) {
-                    scratch.apply(change);
+                for spend in &issue.spends {
+                    booked.take(&input.state.ledger, spend, plan.at);
                 }
             }
         }
     }
-    let held: BTreeSet<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
+    let mut held: Vec<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
+    held.sort_unstable();
     let lost = input.due.iter().find(|id| {
         let managed = input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some());
-        managed && !seen.contains(id) && !held.contains(id)
+        managed && !seen.contains(id) && held.binary_search(id).is_err()
     });
     match lost {
         Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),
@@ -109,7 +109,7 @@ fn check_issue(
     managed: &Managed,
     record: &CredentialRecord,
     issue: &Issue,
-    (ledger, same_set): (&Ledger, usize),
+    (booked, same_set): (&Bookings, usize),
 ) -> Result<(), String> {
     if !managed.issuers.contains(&issue.issuer) || !input.estate.issuers.contains_key(&issue.issuer) {
         return Err(format!("is ordered at {}, which it does not name", issue.issuer));
@@ -132,10 +132,11 @@ fn check_issue(
     if (human && (!manual || spent)) || (manual && request.is_none()) {
         return Err("spends a human's reserve without a human's request".into());
     }
+    let ledger = &input.state.ledger;
     if !human && ledger.check_automatic(&managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
         return Err("would be one automatic issuance too many for these names".into());
     }
-    if let Err(e) = ledger.check(&issue.spends, issue.spender, at) {
+    if let Err(e) = booked.check(ledger, &issue.spends, issue.spender, at) {
         return Err(format!("exceeds the limit {} until {}", e.kind.as_str(), e.until));
     }
     if issue.spends.is_empty()

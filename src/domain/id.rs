@@ -31,11 +31,28 @@ fn check_slug(text: &str) -> Result<(), SlugError> {
     }
 }
 
+/// The first eight bytes, so that two texts compare as their heads do wherever these differ. A slug has no zero byte, so a
+/// shorter one sorts first, as it should.
+pub(crate) fn head(text: &str) -> u64 {
+    text.bytes().chain(core::iter::repeat(0)).take(8).fold(0, |head, byte| (head << 8) | u64::from(byte))
+}
+
 macro_rules! slug {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash)]
-        pub struct $name(Arc<str>);
+        #[derive(Clone)]
+        pub struct $name {
+            head: u64,
+            text: Arc<str>,
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.cmp(other) == Ordering::Equal
+            }
+        }
+
+        impl Eq for $name {}
 
         impl PartialOrd for $name {
             fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
@@ -43,10 +60,27 @@ macro_rules! slug {
             }
         }
 
-        // By text; what is a copy of the other is not read. Ids are the keys of almost every map.
+        // By text, but its head mostly decides, and what is a copy of the other is not read: ids are the keys of almost
+        // every map.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+                match self.head.cmp(&other.head) {
+                    Ordering::Equal if Arc::ptr_eq(&self.text, &other.text) => Ordering::Equal,
+                    Ordering::Equal => self.text.cmp(&other.text),
+                    decided => decided,
+                }
+            }
+        }
+
+        impl core::hash::Hash for $name {
+            fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+                self.text.hash(state);
+            }
+        }
+
+        impl From<&$name> for Arc<str> {
+            fn from(id: &$name) -> Self {
+                id.text.clone()
             }
         }
 
@@ -57,25 +91,25 @@ macro_rules! slug {
             /// # Errors
             /// [`SlugError`] says which rule is broken.
             pub fn parse(text: &str) -> Result<Self, SlugError> {
-                check_slug(text).map(|()| Self(Arc::from(text)))
+                check_slug(text).map(|()| Self { head: head(text), text: Arc::from(text) })
             }
 
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.text
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(&self.text)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(&self.text)
             }
         }
     };
@@ -124,6 +158,19 @@ impl Ulid {
         Self(u128::from_be_bytes(bytes))
     }
 
+    /// 26 characters of Crockford base 32, as ASCII.
+    #[must_use]
+    pub fn text(self) -> [u8; 26] {
+        let mut text = [b'0'; 26];
+        let mut rest = self.0;
+        for slot in text.iter_mut().rev() {
+            let digit = usize::try_from(rest & 31).unwrap_or(0);
+            *slot = CROCKFORD.get(digit).copied().unwrap_or(b'0');
+            rest >>= 5;
+        }
+        text
+    }
+
     /// Parses 26 characters of Crockford base 32 in upper case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -141,14 +188,7 @@ impl Ulid {
 
 impl fmt::Display for Ulid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [b'0'; 26];
-        let mut rest = self.0;
-        for slot in text.iter_mut().rev() {
-            let digit = usize::try_from(rest & 31).unwrap_or(0);
-            *slot = CROCKFORD.get(digit).copied().unwrap_or(b'0');
-            rest >>= 5;
-        }
-        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(core::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -190,6 +230,17 @@ mod tests {
         }
         for good in ["a", "portal-1", "review.example.com", "0_x"] {
             assert_eq!(CredentialId::parse(good).map(|s| s.to_string()), Ok(good.to_owned()));
+        }
+    }
+
+    #[test]
+    fn slugs_sort_as_their_texts_whether_the_heads_differ_or_not() {
+        let texts = ["a", "a.b", "abcdefg", "abcdefgh", "abcdefgh-1", "abcdefgh-2", "abcdefgi", "b"];
+        for one in texts {
+            for other in texts {
+                let id = |text: &str| CredentialId::parse(text).unwrap();
+                assert_eq!(id(one).cmp(&id(other)), one.cmp(other), "{one} and {other}");
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 //! Refuses to know floating point and numbers above 2^53 - 1: serial numbers and sizes are strings, because canonicalisers
 //! elsewhere round such integers in silence.
 
-use core::fmt;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A JSON value whose canonical bytes are unambiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Json {
     Int(i64),
     /// A string.
     Str(Cow<'static, str>),
+    /// A string that stands elsewhere too.
+    Shared(Arc<str>),
     /// An array.
     Arr(Vec<Json>),
     /// An object, its keys in order and each once; keys are ASCII, so byte order is RFC 8785's UTF-16 order.
@@ -31,6 +33,12 @@ impl Json {
     #[must_use]
     pub fn str(text: impl Into<Cow<'static, str>>) -> Self {
         Self::Str(text.into())
+    }
+
+    /// A text that stands elsewhere too, as a string value: an id, a name.
+    #[must_use]
+    pub fn shared(text: impl Into<Arc<str>>) -> Self {
+        Self::Shared(text.into())
     }
 
     /// Any printable thing as a string value.
@@ -72,8 +80,9 @@ impl Json {
             Self::Null => out.extend_from_slice(b"null"),
             Self::Bool(true) => out.extend_from_slice(b"true"),
             Self::Bool(false) => out.extend_from_slice(b"false"),
-            Self::Int(n) => out.extend_from_slice((*n).clamp(SAFE.saturating_neg(), SAFE).to_string().as_bytes()),
+            Self::Int(n) => write_integer((*n).clamp(SAFE.saturating_neg(), SAFE), out),
             Self::Str(text) => write_string(text, out),
+            Self::Shared(text) => write_string(text, out),
             Self::Arr(items) => {
                 out.push(b'[');
                 for (i, item) in items.iter().enumerate() {
@@ -110,6 +119,8 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
+    // Inlined, or each constant key would be a call to copy a few bytes.
+    #[inline(always)]
     fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
         debug_assert!(self.last < key, "{key} comes after {}", self.last);
         if !self.last.is_empty() {
@@ -127,6 +138,18 @@ impl<'a> Object<'a> {
         value.write(self.key(key));
     }
 
+    /// Pairs that are always the same, as they stand in the object; `first` and `last` are the keys at its ends.
+    #[inline(always)]
+    pub(crate) fn fixed(&mut self, first: &'static str, last: &'static str, pairs: &'static str) {
+        debug_assert!(self.last < first && first <= last, "{first} comes after {}", self.last);
+        if !self.last.is_empty() {
+            self.out.push(b',');
+        }
+        self.last = last;
+        self.out.extend_from_slice(pairs.as_bytes());
+    }
+
+    #[inline]
     pub(crate) fn text(&mut self, key: &'static str, text: &str) {
         write_string(text, self.key(key));
     }
@@ -136,18 +159,45 @@ impl<'a> Object<'a> {
         self.key(key).extend_from_slice(json);
     }
 
-    /// Any printable thing as a string.
-    pub(crate) fn show(&mut self, key: &'static str, thing: &dyn fmt::Display) {
-        show(self.key(key), thing);
+    /// A text in which there is nothing to escape: an id, a hash, a time, a word of ours.
+    #[inline(always)]
+    pub(crate) fn plain(&mut self, key: &'static str, text: &[u8]) {
+        debug_assert!(is_plain(text), "{key} has something to escape");
+        let out = self.key(key);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
     }
 
-    pub(crate) fn show_some<T: fmt::Display>(&mut self, key: &'static str, thing: Option<&T>) {
-        if let Some(thing) = thing {
-            self.show(key, thing);
+    /// A plain text that begins with `prefix`.
+    #[inline]
+    pub(crate) fn prefixed(&mut self, key: &'static str, prefix: &[u8], text: &[u8]) {
+        debug_assert!(is_plain(prefix) && is_plain(text), "{key} has something to escape");
+        let out = self.key(key);
+        out.push(b'"');
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(text);
+        out.push(b'"');
+    }
+
+    #[inline]
+    pub(crate) fn plain_some<const N: usize>(&mut self, key: &'static str, text: Option<[u8; N]>) {
+        if let Some(text) = text {
+            self.plain(key, &text);
         }
     }
 
+    /// A number as a string of digits.
+    #[inline]
+    pub(crate) fn digits(&mut self, key: &'static str, number: u64) {
+        let out = self.key(key);
+        out.push(b'"');
+        write_digits(number, out);
+        out.push(b'"');
+    }
+
     /// An object inside.
+    #[inline]
     pub(crate) fn object(&mut self, key: &'static str, write: impl FnOnce(&mut Object<'_>)) {
         let mut inner = Object::begin(self.key(key));
         write(&mut inner);
@@ -170,22 +220,36 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Any printable thing as a canonical string.
-pub(crate) fn show(out: &mut Vec<u8>, thing: &dyn fmt::Display) {
+/// A text in which there is nothing to escape, as a canonical string.
+#[inline]
+pub(crate) fn write_plain(text: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(is_plain(text), "something is to be escaped");
     out.push(b'"');
-    let written = fmt::Write::write_fmt(&mut Escaping(out), format_args!("{thing}"));
-    debug_assert!(written.is_ok(), "memory takes every text");
+    out.extend_from_slice(text);
     out.push(b'"');
 }
 
-/// Escapes what is formatted into it.
-struct Escaping<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Escaping<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        escape(text, self.0);
-        Ok(())
+/// A number as canonical JSON.
+pub(crate) fn write_integer(number: i64, out: &mut Vec<u8>) {
+    if number < 0 {
+        out.push(b'-');
     }
+    write_digits(number.unsigned_abs(), out);
+}
+
+fn write_digits(number: u64, out: &mut Vec<u8>) {
+    // 2^64 has 20 digits.
+    let mut text = [b'0'; 20];
+    let (mut rest, mut begin) = (number, text.len());
+    for slot in text.iter_mut().rev() {
+        *slot = b'0'.wrapping_add(u8::try_from(rest % 10).unwrap_or(0));
+        rest /= 10;
+        begin = begin.saturating_sub(1);
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(text.get(begin..).unwrap_or_default());
 }
 
 /// A string as canonical JSON.
@@ -195,11 +259,15 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Whether there is nothing to escape: most texts are copied whole. Looks at every byte, so that many are looked at at once.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, b| plain & (*b >= 0x20) & (*b != b'"') & (*b != b'\\'))
+}
+
 /// Escapes as RFC 8785 section 3.2.2.2 demands: the two-character forms where JSON has them, `\u00xx` in lower case for
 /// the other controls, nothing else.
 fn escape(text: &str, out: &mut Vec<u8>) {
-    // Most texts need no escape at all and are copied whole.
-    if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+    if is_plain(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
         return;
     }
@@ -231,15 +299,20 @@ mod tests {
     fn an_object_written_at_once_has_the_bytes_of_one_that_was_built() {
         let mut bytes = Vec::new();
         let mut object = Object::begin(&mut bytes);
-        object.show("a", &"é\"\n");
-        object.show_some::<u8>("b", None);
-        object.objects("c", &[1, 2], |n, inner| inner.show("n", n));
+        object.text("a", "é\"\n");
+        object.plain_some::<0>("b", None);
+        object.objects("c", &[7, u64::MAX], |n, inner| inner.digits("n", *n));
         object.object("d", |inner| inner.text("k", "\\"));
+        object.fixed("e", "f", r#""e":"1","f":"2""#);
+        object.plain("g", b"plain");
         object.end();
         let number = |n: &str| Json::obj([("n", Json::str(n.to_owned()))]);
         let built = Json::obj([
             ("d", Json::obj([("k", Json::str("\\"))])),
-            ("c", Json::arr([number("1"), number("2")])),
+            ("c", Json::arr([number("7"), number("18446744073709551615")])),
+            ("e", Json::str("1")),
+            ("f", Json::str("2")),
+            ("g", Json::str("plain")),
             ("a", Json::str("é\"\n")),
         ]);
         assert_eq!(bytes, built.canonical());
@@ -251,9 +324,9 @@ mod tests {
             ("b", Json::Int(i64::MAX)),
             ("a", Json::str("é\"\\\n\u{1}")),
             ("gone", Json::Null),
-            ("c", Json::arr([Json::Bool(true), Json::Null])),
+            ("c", Json::arr([Json::Bool(true), Json::Null, Json::Int(0), Json::Int(-40)])),
         ]);
         let text = String::from_utf8(value.canonical()).unwrap_or_default();
-        assert_eq!(text, "{\"a\":\"é\\\"\\\\\\n\\u0001\",\"b\":9007199254740991,\"c\":[true,null]}");
+        assert_eq!(text, "{\"a\":\"é\\\"\\\\\\n\\u0001\",\"b\":9007199254740991,\"c\":[true,null,0,-40]}");
     }
 }

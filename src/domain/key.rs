@@ -14,17 +14,26 @@ impl Digest {
     /// SHA-256 of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_parts(&[bytes])
+        Self::from_hash(&digest::digest(&digest::SHA256, bytes))
     }
 
     /// SHA-256 of the parts one after the other.
     #[must_use]
     pub fn of_parts(parts: &[&[u8]]) -> Self {
+        // A context is made on the heap: what is short is put together first, and hashed at once.
+        let mut short = [0_u8; SHORT];
+        if let Some(whole) = put_together(parts, &mut short) {
+            return Self::of(whole);
+        }
         let mut context = digest::Context::new(&digest::SHA256);
         parts.iter().for_each(|part| context.update(part));
+        Self::from_hash(&context.finish())
+    }
+
+    fn from_hash(hash: &digest::Digest) -> Self {
         let mut out = [0_u8; 32];
         // SHA-256 gives 32 bytes, so the lengths always agree.
-        out.copy_from_slice(context.finish().as_ref());
+        out.copy_from_slice(hash.as_ref());
         Self(out)
     }
 
@@ -35,16 +44,31 @@ impl Digest {
         if text.len() != 64 {
             return None;
         }
-        for (slot, pair) in out.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *slot = u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok()?;
+        for (slot, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let [high, low] = *pair else { return None };
+            *slot = (hex_digit(high)? << 4) | hex_digit(low)?;
         }
         Some(Self(out))
+    }
+
+    /// 64 hexadecimal digits in lower case, as ASCII.
+    #[must_use]
+    pub fn hex(&self) -> [u8; 64] {
+        const HEX: [u8; 16] = *b"0123456789abcdef";
+        let mut text = [b'0'; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            let digits = [byte >> 4, byte & 15].map(|d| HEX.get(usize::from(d)).copied().unwrap_or(b'0'));
+            pair.copy_from_slice(&digits);
+        }
+        text
     }
 
     /// The first 16 hexadecimal digits, for people.
     #[must_use]
     pub fn short(&self) -> String {
-        self.to_string().chars().take(16).collect()
+        let text = self.hex();
+        let short = text.get(..16).unwrap_or_default();
+        core::str::from_utf8(short).unwrap_or_default().to_owned()
     }
 
     /// The first eight bytes as a number: a stable hash to draw jitter from.
@@ -56,13 +80,30 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const HEX: [u8; 16] = *b"0123456789abcdef";
-        let mut text = [b'0'; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            let digits = [byte >> 4, byte & 15].map(|d| HEX.get(usize::from(d)).copied().unwrap_or(b'0'));
-            pair.copy_from_slice(&digits);
-        }
-        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(core::str::from_utf8(&self.hex()).unwrap_or_default())
+    }
+}
+
+/// Parts that are at most this long together are hashed from one buffer: two digests with a word beside them.
+const SHORT: usize = 96;
+
+/// The parts one after the other, if they fit.
+fn put_together<'a>(parts: &[&[u8]], buffer: &'a mut [u8; SHORT]) -> Option<&'a [u8]> {
+    let mut end = 0_usize;
+    for part in parts {
+        let begin = end;
+        end = begin.checked_add(part.len())?;
+        buffer.get_mut(begin..end)?.copy_from_slice(part);
+    }
+    buffer.get(..end)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit.wrapping_sub(b'0')),
+        b'a'..=b'f' => Some(digit.wrapping_sub(b'a').wrapping_add(10)),
+        b'A'..=b'F' => Some(digit.wrapping_sub(b'A').wrapping_add(10)),
+        _ => None,
     }
 }
 

@@ -93,15 +93,44 @@ pub enum Spender {
     Human,
 }
 
-/// One bucket: an issuer's limit for one key.
+/// One bucket: an issuer's limit for one key. Sorted by a hash of the key first: names begin alike, and there may be tens
+/// of thousands of buckets in one map.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BucketKey {
+    hash: u64,
+    kind: LimitKind,
+    key: Arc<str>,
+    issuer: IssuerId,
+}
+
+impl BucketKey {
+    /// Of an issuer's limit, by what it is counted: nothing, a registered domain, a set of names, or a name.
+    #[must_use]
+    pub fn new(issuer: IssuerId, kind: LimitKind, key: Arc<str>) -> Self {
+        // FNV-1a: whoever chose names for the same hash would only make his own maps slow.
+        let hash = key
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self { hash, kind, key, issuer }
+    }
+
     /// The issuer.
-    pub issuer: IssuerId,
+    #[must_use]
+    pub fn issuer(&self) -> &IssuerId {
+        &self.issuer
+    }
+
     /// The limit.
-    pub kind: LimitKind,
-    /// What it is counted by: empty, a registered domain, a set of names, or a name.
-    pub key: Arc<str>,
+    #[must_use]
+    pub fn kind(&self) -> LimitKind {
+        self.kind
+    }
+
+    /// What it is counted by.
+    #[must_use]
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
 }
 
 /// What a request would take from the ledger: it is refused as a whole or taken as a whole.
@@ -133,14 +162,68 @@ pub struct Ledger {
     pub automatic: BTreeMap<Arc<str>, Vec<Timestamp>>,
 }
 
+/// What the actions of a plan take, on top of a ledger that stays as it is: a few buckets for each order in flight.
+#[derive(Debug, Default)]
+pub struct Bookings(Vec<(BucketKey, Timestamp)>);
+
+impl Bookings {
+    /// Takes one token more at `now`, and gives the time at which the bucket will be full again.
+    pub fn take(&mut self, ledger: &Ledger, spend: &Spend, now: Timestamp) -> Timestamp {
+        if let Some((_, full)) = self.0.iter_mut().find(|(bucket, _)| *bucket == spend.bucket) {
+            *full = after(Some(*full), spend, now);
+            return *full;
+        }
+        let full = ledger.after(spend, now);
+        self.0.push((spend.bucket.clone(), full));
+        full
+    }
+
+    /// Whether every spend of `spends` is possible at `now` with what was taken already.
+    ///
+    /// # Errors
+    /// The limit that holds longest.
+    pub fn check(&self, ledger: &Ledger, spends: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
+        let exhausted = spends.iter().filter_map(|s| exhausted(self.full_at(ledger, &s.bucket), s, spender, now));
+        exhausted.max_by_key(|e| e.until).map_or(Ok(()), Err)
+    }
+
+    fn full_at(&self, ledger: &Ledger, bucket: &BucketKey) -> Option<Timestamp> {
+        let booked = self.0.iter().find(|(own, _)| own == bucket).map(|(_, full)| full);
+        booked.or_else(|| ledger.full_at.get(bucket)).copied()
+    }
+}
+
+/// How many tokens `limit` has left at `now` in a bucket that will be full at that time.
+fn left(full_at: Option<Timestamp>, limit: &Limit, now: Timestamp) -> u32 {
+    let debt = full_at.map_or(Duration::ZERO, |full| now.until(full));
+    let refill = limit.refill.as_secs().max(1);
+    let spent = u32::try_from(debt.as_secs().div_ceil(refill)).unwrap_or(u32::MAX);
+    limit.capacity.saturating_sub(spent)
+}
+
+fn exhausted(full_at: Option<Timestamp>, spend: &Spend, spender: Spender, now: Timestamp) -> Option<Exhausted> {
+    let reserve = match spender {
+        Spender::Automation => spend.limit.reserve.min(spend.limit.capacity.saturating_sub(1)),
+        Spender::Human => 0,
+    };
+    if left(full_at, &spend.limit, now) > reserve {
+        return None;
+    }
+    // There must be reserve + 1 tokens: the debt may be at most (capacity - reserve - 1) refills.
+    let allowed = spend.limit.refill.saturating_mul(spend.limit.capacity.saturating_sub(reserve).saturating_sub(1));
+    let until = full_at.unwrap_or(now).minus(allowed).max(now);
+    Some(Exhausted { kind: spend.limit.kind, key: spend.bucket.key.clone(), until })
+}
+
+fn after(full_at: Option<Timestamp>, spend: &Spend, now: Timestamp) -> Timestamp {
+    full_at.unwrap_or(now).max(now).plus(spend.limit.refill)
+}
+
 impl Ledger {
     /// How many tokens `limit` has left in `bucket` at `now`.
     #[must_use]
     pub fn remaining(&self, bucket: &BucketKey, limit: &Limit, now: Timestamp) -> u32 {
-        let debt = self.full_at.get(bucket).map_or(Duration::ZERO, |full| now.until(*full));
-        let refill = limit.refill.as_secs().max(1);
-        let spent = u32::try_from(debt.as_secs().div_ceil(refill)).unwrap_or(u32::MAX);
-        limit.capacity.saturating_sub(spent)
+        left(self.full_at.get(bucket).copied(), limit, now)
     }
 
     /// Whether every spend of `spends` is possible at `now`.
@@ -148,27 +231,23 @@ impl Ledger {
     /// # Errors
     /// The limit that holds longest.
     pub fn check(&self, spends: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
-        spends.iter().filter_map(|s| self.exhausted(s, spender, now)).max_by_key(|e| e.until).map_or(Ok(()), Err)
+        Bookings::default().check(self, spends, spender, now)
     }
 
-    fn exhausted(&self, spend: &Spend, spender: Spender, now: Timestamp) -> Option<Exhausted> {
-        let reserve = match spender {
-            Spender::Automation => spend.limit.reserve.min(spend.limit.capacity.saturating_sub(1)),
-            Spender::Human => 0,
-        };
-        if self.remaining(&spend.bucket, &spend.limit, now) > reserve {
-            return None;
+    /// Takes one token more at `now`.
+    pub fn take(&mut self, spend: &Spend, now: Timestamp) {
+        match self.full_at.get_mut(&spend.bucket) {
+            Some(full) => *full = after(Some(*full), spend, now),
+            None => {
+                self.full_at.insert(spend.bucket.clone(), after(None, spend, now));
+            }
         }
-        // There must be reserve + 1 tokens: the debt may be at most (capacity - reserve - 1) refills.
-        let allowed = spend.limit.refill.saturating_mul(spend.limit.capacity.saturating_sub(reserve).saturating_sub(1));
-        let full = self.full_at.get(&spend.bucket).copied().unwrap_or(now);
-        Some(Exhausted { kind: spend.limit.kind, key: spend.bucket.key.clone(), until: full.minus(allowed).max(now) })
     }
 
     /// The time at which `spend.bucket` will be full again once one token more is taken at `now`.
     #[must_use]
     pub fn after(&self, spend: &Spend, now: Timestamp) -> Timestamp {
-        self.full_at.get(&spend.bucket).copied().unwrap_or(now).max(now).plus(spend.limit.refill)
+        after(self.full_at.get(&spend.bucket).copied(), spend, now)
     }
 
     /// Whether automation may issue for this exact set now, by our own limit of two in a span; `in_flight` attempts for
@@ -213,19 +292,6 @@ impl Ledger {
         let full = self.full_at.get(&spend.bucket).filter(|_| counts_at_issuance)?;
         Some(full.minus(spend.limit.refill.saturating_sub(now.since(taken))))
     }
-
-    /// Copies from `base` what these spends and this exact set need, unless it is here already. A plan books on such a
-    /// part: copying the whole ledger for each plan would cost more than the plan.
-    pub fn borrow_from(&mut self, base: &Self, spends: &[Spend], set: &str) {
-        for spend in spends {
-            if let Some(full) = base.full_at.get(&spend.bucket) {
-                self.full_at.entry(spend.bucket.clone()).or_insert(*full);
-            }
-        }
-        if let Some((key, times)) = base.automatic.get_key_value(set) {
-            self.automatic.entry(key.clone()).or_insert_with(|| times.clone());
-        }
-    }
 }
 
 /// What one new order takes: a token of the account, of each registered domain and of the exact set. A renewal inside
@@ -233,14 +299,14 @@ impl Ledger {
 /// count.
 #[must_use]
 pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec<Spend> {
-    let mut spends = Vec::new();
+    let mut spends = Vec::with_capacity(limits.len());
     for limit in limits {
         let mut add = |key: Arc<str>| {
-            spends.push(Spend { bucket: BucketKey { issuer: issuer.clone(), kind: limit.kind, key }, limit: *limit });
+            spends.push(Spend { bucket: BucketKey::new(issuer.clone(), limit.kind, key), limit: *limit });
         };
         match limit.kind {
             LimitKind::Orders => add(Arc::from("")),
-            LimitKind::ExactSet => add(Arc::from(names.key())),
+            LimitKind::ExactSet => add(names.key()),
             LimitKind::RegisteredDomain => registered_domains(names).into_iter().for_each(add),
             LimitKind::FailedAuthorizations => {}
         }
@@ -252,8 +318,7 @@ pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec
 #[must_use]
 pub fn failure_spends<'a>(issuer: &IssuerId, limits: &[Limit], names: impl Iterator<Item = &'a Name>) -> Vec<Spend> {
     let Some(limit) = limits.iter().find(|l| l.kind == LimitKind::FailedAuthorizations) else { return Vec::new() };
-    let bucket =
-        |n: &Name| BucketKey { issuer: issuer.clone(), kind: limit.kind, key: Arc::from(n.authorized().to_string()) };
+    let bucket = |n: &Name| BucketKey::new(issuer.clone(), limit.kind, n.authorized().text());
     names.map(|n| Spend { bucket: bucket(n), limit: *limit }).collect()
 }
 
@@ -262,7 +327,10 @@ fn registered_domains(names: &NameSet) -> Vec<Arc<str>> {
     let mut domains: Vec<Arc<str>> = names
         .iter()
         .map(|name| match name.authorized() {
-            Name::Dns(host) => psl::domain_str(&host).map_or_else(|| host.clone(), Arc::from),
+            Name::Dns(host) => match psl::domain_str(&host) {
+                Some(domain) if *domain != *host => Arc::from(domain),
+                Some(_) | None => host,
+            },
             Name::Ip(ip) => Arc::from(ip.to_string()),
         })
         .collect();
@@ -282,13 +350,12 @@ mod tests {
     fn spend(capacity: u32, refill: u64, reserve: u32) -> Spend {
         let issuer = IssuerId::parse("le").unwrap_or_else(|_| unreachable!());
         let limit = Limit { kind: LimitKind::Orders, capacity, refill: Duration::from_secs(refill), reserve };
-        Spend { bucket: BucketKey { issuer, kind: LimitKind::Orders, key: Arc::from("") }, limit }
+        Spend { bucket: BucketKey::new(issuer, LimitKind::Orders, Arc::from("")), limit }
     }
 
     fn take(ledger: &mut Ledger, spend: &Spend, spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
         ledger.check(core::slice::from_ref(spend), spender, now)?;
-        let full = ledger.after(spend, now);
-        ledger.full_at.insert(spend.bucket.clone(), full);
+        ledger.take(spend, now);
         Ok(())
     }
 

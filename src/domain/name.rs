@@ -3,7 +3,6 @@
 //! Refuses to know Unicode: internationalised names come as A-labels (`xn--…`, RFC 5890).
 
 use core::fmt;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -83,8 +82,17 @@ impl Name {
     #[must_use]
     pub fn authorized(&self) -> Self {
         match self {
-            Self::Dns(d) => Self::Dns(Arc::from(d.strip_prefix("*.").unwrap_or(d))),
+            Self::Dns(d) => d.strip_prefix("*.").map_or_else(|| self.clone(), |base| Self::Dns(Arc::from(base))),
             Self::Ip(_) => self.clone(),
+        }
+    }
+
+    /// Its text, shared where it is kept as text.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        match self {
+            Self::Dns(d) => d.clone(),
+            Self::Ip(ip) => Arc::from(ip.to_string()),
         }
     }
 
@@ -128,8 +136,10 @@ pub struct NameSet(Arc<[Name]>);
 impl NameSet {
     /// From any collection of names.
     pub fn new(names: impl IntoIterator<Item = Name>) -> Self {
-        // A tree sorts and drops duplicates; an array is what is small to keep.
-        Self(names.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+        let mut names: Vec<Name> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(Arc::from(names))
     }
 
     /// Parses the text of [`Self::key`].
@@ -182,15 +192,30 @@ impl NameSet {
 
     /// The set as one text, names joined by commas: the key of a CA's limit per exact set of identifiers.
     #[must_use]
-    pub fn key(&self) -> String {
-        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    pub fn key(&self) -> Arc<str> {
+        match &*self.0 {
+            // Most certificates have one name, and its text is there already.
+            [only] => only.text(),
+            names => Arc::from(names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        }
+    }
+}
+
+impl From<&NameSet> for Arc<str> {
+    /// The text for people, shared where it is that of the only name.
+    fn from(names: &NameSet) -> Self {
+        match &*names.0 {
+            [only] => only.text(),
+            _ => Self::from(names.to_string()),
+        }
     }
 }
 
 impl fmt::Display for NameSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, name) in self.0.iter().enumerate() {
-            write!(f, "{}{name}", if i > 0 { ", " } else { "" })?;
+            f.write_str(if i > 0 { ", " } else { "" })?;
+            fmt::Display::fmt(name, f)?;
         }
         Ok(())
     }

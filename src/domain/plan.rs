@@ -14,7 +14,7 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
-use crate::domain::limits::{Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
+use crate::domain::limits::{Bookings, Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
 use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
@@ -270,16 +270,16 @@ pub fn urgency(state: &State, id: &CredentialId, now: Timestamp) -> Urgency {
 
 type Hold = (HeldReason, Option<Timestamp>);
 
-fn consider(
-    input: &PlanInput<'_>,
-    book: &mut Book<'_>,
+fn consider<'a>(
+    input: &PlanInput<'a>,
+    book: &mut Book<'a>,
     credential: &Credential,
-    managed: &Managed,
+    managed: &'a Managed,
 ) -> Result<ActionKind, Hold> {
     if let Some(why) = input.stopped {
         return Err((HeldReason::Stopped(why.to_owned()), None));
     }
-    if let Some(attempt) = book.in_flight.get(&credential.id).copied() {
+    if let Some(attempt) = book.attempt(&credential.id) {
         return resume(input, book, managed, attempt);
     }
     let empty = CredentialRecord::default();
@@ -296,11 +296,11 @@ fn consider(
 
 /// Whether an attempt that is not running may go on. An installation waits for its window, but never past the emergency
 /// point of what it replaces.
-fn resume(
-    input: &PlanInput<'_>,
-    book: &mut Book<'_>,
+fn resume<'a>(
+    input: &PlanInput<'a>,
+    book: &mut Book<'a>,
     managed: &Managed,
-    attempt: &Attempt,
+    attempt: &'a Attempt,
 ) -> Result<ActionKind, Hold> {
     if input.running.contains(&attempt.id) {
         return Err((HeldReason::Running, None));
@@ -334,10 +334,10 @@ pub fn window_hold(managed: &Managed, record: Option<&CredentialRecord>, now: Ti
     (until > now).then_some(until)
 }
 
-fn issue(
-    input: &PlanInput<'_>,
-    book: &mut Book<'_>,
-    managed: &Managed,
+fn issue<'a>(
+    input: &PlanInput<'a>,
+    book: &mut Book<'a>,
+    managed: &'a Managed,
     record: &CredentialRecord,
     trigger: Trigger,
 ) -> Result<Issue, Hold> {
@@ -345,11 +345,10 @@ fn issue(
     if let Some(until) = record.next_attempt.filter(|t| *t > input.now) {
         return Err((HeldReason::Backoff, Some(until)));
     }
-    let set = managed.names.key();
-    book.scratch.ledger.borrow_from(&input.state.ledger, &[], &set);
+    let ledger = &input.state.ledger;
     if spender == Spender::Automation {
         let (span, in_flight) = (automatic_span(lifetime(record)), book.same_set(&managed.names));
-        let room = book.scratch.ledger.check_automatic(&set, span, in_flight, input.now);
+        let room = ledger.check_automatic(&managed.names.key(), span, in_flight, input.now);
         room.map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
     }
     let mut refusals: Vec<(String, Option<Timestamp>)> = Vec::new();
@@ -369,21 +368,18 @@ fn issue(
             Breaker::Open(_) | Breaker::Trial | Breaker::Closed => {}
         }
         // A CA may give an identical open order again (as Boulder does), and one order is no good for two keys.
-        if book.count(id) >= input.estate.orders_in_flight || book.flying.contains(&(id.clone(), managed.names.clone()))
-        {
+        if book.count(id) >= input.estate.orders_in_flight || book.flying.contains(&(id, &managed.names)) {
             full = true;
             continue;
         }
         let replaces = replaces(record, id);
         let spends = spends(issuer, managed, record, replaces.as_ref(), input.now);
-        book.scratch.ledger.borrow_from(&input.state.ledger, &spends, &set);
-        let failures = failure_spends(id, &issuer.limits, managed.names.iter());
-        book.scratch.ledger.borrow_from(&input.state.ledger, &failures, &set);
-        let room = book.scratch.ledger.check(&spends, spender, input.now);
-        match room.and_then(|()| book.scratch.ledger.check(&failures, spender, input.now)) {
+        let failures = failure_spends(&issuer.id, &issuer.limits, managed.names.iter());
+        let room = book.booked.check(ledger, &spends, spender, input.now);
+        match room.and_then(|()| book.booked.check(ledger, &failures, spender, input.now)) {
             Ok(()) => {
-                book.take(id, &spends, managed, input.now);
-                return Ok(Issue { issuer: id.clone(), trigger, replaces, spends, spender });
+                book.take(&issuer.id, &spends, managed, input.now);
+                return Ok(Issue { issuer: issuer.id.clone(), trigger, replaces, spends, spender });
             }
             Err(e) => {
                 let key = if e.key.is_empty() { String::new() } else { format!(" for {}", e.key) };
@@ -488,13 +484,13 @@ pub fn breaker(record: Option<&IssuerRecord>, now: Timestamp) -> Breaker {
 /// The running sums while a plan is made: what the actions so far will have taken.
 struct Book<'a> {
     state: &'a State,
-    /// Holds the touched part of the ledger only.
-    scratch: State,
-    in_flight: BTreeMap<&'a CredentialId, &'a Attempt>,
-    /// Orders that are being carried out. One that is put aside takes no place: it may be stuck at its CA for weeks.
-    per_issuer: BTreeMap<IssuerId, usize>,
-    flying: BTreeSet<(IssuerId, NameSet)>,
-    planned: Vec<NameSet>,
+    booked: Bookings,
+    /// By credential.
+    in_flight: Vec<(&'a CredentialId, &'a Attempt)>,
+    /// Orders that are being carried out: a handful. One that is put aside takes no place: it may be stuck at its CA for
+    /// weeks.
+    flying: Vec<(&'a IssuerId, &'a NameSet)>,
+    planned: Vec<&'a NameSet>,
 }
 
 /// The lifetime of what is installed.
@@ -504,13 +500,13 @@ pub(super) fn lifetime(record: &CredentialRecord) -> Option<Duration> {
 
 impl<'a> Book<'a> {
     fn open(input: &PlanInput<'a>) -> Self {
-        let in_flight = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
+        let mut in_flight: Vec<_> = input.state.attempts.values().map(|a| (&a.credential, a)).collect();
+        in_flight.sort_unstable_by_key(|(credential, _)| *credential);
         let mut book = Self {
             state: input.state,
-            scratch: State::default(),
+            booked: Bookings::default(),
             in_flight,
-            per_issuer: BTreeMap::new(),
-            flying: BTreeSet::new(),
+            flying: Vec::new(),
             planned: Vec::new(),
         };
         let ordering = input.running.iter().filter_map(|id| input.state.attempts.get(id));
@@ -518,31 +514,34 @@ impl<'a> Book<'a> {
         book
     }
 
-    fn flies(&mut self, issuer: &IssuerId, names: &NameSet) {
-        let count = self.per_issuer.entry(issuer.clone()).or_default();
-        *count = count.saturating_add(1);
-        self.flying.insert((issuer.clone(), names.clone()));
+    fn attempt(&self, credential: &CredentialId) -> Option<&'a Attempt> {
+        let found = self.in_flight.binary_search_by_key(&credential, |(own, _)| own);
+        found.ok().and_then(|i| self.in_flight.get(i)).map(|(_, attempt)| *attempt)
+    }
+
+    fn flies(&mut self, issuer: &'a IssuerId, names: &'a NameSet) {
+        self.flying.push((issuer, names));
     }
 
     fn count(&self, issuer: &IssuerId) -> usize {
-        self.per_issuer.get(issuer).copied().unwrap_or(0)
+        self.flying.iter().filter(|(own, _)| *own == issuer).count()
     }
 
     /// How many attempts for exactly these names are in flight or planned.
     fn same_set(&self, names: &NameSet) -> usize {
-        let open = self.in_flight.values().filter(|a| a.stage != Stage::Issued && a.names == *names).count();
-        open.saturating_add(self.planned.iter().filter(|n| **n == *names).count())
+        let open = self.in_flight.iter().filter(|(_, a)| a.stage != Stage::Issued && a.names == *names).count();
+        open.saturating_add(self.planned.iter().filter(|n| **n == names).count())
     }
 
     fn breaker(&self, issuer: &IssuerId, now: Timestamp) -> Breaker {
         breaker(self.state.issuers.get(issuer), now)
     }
 
-    fn take(&mut self, issuer: &IssuerId, spends: &[Spend], managed: &Managed, now: Timestamp) {
+    fn take(&mut self, issuer: &'a IssuerId, spends: &[Spend], managed: &'a Managed, now: Timestamp) {
         self.flies(issuer, &managed.names);
-        self.planned.push(managed.names.clone());
-        for change in ledger_changes(&self.scratch.ledger, spends, now) {
-            self.scratch.apply(change);
+        self.planned.push(&managed.names);
+        for spend in spends {
+            self.booked.take(&self.state.ledger, spend, now);
         }
     }
 }

@@ -7,7 +7,7 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::json::Json;
+use crate::domain::json::{Json, Object};
 use crate::domain::key::Digest;
 
 /// What an action does, as policy rules name it.
@@ -148,6 +148,8 @@ impl Rule {
 pub struct Policy {
     rules: Vec<Rule>,
     version: Digest,
+    /// [`DEFAULT_RULE`], shared by the decisions.
+    default: Arc<str>,
 }
 
 impl Default for Policy {
@@ -161,7 +163,7 @@ impl Policy {
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         let version = Digest::of(&Json::arr(rules.iter().map(Rule::to_json)).canonical());
-        Self { rules, version }
+        Self { rules, version, default: Arc::from(DEFAULT_RULE) }
     }
 
     /// Digest of the rules: it stands in every decision.
@@ -242,18 +244,19 @@ pub fn decide(subject: &Subject<'_>, policy: &Policy) -> Decision {
         .rules
         .iter()
         .find(|r| r.matches(subject, tier))
-        .map_or((Lane::Autonomous, Arc::from(DEFAULT_RULE)), |r| (r.lane, r.id.clone()));
+        .map_or_else(|| (Lane::Autonomous, policy.default.clone()), |r| (r.lane, r.id.clone()));
     let verdict = match lane {
         Lane::Autonomous => Verdict::Proceed,
         Lane::ReviewRequired => Verdict::AwaitApproval,
         Lane::Prohibited => Verdict::Refuse,
     };
-    let inputs = Json::obj([
-        ("act", Json::str(subject.act.as_str())),
-        ("labels", Json::arr(subject.labels.iter().map(|(k, v)| Json::str(format!("{k}={v}"))))),
-        ("paths", Json::show(&subject.paths)),
-    ]);
-    Decision { verdict, rule, tier, version: policy.version, inputs: Digest::of(&inputs.canonical()) }
+    let mut inputs = Vec::with_capacity(256);
+    let mut object = Object::begin(&mut inputs);
+    object.plain("act", subject.act.as_str().as_bytes());
+    object.value("labels", &Json::arr(subject.labels.iter().map(|(k, v)| Json::str(format!("{k}={v}")))));
+    object.digits("paths", u64::try_from(subject.paths).unwrap_or(u64::MAX));
+    object.end();
+    Decision { verdict, rule, tier, version: policy.version, inputs: Digest::of(&inputs) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::json::{show, write_string};
+use crate::domain::json::{write_plain, write_string};
 use crate::domain::key::Digest;
 
 /// What stands where a text was that has been forgotten.
@@ -92,7 +92,7 @@ impl<'s> Told<'s> {
             out.push(if out.is_empty() { b'{' } else { b',' });
             write_string(name, &mut out);
             out.push(b':');
-            show(&mut out, commitment);
+            write_plain(&commitment.hex(), &mut out);
         }
         if !out.is_empty() {
             out.push(b'}');

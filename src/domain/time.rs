@@ -70,6 +70,30 @@ impl Timestamp {
         later.since(self)
     }
 
+    /// RFC 3339 in UTC, as ASCII: `2026-11-22T06:10:00Z`.
+    #[must_use]
+    pub fn text(self) -> [u8; 20] {
+        let mut text = *b"0000-00-00T00:00:00Z";
+        let (days, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
+        let (year, month, day) = civil(days);
+        let pairs = [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, second / 3_600),
+            (14, second / 60 % 60),
+            (17, second % 60),
+        ];
+        for (at, number) in pairs {
+            let number = u8::try_from(number).unwrap_or(0);
+            if let Some([tens, ones]) = text.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                (*tens, *ones) = (b'0'.wrapping_add(number / 10), b'0'.wrapping_add(number % 10));
+            }
+        }
+        text
+    }
+
     /// Parses RFC 3339, for example `2026-11-22T06:10:00Z`; a fraction of a second is dropped.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -79,11 +103,27 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_second(self.0) {
-            Ok(t) => write!(f, "{t}"),
-            Err(_) => write!(f, "@{}", self.0),
-        }
+        f.write_str(core::str::from_utf8(&self.text()).unwrap_or_default())
     }
+}
+
+/// The day of the proleptic Gregorian calendar that is so many days after 1970-01-01: year, month, day. Counts from
+/// 1 March of the year 0, so that the day that a leap year has more is the last of its year.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // From 0000-03-01 to 1970-01-01.
+    const FROM_MARCH_0: i64 = 719_468;
+    // In 400 years there are 97 leap years.
+    const ERA: i64 = 400 * 365 + 97;
+    let since = days.saturating_add(FROM_MARCH_0);
+    let (era, day) = (since.div_euclid(ERA), since.rem_euclid(ERA));
+    // A day more every 4 years, none more every 100, one more after 400.
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // March has 31 days, April 30, and so on: 153 days in each five months.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day)
 }
 
 /// Time since the machine booted, suspend included (Linux `CLOCK_BOOTTIME`): it never steps, and it starts at zero with
@@ -234,6 +274,15 @@ mod tests {
 
     fn ts(text: &str) -> Timestamp {
         Timestamp::parse(text).unwrap_or(Timestamp::MIN)
+    }
+
+    #[test]
+    fn a_time_is_written_as_the_calendar_library_writes_it() {
+        let days = (Timestamp::MIN.unix()..=Timestamp::MAX.unix()).step_by(86_399 * 17);
+        for second in days.chain([Timestamp::MIN.unix(), Timestamp::MAX.unix(), -1, 0, 951_782_400, 951_868_799]) {
+            let expected = jiff::Timestamp::from_second(second).unwrap().to_string();
+            assert_eq!(Timestamp::from_unix(second).to_string(), expected);
+        }
     }
 
     fn berlin_weekend() -> Window {

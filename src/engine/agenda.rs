@@ -35,26 +35,83 @@ impl Task {
     }
 }
 
+/// The tasks of one credential that may stand in the agenda, each with its time.
+#[derive(Debug, Default)]
+struct Own {
+    plan: Option<Timestamp>,
+    look: Option<Timestamp>,
+    ari: Option<Timestamp>,
+    expand: Option<Timestamp>,
+}
+
+impl Own {
+    fn is_empty(&self) -> bool {
+        [self.plan, self.look, self.ari, self.expand].iter().all(Option::is_none)
+    }
+}
+
 /// Tasks by time, looks apart from the rest. Each task stands in it at most once, so it is as large as the inventory at
 /// most.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     rest: BTreeSet<(Timestamp, Task)>,
     looks: BTreeSet<(Timestamp, Task)>,
-    times: BTreeMap<Task, Timestamp>,
+    /// The times of the tasks of each credential, which stay here while these come and go.
+    own: BTreeMap<CredentialId, Own>,
+    /// The times of all other tasks.
+    others: BTreeMap<Task, Option<Timestamp>>,
 }
 
 impl Agenda {
     /// The task is due at `at`, whatever was said before.
     pub(crate) fn set(&mut self, task: Task, at: Timestamp) {
-        if let Some(old) = self.times.insert(task.clone(), at) {
-            if old == at {
-                return;
-            }
-            let entry = (old, task.clone());
-            self.queue(&task).remove(&entry);
+        self.put(task, at, |_| true);
+    }
+
+    /// The task is due at `at` if it was not due at all, or at a time which that may replace.
+    fn put(&mut self, task: Task, at: Timestamp, replaces: impl FnOnce(Timestamp) -> bool) {
+        let time = self.time(&task);
+        let old = *time;
+        if old.is_some_and(|old| old == at || !replaces(old)) {
+            return;
         }
-        self.queue(&task).insert((at, task));
+        *time = Some(at);
+        let queue = self.queue(&task);
+        if let Some(old) = old {
+            queue.remove(&(old, task.clone()));
+        }
+        queue.insert((at, task));
+    }
+
+    fn time(&mut self, task: &Task) -> &mut Option<Timestamp> {
+        match task {
+            Task::Plan(id) => &mut self.own.entry(id.clone()).or_default().plan,
+            Task::Look(id) => &mut self.own.entry(id.clone()).or_default().look,
+            Task::Ari(id) => &mut self.own.entry(id.clone()).or_default().ari,
+            Task::Expand(id) => &mut self.own.entry(id.clone()).or_default().expand,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => {
+                self.others.entry(task.clone()).or_default()
+            }
+        }
+    }
+
+    /// Forgets the task's time, and the credential with its last one.
+    fn clear(&mut self, task: &Task) -> Option<Timestamp> {
+        let (Task::Plan(id) | Task::Look(id) | Task::Ari(id) | Task::Expand(id)) = task else {
+            return self.others.remove(task).flatten();
+        };
+        let own = self.own.get_mut(id)?;
+        let time = match task {
+            Task::Plan(_) => own.plan.take(),
+            Task::Look(_) => own.look.take(),
+            Task::Ari(_) => own.ari.take(),
+            Task::Expand(_) => own.expand.take(),
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => None,
+        };
+        if own.is_empty() {
+            self.own.remove(id);
+        }
+        time
     }
 
     fn queue(&mut self, task: &Task) -> &mut BTreeSet<(Timestamp, Task)> {
@@ -63,19 +120,26 @@ impl Agenda {
 
     /// The task is due at `at` or before.
     pub(crate) fn by(&mut self, task: Task, at: Timestamp) {
-        if self.times.get(&task).is_none_or(|old| at < *old) {
-            self.set(task, at);
-        }
+        self.put(task, at, |old| at < old);
     }
 
     /// Whether the task stands in it.
     pub(crate) fn has(&self, task: &Task) -> bool {
-        self.times.contains_key(task)
+        let time = match task {
+            Task::Plan(id) => self.own.get(id).and_then(|own| own.plan),
+            Task::Look(id) => self.own.get(id).and_then(|own| own.look),
+            Task::Ari(id) => self.own.get(id).and_then(|own| own.ari),
+            Task::Expand(id) => self.own.get(id).and_then(|own| own.expand),
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => {
+                self.others.get(task).copied().flatten()
+            }
+        };
+        time.is_some()
     }
 
     /// The task is not due any more.
     pub(crate) fn drop_task(&mut self, task: &Task) {
-        if let Some(old) = self.times.remove(task) {
+        if let Some(old) = self.clear(task) {
             self.queue(task).remove(&(old, task.clone()));
         }
     }
@@ -87,12 +151,12 @@ impl Agenda {
         for (queue, most) in [(&mut self.rest, usize::MAX), (&mut self.looks, looks)] {
             let mut taken = 0_usize;
             while taken < most && queue.first().is_some_and(|(at, _)| *at <= now) {
-                if let Some((_, task)) = queue.pop_first() {
-                    self.times.remove(&task);
-                    due.push(task);
-                }
+                due.extend(queue.pop_first().map(|(_, task)| task));
                 taken = taken.saturating_add(1);
             }
+        }
+        for task in &due {
+            self.clear(task);
         }
         due
     }

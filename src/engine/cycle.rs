@@ -1,7 +1,7 @@
 //! One turn of the cycle: plan for what is due, check the plan, decide about each action, make it durable, start it.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
@@ -9,10 +9,8 @@ use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::json::Json;
-use crate::domain::limits::Spender;
-use crate::domain::plan::{
-    Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, ledger_changes, plan, urgency,
-};
+use crate::domain::limits::{Bookings, Spender};
+use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, plan, urgency};
 use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
@@ -31,6 +29,14 @@ const REFUSED_PLAN_RETRY: Duration = Duration::from_secs(60);
 struct Started {
     attempt: Attempt,
     resumed: bool,
+}
+
+/// What is made durable before anything starts.
+#[derive(Default)]
+struct Opening {
+    batch: Batch,
+    /// What its orders take: each sees what the ones before it took.
+    booked: Bookings,
 }
 
 impl Engine {
@@ -81,15 +87,16 @@ impl Engine {
         for later in plan.actions.drain(plan.actions.len().min(MOST_A_TURN)..) {
             agenda.set(Task::Plan(later.credential), now);
         }
-        let mut batch = Batch::default();
+        let mut opening = Opening::default();
         let mut started = Vec::new();
         let mut declined = Vec::new();
         for action in &plan.actions {
-            match self.authorize(action, now, &mut batch) {
+            match self.authorize(action, now, &mut opening) {
                 Ok(one) => started.push(one),
                 Err(held) => declined.push(held),
             }
         }
+        let batch = opening.batch;
         if !(batch.changes.is_empty() && batch.entries.is_empty()) && self.commit(batch).await.is_err() {
             // Nothing is durable, so nothing happens; and what was declined is declined again then.
             due.iter().for_each(|id| agenda.set(Task::Plan(id.clone()), now.plus(STORE_RETRY)));
@@ -172,7 +179,7 @@ impl Engine {
     }
 
     /// Asks policy, and writes what follows into the batch: an intent for what may go on, a denial for what may not.
-    fn authorize(&self, action: &Action, now: Timestamp, batch: &mut Batch) -> Result<Started, Held> {
+    fn authorize(&self, action: &Action, now: Timestamp, opening: &mut Opening) -> Result<Started, Held> {
         let desk = self.read();
         let act = act_of(action, &desk);
         let decision = decision(&desk, &action.credential, act);
@@ -181,14 +188,16 @@ impl Engine {
             drop(desk);
             if fresh {
                 self.write().declined.insert(action.credential.clone(), action.digest());
-                batch.entries.push(self.denial(action, act, &decision));
+                opening.batch.entries.push(self.denial(action, act, &decision));
             }
             let reason = HeldReason::Policy { rule: decision.rule, verdict: decision.verdict };
             return Err(Held { credential: action.credential.clone(), reason, until: Some(now.plus(POLICY_RETRY)) });
         }
         let started = match &action.kind {
-            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, &decision, now, batch),
-            ActionKind::Reinstall(slot) => self.begin_reinstall(&desk, action, *slot, &decision, now, batch),
+            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, &decision, now, opening),
+            ActionKind::Reinstall(slot) => {
+                self.begin_reinstall(&desk, action, *slot, &decision, now, &mut opening.batch)
+            }
             ActionKind::Resume(id) => {
                 let mut attempt = desk.state.attempts.get(id).cloned();
                 if let Some(attempt) = &mut attempt {
@@ -196,7 +205,7 @@ impl Engine {
                     let mut draft = self.draft_for(attempt, "certificate.resume", "KW2005");
                     draft.policy = Some(Self::policy_part(&decision));
                     draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
-                    batch.entries.push(draft);
+                    opening.batch.entries.push(draft);
                 }
                 attempt.map(|attempt| Started { attempt, resumed: true })
             }
@@ -214,18 +223,19 @@ impl Engine {
         issue: &Issue,
         decision: &Decision,
         now: Timestamp,
-        batch: &mut Batch,
+        Opening { batch, booked }: &mut Opening,
     ) -> Option<Started> {
         let managed = desk.estate.credentials.get(&action.credential)?.managed()?;
         let id = AttemptId(self.fresh_ulid());
         let mut intent = self.intent(action, id, "certificate.issue", "KW2001", decision);
+        let detail = Some(issue.trigger.detail()).filter(|detail| !detail.is_empty());
         intent.facts = vec![
-            ("issuer", Json::str(issue.issuer.as_str().to_owned())),
-            ("trigger", Json::str(issue.trigger.as_str())),
-            ("detail", Json::opt(Some(issue.trigger.detail().to_owned()).filter(|d| !d.is_empty()).map(Json::str))),
-            ("names", Json::show(&managed.names)),
-            ("replaces", Json::opt(issue.replaces.as_ref().map(Json::show))),
+            ("detail", Json::opt(detail.map(|detail| Json::str(detail.to_owned())))),
+            ("issuer", Json::shared(&issue.issuer)),
+            ("names", Json::shared(&managed.names)),
+            ("replaces", Json::opt(issue.replaces.as_ref().map(|id| Json::Shared(id.0.clone())))),
             ("spender", Json::str(if issue.spender == Spender::Human { "human" } else { "automation" })),
+            ("trigger", Json::str(issue.trigger.as_str())),
         ];
         if let Trigger::Manual(by) = &issue.trigger {
             intent.actor = Actor::Human(by.clone());
@@ -243,12 +253,11 @@ impl Engine {
             failures: 0,
             not_before: None,
         };
-        // Each order of this batch sees what the ones before it took.
-        let mut ledger = crate::domain::limits::Ledger::default();
-        ledger.borrow_from(&desk.state.ledger, &issue.spends, &managed.names.key());
-        let mut scratch = crate::domain::state::State { ledger, ..Default::default() };
-        batch.changes.iter().filter(|c| matches!(c, Change::Bucket(..))).cloned().for_each(|c| scratch.apply(c));
-        batch.changes.extend(ledger_changes(&scratch.ledger, &issue.spends, now));
+        // The attempt and the clocks come after them.
+        batch.changes.reserve(issue.spends.len().saturating_add(2));
+        let taken = issue.spends.iter();
+        let taken = taken.map(|s| Change::Bucket(s.bucket.clone(), booked.take(&desk.state.ledger, s, now)));
+        batch.changes.extend(taken);
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
         Some(Started { attempt, resumed: false })
@@ -294,7 +303,7 @@ impl Engine {
         code: &'static str,
         decision: &Decision,
     ) -> Draft {
-        let target = Target::new(TargetKind::Credential, action.credential.as_str());
+        let target = Target::new(TargetKind::Credential, &action.credential);
         let mut draft = self.draft(name, code, target);
         draft.phase = Phase::Intent;
         draft.correlation = Some(attempt);
@@ -303,7 +312,7 @@ impl Engine {
     }
 
     fn denial(&self, action: &Action, act: Act, decision: &Decision) -> Draft {
-        let target = Target::new(TargetKind::Credential, action.credential.as_str());
+        let target = Target::new(TargetKind::Credential, &action.credential);
         let mut draft = self.draft("certificate.issue", "KW2007", target);
         draft.outcome = Some(Outcome::Denied);
         draft.policy = Some(Self::policy_part(decision));
@@ -354,7 +363,6 @@ fn act_of(action: &Action, desk: &Desk) -> Act {
 pub(super) fn decision(desk: &Desk, credential: &CredentialId, act: Act) -> Decision {
     let empty = std::collections::BTreeMap::new();
     let labels = desk.estate.credentials.get(credential).map_or(&empty, |c| &c.labels);
-    let paths: BTreeSet<_> =
-        desk.estate.paths.values().filter(|p| p.needs.contains(credential)).map(|p| &p.id).collect();
-    decide(&Subject { act, labels, paths: paths.len() }, &desk.estate.policy)
+    let paths = desk.estate.paths.values().filter(|p| p.needs.contains(credential)).count();
+    decide(&Subject { act, labels, paths }, &desk.estate.policy)
 }

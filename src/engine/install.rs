@@ -228,7 +228,7 @@ impl Engine {
             cert_id,
             window: None,
             picked: None,
-            next_poll: now,
+            next_poll: asks_next(record, &generation, now),
             explanation: None,
         });
         // That the CA's last certificate was refused for its end is as true after a repair.
@@ -318,6 +318,14 @@ fn succeeds(
         return Succession::Usual;
     }
     succession(&attempt.trigger, chain, record, managed.renewal.ari, now)
+}
+
+/// When the CA is asked for the renewal window of what was just installed: at once, but where it had none for the one
+/// before, not sooner than it would have been asked again.
+fn asks_next(record: &CredentialRecord, new: &Generation, now: Timestamp) -> Timestamp {
+    let before = record.current.as_ref().filter(|g| g.issuer == new.issuer);
+    let unanswered = record.ari.as_ref().filter(|a| before.is_some() && a.window.is_none());
+    unanswered.map_or(now, |a| a.next_poll.max(now))
 }
 
 fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: Timestamp) -> Generation {

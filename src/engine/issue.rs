@@ -190,8 +190,8 @@ impl Engine {
         next.not_before = None;
         let mut draft = self.draft_for(attempt, "certificate.order", "KW2002");
         draft.facts = vec![
+            ("issuer", Json::shared(&attempt.issuer)),
             ("order_url", Json::str(crate::domain::audit::bounded_text(&url))),
-            ("issuer", Json::str(attempt.issuer.as_str().to_owned())),
         ];
         let batch = Batch { changes: vec![Change::Attempt(next.clone())], entries: vec![draft] };
         if let Err(error) = self.commit(batch).await {
@@ -475,10 +475,10 @@ impl Engine {
         done.target.serial = Some(leaf.serial.clone());
         done.target.spki = Some(leaf.spki);
         done.facts = vec![
-            ("issuer", Json::str(attempt.issuer.as_str().to_owned())),
-            ("names", Json::show(&leaf.names)),
-            ("not_after", Json::show(&leaf.validity.not_after)),
             ("fingerprint", Json::show(&leaf.fingerprint)),
+            ("issuer", Json::shared(&attempt.issuer)),
+            ("names", Json::shared(&leaf.names)),
+            ("not_after", Json::show(&leaf.validity.not_after)),
         ];
         done.evidence = self.acme_evidence(&attempt.issuer, url);
         let mut intent = self.draft_for(attempt, "certificate.install", "KW2004");
@@ -493,7 +493,7 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            let set: Arc<str> = Arc::from(attempt.names.key());
+            let set = attempt.names.key();
             let at = self.read().state.ledger.counts_at(&set, now);
             changes.push(Change::AutomaticIssuance(set, at));
         }

@@ -178,10 +178,14 @@ impl Engine {
                     agenda.set(Task::Look(credential), now.plus(LOOK_AGAIN));
                     return;
                 }
+                // What is missing or damaged may be installed again: the planner knows. Where all is as it should be, its
+                // next plan has its time already.
+                let sound = sighting.stored.as_ref().is_some_and(|o| matches!(o.seen, Seen::Present(_)));
                 self.note_sighting(&credential, sighting, before);
                 agenda.by(Task::Look(credential.clone()), now.plus(again));
-                // What is missing or damaged may be installed again: the planner knows.
-                agenda.by(Task::Plan(credential.clone()), now);
+                if !(sound && agenda.has(&Task::Plan(credential.clone()))) {
+                    agenda.by(Task::Plan(credential.clone()), now);
+                }
                 touched.insert(credential);
             }
             Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
@@ -231,20 +235,20 @@ impl Engine {
             // The attempt may be writing the same record. Once it has ended, the window is asked for again.
             return;
         }
-        let (mut record, lifetime, is_ordered) = {
+        let (old, lifetime, is_ordered) = {
             let desk = self.read();
-            let record = desk.state.credential(id);
-            let lifetime = record.current.as_ref().map(|g| g.validity.lifetime()).unwrap_or_default();
-            (record, lifetime, desk.state.attempt_for(id).is_some_and(|a| a.stage != Stage::Issued))
+            let record = desk.state.credentials.get(id);
+            let current = record.and_then(|r| r.current.as_ref()).filter(|g| g.cert_id.as_ref() == Some(cert_id));
+            // Replaced in the meantime: the answer is about another certificate.
+            let Some(current) = current else { return };
+            let old = record.and_then(|r| r.ari.clone()).filter(|a| a.cert_id == *cert_id);
+            let is_ordered = desk.state.attempt_for(id).is_some_and(|a| a.stage != Stage::Issued);
+            (old, current.validity.lifetime(), is_ordered)
         };
-        // Replaced in the meantime: the answer is about another certificate.
-        if record.current.as_ref().is_none_or(|g| g.cert_id.as_ref() != Some(cert_id)) {
-            return;
-        }
         // Installed while the configuration did not want to know.
         let unasked =
             AriRecord { cert_id: cert_id.clone(), window: None, picked: None, next_poll: now, explanation: None };
-        let old = record.ari.clone().filter(|a| a.cert_id == *cert_id).unwrap_or(unasked);
+        let old = old.unwrap_or(unasked);
         let mut new = AriRecord { next_poll: now.plus(poll_after(None, lifetime)), ..old.clone() };
         match answer {
             Ok(Some(info)) => {
@@ -277,10 +281,12 @@ impl Engine {
         agenda.set(Task::Ari(id.clone()), new.next_poll);
         if new.window == old.window && new.picked == old.picked && new.explanation == old.explanation {
             // Only the time of the next poll changed: not worth a commit; after a restart it is asked at once.
-            self.write().state.credentials.entry(id.clone()).or_default().ari = Some(new);
+            if let Some(record) = self.write().state.credentials.get_mut(id) {
+                record.ari = Some(new);
+            }
             return;
         }
-        let mut draft = self.draft("certificate.schedule", "KW2010", Target::new(TargetKind::Credential, id.as_str()));
+        let mut draft = self.draft("certificate.schedule", "KW2010", Target::new(TargetKind::Credential, id));
         draft.facts = vec![
             ("window_start", Json::opt(new.window.map(|w| Json::show(&w.0)))),
             ("window_end", Json::opt(new.window.map(|w| Json::show(&w.1)))),
@@ -291,7 +297,7 @@ impl Engine {
         if let Some(url) = new.explanation.as_ref().filter(|_| new.explanation != old.explanation) {
             self.notify(id, "KW2010", Urgency::Act, format!("the CA explains its renewal window, see {url}"));
         }
-        record.ari = Some(new);
+        let record = CredentialRecord { ari: Some(new), ..self.read().state.credential(id) };
         let batch = Batch { changes: vec![Change::Credential(id.clone(), Box::new(record))], entries: vec![draft] };
         if self.commit(batch).await.is_ok() {
             agenda.set(Task::Plan(id.clone()), now);
@@ -309,7 +315,7 @@ impl Engine {
         if old == record.terms {
             return;
         }
-        let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, issuer.as_str()));
+        let mut draft = self.draft("issuer.terms", "KW2012", Target::new(TargetKind::Issuer, &issuer));
         draft.private.push(("terms", Arc::from(bounded_text(&terms))));
         draft.private.extend(old.iter().map(|before| ("before", before.clone())));
         let changes = vec![Change::Issuer(issuer.clone(), record)];
@@ -479,7 +485,7 @@ impl Engine {
     }
 
     fn gate_entry(&self, verdict: &Verdict) -> crate::domain::audit::Draft {
-        let target = Target::new(TargetKind::Path, verdict.path.as_str());
+        let target = Target::new(TargetKind::Path, &verdict.path);
         let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
         let mut draft = self.draft(action, code, target);
         draft.facts = vec![

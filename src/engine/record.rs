@@ -96,10 +96,11 @@ impl Engine {
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
         }
-        let (shared, own): (Vec<Change>, Vec<Change>) = batch.changes.iter().cloned().partition(is_shared);
-        {
+        let own: Vec<Change> = batch.changes.iter().filter(|c| !is_shared(c)).cloned().collect();
+        if own.len() < batch.changes.len() {
             let mut desk = self.write();
-            shared.into_iter().for_each(|c| desk.state.apply(c));
+            let shared = batch.changes.iter().filter(|c| is_shared(c));
+            shared.for_each(|c| desk.state.apply(c.clone()));
         }
         let result = self.ports.store.commit(batch).await;
         let mut desk = self.write();
@@ -150,9 +151,9 @@ impl Engine {
     /// While nothing can be written, a commit that changes nothing is tried with every evaluation: a gate that closed for
     /// it would otherwise wait for the next renewal to open again. What waits to be written is tried instead of it.
     pub(crate) async fn retry_store(&self, agenda: &mut Agenda, now: Timestamp) {
-        let (failing, owes, mark) = {
+        let (failing, owes) = {
             let desk = self.read();
-            (desk.store_fault.is_some(), desk.owes(), desk.state.clock.clone())
+            (desk.store_fault.is_some(), desk.owes())
         };
         if (failing || owes) && !agenda.has(&Task::Store) && self.medium_lost().is_none() {
             agenda.set(Task::Store, now.plus(EVALUATE_EVERY));
@@ -167,6 +168,7 @@ impl Engine {
                 return;
             }
             // A mark that is there already, or the present time with it, is all that is written.
+            let mark = self.read().state.clock.clone();
             let batch = Batch { changes: mark.map(Change::Clock).into_iter().collect(), entries: Vec::new() };
             if self.commit(batch).await.is_ok() {
                 self.evaluate(None).await;
@@ -191,7 +193,7 @@ impl Engine {
     }
 
     pub(crate) fn draft_for(&self, attempt: &Attempt, action: &'static str, code: &'static str) -> Draft {
-        let mut draft = self.draft(action, code, Target::new(TargetKind::Credential, attempt.credential.as_str()));
+        let mut draft = self.draft(action, code, Target::new(TargetKind::Credential, &attempt.credential));
         draft.correlation = Some(attempt.id);
         draft
     }

@@ -169,8 +169,7 @@ impl Engine {
 
     async fn request(&self, credential: &CredentialId, by: Arc<str>, agenda: &mut Agenda) -> Result<(), StoreError> {
         let now = self.ports.clock.now();
-        let mut draft =
-            self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential.as_str()));
+        let mut draft = self.draft("certificate.request", "KW2011", Target::new(TargetKind::Credential, credential));
         let person = self.person(&by);
         draft.by(&person);
         // What is kept of the wish holds the pseudonym, like the entry.

@@ -220,7 +220,7 @@ impl Engine {
         for issuer in desk.estate.issuers.values() {
             for limit in issuer.limits.iter() {
                 let buckets =
-                    desk.state.ledger.full_at.keys().filter(|b| b.issuer == issuer.id && b.kind == limit.kind);
+                    desk.state.ledger.full_at.keys().filter(|b| b.kind() == limit.kind && *b.issuer() == issuer.id);
                 let least = buckets.map(|b| desk.state.ledger.remaining(b, limit, now)).min();
                 each(&issuer.id, limit.kind.as_str(), least.unwrap_or(limit.capacity));
             }

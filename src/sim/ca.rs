@@ -106,7 +106,8 @@ pub struct SimCa {
 #[derive(Debug, Default)]
 struct Inner {
     behaviours: BTreeMap<IssuerId, Arc<Behaviour>>,
-    orders: BTreeMap<Arc<str>, Order>,
+    /// By the number at the end of their URLs.
+    orders: BTreeMap<u64, Order>,
     made: u64,
     ledger: Ledger,
     tallies: BTreeMap<IssuerId, Tally>,
@@ -118,6 +119,7 @@ struct Inner {
 
 #[derive(Clone, Debug)]
 struct Order {
+    url: Arc<str>,
     issuer: IssuerId,
     names: NameSet,
     status: OrderStatus,
@@ -185,19 +187,21 @@ impl SimCa {
         tally.orders = tally.orders.saturating_add(1);
         tally.replacing = tally.replacing.saturating_add(u64::from(request.replaces.is_some()));
         // As Let's Encrypt: an order counts when it is made, a certificate when it is issued.
-        let (at_once, later): (Vec<_>, Vec<_>) = spends.into_iter().partition(|s| s.limit.kind == LimitKind::Orders);
-        for spend in &at_once {
-            let full = inner.ledger.after(spend, now);
-            inner.ledger.full_at.insert(spend.bucket.clone(), full);
+        let at_once = |s: &Spend| s.limit.kind == LimitKind::Orders;
+        for spend in spends.iter().filter(|s| at_once(s)) {
+            inner.ledger.take(spend, now);
         }
+        let later = spends.into_iter().filter(|s| !at_once(s)).collect();
         inner.made = inner.made.saturating_add(1);
         if inner.made.is_multiple_of(1_024) {
             inner.orders.retain(|_, o| now.since(o.made) < ORDERS_KEPT);
+            inner.ledger.full_at.retain(|_, full| *full > now);
         }
         let made = inner.made;
-        let url: Arc<str> = Arc::from(format!("https://{issuer}.sim/order/{made}"));
+        let url: Arc<str> = Arc::from(["https://", issuer.as_str(), ".sim/order/", &made.to_string()].concat());
         let fails = draw(self.seed, &[b"fail", &made.to_be_bytes()], 1_000) < behaviour.failing_permille;
         let order = Order {
+            url: url.clone(),
             issuer: issuer.clone(),
             names: request.names.clone(),
             status: OrderStatus::Pending,
@@ -207,38 +211,37 @@ impl SimCa {
             made: now,
             spends: later,
         };
-        inner.orders.insert(url.clone(), order);
+        inner.orders.insert(made, order);
         Ok(url)
     }
 
     fn sign(&self, inner: &mut Inner, url: &str, csr: &[u8]) -> Result<(), IssuerError> {
         let now = self.clock.now();
-        let Some(order) = inner.orders.get(url).cloned() else {
+        let number = number(url);
+        let Some(order) = inner.orders.get_mut(&number) else {
             return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
         };
         let behaviour = inner.behaviours.get(&order.issuer).cloned().unwrap_or_default();
-        let first = order.names.iter().next().map(ToString::to_string).unwrap_or_default();
+        let first = order.names.iter().next().map(Name::text).unwrap_or_default();
         let by_prefix = behaviour.lifetime_by_prefix.iter().find(|(p, _)| first.starts_with(p.as_str()));
         let lifetime = by_prefix.map_or(behaviour.lifetime, |(_, l)| *l);
         let validity = Validity { not_before: now, not_after: now.plus(lifetime) };
         let spki = Digest::of(csr);
-        let serial = Digest::of_parts(&[url.as_bytes()]).short();
+        let serial = format!("{number:x}");
         let text = super::host::certificate_text(&serial, &spki, &validity, &order.names);
         if behaviour.ari {
-            inner.certificates.insert(CertId(Arc::from(format!("sim.{serial}"))), validity);
+            inner.certificates.insert(CertId(Arc::from(["sim.", &serial].concat())), validity);
         }
         for spend in order.spends.iter().filter(|_| order.chain.is_none()) {
-            let full = inner.ledger.after(spend, now);
-            inner.ledger.full_at.insert(spend.bucket.clone(), full);
+            inner.ledger.take(spend, now);
         }
-        let tally = inner.tallies.entry(order.issuer.clone()).or_default();
-        tally.issued = tally.issued.saturating_add(1);
+        order.chain = Some(Arc::from(text));
+        order.status = if behaviour.stuck { OrderStatus::Processing } else { OrderStatus::Valid };
+        if let Some(tally) = inner.tallies.get_mut(&order.issuer) {
+            tally.issued = tally.issued.saturating_add(1);
+        }
         if inner.certificates.len() > 50_000 {
             inner.certificates.retain(|_, v| v.not_after > now);
-        }
-        if let Some(order) = inner.orders.get_mut(url) {
-            order.chain = Some(Arc::from(text));
-            order.status = if behaviour.stuck { OrderStatus::Processing } else { OrderStatus::Valid };
         }
         Ok(())
     }
@@ -248,7 +251,16 @@ fn open_order(inner: &Inner, issuer: &IssuerId, names: &NameSet) -> Option<Arc<s
     let open = |o: &&Order| {
         o.issuer == *issuer && o.names == *names && matches!(o.status, OrderStatus::Pending | OrderStatus::Ready)
     };
-    inner.orders.iter().filter(|(_, o)| open(o)).max_by_key(|(_, o)| o.made).map(|(url, _)| url.clone())
+    inner.orders.values().filter(open).max_by_key(|o| o.made).map(|o| o.url.clone())
+}
+
+/// The number of an order, from its URL or from that of one of its challenges; there is no order 0.
+fn number(url: &str) -> u64 {
+    let order = url.bytes().take_while(|b| *b != b'#');
+    order.fold(0, |number: u64, b| match b {
+        b'0'..=b'9' => number.wrapping_mul(10).wrapping_add(u64::from(b.wrapping_sub(b'0'))),
+        _ => 0,
+    })
 }
 
 fn error(kind: IssuerErrorKind, fault: Fault, text: &str) -> IssuerError {
@@ -308,7 +320,7 @@ impl Issuer for SimCa {
         Box::pin(async move {
             self.up(issuer)?;
             let inner = self.lock();
-            let Some(order) = inner.orders.get(url) else {
+            let Some(order) = inner.orders.get(&number(url)) else {
                 return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
             };
             let authorizations = if order.status == OrderStatus::Pending {
@@ -316,8 +328,8 @@ impl Issuer for SimCa {
             } else {
                 Vec::new()
             };
-            let failed = error(IssuerErrorKind::ValidationFailed, Fault::Subject, "the response was not seen");
-            let dead = (order.status == OrderStatus::Invalid).then_some(failed);
+            let failed = || error(IssuerErrorKind::ValidationFailed, Fault::Subject, "the response was not seen");
+            let dead = (order.status == OrderStatus::Invalid).then(failed);
             Ok(OrderView { status: order.status, authorizations, error: dead, retry_after: None })
         })
     }
@@ -332,9 +344,8 @@ impl Issuer for SimCa {
             self.steps.step().await;
             self.up(issuer)?;
             {
-                let order = url.split('#').next().unwrap_or_default();
                 let mut inner = self.lock();
-                if let Some(order) = inner.orders.get_mut(order) {
+                if let Some(order) = inner.orders.get_mut(&number(url)) {
                     order.ready_challenges = order.ready_challenges.saturating_add(1);
                     if order.status == OrderStatus::Pending && order.ready_challenges >= order.names.len() {
                         order.status = if order.fails { OrderStatus::Invalid } else { OrderStatus::Ready };
@@ -353,10 +364,8 @@ impl Issuer for SimCa {
             let lost = {
                 let mut inner = self.lock();
                 self.sign(&mut inner, url, csr)?;
-                let behaviour = Arc::make_mut(inner.behaviours.entry(issuer.clone()).or_default());
-                let lost = behaviour.lose_finalize > 0;
-                behaviour.lose_finalize = behaviour.lose_finalize.saturating_sub(1);
-                lost
+                let behaviour = inner.behaviours.get_mut(issuer).filter(|b| b.lose_finalize > 0).map(Arc::make_mut);
+                behaviour.map(|b| b.lose_finalize = b.lose_finalize.saturating_sub(1)).is_some()
             };
             self.steps.step().await;
             if lost { Err(error(IssuerErrorKind::Retry, Fault::Network, "the answer was lost")) } else { Ok(()) }
@@ -367,7 +376,7 @@ impl Issuer for SimCa {
         Box::pin(async move {
             self.steps.step().await;
             self.up(issuer)?;
-            let chain = self.lock().orders.get(url).and_then(|o| o.chain.clone());
+            let chain = self.lock().orders.get(&number(url)).and_then(|o| o.chain.clone());
             chain
                 .map(|c| c.to_string())
                 .ok_or_else(|| error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no certificate"))
@@ -427,11 +436,12 @@ impl Issuer for SimCa {
 
 fn authorization(url: &str, index: usize, name: &Name) -> AuthorizationView {
     let kind = if name.is_wildcard() { ChallengeKind::Dns01 } else { ChallengeKind::Http01 };
-    let token = Digest::of_parts(&[url.as_bytes(), &index.to_be_bytes()]).short();
+    let (order, index) = (number(url).to_string(), index.to_string());
+    let token = [&*order, "-", &index].concat();
     let challenge = ChallengeView {
         kind,
-        url: Arc::from(format!("{url}#{index}")),
-        key_authorization: format!("{token}.thumbprint"),
+        url: Arc::from([url, "#", &index].concat()),
+        key_authorization: [&token, ".thumbprint"].concat(),
         token,
     };
     AuthorizationView { name: name.authorized(), valid: false, challenges: vec![challenge] }

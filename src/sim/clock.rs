@@ -2,7 +2,7 @@
 
 use core::future::Future;
 use core::pin::{Pin, pin};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -15,56 +15,55 @@ use crate::ports::{Clock, Doing};
 /// A clock that stands still until [`run`] moves it.
 #[derive(Debug)]
 pub struct SimClock {
-    inner: Mutex<Inner>,
+    /// Nanoseconds since boot. Everybody asks for the time at every step, so no lock stands before it.
+    boot: AtomicU64,
+    /// The wall clock at boot; a step changes it.
+    wall_at_boot: AtomicI64,
+    boot_id: Arc<str>,
+    timers: Mutex<Timers>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    /// Nanoseconds since boot.
-    boot: u128,
-    /// The wall clock at boot; a step changes it.
-    wall_at_boot: i64,
-    boot_id: Arc<str>,
-    timers: BTreeMap<(u128, u64), Waker>,
-    next_timer: u64,
+#[derive(Debug, Default)]
+struct Timers {
+    waiting: BTreeMap<(u64, u64), Waker>,
+    next: u64,
 }
 
 impl SimClock {
     /// Boots at this wall time.
     #[must_use]
     pub fn new(wall: Timestamp) -> Self {
-        let inner = Inner {
-            boot: 0,
-            wall_at_boot: wall.unix(),
+        Self {
+            boot: AtomicU64::new(0),
+            wall_at_boot: AtomicI64::new(wall.unix()),
             boot_id: Arc::from("boot-0"),
-            timers: BTreeMap::new(),
-            next_timer: 0,
-        };
-        Self { inner: Mutex::new(inner) }
+            timers: Mutex::default(),
+        }
     }
 
     /// Somebody sets the wall clock: it steps by so many seconds, boot time does not.
     pub fn step(&self, seconds: i64) {
-        let mut inner = self.lock();
-        inner.wall_at_boot = inner.wall_at_boot.saturating_add(seconds);
+        let wall = self.wall_at_boot.load(Ordering::SeqCst);
+        self.wall_at_boot.store(wall.saturating_add(seconds), Ordering::SeqCst);
     }
 
     /// Lets time pass without running anything, as while the process is dead.
     pub fn pass(&self, span: Duration) {
-        let mut inner = self.lock();
-        inner.boot = inner.boot.saturating_add(span.as_nanos());
+        self.boot.store(self.nanos().saturating_add(nanos(span)), Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn nanos(&self) -> u64 {
+        self.boot.load(Ordering::SeqCst)
+    }
+
+    fn timers(&self) -> MutexGuard<'_, Timers> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Jumps to the next timer and wakes it; `false` if there is none.
     fn advance(&self) -> bool {
-        let mut inner = self.lock();
-        let Some(((at, _), waker)) = inner.timers.pop_first() else { return false };
-        inner.boot = inner.boot.max(at);
-        drop(inner);
+        let Some(((at, _), waker)) = self.timers().waiting.pop_first() else { return false };
+        self.boot.fetch_max(at, Ordering::SeqCst);
         waker.wake();
         true
     }
@@ -72,31 +71,32 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        let inner = self.lock();
-        let seconds = i64::try_from(inner.boot / 1_000_000_000).unwrap_or(i64::MAX);
-        Timestamp::from_unix(inner.wall_at_boot.saturating_add(seconds))
+        let seconds = i64::try_from(self.nanos() / 1_000_000_000).unwrap_or(i64::MAX);
+        Timestamp::from_unix(self.wall_at_boot.load(Ordering::SeqCst).saturating_add(seconds))
     }
 
     fn boottime(&self) -> Boottime {
-        let nanos = self.lock().boot;
-        let (secs, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-        Boottime::from_boot(Duration::new(u64::try_from(secs).unwrap_or(u64::MAX), u32::try_from(rest).unwrap_or(0)))
+        Boottime::from_boot(Duration::from_nanos(self.nanos()))
     }
 
     fn boot_id(&self) -> Arc<str> {
-        self.lock().boot_id.clone()
+        self.boot_id.clone()
     }
 
     fn sleep(&self, span: Duration) -> Doing<'_, ()> {
-        let inner = self.lock();
-        let at = inner.boot.saturating_add(span.as_nanos());
+        let at = self.nanos().saturating_add(nanos(span));
         Box::pin(Sleep { clock: self, at, timer: None })
     }
 }
 
+/// A span as the clock counts, up to its end after 584 years.
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
 struct Sleep<'a> {
     clock: &'a SimClock,
-    at: u128,
+    at: u64,
     timer: Option<u64>,
 }
 
@@ -105,15 +105,15 @@ impl Future for Sleep<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let clock = self.clock;
-        let mut inner = clock.lock();
-        if inner.boot >= self.at {
+        if clock.nanos() >= self.at {
             return Poll::Ready(());
         }
+        let mut timers = clock.timers();
         let id = *self.timer.get_or_insert_with(|| {
-            inner.next_timer = inner.next_timer.wrapping_add(1);
-            inner.next_timer
+            timers.next = timers.next.wrapping_add(1);
+            timers.next
         });
-        inner.timers.insert((self.at, id), cx.waker().clone());
+        timers.waiting.insert((self.at, id), cx.waker().clone());
         Poll::Pending
     }
 }
@@ -121,7 +121,7 @@ impl Future for Sleep<'_> {
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.timer {
-            self.clock.lock().timers.remove(&(self.at, id));
+            self.clock.timers().waiting.remove(&(self.at, id));
         }
     }
 }
@@ -168,7 +168,7 @@ mod tests {
         });
         assert_eq!(slept, Some(year));
         assert_eq!(clock.now(), Timestamp::from_unix(1_790_000_000).plus(year));
-        assert!(clock.lock().timers.is_empty());
+        assert!(clock.timers().waiting.is_empty());
     }
 
     #[test]

@@ -21,8 +21,8 @@ use crate::sim::world::Steps;
 /// The certificate format of the simulation: one line.
 #[must_use]
 pub fn certificate_text(serial: &str, spki: &Digest, validity: &Validity, names: &NameSet) -> String {
-    let (from, until) = (validity.not_before.unix(), validity.not_after.unix());
-    format!("SIM {serial} {spki} {from} {until} {}", names.key())
+    let (from, until) = (validity.not_before.unix().to_string(), validity.not_after.unix().to_string());
+    ["SIM", serial, &spki.to_string(), &from, &until, &names.key()].join(" ")
 }
 
 fn parse(text: &str) -> Option<Certificate> {
@@ -42,7 +42,7 @@ fn parse(text: &str) -> Option<Certificate> {
         issuer: "CN=Sim Root".into(),
         names,
         validity: Validity { not_before, not_after },
-        cert_id: Some(CertId(Arc::from(format!("sim.{serial}")))),
+        cert_id: Some(CertId(Arc::from(["sim.", &serial].concat()))),
         serial,
         may_issue: false,
     })
@@ -77,7 +77,7 @@ struct Inner {
 struct Slot {
     csr: Vec<u8>,
     spki: Digest,
-    chain: Option<(Arc<Chain>, String)>,
+    chain: Option<(Arc<Chain>, Arc<str>)>,
 }
 
 impl SimHost {
@@ -182,9 +182,12 @@ impl KeyStore for SimHost {
             let csr = {
                 let mut inner = self.lock();
                 let kept = previous.and_then(|p| inner.slots.get(&p)).filter(|_| reuse == KeyReuse::Keep);
-                let csr = kept.map_or_else(|| format!("{slot} {}", names.key()).into_bytes(), |s| s.csr.clone());
-                let fresh = Slot { spki: Digest::of(&csr), csr, chain: None };
-                inner.slots.entry(slot).or_insert(fresh).csr.clone()
+                let csr = kept.map_or_else(
+                    || [&slot.0.text(), b" ".as_slice(), names.key().as_bytes()].concat(),
+                    |s| s.csr.clone(),
+                );
+                let fresh = || Slot { spki: Digest::of(&csr), csr, chain: None };
+                inner.slots.entry(slot).or_insert_with(fresh).csr.clone()
             };
             self.steps.step().await;
             Ok(csr)
@@ -213,7 +216,7 @@ impl KeyStore for SimHost {
                 }
                 let above = vec![self.root.clone()];
                 let chain = Arc::new(Chain { leaf: Arc::new(leaf), above, trust: Trust::Anchored });
-                own.chain = Some((chain.clone(), pem.to_owned()));
+                own.chain = Some((chain.clone(), Arc::from(pem)));
                 chain
             };
             self.steps.step().await;
@@ -224,7 +227,8 @@ impl KeyStore for SimHost {
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>> {
         Box::pin(async move {
             let chain = self.lock().slots.get(&slot).and_then(|s| s.chain.clone());
-            chain.ok_or_else(|| HostError("there is no such slot".into()))
+            let (chain, pem) = chain.ok_or_else(|| HostError("there is no such slot".into()))?;
+            Ok((chain, pem.to_string()))
         })
     }
 

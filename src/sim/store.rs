@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::audit::{self, Draft, Facts, LONGEST_ENTRY, Phase, Sealed, TargetKind};
 use crate::domain::changes::{self, After};
-use crate::domain::id::EntryId;
+use crate::domain::id::{EntryId, head};
 use crate::domain::key::Digest;
 use crate::domain::private::{Private, Salt, Told};
 use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
@@ -236,7 +236,7 @@ struct Disk {
     /// Intents without an outcome.
     intents: BTreeMap<EntryId, u64>,
     /// The newest leaf of each target.
-    newest: BTreeMap<(TargetKind, Arc<str>), Digest>,
+    newest: BTreeMap<TargetKey, Digest>,
     keep: usize,
     kept: VecDeque<Kept>,
     ids: BTreeSet<EntryId>,
@@ -302,7 +302,7 @@ impl Disk {
             written.push(batch.clone());
         }
         batch.changes.into_iter().for_each(|change| self.state.apply(change));
-        for (draft, (sealed, private)) in batch.entries.iter().zip(sealed) {
+        for (draft, (sealed, private)) in batch.entries.into_iter().zip(sealed) {
             self.append(draft, sealed, private);
         }
         match self.faults.lose_answers.checked_sub(1) {
@@ -317,13 +317,15 @@ impl Disk {
     /// Gives each entry its place; a later entry of the batch links to an earlier one about the same target.
     fn seal(&self, batch: &Batch) -> Result<Vec<(Sealed, Vec<Private>)>, StoreError> {
         let (mut ids, mut newest) = (BTreeSet::new(), BTreeMap::new());
+        let several = batch.entries.len() > 1;
         let mut all = Vec::with_capacity(batch.entries.len());
         for (index, (sequence, draft)) in (self.tree.size()..).zip(&batch.entries).enumerate() {
             let id = draft.id;
-            if self.ids.contains(&id) || !ids.insert(id) {
+            if self.ids.contains(&id) || (several && !ids.insert(id)) {
                 return refused(&format!("entry {id} is there already"));
             }
-            let previous = newest.get(&key(draft)).or_else(|| self.newest.get(&key(draft))).copied();
+            let key = key(draft);
+            let previous = newest.get(&key).or_else(|| self.newest.get(&key)).copied();
             let mut drawn = 0_u64;
             let mut salt = || {
                 drawn = drawn.saturating_add(1);
@@ -340,16 +342,19 @@ impl Disk {
             if size > LONGEST_ENTRY {
                 return refused(&format!("entry {id} has {size} bytes; at most {LONGEST_ENTRY} are kept"));
             }
-            newest.insert(key(draft), sealed.leaf);
+            if several {
+                newest.insert(key, sealed.leaf);
+            }
             all.push((sealed, told.texts().map(|(_, private)| private.clone()).collect()));
         }
         Ok(all)
     }
 
-    fn append(&mut self, draft: &Draft, sealed: Sealed, private: Vec<Private>) {
+    fn append(&mut self, draft: Draft, sealed: Sealed, private: Vec<Private>) {
         let sequence = self.tree.size();
         self.tree.push(sealed.leaf, |_, _| {});
-        self.newest.insert(key(draft), sealed.leaf);
+        let newest = self.newest.entry(key(&draft)).or_insert(sealed.leaf);
+        *newest = sealed.leaf;
         match (draft.phase, draft.intent) {
             (Phase::Intent, _) => drop(self.intents.insert(draft.id, sequence)),
             (Phase::Outcome, Some(intent)) => drop(self.intents.remove(&intent)),
@@ -375,9 +380,9 @@ impl Disk {
             self.evidence.entry(evidence.sha256).or_insert(kept).named_by = sequence;
         }
         self.kept.push_back(Kept {
-            draft: light(draft),
             facts: sealed.facts,
             evidence: draft.evidence.iter().map(|e| e.sha256).collect(),
+            draft: light(draft),
             private: commitments,
             entry: StoredEntry { sequence, leaf: sealed.leaf, bytes: sealed.bytes },
         });
@@ -491,8 +496,11 @@ fn salt_of(sequence: u64, drawn: u64) -> Salt {
     salt
 }
 
-fn key(draft: &Draft) -> (TargetKind, Arc<str>) {
-    (draft.target.kind, draft.target.id.clone())
+/// A target, by what of it compares fastest.
+type TargetKey = (u64, TargetKind, Arc<str>);
+
+fn key(draft: &Draft) -> TargetKey {
+    (head(&draft.target.id), draft.target.kind, draft.target.id.clone())
 }
 
 fn no_proof(error: TreeError) -> StoreError {
@@ -500,13 +508,11 @@ fn no_proof(error: TreeError) -> StoreError {
 }
 
 /// A draft without what makes no words.
-fn light(draft: &Draft) -> Draft {
-    let mut light = Draft::new(draft.id, draft.at, draft.action, draft.code, draft.target.clone());
-    light.actor = draft.actor.clone();
-    (light.phase, light.outcome, light.intent) = (draft.phase, draft.outcome, draft.intent);
-    (light.correlation, light.policy) = (draft.correlation, draft.policy.clone());
-    light.facts = draft.facts.iter().filter(|(key, _)| *key == "issuer").cloned().collect();
-    light
+fn light(mut draft: Draft) -> Draft {
+    draft.facts.retain(|(key, _)| *key == "issuer");
+    (draft.private, draft.evidence, draft.forgets) = (Vec::new(), Vec::new(), Vec::new());
+    draft.person = None;
+    draft
 }
 
 fn length<T>(of: &[T]) -> u64 {

@@ -130,7 +130,7 @@ impl Scene {
             let Some(credential) = estate.credentials.values().nth(who % estate.credentials.len().max(1)) else {
                 continue;
             };
-            let key: Arc<str> = Arc::from(credential.managed().unwrap().names.key());
+            let key: Arc<str> = credential.managed().unwrap().names.key();
             state.apply(Change::AutomaticIssuance(key, now.minus(Duration::from_secs(u64::from(*minutes) * 60))));
         }
         let due = estate.credentials.keys().cloned().collect();

@@ -417,7 +417,7 @@ mod servers {
             endpoint.sni = None;
             let seen = room.prober.served(&endpoint).await;
             assert!(trusted(&seen), "again, and never resumed");
-            assert_eq!(seen.chain().unwrap().leaf.names.key(), "a.example");
+            assert_eq!(seen.chain().unwrap().leaf.names.key().as_ref(), "a.example");
             endpoint.host = "localhost".to_owned();
             assert!(trusted(&room.prober.served(&endpoint).await), "by name, over whichever address answers");
         }

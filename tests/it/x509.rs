@@ -119,7 +119,7 @@ mod parsing {
             let sha = sha.trim().split_once('=').unwrap().1.replace(':', "").to_lowercase();
             assert_eq!(facts.fingerprint.to_string(), sha);
             assert_eq!(facts.subject, r#"CN=a\"b,O=Müller\, Söhne \+ Co,C=DE"#);
-            assert_eq!(facts.names.key(), "*.b.example,a.example.com,192.0.2.7,2001:db8::1");
+            assert_eq!(facts.names.key().as_ref(), "*.b.example,a.example.com,192.0.2.7,2001:db8::1");
             assert_eq!(other_names(&ders[0]).unwrap(), ["email \"x@y.example\"", "DNS \"bad_name.example\""]);
             assert_eq!(facts.validity.lifetime(), Duration::from_secs(3_650 * 86_400));
             assert!(facts.may_issue, "openssl req -x509 makes CAs");

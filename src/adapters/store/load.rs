@@ -205,8 +205,7 @@ fn issuers(connection: &Connection, state: &mut State, id: Option<&str>) -> Resu
 
 fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     each(connection, "bucket", "SELECT issuer, kind, counted, full_at FROM bucket", None, |f| {
-        let key =
-            BucketKey { issuer: f.parse(slug(IssuerId::parse))?, kind: f.parse(LimitKind::parse)?, key: f.take()? };
+        let key = BucketKey::new(f.parse(slug(IssuerId::parse))?, f.parse(LimitKind::parse)?, f.take()?);
         state.ledger.full_at.insert(key, f.time()?);
         Ok(())
     })?;

@@ -1,5 +1,7 @@
 //! Changes of the state as rows. [`super::load`] is its mirror.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
 use crate::domain::execution::{Attempt, Generation};
@@ -168,7 +170,7 @@ fn issuer(connection: &Connection, id: &IssuerId, record: &IssuerRecord) -> Resu
 fn bucket(connection: &Connection, key: &BucketKey, full_at: Timestamp) -> Result<(), NotSaved> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO bucket (issuer, kind, counted, full_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![key.issuer.as_str(), key.kind.as_str(), &*key.key, full_at.unix()])?;
+        .execute(params![key.issuer().as_str(), key.kind().as_str(), &**key.key(), full_at.unix()])?;
     Ok(())
 }
 
@@ -201,7 +203,7 @@ fn seconds(at: Option<Timestamp>) -> Option<i64> {
 }
 
 /// A set of names by its key, provided that the key reads back as the same set: what cannot be read is not written.
-fn names(names: &NameSet) -> Result<String, NotSaved> {
+fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
     let key = names.key();
     match NameSet::parse_key(&key) {
         Ok(read) if read == *names => Ok(key),

@@ -189,8 +189,7 @@ impl Ca {
             );
         }
         for spend in &spends {
-            let full = account.ledger.after(spend, now);
-            account.ledger.full_at.insert(spend.bucket.clone(), full);
+            account.ledger.take(spend, now);
         }
         if account.ledger.full_at.len() > LEDGER_SWEEP {
             account.ledger.full_at.retain(|_, full| *full > now);

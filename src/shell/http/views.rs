@@ -392,7 +392,7 @@ pub(super) fn preview(web: &Web, view: &CredentialView, managed: &Managed, previ
         reload,
         endpoints: if staging { Vec::new() } else { view.credential.endpoints.iter().map(text).collect() },
         limits: spends
-            .map(|s| match &*s.bucket.key {
+            .map(|s| match &**s.bucket.key() {
                 "" => format!("1 of {} {}", s.limit.capacity, s.limit.kind.as_str()),
                 key => format!("1 of {} {} for {key}", s.limit.capacity, s.limit.kind.as_str()),
             })

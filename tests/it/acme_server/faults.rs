@@ -158,7 +158,7 @@ async fn a_certificate_can_be_wrong_in_every_way() {
 
     lab.control.inject(&[Endpoint::Finalize], Scope::Next(1), Fault::WrongNames);
     finalize(&raw, &["a.example"]).await;
-    assert_eq!(lab.control.certificates()[1].names.key(), "wrong-name.example");
+    assert_eq!(lab.control.certificates()[1].names.key().as_ref(), "wrong-name.example");
 
     lab.control.inject(&[Endpoint::Finalize], Scope::Next(1), Fault::ExpiredCert);
     finalize(&raw, &["a.example"]).await;

@@ -54,7 +54,7 @@ fn id(n: u64) -> Ulid {
 /// Some of everything: intents, most of them concluded, events, evidence, people, half a minute apart.
 pub fn draft(n: u64, salt: &str) -> Draft {
     let at = Timestamp::from_unix(BEGIN + 30 * n as i64);
-    let credential = |n: u64| Target::new(TargetKind::Credential, &format!("portal-{}", n / 5 % 7));
+    let credential = |n: u64| Target::new(TargetKind::Credential, format!("portal-{}", n / 5 % 7));
     let mut draft = match n % 5 {
         0 => {
             let mut intent = Draft::new(EntryId(id(n)), at, "certificate.issue", "KW2001", credential(n));

@@ -291,7 +291,7 @@ fn a_read_only_directory_is_unavailable_and_loses_nothing() {
 fn a_start_drops_ledger_rows_that_say_nothing_any_more() {
     const DAY: i64 = 86_400;
     let dir = TempDir::new().unwrap();
-    let bucket = |key: &str| BucketKey { issuer: issuer("le"), kind: LimitKind::Orders, key: Arc::from(key) };
+    let bucket = |key: &str| BucketKey::new(issuer("le"), LimitKind::Orders, Arc::from(key));
     let set = |text: &str| Arc::from(text);
     let ledger = vec![
         Change::Bucket(bucket("long full"), at(-DAY)),
@@ -307,7 +307,7 @@ fn a_start_drops_ledger_rows_that_say_nothing_any_more() {
     let clock = Change::Clock(ClockMark { wall: at(0), boot, boot_id: Arc::from("") });
     block_on(open(dir.path()).unwrap().commit(changes(vec![clock]))).unwrap();
     let left = reopened();
-    assert_eq!(left.full_at.keys().map(|k| &*k.key).collect::<Vec<_>>(), ["just full"]);
+    assert_eq!(left.full_at.keys().map(|k| &**k.key()).collect::<Vec<_>>(), ["just full"]);
     assert_eq!(left.automatic.keys().map(|k| &**k).collect::<Vec<_>>(), ["not so long ago"]);
 }
 

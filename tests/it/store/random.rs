@@ -143,7 +143,7 @@ fn change() -> impl Strategy<Value = Change> {
     );
     let kind = select(LimitKind::ALL.to_vec()).prop_map(|(kind, _)| kind);
     let bucket = (issuer(), kind, prop_oneof![Just(Arc::from("example.org")), text()])
-        .prop_map(|(issuer, kind, key)| BucketKey { issuer, kind, key });
+        .prop_map(|(issuer, kind, key)| BucketKey::new(issuer, kind, key));
     let set = select(vec!["a.example.org", "b.example.org", ""]).prop_map(Arc::from);
     let mark = (time(), 0..=u64::MAX >> 1, 0..1_000_000_000_u32, text()).prop_map(|(wall, seconds, nanos, boot_id)| {
         ClockMark { wall, boot: Boottime::from_boot(Duration::new(seconds, nanos)), boot_id }

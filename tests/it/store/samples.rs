@@ -137,7 +137,7 @@ pub fn every_change() -> Vec<Change> {
         }),
     ];
     for (kind, name) in LimitKind::ALL {
-        let key = BucketKey { issuer: issuer("le"), kind, key: Arc::from(name) };
+        let key = BucketKey::new(issuer("le"), kind, Arc::from(name));
         changes.push(Change::Bucket(key.clone(), at(1)));
         changes.push(Change::Bucket(key, at(2)));
     }
