@@ -61,7 +61,7 @@ pub fn write(draft: &Draft) -> Result<String, ParseError> {
     read(&text).map(|_| text)
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 /// If it is anything else.

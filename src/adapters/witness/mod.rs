@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `cosigner` | [`Cosigner`]: judges and cosigns what other logs show |
+//! | `cosigner` | [`FileCosigner`]: judges and cosigns what other logs show |
 //! | `publisher` | [`Publisher`]: shows our own log to its witnesses and keeps their cosignatures |
 //! | `client` | one exchange with a witness |
 //! | `key` | the private key of a witness |
