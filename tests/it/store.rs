@@ -1,5 +1,17 @@
 //! The store: one contract for SQLite and for the simulation's memory, then what only a disk can do wrong.
 
+/// Each fact as a test of its own, for either store.
+macro_rules! on_every_store {
+    ($($fact:ident)*) => {
+        mod sqlite {
+            $(#[test] fn $fact() { super::block_on(super::$fact(super::Place::sqlite())); })*
+        }
+        mod memory {
+            $(#[test] fn $fact() { super::block_on(super::$fact(super::Place::memory())); })*
+        }
+    };
+}
+
 mod contract;
 mod crash;
 mod disk;

@@ -12,7 +12,7 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 
 use super::audit::{Pairs, understood};
-use super::page::{answer, moment};
+use super::page::{answer, head, moment};
 use super::problem::Problem;
 use super::server::App;
 use crate::domain::inventory::Environment;
@@ -69,14 +69,7 @@ impl Frame {
         html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (self.title) " · Keyward · " (environment) }
-                    link rel="stylesheet" href="/style.css";
-                    link rel="icon" href="/icon.svg" type="image/svg+xml";
-                }
+                (head(&html! { (self.title) " · Keyward · " (environment) }, None))
                 body class="log" {
                     header {
                         div class="brand" {

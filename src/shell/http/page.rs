@@ -92,20 +92,28 @@ fn rank(severity: &str) -> u8 {
     }
 }
 
+/// The head of every page; one that shows what is now is read again after so many seconds.
+pub(super) fn head(title: &Markup, refresh: Option<u32>) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
+            meta name="color-scheme" content="light dark";
+            title { (title) }
+            link rel="stylesheet" href="/style.css";
+            link rel="icon" href="/icon.svg" type="image/svg+xml";
+        }
+    }
+}
+
 fn document(all: &Everything) -> Markup {
     let closed = all.status.gates_closed;
+    let title = html! { @if closed > 0 { "(" (closed) " closed) " } "Keyward · " (all.status.environment) };
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="refresh" content="15";
-                meta name="color-scheme" content="light dark";
-                title { @if closed > 0 { "(" (closed) " closed) " } "Keyward · " (all.status.environment) }
-                link rel="stylesheet" href="/style.css";
-                link rel="icon" href="/icon.svg" type="image/svg+xml";
-            }
+            (head(&title, Some(15)))
             body {
                 a class="skip" href="#inventory" { "Skip to the inventory" }
                 (top(all))

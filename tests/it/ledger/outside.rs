@@ -22,6 +22,21 @@ fn witness() -> SignerKey {
     SignerKey::from_seed("witness.example.org", Signs::Sightings, Zeroizing::new([5; 32])).unwrap()
 }
 
+/// Writes another note in the place of the newest checkpoint's.
+fn rewrite_newest(log: &Written, change: impl FnOnce(&mut Note)) {
+    let newest = log.notes().pop().unwrap();
+    let mut note: Note = newest.note.parse().unwrap();
+    change(&mut note);
+    log.unguarded()
+        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
+        .unwrap();
+}
+
+/// The witness saw the newest checkpoint, and the log keeps its word.
+fn cosign_newest(log: &Written) {
+    rewrite_newest(log, |note| note.signatures.push(witness().sign(&note.text, Timestamp::from_unix(1_800_000_000))));
+}
+
 /// Two logs with the same key, both from the beginning, of which the second has another entry 150.
 fn made_twice() -> (Written, Written) {
     let log = Written::new(0);
@@ -60,26 +75,14 @@ fn a_log_made_anew_with_the_same_key_is_found_with_a_checkpoint_or_a_witness_and
 #[test]
 fn a_cosigned_checkpoint_in_the_log_satisfies_who_asks_for_the_witness() {
     let log = Written::new(120);
-    let newest = log.notes().pop().unwrap();
-    let mut note: Note = newest.note.parse().unwrap();
-    note.signatures.push(witness().sign(&note.text, Timestamp::from_unix(1_800_000_000)));
-    let database = log.unguarded();
-    database
-        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
-        .unwrap();
-    drop(database);
+    cosign_newest(&log);
     let key = witness().verifier().to_string();
     let (code, text) = log.command(&["--witness", &key]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("saw size 120"), "{text}");
     assert_eq!(python(&["--witness", &key], &[log.path().to_owned()])[0].0, 0);
     // One bit of its signature.
-    note.signatures[1].bytes[20] ^= 1;
-    let database = log.unguarded();
-    database
-        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
-        .unwrap();
-    drop(database);
+    rewrite_newest(&log, |note| note.signatures[1].bytes[20] ^= 1);
     assert_eq!(log.command(&["--witness", &key]).0, 2);
     assert_eq!(python(&["--witness", &key], &[log.path().to_owned()])[0].0, 2);
     // Who does not ask for that witness does not read what stands under its name.
@@ -137,14 +140,7 @@ fn the_wrong_key_is_said_and_a_key_counts_only_for_its_sizes() {
 #[test]
 fn a_policy_says_whose_signatures_a_proof_needs() {
     let log = Written::new(60);
-    let newest = log.notes().pop().unwrap();
-    let mut note: Note = newest.note.parse().unwrap();
-    note.signatures.push(witness().sign(&note.text, Timestamp::from_unix(1_800_000_000)));
-    let database = log.unguarded();
-    database
-        .execute("UPDATE checkpoint SET note = ?1 WHERE size = ?2", (note.to_string(), newest.size as i64))
-        .unwrap();
-    drop(database);
+    cosign_newest(&log);
     let path = |name: &str| log.path().join(name).to_str().unwrap().to_owned();
     let (proof, policy) = (path("proof"), path("policy"));
     let made = keyward(&["audit", "prove", "7", "--database", log.path().to_str().unwrap(), "--out", &proof]);

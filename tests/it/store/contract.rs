@@ -15,17 +15,6 @@ use super::samples::{
 use super::tree::{head_of, heads, proofs_hold};
 use crate::harness::store::{Place, block_on, refusal};
 
-macro_rules! on_every_store {
-    ($($fact:ident)*) => {
-        mod sqlite {
-            $(#[test] fn $fact() { super::block_on(super::$fact(super::Place::sqlite())); })*
-        }
-        mod memory {
-            $(#[test] fn $fact() { super::block_on(super::$fact(super::Place::memory())); })*
-        }
-    };
-}
-
 on_every_store! {
     a_new_store_is_empty
     a_change_without_an_entry_is_refused

@@ -19,17 +19,6 @@ use proptest::sample::select;
 use super::samples::{at, draft, entries, evidence, one, ulid};
 use crate::harness::store::{Place, block_on, refusal};
 
-macro_rules! on_every_store {
-    ($($fact:ident)*) => {
-        mod sqlite {
-            $(#[test] fn $fact() { super::block_on(super::$fact(super::Place::sqlite())); })*
-        }
-        mod memory {
-            $(#[test] fn $fact() { super::block_on(super::$fact(super::Place::memory())); })*
-        }
-    };
-}
-
 on_every_store! {
     an_empty_log_answers_with_nothing
     an_entry_is_found_by_its_id_and_by_each_of_its_words
