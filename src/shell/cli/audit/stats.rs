@@ -35,7 +35,10 @@ impl Run {
             ("newest", time(&stats.newest)),
             ("on disk", stats.bytes.parse().map_or_else(|_| stats.bytes.clone(), sized)),
             ("checkpoints", format!("{} kept", stats.checkpoints)),
-            ("witnessed", stats.witnessed.clone().unwrap_or_else(|| "see keyward_audit_witnessed_tree_size in /metrics".into())),
+            (
+                "witnessed",
+                stats.witnessed.clone().unwrap_or_else(|| "see keyward_audit_witnessed_tree_size in /metrics".into()),
+            ),
             ("intents without outcome", open),
             ("by outcome", counts(&stats.outcomes, |_| "")),
             ("by code", counts(&stats.codes, |code| explain::explain(code).map_or("", |e| e.title))),
