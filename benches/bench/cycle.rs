@@ -28,7 +28,7 @@ pub fn idle(count: usize) {
         estate::add(&mut estate, i, &format!("c{i}.example.com"), "/sim");
         let id = estate::cid(i);
         let (record, sighting) = healthy(&estate.credentials[&id].managed().expect("managed").names, i, now);
-        state.credentials.insert(id.clone(), record);
+        state.credentials.insert(id.clone(), Arc::new(record));
         sightings.insert(id, sighting);
     }
     let due: Vec<CredentialId> = estate.credentials.keys().cloned().collect();

@@ -150,7 +150,7 @@ async fn seed_one(ports: &Ports, settings: &Settings, ca: &rcgen::Issuer<'_, rcg
         verified_at: Some(now),
     };
     let record = CredentialRecord { current: Some(current), last_success: Some(now), ..CredentialRecord::default() };
-    Change::Credential(id, Box::new(record))
+    Change::Credential(id, Arc::new(record))
 }
 
 /// Starts over a seeded directory, until everything was looked at; then idles for `seconds`.

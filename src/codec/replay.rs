@@ -81,7 +81,7 @@ impl Replay {
         let mut top = Object::new("the state", self.document.clone());
         top.each("attempt", |id, fields| {
             let attempt = attempt(id, fields)?;
-            state.attempts.insert(attempt.id, attempt);
+            state.attempts.insert(attempt.id, Arc::new(attempt));
             Ok(())
         })?;
         for (names, times) in top.map("automatic")? {
@@ -104,7 +104,7 @@ impl Replay {
         }
         top.each("credential", |id, fields| {
             let id = CredentialId::parse(id).map_err(|e| ParseError::new(format!("credential {id:?} {e}")))?;
-            state.credentials.insert(id, credential(fields, text)?);
+            state.credentials.insert(id, Arc::new(credential(fields, text)?));
             Ok(())
         })?;
         top.each("issuer", |id, fields| {

@@ -469,6 +469,10 @@ pub fn bounded_text(text: &str) -> String {
         end = end.saturating_sub(1);
     }
     let kept = text.get(..end).unwrap_or_default();
+    // A URL, mostly.
+    if kept.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return kept.to_owned();
+    }
     kept.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 

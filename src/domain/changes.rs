@@ -64,11 +64,11 @@ impl Before for State {
     type Error = core::convert::Infallible;
 
     fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
-        Ok(self.credentials.get(id).map(Cow::Borrowed))
+        Ok(self.credentials.get(id).map(|record| Cow::Borrowed(&**record)))
     }
 
     fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
-        Ok(self.attempts.get(&id).map(Cow::Borrowed))
+        Ok(self.attempts.get(&id).map(|attempt| Cow::Borrowed(&**attempt)))
     }
 
     fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {

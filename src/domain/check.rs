@@ -72,11 +72,10 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                 if own.is_some() {
                     return fail("has an attempt in flight already".into());
                 }
-                let empty = CredentialRecord::default();
-                let record = input.state.credentials.get(&action.credential).unwrap_or(&empty);
+                let record = input.state.credential(&action.credential);
                 let flying = input.state.attempts.values().filter(|a| a.stage != Stage::Issued).map(|a| &a.names);
                 let same = flying.chain(planned.iter().copied()).filter(|n| **n == managed.names).count();
-                if let Err(what) = check_issue(plan.at, input, managed, record, issue, (&booked, same)) {
+                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, (&mut booked, same)) {
                     return fail(what);
                 }
                 let count = orders.entry(&issue.issuer).or_default();
@@ -85,9 +84,6 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                     return fail(format!("is one order too many at {}", issue.issuer));
                 }
                 planned.push(&managed.names);
-                for spend in &issue.spends {
-                    booked.take(&input.state.ledger, spend, plan.at);
-                }
             }
         }
     }
@@ -109,7 +105,7 @@ fn check_issue(
     managed: &Managed,
     record: &CredentialRecord,
     issue: &Issue,
-    (booked, same_set): (&Bookings, usize),
+    (booked, same_set): (&mut Bookings, usize),
 ) -> Result<(), String> {
     if !managed.issuers.contains(&issue.issuer) || !input.estate.issuers.contains_key(&issue.issuer) {
         return Err(format!("is ordered at {}, which it does not name", issue.issuer));
@@ -133,11 +129,11 @@ fn check_issue(
         return Err("spends a human's reserve without a human's request".into());
     }
     let ledger = &input.state.ledger;
-    if !human && ledger.check_automatic(&managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
+    if !human && ledger.check_automatic(managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
         return Err("would be one automatic issuance too many for these names".into());
     }
-    if let Err(e) = booked.check(ledger, &issue.spends, issue.spender, at) {
-        return Err(format!("exceeds the limit {} until {}", e.kind.as_str(), e.until));
+    if let Err(e) = booked.book(ledger, &issue.spends, &[], issue.spender, at) {
+        return Err(format!("exceeds the limit {} until {}", e.bucket.kind().as_str(), e.until));
     }
     if issue.spends.is_empty()
         && issue.replaces.is_none()

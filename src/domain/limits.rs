@@ -145,11 +145,11 @@ pub struct Spend {
 /// A refusal by the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exhausted {
-    /// Which limit holds.
-    pub kind: LimitKind,
-    /// What it is counted by.
-    pub key: Arc<str>,
-    /// When a token will be there.
+    /// Which bucket has no token.
+    pub bucket: BucketKey,
+    /// The time in which one comes back.
+    pub refill: Duration,
+    /// When one will be there.
     pub until: Timestamp,
 }
 
@@ -169,11 +169,38 @@ pub struct Bookings(Vec<(BucketKey, Timestamp)>);
 impl Bookings {
     /// Takes one token more at `now`, and gives the time at which the bucket will be full again.
     pub fn take(&mut self, ledger: &Ledger, spend: &Spend, now: Timestamp) -> Timestamp {
+        self.add(spend, self.full_at(ledger, &spend.bucket), now)
+    }
+
+    /// Takes one token more for each of `spends` if all of them are possible at `now`, and all of `needs` too, which are
+    /// not taken.
+    ///
+    /// # Errors
+    /// The limit that holds longest, of `spends` first. Nothing is taken then.
+    pub fn book(
+        &mut self,
+        ledger: &Ledger,
+        spends: &[Spend],
+        needs: &[Spend],
+        spender: Spender,
+        now: Timestamp,
+    ) -> Result<(), Exhausted> {
+        let full_at: Vec<Option<Timestamp>> = spends.iter().map(|s| self.full_at(ledger, &s.bucket)).collect();
+        longest(spends.iter().zip(&full_at).filter_map(|(s, full)| exhausted(*full, s, spender, now)))?;
+        self.check(ledger, needs, spender, now)?;
+        for (spend, full) in spends.iter().zip(full_at) {
+            self.add(spend, full, now);
+        }
+        Ok(())
+    }
+
+    /// Takes one token more from a bucket that was to be full at `full_at` before this plan took anything of it.
+    fn add(&mut self, spend: &Spend, full_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
         if let Some((_, full)) = self.0.iter_mut().find(|(bucket, _)| *bucket == spend.bucket) {
             *full = after(Some(*full), spend, now);
             return *full;
         }
-        let full = ledger.after(spend, now);
+        let full = after(full_at, spend, now);
         self.0.push((spend.bucket.clone(), full));
         full
     }
@@ -183,8 +210,7 @@ impl Bookings {
     /// # Errors
     /// The limit that holds longest.
     pub fn check(&self, ledger: &Ledger, spends: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
-        let exhausted = spends.iter().filter_map(|s| exhausted(self.full_at(ledger, &s.bucket), s, spender, now));
-        exhausted.max_by_key(|e| e.until).map_or(Ok(()), Err)
+        longest(spends.iter().filter_map(|s| exhausted(self.full_at(ledger, &s.bucket), s, spender, now)))
     }
 
     fn full_at(&self, ledger: &Ledger, bucket: &BucketKey) -> Option<Timestamp> {
@@ -212,7 +238,11 @@ fn exhausted(full_at: Option<Timestamp>, spend: &Spend, spender: Spender, now: T
     // There must be reserve + 1 tokens: the debt may be at most (capacity - reserve - 1) refills.
     let allowed = spend.limit.refill.saturating_mul(spend.limit.capacity.saturating_sub(reserve).saturating_sub(1));
     let until = full_at.unwrap_or(now).minus(allowed).max(now);
-    Some(Exhausted { kind: spend.limit.kind, key: spend.bucket.key.clone(), until })
+    Some(Exhausted { bucket: spend.bucket.clone(), refill: spend.limit.refill, until })
+}
+
+fn longest(exhausted: impl Iterator<Item = Exhausted>) -> Result<(), Exhausted> {
+    exhausted.max_by_key(|e| e.until).map_or(Ok(()), Err)
 }
 
 fn after(full_at: Option<Timestamp>, spend: &Spend, now: Timestamp) -> Timestamp {
@@ -236,12 +266,8 @@ impl Ledger {
 
     /// Takes one token more at `now`.
     pub fn take(&mut self, spend: &Spend, now: Timestamp) {
-        match self.full_at.get_mut(&spend.bucket) {
-            Some(full) => *full = after(Some(*full), spend, now),
-            None => {
-                self.full_at.insert(spend.bucket.clone(), after(None, spend, now));
-            }
-        }
+        let full = self.full_at.entry(spend.bucket.clone()).or_insert(now);
+        *full = after(Some(*full), spend, now);
     }
 
     /// The time at which `spend.bucket` will be full again once one token more is taken at `now`.
@@ -262,11 +288,11 @@ impl Ledger {
         in_flight: usize,
         now: Timestamp,
     ) -> Result<(), Timestamp> {
-        let times = self.automatic.get(set).into_iter().flatten();
-        let mut recent: Vec<Timestamp> = times.copied().filter(|t| now.since(*t) < span).collect();
-        recent.extend(core::iter::repeat_n(now, in_flight));
-        match recent.len().checked_sub(AUTOMATIC_ISSUANCES) {
-            Some(index) => Err(recent.get(index).copied().unwrap_or(now).plus(span)),
+        let times = self.automatic.get(set).map_or(&[][..], Vec::as_slice);
+        let mut recent = times.iter().filter(|t| now.since(**t) < span);
+        match recent.clone().count().saturating_add(in_flight).checked_sub(AUTOMATIC_ISSUANCES) {
+            // What is in flight counts as of now, after all others.
+            Some(index) => Err(recent.nth(index).copied().unwrap_or(now).plus(span)),
             None => Ok(()),
         }
     }
@@ -305,9 +331,9 @@ pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec
             spends.push(Spend { bucket: BucketKey::new(issuer.clone(), limit.kind, key), limit: *limit });
         };
         match limit.kind {
-            LimitKind::Orders => add(Arc::from("")),
-            LimitKind::ExactSet => add(names.key()),
-            LimitKind::RegisteredDomain => registered_domains(names).into_iter().for_each(add),
+            LimitKind::Orders => add(Arc::default()),
+            LimitKind::ExactSet => add(names.key().clone()),
+            LimitKind::RegisteredDomain => names.registered_domains().iter().cloned().for_each(add),
             LimitKind::FailedAuthorizations => {}
         }
     }
@@ -320,23 +346,6 @@ pub fn failure_spends<'a>(issuer: &IssuerId, limits: &[Limit], names: impl Itera
     let Some(limit) = limits.iter().find(|l| l.kind == LimitKind::FailedAuthorizations) else { return Vec::new() };
     let bucket = |n: &Name| BucketKey::new(issuer.clone(), limit.kind, n.authorized().text());
     names.map(|n| Spend { bucket: bucket(n), limit: *limit }).collect()
-}
-
-/// The registered domains (public suffix plus one label) of a set, each once; an IP address counts as itself.
-fn registered_domains(names: &NameSet) -> Vec<Arc<str>> {
-    let mut domains: Vec<Arc<str>> = names
-        .iter()
-        .map(|name| match name.authorized() {
-            Name::Dns(host) => match psl::domain_str(&host) {
-                Some(domain) if *domain != *host => Arc::from(domain),
-                Some(_) | None => host,
-            },
-            Name::Ip(ip) => Arc::from(ip.to_string()),
-        })
-        .collect();
-    domains.sort();
-    domains.dedup();
-    domains
 }
 
 /// The default backoff floor of the ledger when a limit is disabled: nothing waits longer than this for a token that
@@ -375,14 +384,6 @@ mod tests {
         assert!(until > now);
         assert!(take(&mut ledger.clone(), &s, Spender::Automation, until.minus(Duration::from_secs(1))).is_err());
         assert!(take(&mut ledger, &s, Spender::Automation, until).is_ok());
-    }
-
-    #[test]
-    fn the_registered_domain_follows_the_public_suffix_list() {
-        let names = ["a.example.co.uk", "b.example.co.uk", "*.example.org", "192.0.2.1"];
-        let set = NameSet::new(names.iter().filter_map(|n| Name::parse(n).ok()));
-        let domains = registered_domains(&set);
-        assert_eq!(domains.iter().map(|d| &**d).collect::<Vec<_>>(), ["192.0.2.1", "example.co.uk", "example.org"]);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Refuses to know Unicode: internationalised names come as A-labels (`xn--…`, RFC 5890).
 
+use core::cmp::Ordering;
 use core::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why a text is no subject name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,8 +131,15 @@ impl fmt::Debug for Name {
 
 /// The exact set of names of a certificate: sorted, without duplicates. The first name for people is the first DNS name.
 /// Cheap to clone: it stands in the configuration, in attempts, in generations and in certificates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NameSet(Arc<[Name]>);
+#[derive(Clone)]
+pub struct NameSet(Arc<Set>);
+
+struct Set {
+    names: Vec<Name>,
+    key: Arc<str>,
+    /// Made when first asked for: only whoever orders needs them.
+    registered: OnceLock<Vec<Arc<str>>>,
+}
 
 impl NameSet {
     /// From any collection of names.
@@ -139,7 +147,12 @@ impl NameSet {
         let mut names: Vec<Name> = names.into_iter().collect();
         names.sort_unstable();
         names.dedup();
-        Self(Arc::from(names))
+        let key = match &*names {
+            // Most certificates have one name, and its text is there already.
+            [only] => only.text(),
+            names => Arc::from(names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        };
+        Self(Arc::new(Set { names, key, registered: OnceLock::new() }))
     }
 
     /// Parses the text of [`Self::key`].
@@ -153,67 +166,118 @@ impl NameSet {
 
     /// The names in order.
     pub fn iter(&self) -> impl Iterator<Item = &Name> {
-        self.0.iter()
+        self.0.names.iter()
     }
 
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.names.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.names.is_empty()
     }
 
     /// Whether some name of the set covers `host`.
     #[must_use]
     pub fn covers(&self, host: &Name) -> bool {
-        self.0.iter().any(|n| n.covers(host))
+        self.iter().any(|n| n.covers(host))
     }
 
     /// Whether every name of `other` is in this set or covered by it.
     #[must_use]
     pub fn covers_all(&self, other: &Self) -> bool {
-        other.0.iter().all(|n| self.holds(n) || self.covers(n))
+        other.iter().all(|n| self.holds(n) || self.covers(n))
     }
 
     /// Whether the sets share an identifier.
     #[must_use]
     pub fn shares_one_with(&self, other: &Self) -> bool {
-        self.0.iter().any(|n| other.holds(n))
+        self.iter().any(|n| other.holds(n))
     }
 
     fn holds(&self, name: &Name) -> bool {
-        self.0.binary_search(name).is_ok()
+        self.0.names.binary_search(name).is_ok()
     }
 
     /// The set as one text, names joined by commas: the key of a CA's limit per exact set of identifiers.
     #[must_use]
-    pub fn key(&self) -> Arc<str> {
-        match &*self.0 {
-            // Most certificates have one name, and its text is there already.
-            [only] => only.text(),
-            names => Arc::from(names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
-        }
+    pub fn key(&self) -> &Arc<str> {
+        &self.0.key
+    }
+
+    /// The registered domains (public suffix plus one label) of the names, each once; an IP address counts as itself.
+    pub fn registered_domains(&self) -> &[Arc<str>] {
+        self.0.registered.get_or_init(|| {
+            let mut domains: Vec<Arc<str>> = self.iter().map(registered_domain).collect();
+            domains.sort();
+            domains.dedup();
+            domains
+        })
+    }
+}
+
+fn registered_domain(name: &Name) -> Arc<str> {
+    match name.authorized() {
+        Name::Dns(host) => match psl::domain_str(&host) {
+            Some(domain) if *domain != *host => Arc::from(domain),
+            Some(_) | None => host,
+        },
+        Name::Ip(ip) => Arc::from(ip.to_string()),
+    }
+}
+
+impl Default for NameSet {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+impl PartialEq for NameSet {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.names == other.0.names
+    }
+}
+
+impl Eq for NameSet {}
+
+impl PartialOrd for NameSet {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for NameSet {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.names.cmp(&other.0.names)
+    }
+}
+
+impl core::hash::Hash for NameSet {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.0.names.hash(state);
+    }
+}
+
+impl fmt::Debug for NameSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
 impl From<&NameSet> for Arc<str> {
     /// The text for people, shared where it is that of the only name.
     fn from(names: &NameSet) -> Self {
-        match &*names.0 {
-            [only] => only.text(),
-            _ => Self::from(names.to_string()),
-        }
+        if names.len() == 1 { names.key().clone() } else { Self::from(names.to_string()) }
     }
 }
 
 impl fmt::Display for NameSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, name) in self.0.iter().enumerate() {
+        for (i, name) in self.iter().enumerate() {
             f.write_str(if i > 0 { ", " } else { "" })?;
             fmt::Display::fmt(name, f)?;
         }
@@ -272,6 +336,13 @@ mod tests {
         let a = NameSet::new([name("b.example.com"), name("a.example.com"), name("192.0.2.1")]);
         let b = NameSet::new([name("192.0.2.1"), name("a.example.com"), name("b.example.com"), name("a.example.com")]);
         assert_eq!(a.key(), b.key());
-        assert_eq!(NameSet::parse_key(&a.key()), Ok(a));
+        assert_eq!(NameSet::parse_key(a.key()), Ok(a));
+    }
+
+    #[test]
+    fn the_registered_domain_follows_the_public_suffix_list() {
+        let set = NameSet::new(["a.example.co.uk", "b.example.co.uk", "*.example.org", "192.0.2.1"].map(name));
+        let domains = set.registered_domains().iter().map(|d| &**d);
+        assert_eq!(domains.collect::<Vec<_>>(), ["192.0.2.1", "example.co.uk", "example.org"]);
     }
 }

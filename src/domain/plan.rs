@@ -4,6 +4,7 @@
 //! runs.
 //! Refuses to know how an action is carried out.
 
+use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
-use crate::domain::limits::{Bookings, Ledger, Spend, Spender, automatic_span, failure_spends, order_spends};
+use crate::domain::limits::{
+    Bookings, BucketKey, Exhausted, Ledger, LimitKind, Spend, Spender, automatic_span, failure_spends, order_spends,
+};
 use crate::domain::name::NameSet;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
@@ -128,8 +131,8 @@ pub enum HeldReason {
     Running,
     /// As many orders as allowed are in flight.
     InFlight,
-    /// Every issuer is out: limit reached or circuit breaker open; one sentence for each.
-    Issuers(Vec<String>),
+    /// Every issuer is out: limit reached or circuit breaker open.
+    Issuers(Vec<Out>),
     /// Two automatic issuances for this exact set in 24 h: only a person may order another.
     AutomaticLimit,
     /// The last certificate ended before the one that is there, and so would another: only a person may order it by then.
@@ -147,6 +150,47 @@ pub enum HeldReason {
     Stopped(String),
 }
 
+/// Why an issuer cannot be asked now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// Which.
+    pub issuer: IssuerId,
+    /// Why.
+    pub why: OutWhy,
+}
+
+/// The reasons for which an issuer is out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutWhy {
+    /// Its circuit breaker is open until then.
+    Rests(Timestamp),
+    /// It has one order on trial.
+    OnTrial,
+    /// One of its limits is reached until then.
+    Limit {
+        /// Which limit.
+        kind: LimitKind,
+        /// What it is counted by.
+        key: Arc<str>,
+        /// When a token will be there.
+        until: Timestamp,
+    },
+}
+
+impl fmt::Display for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let issuer = &self.issuer;
+        match &self.why {
+            OutWhy::Rests(until) => write!(f, "{issuer} failed repeatedly and is tried again {until}"),
+            OutWhy::OnTrial => write!(f, "{issuer} is on trial after failures"),
+            OutWhy::Limit { kind, key, until } => {
+                let (kind, of) = (kind.as_str(), if key.is_empty() { "" } else { " for " });
+                write!(f, "{issuer}: its limit {kind}{of}{key} is reached until {until}")
+            }
+        }
+    }
+}
+
 impl HeldReason {
     /// For people.
     #[must_use]
@@ -158,7 +202,10 @@ impl HeldReason {
             Self::Backoff => "waits after a failed try".into(),
             Self::Running => "is being carried out".into(),
             Self::InFlight => "waits for one of the orders in flight to end".into(),
-            Self::Issuers(why) => format!("no issuer can be asked now: {}", why.join("; ")),
+            Self::Issuers(out) => {
+                let out: Vec<String> = out.iter().map(ToString::to_string).collect();
+                format!("no issuer can be asked now: {}", out.join("; "))
+            }
             Self::AutomaticLimit => {
                 "two certificates were issued for exactly these names in 24 h; only a person may order another".into()
             }
@@ -189,7 +236,12 @@ enum Need {
     Wait(HeldReason, Timestamp),
 }
 
-fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecord, now: Timestamp) -> Need {
+fn need<'a>(
+    managed: &Managed,
+    sighting: impl FnOnce() -> Option<&'a Sighting>,
+    record: &CredentialRecord,
+    now: Timestamp,
+) -> Need {
     if let Some(request) = &record.requested {
         return Need::Issue(Trigger::Manual(request.by.clone()));
     }
@@ -213,7 +265,7 @@ fn need(managed: &Managed, sighting: Option<&Sighting>, record: &CredentialRecor
             Some(until) => wait = (HeldReason::EndsEarlier, until),
         }
     }
-    let damaged = match sighting.and_then(|s| s.stored.as_ref()).map(|o| &o.seen) {
+    let damaged = match sighting().and_then(|s| s.stored.as_ref()).map(|o| &o.seen) {
         Some(Seen::Missing | Seen::Unparseable(_)) => !managed.installs.is_empty(),
         Some(Seen::Present(_) | Seen::Unreadable(_)) | None => false,
     };
@@ -270,6 +322,20 @@ pub fn urgency(state: &State, id: &CredentialId, now: Timestamp) -> Urgency {
 
 type Hold = (HeldReason, Option<Timestamp>);
 
+/// What holds a credential that needs nothing now; `None` if a plan has to consider it. The answer is the same as that of
+/// a plan.
+#[must_use]
+pub fn rests(input: &PlanInput<'_>, id: &CredentialId) -> Option<Held> {
+    let managed = input.estate.credentials.get(id)?.managed()?;
+    if input.stopped.is_some() || input.state.attempt_for(id).is_some() {
+        return None;
+    }
+    match need(managed, || input.sightings.get(id), &*input.state.credential(id), input.now) {
+        Need::Wait(reason, until) => Some(Held { credential: id.clone(), reason, until: Some(until) }),
+        Need::Issue(_) | Need::Reinstall(_) => None,
+    }
+}
+
 fn consider<'a>(
     input: &PlanInput<'a>,
     book: &mut Book<'a>,
@@ -282,9 +348,8 @@ fn consider<'a>(
     if let Some(attempt) = book.attempt(&credential.id) {
         return resume(input, book, managed, attempt);
     }
-    let empty = CredentialRecord::default();
-    let record = input.state.credentials.get(&credential.id).unwrap_or(&empty);
-    match need(managed, input.sightings.get(&credential.id), record, input.now) {
+    let record = &*input.state.credential(&credential.id);
+    match need(managed, || input.sightings.get(&credential.id), record, input.now) {
         Need::Wait(reason, until) => Err((reason, Some(until))),
         Need::Reinstall(slot) => match record.next_attempt.filter(|t| *t > input.now) {
             Some(until) => Err((HeldReason::Backoff, Some(until))),
@@ -309,7 +374,7 @@ fn resume<'a>(
         return Err((HeldReason::Backoff, Some(until)));
     }
     if attempt.stage == Stage::Issued {
-        let record = input.state.credentials.get(&attempt.credential);
+        let record = input.state.credentials.get(&attempt.credential).map(|record| &**record);
         if let Some(until) = window_hold(managed, record, input.now) {
             return Err((HeldReason::Window, Some(until)));
         }
@@ -348,20 +413,22 @@ fn issue<'a>(
     let ledger = &input.state.ledger;
     if spender == Spender::Automation {
         let (span, in_flight) = (automatic_span(lifetime(record)), book.same_set(&managed.names));
-        let room = ledger.check_automatic(&managed.names.key(), span, in_flight, input.now);
+        let room = ledger.check_automatic(managed.names.key(), span, in_flight, input.now);
         room.map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
     }
-    let mut refusals: Vec<(String, Option<Timestamp>)> = Vec::new();
+    let mut out: Vec<Out> = Vec::new();
+    let mut waits: Vec<(Timestamp, Option<Exhausted>)> = Vec::new();
     let mut full = false;
     for id in candidates(managed, record) {
         let Some(issuer) = input.estate.issuers.get(id) else { continue };
         match book.breaker(id, input.now) {
             Breaker::Open(until) if !asked_since(record) => {
-                refusals.push((format!("{id} failed repeatedly and is tried again {until}"), Some(until)));
+                out.push(Out { issuer: id.clone(), why: OutWhy::Rests(until) });
+                waits.push((until, None));
                 continue;
             }
             Breaker::Open(_) | Breaker::Trial if book.count(id) > 0 => {
-                refusals.push((format!("{id} is on trial after failures"), None));
+                out.push(Out { issuer: id.clone(), why: OutWhy::OnTrial });
                 full = true;
                 continue;
             }
@@ -375,24 +442,28 @@ fn issue<'a>(
         let replaces = replaces(record, id);
         let spends = spends(issuer, managed, record, replaces.as_ref(), input.now);
         let failures = failure_spends(&issuer.id, &issuer.limits, managed.names.iter());
-        let room = book.booked.check(ledger, &spends, spender, input.now);
-        match room.and_then(|()| book.booked.check(ledger, &failures, spender, input.now)) {
+        match book.booked.book(ledger, &spends, &failures, spender, input.now) {
             Ok(()) => {
-                book.take(&issuer.id, &spends, managed, input.now);
+                book.flies(&issuer.id, &managed.names);
+                book.planned.push(&managed.names);
                 return Ok(Issue { issuer: issuer.id.clone(), trigger, replaces, spends, spender });
             }
             Err(e) => {
-                let key = if e.key.is_empty() { String::new() } else { format!(" for {}", e.key) };
-                let text = format!("{id}: its limit {}{key} is reached until {}", e.kind.as_str(), e.until);
-                refusals.push((text, Some(e.until)));
+                let (kind, key, until) = (e.bucket.kind(), e.bucket.key().clone(), e.until);
+                out.push(Out { issuer: id.clone(), why: OutWhy::Limit { kind, key, until } });
+                waits.push((book.turn(&e), Some(e)));
             }
         }
     }
     if full {
         return Err((HeldReason::InFlight, None));
     }
-    let until = refusals.iter().filter_map(|(_, t)| *t).min();
-    Err((HeldReason::Issuers(refusals.into_iter().map(|(text, _)| text).collect()), until))
+    let first = waits.into_iter().min_by_key(|(until, _)| *until);
+    let until = first.map(|(until, exhausted)| {
+        exhausted.into_iter().for_each(|e| book.queue(e.bucket));
+        until
+    });
+    Err((HeldReason::Issuers(out), until))
 }
 
 /// Until when nothing is ordered because the last certificate was refused for its end.
@@ -402,6 +473,7 @@ pub(super) fn refused_until(
     trigger: &Trigger,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    record.last_failure.as_ref()?;
     let emergency_at = schedule_of(managed, record)?.emergency_at;
     held_until(record, trigger, managed.renewal.ari, managed.issuers.len(), emergency_at, now)
 }
@@ -415,14 +487,14 @@ pub fn spender(trigger: &Trigger, record: &CredentialRecord) -> Spender {
 }
 
 /// The issuers in the order to try them: as configured, but after a failure that another CA could mend, two tries each.
-fn candidates<'a>(managed: &'a Managed, record: &CredentialRecord) -> Vec<&'a IssuerId> {
+fn candidates<'a>(managed: &'a Managed, record: &CredentialRecord) -> impl Iterator<Item = &'a IssuerId> + use<'a> {
     let elsewhere = record.last_failure.as_ref().is_some_and(|f| matches!(f.fault, Fault::Issuer | Fault::Network));
     // The same CA would only issue for the same time again.
     let tries = if is_refused(record) { 1 } else { 2 };
     let turns = if elsewhere { usize::try_from(record.failures / tries).unwrap_or(0) } else { 0 };
     let len = managed.issuers.len().max(1);
     let (head, tail) = managed.issuers.split_at_checked(turns.checked_rem(len).unwrap_or(0)).unwrap_or((&[], &[]));
-    tail.iter().chain(head).collect()
+    tail.iter().chain(head)
 }
 
 /// A renewal names what it replaces only to the CA that issued it (RFC 9773 section 5), and not after a refusal.
@@ -486,11 +558,13 @@ struct Book<'a> {
     state: &'a State,
     booked: Bookings,
     /// By credential.
-    in_flight: Vec<(&'a CredentialId, &'a Attempt)>,
+    in_flight: Vec<(&'a CredentialId, &'a Arc<Attempt>)>,
     /// Orders that are being carried out: a handful. One that is put aside takes no place: it may be stuck at its CA for
     /// weeks.
     flying: Vec<(&'a IssuerId, &'a NameSet)>,
     planned: Vec<&'a NameSet>,
+    /// How many wait for a token of each bucket that has none.
+    queues: Vec<(BucketKey, u32)>,
 }
 
 /// The lifetime of what is installed.
@@ -508,13 +582,14 @@ impl<'a> Book<'a> {
             in_flight,
             flying: Vec::new(),
             planned: Vec::new(),
+            queues: Vec::new(),
         };
         let ordering = input.running.iter().filter_map(|id| input.state.attempts.get(id));
         ordering.filter(|a| a.stage != Stage::Issued).for_each(|a| book.flies(&a.issuer, &a.names));
         book
     }
 
-    fn attempt(&self, credential: &CredentialId) -> Option<&'a Attempt> {
+    fn attempt(&self, credential: &CredentialId) -> Option<&'a Arc<Attempt>> {
         let found = self.in_flight.binary_search_by_key(&credential, |(own, _)| own);
         found.ok().and_then(|i| self.in_flight.get(i)).map(|(_, attempt)| *attempt)
     }
@@ -537,11 +612,17 @@ impl<'a> Book<'a> {
         breaker(self.state.issuers.get(issuer), now)
     }
 
-    fn take(&mut self, issuer: &'a IssuerId, spends: &[Spend], managed: &'a Managed, now: Timestamp) {
-        self.flies(issuer, &managed.names);
-        self.planned.push(&managed.names);
-        for spend in spends {
-            self.booked.take(&self.state.ledger, spend, now);
+    /// When it is the turn of the next that waits for a token of this bucket: each of those before it, who are more
+    /// urgent, takes one. Were all told the time of the first token, all would be planned again at it, for one to begin.
+    fn turn(&self, exhausted: &Exhausted) -> Timestamp {
+        let before = self.queues.iter().find(|(bucket, _)| *bucket == exhausted.bucket).map_or(0, |(_, n)| *n);
+        exhausted.until.plus(exhausted.refill.saturating_mul(before))
+    }
+
+    fn queue(&mut self, bucket: BucketKey) {
+        match self.queues.iter_mut().find(|(own, _)| *own == bucket) {
+            Some((_, waiting)) => *waiting = waiting.saturating_add(1),
+            None => self.queues.push((bucket, 1)),
         }
     }
 }

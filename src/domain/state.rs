@@ -13,13 +13,13 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::time::{Boottime, Timestamp};
 
-/// Everything that survives a restart.
+/// Everything that survives a restart. Records and attempts are shared with the changes that made them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Per credential.
-    pub credentials: BTreeMap<CredentialId, CredentialRecord>,
+    pub credentials: BTreeMap<CredentialId, Arc<CredentialRecord>>,
     /// Attempts in flight; at most one per credential.
-    pub attempts: BTreeMap<AttemptId, Attempt>,
+    pub attempts: BTreeMap<AttemptId, Arc<Attempt>>,
     /// Per issuer.
     pub issuers: BTreeMap<IssuerId, IssuerRecord>,
     /// What was spent of the CAs' limits.
@@ -103,11 +103,11 @@ pub struct ClockMark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A credential's record is now this.
-    Credential(CredentialId, Box<CredentialRecord>),
+    Credential(CredentialId, Arc<CredentialRecord>),
     /// A credential left the configuration and its record is forgotten.
     Forget(CredentialId),
     /// An attempt is now this.
-    Attempt(Attempt),
+    Attempt(Arc<Attempt>),
     /// An attempt ended.
     AttemptEnded(AttemptId),
     /// An issuer's record is now this.
@@ -126,7 +126,7 @@ impl State {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Credential(id, record) => {
-                self.credentials.insert(id, *record);
+                self.credentials.insert(id, record);
             }
             Change::Forget(id) => {
                 self.credentials.remove(&id);
@@ -152,13 +152,13 @@ impl State {
 
     /// The attempt in flight for a credential.
     #[must_use]
-    pub fn attempt_for(&self, credential: &CredentialId) -> Option<&Attempt> {
+    pub fn attempt_for(&self, credential: &CredentialId) -> Option<&Arc<Attempt>> {
         self.attempts.values().find(|a| a.credential == *credential)
     }
 
     /// The record of a credential; an empty one if there is none yet.
     #[must_use]
-    pub fn credential(&self, id: &CredentialId) -> CredentialRecord {
+    pub fn credential(&self, id: &CredentialId) -> Arc<CredentialRecord> {
         self.credentials.get(id).cloned().unwrap_or_default()
     }
 }

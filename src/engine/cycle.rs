@@ -10,11 +10,12 @@ use crate::domain::execution::{Attempt, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::json::Json;
 use crate::domain::limits::{Bookings, Spender};
-use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, plan, urgency};
+use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, plan, rests, urgency};
 use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::engine::agenda::{Agenda, Task};
+use crate::engine::issue::Ending;
 use crate::engine::{Crew, Desk, Engine, MOST_A_TURN};
 use crate::ports::{Batch, Urgency};
 
@@ -27,7 +28,7 @@ const REFUSED_PLAN_RETRY: Duration = Duration::from_secs(60);
 
 /// What is ready to start once its batch is durable.
 struct Started {
-    attempt: Attempt,
+    attempt: Arc<Attempt>,
     resumed: bool,
 }
 
@@ -88,7 +89,9 @@ impl Engine {
             agenda.set(Task::Plan(later.credential), now);
         }
         let mut opening = Opening::default();
-        let mut started = Vec::new();
+        // Each has one entry, its intent.
+        opening.batch.entries.reserve_exact(plan.actions.len());
+        let mut started = Vec::with_capacity(plan.actions.len());
         let mut declined = Vec::new();
         for action in &plan.actions {
             match self.authorize(action, now, &mut opening) {
@@ -121,7 +124,7 @@ impl Engine {
 
     /// Ends attempts whose credential left the configuration: nobody else would take them up again.
     async fn end_orphans(&self, due: &[CredentialId], now: Timestamp, agenda: &mut Agenda) {
-        let orphans: Vec<Attempt> = {
+        let orphans: Vec<Arc<Attempt>> = {
             let desk = self.read();
             let managed = |id: &CredentialId| desk.estate.credentials.get(id).is_some_and(|c| c.managed().is_some());
             let left = due.iter().filter(|id| !managed(id)).filter_map(|id| desk.state.attempt_for(id));
@@ -140,6 +143,15 @@ impl Engine {
         let plan = plan(&input);
         let refused = check(&plan, &input).err();
         (plan, refused)
+    }
+
+    /// When a credential whose attempt has ended is planned again: at once, but where it needs nothing now, the planner
+    /// says until when.
+    pub(super) fn plan_after(&self, id: &CredentialId, ending: Ending, now: Timestamp, agenda: &mut Agenda) {
+        let held = rests(&plan_input(&self.read(), &[], now), id).filter(|_| ending == Ending::Recorded);
+        let pause = if ending == Ending::Recorded { Duration::ZERO } else { STORE_RETRY };
+        agenda.set(Task::Plan(id.clone()), held.as_ref().and_then(|h| h.until).unwrap_or(now.plus(pause)));
+        self.note_held(held.into_iter(), agenda);
     }
 
     fn note_held(&self, held: impl Iterator<Item = Held>, agenda: &mut Agenda) {
@@ -199,9 +211,9 @@ impl Engine {
                 self.begin_reinstall(&desk, action, *slot, &decision, now, &mut opening.batch)
             }
             ActionKind::Resume(id) => {
-                let mut attempt = desk.state.attempts.get(id).cloned();
-                if let Some(attempt) = &mut attempt {
-                    attempt.not_before = None;
+                let attempt = desk.state.attempts.get(id);
+                let attempt = attempt.map(|a| Arc::new(Attempt { not_before: None, ..Attempt::clone(a) }));
+                if let Some(attempt) = &attempt {
                     let mut draft = self.draft_for(attempt, "certificate.resume", "KW2005");
                     draft.policy = Some(Self::policy_part(&decision));
                     draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
@@ -240,7 +252,7 @@ impl Engine {
         if let Trigger::Manual(by) = &issue.trigger {
             intent.actor = Actor::Human(by.clone());
         }
-        let attempt = Attempt {
+        let attempt = Arc::new(Attempt {
             id,
             credential: action.credential.clone(),
             issuer: issue.issuer.clone(),
@@ -252,7 +264,7 @@ impl Engine {
             stage: Stage::Begun,
             failures: 0,
             not_before: None,
-        };
+        });
         // The attempt and the clocks come after them.
         batch.changes.reserve(issue.spends.len().saturating_add(2));
         let taken = issue.spends.iter();
@@ -277,7 +289,7 @@ impl Engine {
         intent.target.serial = Some(current.serial.to_string());
         let why: Arc<str> = Arc::from("the installed files are missing or damaged");
         intent.facts.push(("detail", Json::str(why.to_string())));
-        let attempt = Attempt {
+        let attempt = Arc::new(Attempt {
             id: slot,
             credential: action.credential.clone(),
             issuer: current.issuer.clone(),
@@ -289,7 +301,7 @@ impl Engine {
             stage: Stage::Issued,
             failures: 0,
             not_before: None,
-        };
+        });
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
         Some(Started { attempt, resumed: false })
@@ -361,8 +373,13 @@ fn act_of(action: &Action, desk: &Desk) -> Act {
 
 /// What policy says about an act on a credential now.
 pub(super) fn decision(desk: &Desk, credential: &CredentialId, act: Act) -> Decision {
-    let empty = std::collections::BTreeMap::new();
-    let labels = desk.estate.credentials.get(credential).map_or(&empty, |c| &c.labels);
+    decide(&subject(desk, credential, act), &desk.estate.policy)
+}
+
+/// What policy looks at.
+pub(super) fn subject<'a>(desk: &'a Desk, credential: &CredentialId, act: Act) -> Subject<'a> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let labels = desk.estate.credentials.get(credential).map_or(&NONE, |c| &c.labels);
     let paths = desk.estate.paths.values().filter(|p| p.needs.contains(credential)).count();
-    decide(&Subject { act, labels, paths }, &desk.estate.policy)
+    Subject { act, labels, paths }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::json::Json;
 use crate::domain::private::FORGOTTEN;
-use crate::domain::state::{Change, State};
+use crate::domain::state::{Change, CredentialRecord, State};
 use crate::engine::Engine;
 use crate::engine::inbox::Forget;
 use crate::ports::{Batch, StoreError};
@@ -62,11 +62,11 @@ fn without(state: &State, texts: &BTreeSet<Arc<str>>) -> Vec<Change> {
     };
     let mut changes = Vec::new();
     for (id, record) in &state.credentials {
-        let mut record = record.clone();
+        let mut record = CredentialRecord::clone(record);
         let failure = record.last_failure.as_mut().is_some_and(|f| scrub(&mut f.text));
         let explanation = record.ari.as_mut().and_then(|a| a.explanation.as_mut()).is_some_and(scrub);
         if failure || explanation {
-            changes.push(Change::Credential(id.clone(), Box::new(record)));
+            changes.push(Change::Credential(id.clone(), Arc::new(record)));
         }
     }
     for (id, record) in &state.issuers {

@@ -43,7 +43,7 @@ const NOT_INSTALLED: &str = "KW2203";
 
 impl Engine {
     /// `Issued` → done, or put aside with the old set in place.
-    pub(crate) async fn install(&self, attempt: &mut Attempt, credential: &Credential, managed: &Managed) -> Step {
+    pub(crate) async fn install(&self, attempt: &mut Arc<Attempt>, credential: &Credential, managed: &Managed) -> Step {
         let now = self.ports.clock.now();
         let (record, environment) = {
             let desk = self.read();
@@ -89,8 +89,8 @@ impl Engine {
     }
 
     /// The planner holds it from now on, by the windows that are configured then: a reload may change them.
-    async fn wait_for_window(&self, attempt: &mut Attempt, until: Timestamp) -> Step {
-        attempt.not_before = None;
+    async fn wait_for_window(&self, attempt: &mut Arc<Attempt>, until: Timestamp) -> Step {
+        Arc::make_mut(attempt).not_before = None;
         let mut draft = self.draft_for(attempt, "certificate.postpone", "KW2205");
         draft.facts.push(("until", Json::show(&until)));
         let batch = Batch { changes: vec![Change::Attempt(attempt.clone())], entries: vec![draft] };
@@ -160,7 +160,7 @@ impl Engine {
     /// Puts the old set back if it still is valid, and keeps the new one in its slot for the next try.
     async fn roll_back(
         &self,
-        attempt: &mut Attempt,
+        attempt: &Attempt,
         credential: &Credential,
         managed: &Managed,
         record: &CredentialRecord,
@@ -197,7 +197,7 @@ impl Engine {
         let mut marked = record.clone();
         marked.rolled_back = old.filter(|_| setback.code != NOT_INSTALLED).map(|_| attempt.id);
         let batch = Batch {
-            changes: vec![Change::Credential(credential.id.clone(), Box::new(marked))],
+            changes: vec![Change::Credential(credential.id.clone(), Arc::new(marked))],
             entries: vec![{
                 let mut draft = self.draft_for(attempt, "certificate.rollback", setback.code);
                 draft.outcome = Some(Outcome::Failure);
@@ -256,7 +256,7 @@ impl Engine {
             Succession::Usual | Succession::Refused(..) => None,
         };
         draft.facts.extend(shorter.as_ref().map(|why| ("ends_earlier", Json::str(why.clone()))));
-        let changes = vec![Change::Credential(credential.id.clone(), Box::new(next)), Change::AttemptEnded(attempt.id)];
+        let changes = vec![Change::Credential(credential.id.clone(), Arc::new(next)), Change::AttemptEnded(attempt.id)];
         let seen = match managed.installs.is_empty() {
             true => Seen::Present(chain.clone()),
             false => self.ports.prober.stored(credential).await,
@@ -280,7 +280,7 @@ impl Engine {
         let served = if credential.endpoints.is_empty() { "" } else { " and seen to be served" };
         let shorter = shorter.map_or_else(String::new, |why| format!("; {why}"));
         let (serial, end) = (&chain.leaf.serial, chain.leaf.validity.not_after);
-        let text = format!("serial {serial} is installed{served}, valid until {end}{shorter}");
+        let text = ["serial ", serial, " is installed", served, ", valid until ", &end.to_string(), &shorter].concat();
         self.notify(&credential.id, "KW2006", Urgency::Routine, text);
         Step::Done
     }

@@ -77,7 +77,7 @@ impl From<StoreError> for Step {
 
 impl Engine {
     /// Carries an attempt as far as it gets.
-    pub(crate) fn pursue(&self, mut attempt: Attempt, resumed: bool) -> Doing<'_, Event> {
+    pub(crate) fn pursue(&self, mut attempt: Arc<Attempt>, resumed: bool) -> Doing<'_, Event> {
         Box::pin(async move {
             let (id, credential) = (attempt.id, attempt.credential.clone());
             let ending = self.pursue_stages(&mut attempt, resumed).await;
@@ -85,7 +85,7 @@ impl Engine {
         })
     }
 
-    async fn pursue_stages(&self, attempt: &mut Attempt, resumed: bool) -> Ending {
+    async fn pursue_stages(&self, attempt: &mut Arc<Attempt>, resumed: bool) -> Ending {
         // An order of an earlier life may have left responses that are known to nobody any more.
         let cut_off = resumed && matches!(attempt.stage, Stage::Ordered { .. });
         // Made durable once in a run, used in two stages.
@@ -120,7 +120,6 @@ impl Engine {
             // What cannot be recorded stays as it is durable, and is taken up again from there.
             let recorded = match step {
                 Step::Next => {
-                    attempt.failures = 0;
                     continue;
                 }
                 Step::Done => return Ending::Recorded,
@@ -152,7 +151,13 @@ impl Engine {
     }
 
     /// `Begun` → `Ordered`: key and CSR first, then exactly one order.
-    async fn order(&self, attempt: &mut Attempt, managed: &Managed, resumed: bool, csr: &mut Option<Vec<u8>>) -> Step {
+    async fn order(
+        &self,
+        attempt: &mut Arc<Attempt>,
+        managed: &Managed,
+        resumed: bool,
+        csr: &mut Option<Vec<u8>>,
+    ) -> Step {
         if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
             return Step::Park(setback);
         }
@@ -184,10 +189,8 @@ impl Engine {
                 Err(e) => return Step::Fail(Setback::issuer(e)),
             }
         };
-        let mut next = attempt.clone();
-        next.stage = Stage::Ordered { url: url.clone() };
-        next.failures = 0;
-        next.not_before = None;
+        let stage = Stage::Ordered { url: url.clone() };
+        let next = Arc::new(Attempt { stage, failures: 0, not_before: None, ..Attempt::clone(attempt) });
         let mut draft = self.draft_for(attempt, "certificate.order", "KW2002");
         draft.facts = vec![
             ("issuer", Json::shared(&attempt.issuer)),
@@ -231,13 +234,13 @@ impl Engine {
 
     /// Whether the order belongs to another attempt: with another key it would be worthless.
     fn is_anothers(&self, attempt: &Attempt, url: &str) -> bool {
-        let theirs = |a: &Attempt| matches!(&a.stage, Stage::Ordered { url: theirs } if **theirs == *url);
+        let theirs = |a: &Arc<Attempt>| matches!(&a.stage, Stage::Ordered { url: theirs } if **theirs == *url);
         self.read().state.attempts.values().any(|a| theirs(a) && a.id != attempt.id)
     }
 
     /// The CA does not take `replaces`: the order goes on without it, and then it counts against the limits.
-    async fn without_replaces(&self, attempt: &mut Attempt, error: IssuerError) -> Option<Step> {
-        attempt.replaces = None;
+    async fn without_replaces(&self, attempt: &mut Arc<Attempt>, error: IssuerError) -> Option<Step> {
+        Arc::make_mut(attempt).replaces = None;
         let now = self.ports.clock.now();
         let changes = {
             let desk = self.read();
@@ -246,7 +249,7 @@ impl Engine {
             let spends = order_spends(&attempt.issuer, &limits, &attempt.names);
             if let Err(e) = desk.state.ledger.check(&spends, spender, now) {
                 let text =
-                    format!("{error}; and without it the limit {} is reached until {}", e.kind.as_str(), e.until);
+                    format!("{error}; and without it the limit {} is reached until {}", e.bucket.kind().as_str(), e.until);
                 return Some(Step::Fail(Setback::new("KW3002", Fault::Ours, text)));
             }
             ledger_changes(&desk.state.ledger, &spends, now)
@@ -271,7 +274,7 @@ impl Engine {
     /// `Ordered` → `Issued`. Challenge responses are taken away again however this ends.
     async fn obtain(
         &self,
-        attempt: &mut Attempt,
+        attempt: &mut Arc<Attempt>,
         managed: &Managed,
         url: &str,
         csr: Option<Vec<u8>>,
@@ -456,7 +459,7 @@ impl Engine {
     }
 
     /// Checks the chain, makes it durable, and records that the certificate is there: `Issued`.
-    async fn keep(&self, attempt: &mut Attempt, pem: &str, url: &str) -> Step {
+    async fn keep(&self, attempt: &mut Arc<Attempt>, pem: &str, url: &str) -> Step {
         let now = self.ports.clock.now();
         let accepted = match self.ports.keys.accept(attempt.id, &attempt.issuer, pem, &attempt.names, now).await {
             Ok(accepted) => accepted,
@@ -467,10 +470,6 @@ impl Engine {
             }
         };
         let leaf = &accepted.chain.leaf;
-        let mut next = attempt.clone();
-        next.stage = Stage::Issued;
-        next.failures = 0;
-        next.not_before = None;
         let mut done = self.outcome(attempt, "certificate.issue", "KW2003", Outcome::Success);
         done.target.serial = Some(leaf.serial.clone());
         done.target.spki = Some(leaf.spki);
@@ -484,7 +483,13 @@ impl Engine {
         let mut intent = self.draft_for(attempt, "certificate.install", "KW2004");
         intent.phase = Phase::Intent;
         intent.target.serial = Some(leaf.serial.clone());
-        next.intent = intent.id;
+        let next = Arc::new(Attempt {
+            stage: Stage::Issued,
+            failures: 0,
+            not_before: None,
+            intent: intent.id,
+            ..Attempt::clone(attempt)
+        });
         let good = IssuerRecord {
             failures: 0,
             open_until: None,
@@ -493,7 +498,7 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            let set = attempt.names.key();
+            let set = attempt.names.key().clone();
             let at = self.read().state.ledger.counts_at(&set, now);
             changes.push(Change::AutomaticIssuance(set, at));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::assessment::{Severity, Subject, assess};
 use crate::domain::audit::{Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
-use crate::domain::execution::Stage;
+use crate::domain::execution::{Generation, Stage};
 use crate::domain::gate::{Evidence, Verdict, verdict};
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
@@ -126,11 +126,8 @@ impl Engine {
     fn ask_ari(&self, id: &CredentialId) -> Option<Doing<'_, Event>> {
         let (issuer, cert_id, credential) = {
             let desk = self.read();
-            if !asks_ari(&desk, id) {
-                return None;
-            }
-            let current = desk.state.credentials.get(id)?.current.as_ref()?;
-            (current.issuer.clone(), current.cert_id.clone()?, id.clone())
+            let (_, current, cert_id) = asked(&desk, id)?;
+            (current.issuer.clone(), cert_id.clone(), id.clone())
         };
         Some(Box::pin(async move {
             let answer = self.ports.issuer.renewal_info(&issuer, &cert_id).await;
@@ -282,7 +279,7 @@ impl Engine {
         if new.window == old.window && new.picked == old.picked && new.explanation == old.explanation {
             // Only the time of the next poll changed: not worth a commit; after a restart it is asked at once.
             if let Some(record) = self.write().state.credentials.get_mut(id) {
-                record.ari = Some(new);
+                Arc::make_mut(record).ari = Some(new);
             }
             return;
         }
@@ -297,8 +294,8 @@ impl Engine {
         if let Some(url) = new.explanation.as_ref().filter(|_| new.explanation != old.explanation) {
             self.notify(id, "KW2010", Urgency::Act, format!("the CA explains its renewal window, see {url}"));
         }
-        let record = CredentialRecord { ari: Some(new), ..self.read().state.credential(id) };
-        let batch = Batch { changes: vec![Change::Credential(id.clone(), Box::new(record))], entries: vec![draft] };
+        let record = CredentialRecord { ari: Some(new), ..CredentialRecord::clone(&self.read().state.credential(id)) };
+        let batch = Batch { changes: vec![Change::Credential(id.clone(), Arc::new(record))], entries: vec![draft] };
         if self.commit(batch).await.is_ok() {
             agenda.set(Task::Plan(id.clone()), now);
         }
@@ -387,10 +384,9 @@ impl Engine {
     pub(super) fn plan_ari(&self, id: &CredentialId, agenda: &mut Agenda) {
         let now = self.ports.clock.now();
         let desk = self.read();
-        let asks = asks_ari(&desk, id);
-        let known = desk.state.credentials.get(id).and_then(|r| r.ari.as_ref()).map(|a| a.next_poll);
+        let next = asked(&desk, id).map(|(record, ..)| record.ari.as_ref().map_or(now, |a| a.next_poll));
         drop(desk);
-        match known.or(Some(now)).filter(|_| asks) {
+        match next {
             Some(at) => agenda.set(Task::Ari(id.clone()), at),
             None => agenda.drop_task(&Task::Ari(id.clone())),
         }
@@ -529,11 +525,10 @@ pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<cr
     if pattern.is_some() && sighting.stored.is_none() {
         return Vec::new();
     }
-    let empty = CredentialRecord::default();
-    let record = desk.state.credentials.get(id).unwrap_or(&empty);
-    let schedule = credential.managed().and_then(|m| schedule_of(m, record));
+    let record = desk.state.credential(id);
+    let schedule = credential.managed().and_then(|m| schedule_of(m, &record));
     let environment = desk.estate.environment;
-    assess(&Subject { credential, sighting, record, schedule: schedule.as_ref(), environment, now })
+    assess(&Subject { credential, sighting, record: &record, schedule: schedule.as_ref(), environment, now })
 }
 
 /// The pattern as a credential of its own.
@@ -549,9 +544,15 @@ fn standin(id: &CredentialId, watch: &Watch) -> Arc<Credential> {
 
 /// Whether the CA is asked about what is installed.
 pub(super) fn asks_ari(desk: &Desk, id: &CredentialId) -> bool {
-    let managed = desk.estate.credentials.get(id).and_then(|c| c.managed());
-    let current = desk.state.credentials.get(id).and_then(|r| r.current.as_ref());
-    managed.is_some_and(|m| m.renewal.ari == Ari::Ask) && current.is_some_and(|g| g.cert_id.is_some())
+    asked(desk, id).is_some()
+}
+
+/// What the CA is asked about, if it is.
+fn asked<'a>(desk: &'a Desk, id: &CredentialId) -> Option<(&'a CredentialRecord, &'a Generation, &'a CertId)> {
+    let managed = desk.estate.credentials.get(id)?.managed()?;
+    let record = desk.state.credentials.get(id).filter(|_| managed.renewal.ari == Ari::Ask)?;
+    let current = record.current.as_ref()?;
+    Some((record, current, current.cert_id.as_ref()?))
 }
 
 /// Whether both are stored in the same place.

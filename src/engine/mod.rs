@@ -52,7 +52,7 @@ use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
 
-use agenda::{Agenda, Task};
+use agenda::Agenda;
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
@@ -253,8 +253,7 @@ impl Engine {
                 Event::Ended(attempt, credential, ending) => {
                     self.write().running.remove(&attempt);
                     let now = self.ports.clock.now();
-                    let pause = if ending == Ending::Recorded { Duration::ZERO } else { cycle::STORE_RETRY };
-                    agenda.set(Task::Plan(credential.clone()), now.plus(pause));
+                    self.plan_after(&credential, ending, now, agenda);
                     ended = true;
                     self.plan_ari(&credential, agenda);
                     touched.insert(credential);

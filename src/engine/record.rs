@@ -80,13 +80,14 @@ impl Engine {
         then: impl FnOnce(&mut Desk) + Send,
     ) -> Result<(), StoreError> {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
-        let resolved = Resolved::by(&batch);
+        let outcomes = batch.entries.iter().filter(|d| d.phase == Phase::Outcome);
+        let outcomes: Vec<_> = outcomes.filter_map(|d| Some((d.intent?, d.correlation))).collect();
         let mark = {
             let desk = self.read();
             if let Some(why) = &desk.store_lost {
                 let error = StoreError::Lost(why.clone());
                 drop(desk);
-                resolved.not(&mut self.write());
+                self.write().unresolved.extend(outcomes);
                 return Err(error);
             }
             let old = desk.state.clock.as_ref().map(|m| m.wall);
@@ -96,22 +97,30 @@ impl Engine {
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
         }
-        let own: Vec<Change> = batch.changes.iter().filter(|c| !is_shared(c)).cloned().collect();
-        if own.len() < batch.changes.len() {
+        let shared = batch.changes.iter().filter(|c| is_shared(c)).count();
+        if shared > 0 {
             let mut desk = self.write();
             let shared = batch.changes.iter().filter(|c| is_shared(c));
             shared.for_each(|c| desk.state.apply(c.clone()));
         }
+        let mut own = Vec::with_capacity(batch.changes.len().saturating_sub(shared));
+        own.extend(batch.changes.iter().filter(|c| !is_shared(c)).cloned());
         let result = self.ports.store.commit(batch).await;
         let mut desk = self.write();
         match &result {
             Ok(()) => {
+                if !desk.unresolved.is_empty() {
+                    let has_outcome = |id: &EntryId| outcomes.iter().any(|(intent, _)| intent == id);
+                    // An attempt that stands in the state as it really is resolves its intent in its own time.
+                    let goes_on = |attempt: &Option<AttemptId>| own.iter().any(|c| attempt_of(c) == *attempt);
+                    desk.unresolved.retain(|id, attempt| !(has_outcome(id) || attempt.is_some() && goes_on(attempt)));
+                }
                 own.into_iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
-                resolved.indeed(&mut desk);
             }
             Err(error) => {
-                resolved.not(&mut desk);
+                // What they say has happened, and is not recorded.
+                desk.unresolved.extend(outcomes);
                 desk.store_failing.get_or_insert(boot);
                 if let StoreError::Lost(why) = error {
                     desk.store_lost = Some(why.clone());
@@ -243,7 +252,7 @@ impl Engine {
         {
             let desk = self.read();
             let record = self.after_failure(&desk, attempt, &setback, now);
-            batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
+            batch.changes.push(Change::Credential(attempt.credential.clone(), Arc::new(record)));
             batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
             batch.changes.extend(spent_failures(&desk, attempt, &setback, now));
             batch.changes.extend(given_back(&desk, attempt, &setback, now));
@@ -283,17 +292,19 @@ impl Engine {
     }
 
     /// Puts an attempt aside: it goes on later from the same stage, with the same order and key.
-    pub(crate) async fn park(&self, attempt: &mut Attempt, url: &str, setback: Setback) -> Result<(), StoreError> {
+    pub(crate) async fn park(&self, attempt: &mut Arc<Attempt>, url: &str, setback: Setback) -> Result<(), StoreError> {
         let now = self.ports.clock.now();
-        attempt.failures = attempt.failures.saturating_add(1);
+        let mut next = Attempt::clone(attempt);
+        next.failures = next.failures.saturating_add(1);
         let mut batch = Batch::default();
         {
             let desk = self.read();
             let record = self.after_failure(&desk, attempt, &setback, now);
-            attempt.not_before = record.next_attempt;
-            batch.changes.push(Change::Credential(attempt.credential.clone(), Box::new(record)));
+            next.not_before = record.next_attempt;
+            batch.changes.push(Change::Credential(attempt.credential.clone(), Arc::new(record)));
             batch.changes.extend(issuer_after(&desk, attempt, &setback, now));
         }
+        *attempt = Arc::new(next);
         batch.changes.push(Change::Attempt(attempt.clone()));
         let mut draft = self.draft_for(attempt, "certificate.postpone", setback.code);
         draft.facts = failure_facts(&setback, Some(&attempt.issuer));
@@ -308,7 +319,7 @@ impl Engine {
     }
 
     fn after_failure(&self, desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timestamp) -> CredentialRecord {
-        let mut record = desk.state.credential(&attempt.credential);
+        let mut record = CredentialRecord::clone(&desk.state.credential(&attempt.credential));
         record.failures = record.failures.saturating_add(1);
         let only_issuer = desk
             .estate
@@ -349,37 +360,7 @@ impl Engine {
     }
 }
 
-/// What a batch says about intents: their outcomes, and how far attempts are.
-struct Resolved {
-    outcomes: Vec<(EntryId, Option<AttemptId>)>,
-    attempts: Vec<AttemptId>,
-}
-
-impl Resolved {
-    fn by(batch: &Batch) -> Self {
-        let outcomes = batch.entries.iter().filter(|d| d.phase == Phase::Outcome);
-        Self {
-            outcomes: outcomes.filter_map(|d| Some((d.intent?, d.correlation))).collect(),
-            attempts: batch.changes.iter().filter_map(attempt_of).collect(),
-        }
-    }
-
-    /// It is recorded.
-    fn indeed(&self, desk: &mut Desk) {
-        if !desk.unresolved.is_empty() {
-            let has_outcome = |id: &EntryId| self.outcomes.iter().any(|(intent, _)| intent == id);
-            // An attempt that stands in the state as it really is resolves its intent in its own time.
-            let goes_on = |attempt: &Option<AttemptId>| attempt.is_some_and(|a| self.attempts.contains(&a));
-            desk.unresolved.retain(|id, attempt| !has_outcome(id) && !goes_on(attempt));
-        }
-    }
-
-    /// It is not, although what it says has happened.
-    fn not(self, desk: &mut Desk) {
-        desk.unresolved.extend(self.outcomes);
-    }
-}
-
+/// Which attempt a change tells of.
 fn attempt_of(change: &Change) -> Option<AttemptId> {
     match change {
         Change::Attempt(attempt) => Some(attempt.id),

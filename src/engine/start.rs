@@ -8,7 +8,7 @@ use crate::domain::execution::Attempt;
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
-use crate::domain::state::{Change, ClockMark, Request, State};
+use crate::domain::state::{Change, ClockMark, CredentialRecord, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
@@ -180,30 +180,28 @@ impl Engine {
             if desk.estate.credentials.get(credential).is_none_or(|c| c.managed().is_none()) {
                 return Ok(());
             }
-            let mut record = desk.state.credential(credential);
+            let mut record = CredentialRecord::clone(&desk.state.credential(credential));
             // A repair puts back what is there already.
-            let repair = |a: &Attempt| record.current.as_ref().is_some_and(|g| g.slot == a.id);
+            let repair = |a: &Arc<Attempt>| record.current.as_ref().is_some_and(|g| g.slot == a.id);
             match desk.state.attempt_for(credential) {
                 Some(attempt) if repair(attempt) && !desk.running.contains(&attempt.id) => {
-                    let mut attempt = attempt.clone();
-                    attempt.not_before = None;
+                    let attempt = Attempt { not_before: None, ..Attempt::clone(attempt) };
                     record.requested = Some(Request { by, at: now });
-                    batch.changes.push(Change::Attempt(attempt));
-                    batch.changes.push(Change::Credential(credential.clone(), Box::new(record)));
+                    batch.changes.push(Change::Attempt(Arc::new(attempt)));
+                    batch.changes.push(Change::Credential(credential.clone(), Arc::new(record)));
                 }
                 // What is put aside goes on now; what runs already is what was asked for.
                 Some(attempt) => {
-                    let mut attempt = attempt.clone();
                     draft.correlation = Some(attempt.id);
-                    attempt.not_before = None;
                     if !desk.running.contains(&attempt.id) {
-                        batch.changes.push(Change::Attempt(attempt));
+                        let attempt = Attempt { not_before: None, ..Attempt::clone(attempt) };
+                        batch.changes.push(Change::Attempt(Arc::new(attempt)));
                     }
                 }
                 None => {
                     record.requested = Some(Request { by, at: now });
                     record.next_attempt = None;
-                    batch.changes.push(Change::Credential(credential.clone(), Box::new(record)));
+                    batch.changes.push(Change::Credential(credential.clone(), Arc::new(record)));
                 }
             }
         }

@@ -174,7 +174,7 @@ impl Engine {
     pub fn for_each_credential(&self, mut each: impl FnMut(&Credential, Option<&Sighting>, Option<&CredentialRecord>)) {
         let desk = self.read();
         for (id, credential) in &desk.estate.credentials {
-            each(credential, desk.sightings.get(id), desk.state.credentials.get(id));
+            each(credential, desk.sightings.get(id), desk.state.credentials.get(id).map(|record| &**record));
         }
     }
 
@@ -233,12 +233,12 @@ impl Engine {
         let now = self.ports.clock.now();
         let desk = self.read();
         desk.estate.credentials.get(id)?.managed()?;
-        let attempt = desk.state.attempt_for(id).cloned();
+        let attempt = desk.state.attempt_for(id).map(|attempt| Attempt::clone(attempt));
         let mut state = crate::domain::state::State { ledger: desk.state.ledger.clone(), ..Default::default() };
-        let mut record = desk.state.credential(id);
+        let mut record = CredentialRecord::clone(&desk.state.credential(id));
         record.requested = Some(Request { by: Arc::from(by), at: now });
         record.next_attempt = None;
-        state.credentials.insert(id.clone(), record);
+        state.credentials.insert(id.clone(), Arc::new(record));
         state.issuers = desk.state.issuers.clone();
         let due = [id.clone()];
         let made = plan(&crate::domain::plan::PlanInput { state: &state, ..plan_input(&desk, &due, now) });
@@ -256,7 +256,7 @@ fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> Credential
     let record = desk.state.credential(id);
     let held = desk.held.get(id).cloned();
     let window = held.as_ref().filter(|h| h.reason == HeldReason::Window).and_then(|h| h.until);
-    let mut attempt = desk.state.attempt_for(id).cloned();
+    let mut attempt = desk.state.attempt_for(id).map(|attempt| Attempt::clone(attempt));
     if let Some(attempt) = &mut attempt {
         attempt.not_before = attempt.not_before.or(window);
     }
@@ -268,7 +268,7 @@ fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> Credential
         findings: findings(desk, id, now),
         paths: desk.estate.paths.values().filter(|p| p.needs.contains(id)).map(|p| p.id.clone()).collect(),
         credential: credential.clone(),
-        record: desk.people.named(record),
+        record: desk.people.named(CredentialRecord::clone(&record)),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the witnesses of our log have a say in: whether the state may be believed at all, and what waits for them.
 
 use crate::domain::id::CredentialId;
-use crate::domain::policy::Act;
+use crate::domain::policy::{Act, tier};
 use crate::domain::witness::Word;
 use crate::engine::Engine;
-use crate::engine::cycle::decision;
+use crate::engine::cycle::subject;
 use crate::engine::record::Setback;
 use crate::ports::{Ports, StoreError};
 
@@ -49,7 +49,7 @@ impl Engine {
     /// Waits, within bounds, until the quorum has cosigned what is committed, if the configuration demands that for this
     /// action. Its intent is committed, and its effect comes after this.
     pub(super) async fn demand_quorum(&self, credential: &CredentialId, act: Act) -> Result<(), Setback> {
-        let tier = decision(&self.read(), credential, act).tier.level();
+        let tier = tier(&subject(&self.read(), credential, act)).level();
         let settled = self.ports.witnesses.settled(tier).await;
         settled.map_err(|error| {
             let text =

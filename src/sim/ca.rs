@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::certificate::CertId;
+use crate::domain::certificate::{CertId, Certificate};
 use crate::domain::execution::Fault;
 use crate::domain::id::IssuerId;
 use crate::domain::key::Digest;
@@ -125,10 +125,47 @@ struct Order {
     status: OrderStatus,
     ready_challenges: usize,
     fails: bool,
-    chain: Option<Arc<str>>,
+    issued: Option<Issued>,
     made: Timestamp,
     spends: Vec<Spend>,
 }
+
+/// A certificate as its facts and as the one line that is its format in the simulation.
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    pub(super) text: Arc<str>,
+    pub(super) leaf: Arc<Certificate>,
+}
+
+impl Issued {
+    fn new(number: u64, csr: &[u8], validity: Validity, names: &NameSet) -> Self {
+        let (serial, spki) = (format!("{number:x}"), Digest::of(csr));
+        let (from, until) = (validity.not_before.unix().to_string(), validity.not_after.unix().to_string());
+        let text: Arc<str> =
+            Arc::from(["SIM ", &serial, " ", &spki.to_string(), " ", &from, " ", &until, " ", names.key()].concat());
+        let leaf = Certificate {
+            fingerprint: Digest::of(text.as_bytes()),
+            spki,
+            subject: String::new(),
+            issuer: ISSUED_BY.to_owned(),
+            names: names.clone(),
+            validity,
+            cert_id: Some(CertId(Arc::from(["sim.", &serial].concat()))),
+            serial,
+            may_issue: false,
+        };
+        Self { text, leaf: Arc::new(leaf) }
+    }
+
+    /// The order's number, from a certificate's line.
+    fn number(text: &str) -> Option<u64> {
+        let (serial, _) = text.strip_prefix("SIM ")?.split_once(' ')?;
+        u64::from_str_radix(serial, 16).ok()
+    }
+}
+
+/// The only root of the simulation.
+pub(super) const ISSUED_BY: &str = "CN=Sim Root";
 
 /// Orders older than this are forgotten, as CAs do.
 const ORDERS_KEPT: Duration = Duration::from_secs(8 * 86_400);
@@ -153,13 +190,21 @@ impl SimCa {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn up(&self, issuer: &IssuerId) -> Result<(), IssuerError> {
+    /// What there is, unless nothing answers now.
+    fn open(&self, issuer: &IssuerId) -> Result<MutexGuard<'_, Inner>, IssuerError> {
         let now = self.clock.now();
         let inner = self.lock();
         if inner.behaviours.get(issuer).is_some_and(|b| b.is_away(now)) {
             return Err(error(IssuerErrorKind::Retry, Fault::Network, "no answer"));
         }
-        Ok(())
+        Ok(inner)
+    }
+
+    /// The certificate of this text, which was downloaded just now: as long as its order is kept, nobody has to parse it.
+    pub(super) fn issued(&self, text: &str) -> Option<Issued> {
+        let inner = self.lock();
+        let issued = inner.orders.get(&Issued::number(text)?)?.issued.as_ref();
+        issued.filter(|issued| *issued.text == *text).cloned()
     }
 
     fn make_order(&self, issuer: &IssuerId, request: &OrderRequest) -> Result<Arc<str>, IssuerError> {
@@ -207,7 +252,7 @@ impl SimCa {
             status: OrderStatus::Pending,
             ready_challenges: 0,
             fails,
-            chain: None,
+            issued: None,
             made: now,
             spends: later,
         };
@@ -216,8 +261,7 @@ impl SimCa {
     }
 
     fn sign(&self, inner: &mut Inner, url: &str, csr: &[u8]) -> Result<(), IssuerError> {
-        let now = self.clock.now();
-        let number = number(url);
+        let (now, number) = (self.clock.now(), number(url));
         let Some(order) = inner.orders.get_mut(&number) else {
             return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
         };
@@ -226,16 +270,14 @@ impl SimCa {
         let by_prefix = behaviour.lifetime_by_prefix.iter().find(|(p, _)| first.starts_with(p.as_str()));
         let lifetime = by_prefix.map_or(behaviour.lifetime, |(_, l)| *l);
         let validity = Validity { not_before: now, not_after: now.plus(lifetime) };
-        let spki = Digest::of(csr);
-        let serial = format!("{number:x}");
-        let text = super::host::certificate_text(&serial, &spki, &validity, &order.names);
-        if behaviour.ari {
-            inner.certificates.insert(CertId(Arc::from(["sim.", &serial].concat())), validity);
+        let issued = Issued::new(number, csr, validity, &order.names);
+        if let Some(id) = issued.leaf.cert_id.clone().filter(|_| behaviour.ari) {
+            inner.certificates.insert(id, validity);
         }
-        for spend in order.spends.iter().filter(|_| order.chain.is_none()) {
+        for spend in order.spends.iter().filter(|_| order.issued.is_none()) {
             inner.ledger.take(spend, now);
         }
-        order.chain = Some(Arc::from(text));
+        order.issued = Some(issued);
         order.status = if behaviour.stuck { OrderStatus::Processing } else { OrderStatus::Valid };
         if let Some(tally) = inner.tallies.get_mut(&order.issuer) {
             tally.issued = tally.issued.saturating_add(1);
@@ -256,11 +298,14 @@ fn open_order(inner: &Inner, issuer: &IssuerId, names: &NameSet) -> Option<Arc<s
 
 /// The number of an order, from its URL or from that of one of its challenges; there is no order 0.
 fn number(url: &str) -> u64 {
-    let order = url.bytes().take_while(|b| *b != b'#');
-    order.fold(0, |number: u64, b| match b {
-        b'0'..=b'9' => number.wrapping_mul(10).wrapping_add(u64::from(b.wrapping_sub(b'0'))),
-        _ => 0,
-    })
+    let digits = order_part(url).bytes().take_while(u8::is_ascii_digit);
+    digits.fold(0, |number: u64, b| number.wrapping_mul(10).wrapping_add(u64::from(b.wrapping_sub(b'0'))))
+}
+
+/// The last part of an order's URL: its number, and of a challenge's URL also which one.
+fn order_part(url: &str) -> &str {
+    let begin = url.bytes().rposition(|b| b == b'/').map_or(0, |slash| slash.saturating_add(1));
+    url.get(begin..).unwrap_or_default()
 }
 
 fn error(kind: IssuerErrorKind, fault: Fault, text: &str) -> IssuerError {
@@ -278,8 +323,7 @@ fn error(kind: IssuerErrorKind, fault: Fault, text: &str) -> IssuerError {
 impl Issuer for SimCa {
     fn meta<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<IssuerMeta, IssuerError>> {
         Box::pin(async move {
-            self.up(issuer)?;
-            let ari = self.lock().behaviours.get(issuer).is_some_and(|b| b.ari);
+            let ari = self.open(issuer)?.behaviours.get(issuer).is_some_and(|b| b.ari);
             Ok(IssuerMeta { ari, ..IssuerMeta::default() })
         })
     }
@@ -291,7 +335,7 @@ impl Issuer for SimCa {
     ) -> Doing<'a, Result<Arc<str>, IssuerError>> {
         Box::pin(async move {
             self.steps.step().await;
-            self.up(issuer)?;
+            drop(self.open(issuer)?);
             let made = self.make_order(issuer, request);
             self.steps.step().await;
             let loses = |b: &Arc<Behaviour>| b.lose_new_order > 0;
@@ -309,8 +353,7 @@ impl Issuer for SimCa {
         request: &'a OrderRequest,
     ) -> Doing<'a, Result<Option<Arc<str>>, IssuerError>> {
         Box::pin(async move {
-            self.up(issuer)?;
-            let inner = self.lock();
+            let inner = self.open(issuer)?;
             let lists = inner.behaviours.get(issuer).is_none_or(|b| b.lists_orders);
             Ok(if lists { open_order(&inner, issuer, &request.names) } else { None })
         })
@@ -318,8 +361,7 @@ impl Issuer for SimCa {
 
     fn order<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<OrderView, IssuerError>> {
         Box::pin(async move {
-            self.up(issuer)?;
-            let inner = self.lock();
+            let inner = self.open(issuer)?;
             let Some(order) = inner.orders.get(&number(url)) else {
                 return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
             };
@@ -342,9 +384,8 @@ impl Issuer for SimCa {
     fn challenge_ready<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<(), IssuerError>> {
         Box::pin(async move {
             self.steps.step().await;
-            self.up(issuer)?;
             {
-                let mut inner = self.lock();
+                let mut inner = self.open(issuer)?;
                 if let Some(order) = inner.orders.get_mut(&number(url)) {
                     order.ready_challenges = order.ready_challenges.saturating_add(1);
                     if order.status == OrderStatus::Pending && order.ready_challenges >= order.names.len() {
@@ -360,9 +401,8 @@ impl Issuer for SimCa {
     fn finalize<'a>(&'a self, issuer: &'a IssuerId, url: &'a str, csr: &'a [u8]) -> Doing<'a, Result<(), IssuerError>> {
         Box::pin(async move {
             self.steps.step().await;
-            self.up(issuer)?;
             let lost = {
-                let mut inner = self.lock();
+                let mut inner = self.open(issuer)?;
                 self.sign(&mut inner, url, csr)?;
                 let behaviour = inner.behaviours.get_mut(issuer).filter(|b| b.lose_finalize > 0).map(Arc::make_mut);
                 behaviour.map(|b| b.lose_finalize = b.lose_finalize.saturating_sub(1)).is_some()
@@ -375,10 +415,10 @@ impl Issuer for SimCa {
     fn download<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<String, IssuerError>> {
         Box::pin(async move {
             self.steps.step().await;
-            self.up(issuer)?;
-            let chain = self.lock().orders.get(&number(url)).and_then(|o| o.chain.clone());
-            chain
-                .map(|c| c.to_string())
+            let inner = self.open(issuer)?;
+            let issued = inner.orders.get(&number(url)).and_then(|o| o.issued.as_ref());
+            issued
+                .map(|issued| issued.text.to_string())
                 .ok_or_else(|| error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no certificate"))
         })
     }
@@ -389,8 +429,7 @@ impl Issuer for SimCa {
         id: &'a CertId,
     ) -> Doing<'a, Result<Option<RenewalInfo>, IssuerError>> {
         Box::pin(async move {
-            self.up(issuer)?;
-            let inner = self.lock();
+            let inner = self.open(issuer)?;
             let Some(behaviour) = inner.behaviours.get(issuer).filter(|b| b.ari) else { return Ok(None) };
             let Some(validity) = inner.certificates.get(id) else { return Ok(None) };
             // As Let's Encrypt: 2 % of the lifetime around two thirds of it, half when it is under ten days.
@@ -409,7 +448,7 @@ impl Issuer for SimCa {
 
     fn rollover<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<(), IssuerError>> {
         Box::pin(async move {
-            self.up(issuer)?;
+            drop(self.open(issuer)?);
             self.steps.step().await;
             {
                 let mut inner = self.lock();
@@ -423,8 +462,7 @@ impl Issuer for SimCa {
 
     fn account_key<'a>(&'a self, issuer: &'a IssuerId) -> Doing<'a, Result<Option<String>, IssuerError>> {
         Box::pin(async move {
-            self.up(issuer)?;
-            let changes = self.lock().key_changes.get(issuer).copied().unwrap_or(0);
+            let changes = self.open(issuer)?.key_changes.get(issuer).copied().unwrap_or(0);
             Ok(Some(format!("key-{changes}")))
         })
     }
@@ -436,8 +474,8 @@ impl Issuer for SimCa {
 
 fn authorization(url: &str, index: usize, name: &Name) -> AuthorizationView {
     let kind = if name.is_wildcard() { ChallengeKind::Dns01 } else { ChallengeKind::Http01 };
-    let (order, index) = (number(url).to_string(), index.to_string());
-    let token = [&*order, "-", &index].concat();
+    let index = index.to_string();
+    let token = [order_part(url), "-", &index].concat();
     let challenge = ChallengeView {
         kind,
         url: Arc::from([url, "#", &index].concat()),

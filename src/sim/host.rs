@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::certificate::{CertId, Certificate, Chain, Trust};
+use crate::domain::certificate::{Certificate, Chain, Trust};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, Endpoint, Estate, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::{Digest, KeyAlgorithm};
@@ -14,46 +14,16 @@ use crate::ports::{
     Accepted, ChallengeKind, ChallengeTask, Clock, Deployer, Doing, HostError, KeyStore, PrivateKey, Prober, Solver,
     SolverError,
 };
-use crate::sim::ca::SimCa;
+use crate::sim::ca::{ISSUED_BY, Issued, SimCa};
 use crate::sim::clock::SimClock;
 use crate::sim::world::Steps;
-
-/// The certificate format of the simulation: one line.
-#[must_use]
-pub fn certificate_text(serial: &str, spki: &Digest, validity: &Validity, names: &NameSet) -> String {
-    let (from, until) = (validity.not_before.unix().to_string(), validity.not_after.unix().to_string());
-    ["SIM", serial, &spki.to_string(), &from, &until, &names.key()].join(" ")
-}
-
-fn parse(text: &str) -> Option<Certificate> {
-    let mut parts = text.split(' ');
-    if parts.next()? != "SIM" {
-        return None;
-    }
-    let serial = parts.next()?.to_owned();
-    let spki = Digest::parse(parts.next()?)?;
-    let not_before = Timestamp::from_unix(parts.next()?.parse().ok()?);
-    let not_after = Timestamp::from_unix(parts.next()?.parse().ok()?);
-    let names = NameSet::parse_key(parts.next()?).ok()?;
-    Some(Certificate {
-        fingerprint: Digest::of(text.as_bytes()),
-        spki,
-        subject: String::new(),
-        issuer: "CN=Sim Root".into(),
-        names,
-        validity: Validity { not_before, not_after },
-        cert_id: Some(CertId(Arc::from(["sim.", &serial].concat()))),
-        serial,
-        may_issue: false,
-    })
-}
 
 /// The machine. Everything in it outlasts a crash of the guardian.
 #[derive(Debug)]
 pub struct SimHost {
     clock: Arc<SimClock>,
     steps: Arc<Steps>,
-    _ca: Arc<SimCa>,
+    ca: Arc<SimCa>,
     root: Arc<Certificate>,
     inner: Mutex<Inner>,
 }
@@ -86,14 +56,14 @@ impl SimHost {
             fingerprint: Digest::of(b"sim root"),
             spki: Digest::of(b"sim root key"),
             serial: "01".into(),
-            subject: "CN=Sim Root".into(),
-            issuer: "CN=Sim Root".into(),
+            subject: ISSUED_BY.to_owned(),
+            issuer: ISSUED_BY.to_owned(),
             names: NameSet::default(),
             validity: Validity { not_before: Timestamp::from_unix(0), not_after: Timestamp::MAX },
             cert_id: None,
             may_issue: true,
         };
-        let host = Self { clock, steps, _ca: ca, root: Arc::new(root), inner: Mutex::default() };
+        let host = Self { clock, steps, ca, root: Arc::new(root), inner: Mutex::default() };
         host.know(estate);
         host
     }
@@ -181,7 +151,7 @@ impl KeyStore for SimHost {
             self.steps.step().await;
             let csr = {
                 let mut inner = self.lock();
-                let kept = previous.and_then(|p| inner.slots.get(&p)).filter(|_| reuse == KeyReuse::Keep);
+                let kept = previous.filter(|_| reuse == KeyReuse::Keep).and_then(|p| inner.slots.get(&p));
                 let csr = kept.map_or_else(
                     || [&slot.0.text(), b" ".as_slice(), names.key().as_bytes()].concat(),
                     |s| s.csr.clone(),
@@ -204,7 +174,8 @@ impl KeyStore for SimHost {
     ) -> Doing<'a, Result<Accepted, HostError>> {
         Box::pin(async move {
             self.steps.step().await;
-            let leaf = parse(pem).ok_or_else(|| HostError("is no certificate".into()))?;
+            let Issued { text, leaf } =
+                self.ca.issued(pem).ok_or_else(|| HostError("is no certificate of the simulated CAs".into()))?;
             let chain = {
                 let mut inner = self.lock();
                 let own = inner.slots.get_mut(&slot).ok_or_else(|| HostError("there is no such slot".into()))?;
@@ -215,8 +186,8 @@ impl KeyStore for SimHost {
                     return Err(HostError("is for other names, or not valid now".into()));
                 }
                 let above = vec![self.root.clone()];
-                let chain = Arc::new(Chain { leaf: Arc::new(leaf), above, trust: Trust::Anchored });
-                own.chain = Some((chain.clone(), Arc::from(pem)));
+                let chain = Arc::new(Chain { leaf, above, trust: Trust::Anchored });
+                own.chain = Some((chain.clone(), text));
                 chain
             };
             self.steps.step().await;

@@ -54,6 +54,16 @@ impl MemoryStore {
         Self { disk: Arc::new(Mutex::new(Disk { keep: entries, ..Disk::default() })), opening: 0 }
     }
 
+    /// An empty store for what-ifs over decades, whose log nobody reads: every change is applied and every entry counted,
+    /// but none is written, hashed or kept. It refuses what [`Self::new`] would refuse without having the bytes: what
+    /// breaks a rule of [`Batch::check`], what comes after a crash, and what its faults say; an id that is there already
+    /// or an entry that is too long is not noticed. Whoever starts on it finds no person and no open intent, so it is no
+    /// place for a change of an account's key that is cut off; every other question to the log is answered with an error.
+    #[must_use]
+    pub fn counting() -> Self {
+        Self { disk: Arc::new(Mutex::new(Disk { counted: Some(0), ..Disk::default() })), opening: 0 }
+    }
+
     /// The next `commits` commits fail and write nothing, as when the disk is full.
     pub fn fail_next(&self, commits: u64) {
         self.disk().faults.fail_next = commits;
@@ -118,13 +128,16 @@ impl MemoryStore {
     /// How many entries were written since the beginning, kept or not.
     #[must_use]
     pub fn entries_written(&self) -> u64 {
-        self.disk().tree.size()
+        let disk = self.disk();
+        disk.counted.unwrap_or(disk.tree.size())
     }
 
-    /// The root over all entries since the beginning: equal for equal runs, whatever was kept.
+    /// The root over all entries since the beginning: equal for equal runs, whatever was kept. `None` if they were only
+    /// counted.
     #[must_use]
-    pub fn log_digest(&self) -> Digest {
-        self.disk().tree.root()
+    pub fn log_digest(&self) -> Option<Digest> {
+        let disk = self.disk();
+        disk.counted.is_none().then(|| disk.tree.root())
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -135,6 +148,15 @@ impl MemoryStore {
     fn open_disk(&self) -> Result<MutexGuard<'_, Disk>, StoreError> {
         let disk = self.disk();
         if disk.opening == self.opening { Ok(disk) } else { unavailable("the simulated process was killed") }
+    }
+
+    /// The disk for a question to the log.
+    fn open_log(&self) -> Result<MutexGuard<'_, Disk>, StoreError> {
+        let disk = self.open_disk()?;
+        match disk.counted {
+            None => Ok(disk),
+            Some(counted) => unavailable(&format!("there is no log: {counted} entries were counted, and none was kept")),
+        }
     }
 }
 
@@ -152,7 +174,7 @@ impl Store for MemoryStore {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(async move {
-            let disk = self.open_disk()?;
+            let disk = self.open_log()?;
             let wanted = |kept: &&Kept| target.as_ref().is_none_or(|t| kept.is_about(t));
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
         })
@@ -161,12 +183,12 @@ impl Store for MemoryStore {
 
 impl Log for MemoryStore {
     fn evidence(&self, sha256: Digest) -> Doing<'_, Result<Option<Vec<u8>>, StoreError>> {
-        Box::pin(async move { Ok(self.open_disk()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
+        Box::pin(async move { Ok(self.open_log()?.evidence.get(&sha256).map(|e| e.bytes.to_vec())) })
     }
 
     fn private(&self, commitments: Vec<Digest>) -> Doing<'_, Result<BTreeMap<Digest, Private>, StoreError>> {
         Box::pin(async move {
-            let disk = self.open_disk()?;
+            let disk = self.open_log()?;
             Ok(commitments.into_iter().filter_map(|c| Some((c, disk.private.get(&c)?.clone()))).collect())
         })
     }
@@ -179,12 +201,12 @@ impl Log for MemoryStore {
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
-        Box::pin(async { Ok(Some(self.open_disk()?.note())) })
+        Box::pin(async { Ok(Some(self.open_log()?.note())) })
     }
 
     fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
         Box::pin(async move {
-            let disk = self.open_disk()?;
+            let disk = self.open_log()?;
             let Some(entry) = disk.entry(sequence).cloned().filter(|_| disk.keeps_all()) else { return Ok(None) };
             let proof =
                 prove_inclusion(sequence, disk.tree.size(), |subtree| disk.subtree(subtree)).map_err(no_proof)?;
@@ -194,7 +216,7 @@ impl Log for MemoryStore {
 
     fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>> {
         Box::pin(async move {
-            let disk = self.open_disk()?;
+            let disk = self.open_log()?;
             if old_size > disk.tree.size() || !disk.keeps_all() {
                 return Ok(None);
             }
@@ -214,15 +236,15 @@ impl Log for MemoryStore {
     }
 
     fn query(&self, question: Question) -> Doing<'_, Result<Page, StoreError>> {
-        Box::pin(async move { Ok(self.open_disk()?.page(&question)) })
+        Box::pin(async move { Ok(self.open_log()?.page(&question)) })
     }
 
     fn entry(&self, id: EntryId) -> Doing<'_, Result<Option<StoredEntry>, StoreError>> {
-        Box::pin(async move { Ok(self.open_disk()?.kept.iter().find(|k| k.draft.id == id).map(|k| k.entry.clone())) })
+        Box::pin(async move { Ok(self.open_log()?.kept.iter().find(|k| k.draft.id == id).map(|k| k.entry.clone())) })
     }
 
     fn statistics(&self) -> Doing<'_, Result<Statistics, StoreError>> {
-        Box::pin(async move { Ok(self.open_disk()?.statistics()) })
+        Box::pin(async move { Ok(self.open_log()?.statistics()) })
     }
 }
 
@@ -231,6 +253,8 @@ impl Log for MemoryStore {
 struct Disk {
     opening: u64,
     state: State,
+    /// How many entries were counted, where they are only counted: then there is no log.
+    counted: Option<u64>,
     /// Over all entries; its size is the sequence number of the next.
     tree: Frontier,
     /// Intents without an outcome.
@@ -244,6 +268,7 @@ struct Disk {
     private: BTreeMap<Digest, Private>,
     /// The people among them.
     people: BTreeSet<Digest>,
+    /// Also where entries are only counted.
     written: Option<Vec<Batch>>,
     faults: Faults,
 }
@@ -296,10 +321,13 @@ impl Disk {
         if self.faults.strike() {
             return unavailable("the simulated disk failed, nothing was written");
         }
-        let sealed = self.seal(&batch)?;
+        let sealed = if self.counted.is_some() { Vec::new() } else { self.seal(&batch)? };
         // From here on nothing can fail: all of it or nothing.
         if let Some(written) = &mut self.written {
             written.push(batch.clone());
+        }
+        if let Some(counted) = &mut self.counted {
+            *counted = counted.saturating_add(length(&batch.entries));
         }
         batch.changes.into_iter().for_each(|change| self.state.apply(change));
         for (draft, (sealed, private)) in batch.entries.into_iter().zip(sealed) {

@@ -188,6 +188,16 @@ impl World {
     /// A new world in which the guardian will find nothing.
     #[must_use]
     pub fn new(seed: u64, start: Timestamp, estate: Estate) -> Self {
+        Self::with(MemoryStore::keeping(1_000), seed, start, estate)
+    }
+
+    /// The same, but its log is only counted ([`MemoryStore::counting`]): for what-ifs over decades.
+    #[must_use]
+    pub fn counting(seed: u64, start: Timestamp, estate: Estate) -> Self {
+        Self::with(MemoryStore::counting(), seed, start, estate)
+    }
+
+    fn with(store: MemoryStore, seed: u64, start: Timestamp, estate: Estate) -> Self {
         let clock = Arc::new(SimClock::new(start));
         let steps = Arc::new(Steps::default());
         let entropy = Arc::new(SimEntropy::new(seed));
@@ -195,7 +205,7 @@ impl World {
         Self {
             host: Arc::new(SimHost::new(clock.clone(), steps.clone(), ca.clone(), &estate)),
             ca,
-            store: Arc::new(MemoryStore::keeping(1_000)),
+            store: Arc::new(store),
             spool: MemorySpool::new(),
             notifier: Arc::default(),
             meter: Arc::default(),

@@ -100,7 +100,7 @@ impl Scene {
             let issuers = &["le", "zero", "free"][..usize::from(past.issuers)];
             add(&mut estate, credential(&id, managed(&[&name], issuers)));
             let record = record(past, i, &name, now);
-            state.credentials.insert(cid(&id), record);
+            state.credentials.insert(cid(&id), Arc::new(record));
             if let Some(stage) = past.in_flight {
                 let stage = match stage {
                     0 => Stage::Begun,
@@ -123,14 +123,14 @@ impl Scene {
                 if i % 2 == 0 {
                     running.insert(attempt.id);
                 }
-                state.attempts.insert(attempt.id, attempt);
+                state.attempts.insert(attempt.id, Arc::new(attempt));
             }
         }
         for (who, minutes) in spent {
             let Some(credential) = estate.credentials.values().nth(who % estate.credentials.len().max(1)) else {
                 continue;
             };
-            let key: Arc<str> = credential.managed().unwrap().names.key();
+            let key: Arc<str> = credential.managed().unwrap().names.key().clone();
             state.apply(Change::AutomaticIssuance(key, now.minus(Duration::from_secs(u64::from(*minutes) * 60))));
         }
         let due = estate.credentials.keys().cloned().collect();
@@ -174,7 +174,7 @@ impl Scene {
                         not_before: None,
                     };
                     self.running.insert(attempt.id);
-                    self.state.apply(Change::Attempt(attempt));
+                    self.state.apply(Change::Attempt(Arc::new(attempt)));
                 }
                 ActionKind::Resume(id) => {
                     self.running.insert(*id);

@@ -428,7 +428,7 @@ fn a_renewal_window_that_comes_while_a_renewal_ends_does_not_undo_it() {
             clock.sleep(SECOND * 10).await;
             let memory = engine.credential(&cid("portal")).unwrap();
             let state = on_disk.load().await.unwrap();
-            let (here, there) = (memory.record.current, state.credential(&cid("portal")).current);
+            let (here, there) = (memory.record.current, state.credential(&cid("portal")).current.clone());
             // Between a commit and its answer the disk may be one step ahead, never behind.
             let (here, there) = (here.unwrap().installed_at, there.unwrap().installed_at);
             assert!(there >= here, "the disk has {there}, memory has {here}");

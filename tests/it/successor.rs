@@ -26,7 +26,7 @@ fn portal() -> CredentialId {
 
 fn record(world: &World) -> CredentialRecord {
     let state = keyward::sim::clock::run(&world.clock, world.store.recovered().load()).unwrap().unwrap();
-    state.credential(&portal())
+    CredentialRecord::clone(&state.credential(&portal()))
 }
 
 /// What entries with this code say of the certificate's end.

@@ -48,13 +48,13 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         credentials(self.0, &mut state, Some(id.as_str()))?;
         generations(self.0, &mut state, Some(id.as_str()))?;
-        Ok(state.credentials.remove(id).map(Cow::Owned))
+        Ok(state.credentials.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 
     fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Trouble> {
         let mut state = State::default();
         attempts(self.0, &mut state, Some(&id.to_string()))?;
-        Ok(state.attempts.remove(&id).map(Cow::Owned))
+        Ok(state.attempts.remove(&id).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 
     fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Trouble> {
@@ -88,7 +88,7 @@ fn credentials(connection: &Connection, state: &mut State, id: Option<&str>) -> 
             current: None,
             previous: None,
         };
-        state.credentials.insert(id, record);
+        state.credentials.insert(id, Arc::new(record));
         Ok(())
     })
 }
@@ -150,6 +150,7 @@ fn generations(connection: &Connection, state: &mut State, id: Option<&str>) -> 
         let Some(record) = state.credentials.get_mut(&credential) else {
             return Err(f.bad("a generation without its credential"));
         };
+        let record = Arc::make_mut(record);
         match place.as_str() {
             "current" => record.current = Some(generation),
             "previous" => record.previous = Some(generation),
@@ -183,7 +184,7 @@ fn attempts(connection: &Connection, state: &mut State, id: Option<&str>) -> Res
             failures: f.take()?,
             not_before: f.opt_time()?,
         };
-        state.attempts.insert(id, attempt);
+        state.attempts.insert(id, Arc::new(attempt));
         Ok(())
     })
 }

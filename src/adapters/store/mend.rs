@@ -154,7 +154,7 @@ impl NewDatabase {
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
     let State { credentials, attempts, issuers, ledger, clock } = state;
-    all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), Box::new(record.clone()))));
+    all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), record.clone())));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
     all.extend(ledger.full_at.iter().map(|(key, full_at)| Change::Bucket(key.clone(), *full_at)));

@@ -206,7 +206,7 @@ fn seconds(at: Option<Timestamp>) -> Option<i64> {
 fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
     let key = names.key();
     match NameSet::parse_key(&key) {
-        Ok(read) if read == *names => Ok(key),
+        Ok(read) if read == *names => Ok(key.clone()),
         _ => Err(NotSaved::Refused(format!("the names {key:?} cannot be read back; only parsed names are kept"))),
     }
 }

@@ -178,12 +178,12 @@ impl Ca {
             let wait = now.until(held.until).as_secs().max(1);
             let record = ViolationRecord {
                 account: self.url("account", account.id),
-                kind: held.kind,
-                key: held.key.to_string(),
+                kind: held.bucket.kind(),
+                key: held.bucket.key().to_string(),
                 at: now,
             };
             self.stats().violations.push(record);
-            let text = format!("too many orders ({} {:?}), retry after {}", held.kind.as_str(), held.key, held.until);
+            let text = format!("too many orders ({} {:?}), retry after {}", held.bucket.kind().as_str(), held.bucket.key(), held.until);
             return Err(
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "rateLimited", text).with(RETRY_AFTER, wait.to_string())
             );

@@ -1,5 +1,7 @@
 //! What every store does.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use keyward::domain::audit::{Draft, LONGEST_EVIDENCE, Phase};
 use keyward::domain::id::EntryId;
@@ -126,7 +128,7 @@ async fn a_batch_with_an_id_that_is_there_is_refused_as_a_whole(place: Place) {
     let (state, log) = (store.load().await.unwrap(), sound_log(&*store).await);
     let again = Batch {
         changes: vec![
-            Change::Credential(credential("new"), Box::new(full_record(1))),
+            Change::Credential(credential("new"), Arc::new(full_record(1))),
             Change::Forget(credential("c1")),
         ],
         entries: vec![full_draft(50, "a"), draft(1, "b"), draft(51, "a")],

@@ -143,7 +143,7 @@ fn a_damaged_page_is_never_loaded_as_another_state_or_another_log() {
         let store = open(whole.path()).unwrap();
         store.commit(changes(every_change())).await.unwrap();
         let many =
-            (0..40).map(|n| Change::Credential(credential(&format!("c{n}")), Box::new(full_record(n)))).collect();
+            (0..40).map(|n| Change::Credential(credential(&format!("c{n}")), Arc::new(full_record(n)))).collect();
         store.commit(changes(many)).await.unwrap();
         for n in 100..140 {
             store.commit(entries(vec![draft(n, "a")])).await.unwrap();
@@ -315,7 +315,7 @@ fn a_start_drops_ledger_rows_that_say_nothing_any_more() {
 fn ten_thousand_credentials_are_there_soon_after_a_start() {
     let dir = TempDir::new().unwrap();
     let many: Vec<Change> =
-        (0..10_000).map(|n| Change::Credential(credential(&format!("c{n}")), Box::new(full_record(n)))).collect();
+        (0..10_000).map(|n| Change::Credential(credential(&format!("c{n}")), Arc::new(full_record(n)))).collect();
     block_on(async {
         let store = open(dir.path()).unwrap();
         for part in many.chunks(500) {

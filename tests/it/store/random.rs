@@ -149,9 +149,9 @@ fn change() -> impl Strategy<Value = Change> {
         ClockMark { wall, boot: Boottime::from_boot(Duration::new(seconds, nanos)), boot_id }
     });
     prop_oneof![
-        3 => (credential(), record()).prop_map(|(id, record)| Change::Credential(id, Box::new(record))),
+        3 => (credential(), record()).prop_map(|(id, record)| Change::Credential(id, Arc::new(record))),
         1 => credential().prop_map(Change::Forget),
-        3 => attempt().prop_map(Change::Attempt),
+        3 => attempt().prop_map(|attempt| Change::Attempt(Arc::new(attempt))),
         1 => slot().prop_map(Change::AttemptEnded),
         1 => (issuer(), issuer_record).prop_map(|(id, record)| Change::Issuer(id, record)),
         2 => (bucket, time()).prop_map(|(key, full)| Change::Bucket(key, full)),

@@ -103,13 +103,13 @@ pub fn attempt(n: u64, stage: Stage, trigger: Trigger) -> Attempt {
 pub fn every_change() -> Vec<Change> {
     let portal = credential("portal");
     let mut changes = vec![
-        Change::Credential(portal.clone(), Box::new(full_record(1))),
-        Change::Credential(credential("empty"), Box::default()),
-        Change::Credential(credential("gone"), Box::new(full_record(10))),
+        Change::Credential(portal.clone(), Arc::new(full_record(1))),
+        Change::Credential(credential("empty"), Arc::default()),
+        Change::Credential(credential("gone"), Arc::new(full_record(10))),
         Change::Forget(credential("gone")),
         Change::Forget(credential("never-there")),
-        Change::Credential(credential("replaced"), Box::new(full_record(20))),
-        Change::Credential(credential("replaced"), Box::new(CredentialRecord { failures: 1, ..Default::default() })),
+        Change::Credential(credential("replaced"), Arc::new(full_record(20))),
+        Change::Credential(credential("replaced"), Arc::new(CredentialRecord { failures: 1, ..Default::default() })),
         Change::Issuer(issuer("bare"), IssuerRecord::default()),
         Change::Issuer(
             issuer("le"),
@@ -153,23 +153,23 @@ pub fn every_change() -> Vec<Change> {
         Trigger::Manual(Arc::from("uid:0")),
     ];
     for (n, (stage, trigger)) in (100..).zip(stages.into_iter().zip(triggers)) {
-        changes.push(Change::Attempt(attempt(n, stage, trigger)));
+        changes.push(Change::Attempt(Arc::new(attempt(n, stage, trigger))));
     }
-    changes.push(Change::Attempt(Attempt {
+    changes.push(Change::Attempt(Arc::new(Attempt {
         replaces: None,
         not_before: None,
         names: NameSet::default(),
         ..attempt(200, Stage::Begun, Trigger::First)
-    }));
-    changes.push(Change::Attempt(attempt(201, Stage::Begun, Trigger::First)));
-    changes.push(Change::Attempt(attempt(201, Stage::Issued, Trigger::First)));
+    })));
+    changes.push(Change::Attempt(Arc::new(attempt(201, Stage::Begun, Trigger::First))));
+    changes.push(Change::Attempt(Arc::new(attempt(201, Stage::Issued, Trigger::First))));
     changes.push(Change::AttemptEnded(AttemptId(ulid(200))));
     changes.push(Change::AttemptEnded(AttemptId(ulid(999))));
     for (n, fault) in (30..).zip([Fault::Ours, Fault::Issuer, Fault::Subject, Fault::Network, Fault::Host]) {
         let mut record = full_record(n);
         record.last_failure = record.last_failure.map(|f| Failure { fault, issuer: None, ..f });
         record.ari = record.ari.map(|a| AriRecord { window: None, picked: None, explanation: None, ..a });
-        changes.push(Change::Credential(credential(fault.as_str()), Box::new(record)));
+        changes.push(Change::Credential(credential(fault.as_str()), Arc::new(record)));
     }
     changes
 }
@@ -220,7 +220,7 @@ pub fn one(n: u64) -> Batch {
     let record = CredentialRecord { failures: n as u32, ..Default::default() };
     let id = format!("c{n}");
     Batch {
-        changes: vec![Change::Credential(credential(&id), Box::new(record))],
+        changes: vec![Change::Credential(credential(&id), Arc::new(record))],
         entries: vec![draft(n, &id), draft(n + 1_000_000, "shared")],
     }
 }
