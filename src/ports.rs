@@ -473,7 +473,7 @@ pub enum Count {
         /// Why.
         trigger: &'static str,
         /// `success`, or the failure's code.
-        result: Arc<str>,
+        result: &'static str,
         /// How long it took.
         took: Duration,
     },

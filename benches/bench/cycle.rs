@@ -70,7 +70,7 @@ fn healthy(names: &keyward::domain::name::NameSet, i: usize, now: Timestamp) -> 
     let leaf = Certificate {
         fingerprint,
         spki: fingerprint,
-        serial: format!("{i:x}"),
+        serial: Arc::from(format!("{i:x}")),
         subject: String::new(),
         issuer: "CN=Root".into(),
         names: names.clone(),
@@ -83,7 +83,7 @@ fn healthy(names: &keyward::domain::name::NameSet, i: usize, now: Timestamp) -> 
         issuer: estate::issuer_id(),
         fingerprint,
         spki: fingerprint,
-        serial: Arc::from(leaf.serial.as_str()),
+        serial: leaf.serial.clone(),
         cert_id: None,
         validity,
         names: names.clone(),

@@ -141,7 +141,7 @@ async fn seed_one(ports: &Ports, settings: &Settings, ca: &rcgen::Issuer<'_, rcg
         issuer: issuer.clone(),
         fingerprint: leaf.fingerprint,
         spki: leaf.spki,
-        serial: Arc::from(leaf.serial.as_str()),
+        serial: leaf.serial.clone(),
         cert_id: leaf.cert_id.clone(),
         validity: leaf.validity,
         names: managed.names.clone(),

@@ -144,7 +144,7 @@ impl Work {
             Phase::Outcome => {
                 draft.outcome = Some(Outcome::Success);
                 draft.intent = Some(id(if step == 2 { n - 2 } else { n - 1 }));
-                draft.target.serial = Some(format!("{attempt:032x}"));
+                draft.target.serial = Some(format!("{attempt:032x}").into());
             }
             Phase::Event => {
                 draft.facts.push(("order", Json::str(format!("https://acme.example/order/{attempt}/{n}"))));

@@ -441,8 +441,9 @@ mod tests {
 
     fn drafts() -> impl Strategy<Value = Draft> {
         let kinds = select(vec![TargetKind::Credential, TargetKind::Issuer, TargetKind::Path, TargetKind::Daemon]);
-        let target = (kinds, any::<String>(), option::of(any::<String>()), option::of(digests()))
-            .prop_map(|(kind, id, serial, spki)| Target { serial, spki, ..Target::new(kind, id) });
+        let target = (kinds, any::<String>(), option::of(any::<String>()), option::of(digests())).prop_map(
+            |(kind, id, serial, spki)| Target { serial: serial.map(Into::into), spki, ..Target::new(kind, id) },
+        );
         let actor =
             option::of(any::<String>()).prop_map(|who| who.map_or(Actor::Automation, |w| Actor::Human(w.into())));
         let phase = select(vec![Phase::Intent, Phase::Outcome, Phase::Event]);
@@ -472,7 +473,7 @@ mod tests {
             prop_assert_eq!((entry.id, entry.at, entry.sequence), (draft.id, draft.at, sequence));
             prop_assert_eq!((&*entry.action, &*entry.code), (draft.action, draft.code));
             prop_assert_eq!(entry.target.key(), draft.target.key());
-            prop_assert_eq!((&entry.target.serial, entry.target.spki), (&draft.target.serial, draft.target.spki));
+            prop_assert_eq!((entry.target.serial.as_deref(), entry.target.spki), (draft.target.serial.as_deref(), draft.target.spki));
             prop_assert_eq!((&*entry.actor.kind, entry.actor.subject.as_deref()), (draft.actor.kind(), draft.actor.subject()));
             prop_assert_eq!((entry.phase, entry.outcome, entry.intent), (draft.phase, draft.outcome, draft.intent));
             prop_assert_eq!((entry.correlation, entry.previous), (draft.correlation, previous));

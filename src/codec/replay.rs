@@ -88,7 +88,7 @@ impl Replay {
             let place = format!("automatic {names}");
             let Value::Array(times) = times else { return Err(bad(&place, &times)) };
             let times = times.iter().map(|t| seconds(t).ok_or_else(|| bad(&place, t))).collect::<Result<_, _>>()?;
-            state.ledger.automatic.insert(Arc::from(names), times);
+            state.ledger.automatic.insert(names.into(), times);
         }
         for (issuer, kinds) in top.map("bucket")? {
             let issuer = IssuerId::parse(&issuer).map_err(|e| ParseError::new(format!("issuer {issuer:?} {e}")))?;

@@ -384,7 +384,7 @@ impl<'a> Parsed<'a> {
         Ok(Certificate {
             fingerprint: Digest::of(self.der),
             spki: Digest::of(self.spki),
-            serial: self.serial_hex(),
+            serial: self.serial_hex().into(),
             subject: dn::text(&self.subject_name)?,
             issuer: dn::text(&self.issuer_name)?,
             names: NameSet::new(self.names.iter().filter_map(GeneralName::well_formed)),
@@ -442,7 +442,7 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
         let ders = certificates_from(RFC_9773.as_bytes(), &Limits::CHAIN).unwrap();
         let facts = facts(&ders[0]).unwrap();
         assert_eq!(facts.cert_id, Some(CertId(Arc::from("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"))));
-        assert_eq!(facts.serial, "87654321");
+        assert_eq!(&*facts.serial, "87654321");
         assert_eq!((facts.subject.as_str(), facts.issuer.as_str()), ("CN=example.com", "CN=Example CA"));
         assert_eq!(facts.validity.not_after, Timestamp::MIN, "the year 1 saturates");
         assert!(!facts.may_issue && facts.names.is_empty());

@@ -143,7 +143,7 @@ pub struct Target {
     /// Its id.
     pub id: Arc<str>,
     /// Serial number, hexadecimal, when a certificate is meant.
-    pub serial: Option<String>,
+    pub serial: Option<Arc<str>>,
     /// SHA-256 of its SubjectPublicKeyInfo, when a key is meant.
     pub spki: Option<Digest>,
 }
@@ -348,7 +348,7 @@ pub fn marks(draft: &Draft, facts: Facts) -> Vec<String> {
     let issuer = draft.facts.iter().find(|(key, _)| *key == "issuer").and_then(|(_, value)| match value {
         Json::Str(text) => Some(text.as_ref()),
         Json::Shared(text) => Some(&**text),
-        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Arr(_) | Json::Obj(_) => None,
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Hash(_) | Json::Time(_) | Json::Arr(_) | Json::Obj(_) => None,
     });
     let correlation = draft.correlation.map(|id| id.to_string());
     words(&Parts {

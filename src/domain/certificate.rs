@@ -34,7 +34,7 @@ pub struct Certificate {
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub spki: Digest,
     /// The serial number in lower-case hexadecimal, without leading zeros.
-    pub serial: String,
+    pub serial: Arc<str>,
     /// The subject's distinguished name (RFC 4514 form).
     pub subject: String,
     /// The issuer's distinguished name (RFC 4514 form).

@@ -28,7 +28,7 @@ use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::Digest;
-use crate::domain::name::NameSet;
+use crate::domain::name::{NameSet, SetKey};
 use crate::domain::private::Told;
 use crate::domain::state::{AriRecord, Change, CredentialRecord, IssuerRecord, Request, State, note_automatic};
 use crate::domain::time::{Timestamp, Validity};
@@ -76,7 +76,7 @@ impl Before for State {
     }
 
     fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
-        Ok(self.ledger.automatic.get(names).cloned().unwrap_or_default())
+        Ok(self.ledger.automatic.get(&SetKey::from(names)).cloned().unwrap_or_default())
     }
 }
 
@@ -535,7 +535,7 @@ impl Patch<'_, '_> {
     fn names(&mut self, old: Option<&NameSet>, new: &NameSet) {
         if old != Some(new) {
             self.key("names");
-            write_string(&new.key(), self.out);
+            write_string(new.key(), self.out);
         }
     }
 

@@ -3,8 +3,6 @@
 //! It is written apart from what makes plans and uses none of it but the definitions of the rules themselves. Refuses to
 //! mend: a plan that breaks a rule is a defect, and nothing of it happens.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::domain::execution::{Stage, Trigger};
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Managed;
@@ -31,19 +29,19 @@ pub struct Violation {
 /// # Errors
 /// The first [`Violation`].
 pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
-    let mut seen = BTreeSet::new();
+    let mut acted: Vec<&CredentialId> = plan.actions.iter().map(|action| &action.credential).collect();
+    acted.sort_unstable();
+    if let Some(twice) = acted.windows(2).find_map(|pair| pair.first().filter(|id| pair.last() == Some(*id))) {
+        return Err(Violation { credential: CredentialId::clone(twice), what: "has two actions".into() });
+    }
     let mut booked = Bookings::default();
-    let mut orders: BTreeMap<&IssuerId, usize> = BTreeMap::new();
+    let mut orders = Orders::default();
     let mut planned: Vec<&NameSet> = Vec::new();
     for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued && input.running.contains(&a.id)) {
-        let count = orders.entry(&attempt.issuer).or_default();
-        *count = count.saturating_add(1);
+        orders.add(&attempt.issuer);
     }
     for action in &plan.actions {
         let fail = |what: String| Err(Violation { credential: action.credential.clone(), what });
-        if !seen.insert(&action.credential) {
-            return fail("has two actions".into());
-        }
         if input.stopped.is_some() {
             return fail("is acted on although everything is stopped".into());
         }
@@ -54,9 +52,7 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
         match &action.kind {
             ActionKind::Resume(id) => match own {
                 Some(a) if a.id == *id && !input.running.contains(id) && a.not_before.is_none_or(|t| t <= plan.at) => {
-                    let count = orders.entry(&a.issuer).or_default();
-                    *count = count.saturating_add(usize::from(a.stage != Stage::Issued));
-                    if *count > input.estate.orders_in_flight && a.stage != Stage::Issued {
+                    if a.stage != Stage::Issued && orders.add(&a.issuer) > input.estate.orders_in_flight {
                         return fail(format!("is one order too many at {}", a.issuer));
                     }
                 }
@@ -78,9 +74,7 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                 if let Err(what) = check_issue(plan.at, input, managed, &record, issue, (&mut booked, same)) {
                     return fail(what);
                 }
-                let count = orders.entry(&issue.issuer).or_default();
-                *count = count.saturating_add(1);
-                if *count > input.estate.orders_in_flight {
+                if orders.add(&issue.issuer) > input.estate.orders_in_flight {
                     return fail(format!("is one order too many at {}", issue.issuer));
                 }
                 planned.push(&managed.names);
@@ -90,12 +84,28 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
     let mut held: Vec<&CredentialId> = plan.held.iter().map(|h| &h.credential).collect();
     held.sort_unstable();
     let lost = input.due.iter().find(|id| {
-        let managed = input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some());
-        managed && !seen.contains(id) && held.binary_search(id).is_err()
+        let told = held.binary_search(id).is_ok() || acted.binary_search(id).is_ok();
+        !told && input.estate.credentials.get(*id).is_some_and(|c| c.managed().is_some())
     });
     match lost {
         Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),
         None => Ok(()),
+    }
+}
+
+/// How many orders there are at each issuer; there are few issuers.
+#[derive(Default)]
+struct Orders<'a>(Vec<(&'a IssuerId, usize)>);
+
+impl<'a> Orders<'a> {
+    /// One more; gives how many there are then.
+    fn add(&mut self, issuer: &'a IssuerId) -> usize {
+        if let Some((_, count)) = self.0.iter_mut().find(|(own, _)| *own == issuer) {
+            *count = count.saturating_add(1);
+            return *count;
+        }
+        self.0.push((issuer, 1));
+        1
     }
 }
 
@@ -129,7 +139,7 @@ fn check_issue(
         return Err("spends a human's reserve without a human's request".into());
     }
     let ledger = &input.state.ledger;
-    if !human && ledger.check_automatic(managed.names.key(), automatic_span(lifetime(record)), same_set, at).is_err() {
+    if !human && ledger.check_automatic(managed.names.set(), automatic_span(lifetime(record)), same_set, at).is_err() {
         return Err("would be one automatic issuance too many for these names".into());
     }
     if let Err(e) = booked.book(ledger, &issue.spends, &[], issue.spender, at) {

@@ -142,8 +142,13 @@ impl Ulid {
     /// Made of a time in whole seconds and randomness that the caller drew.
     #[must_use]
     pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
-        let millis = u128::from(u64::try_from(at.unix()).unwrap_or(0).saturating_mul(1_000) & 0xffff_ffff_ffff);
-        Self((millis << 80) | random.iter().fold(0_u128, |acc, b| (acc << 8) | u128::from(*b)))
+        let [_, _, millis @ ..] = u64::try_from(at.unix()).unwrap_or(0).saturating_mul(1_000).to_be_bytes();
+        let mut bytes = [0; 16];
+        let (head, tail) = bytes.split_at_mut(millis.len());
+        head.copy_from_slice(&millis);
+        // 6 bytes and 10 are 16.
+        tail.copy_from_slice(&random);
+        Self(u128::from_be_bytes(bytes))
     }
 
     /// Its 16 bytes; they sort as the text does.

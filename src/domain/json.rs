@@ -6,6 +6,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::domain::key::Digest;
+use crate::domain::time::Timestamp;
+
 /// A JSON value whose canonical bytes are unambiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
@@ -19,6 +22,10 @@ pub enum Json {
     Str(Cow<'static, str>),
     /// A string that stands elsewhere too.
     Shared(Arc<str>),
+    /// A hash, as its 64 hexadecimal digits: not made into a text before it is written.
+    Hash(Digest),
+    /// A time, as RFC 3339 in UTC: not made into a text before it is written.
+    Time(Timestamp),
     /// An array.
     Arr(Vec<Json>),
     /// An object, its keys in order and each once; keys are ASCII, so byte order is RFC 8785's UTF-16 order.
@@ -83,6 +90,8 @@ impl Json {
             Self::Int(n) => write_integer((*n).clamp(SAFE.saturating_neg(), SAFE), out),
             Self::Str(text) => write_string(text, out),
             Self::Shared(text) => write_string(text, out),
+            Self::Hash(digest) => write_plain(&digest.hex(), out),
+            Self::Time(at) => write_plain(&at.text(), out),
             Self::Arr(items) => {
                 out.push(b'[');
                 for (i, item) in items.iter().enumerate() {
@@ -316,6 +325,14 @@ mod tests {
             ("a", Json::str("é\"\n")),
         ]);
         assert_eq!(bytes, built.canonical());
+    }
+
+    #[test]
+    fn a_hash_and_a_time_are_written_as_their_texts() {
+        let (digest, at) = (Digest::of(b"keyward"), Timestamp::from_unix(1_790_000_000));
+        for (kept, shown) in [(Json::Hash(digest), Json::show(&digest)), (Json::Time(at), Json::show(&at))] {
+            assert_eq!(kept.canonical(), shown.canonical());
+        }
     }
 
     #[test]

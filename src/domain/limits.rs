@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::id::IssuerId;
-use crate::domain::name::{Name, NameSet};
+use crate::domain::name::{Name, NameSet, SetKey, hash};
 use crate::domain::time::{DAY, HOUR, Timestamp};
 
 /// What a limit counts, and so what its buckets are keyed by.
@@ -107,11 +107,7 @@ impl BucketKey {
     /// Of an issuer's limit, by what it is counted: nothing, a registered domain, a set of names, or a name.
     #[must_use]
     pub fn new(issuer: IssuerId, kind: LimitKind, key: Arc<str>) -> Self {
-        // FNV-1a: whoever chose names for the same hash would only make his own maps slow.
-        let hash = key
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self { hash, kind, key, issuer }
+        Self { hash: hash(&key), kind, key, issuer }
     }
 
     /// The issuer.
@@ -159,7 +155,7 @@ pub struct Ledger {
     /// Per bucket the time at which it would be full again.
     pub full_at: BTreeMap<BucketKey, Timestamp>,
     /// Automatic issuances per exact set of names, newest last, none older than [`AUTOMATIC_SPAN`] when written.
-    pub automatic: BTreeMap<Arc<str>, Vec<Timestamp>>,
+    pub automatic: BTreeMap<SetKey, Vec<Timestamp>>,
 }
 
 /// What the actions of a plan take, on top of a ledger that stays as it is: a few buckets for each order in flight.
@@ -283,7 +279,7 @@ impl Ledger {
     /// The time from which it may.
     pub fn check_automatic(
         &self,
-        set: &str,
+        set: &SetKey,
         span: Duration,
         in_flight: usize,
         now: Timestamp,
@@ -300,7 +296,7 @@ impl Ledger {
     /// The second in which an automatic issuance for this exact set counts: the first from `now` on in which none does yet,
     /// for the same second twice is one and the same issuance, recorded again.
     #[must_use]
-    pub fn counts_at(&self, set: &str, now: Timestamp) -> Timestamp {
+    pub fn counts_at(&self, set: &SetKey, now: Timestamp) -> Timestamp {
         let taken = self.automatic.get(set).map_or(&[][..], Vec::as_slice);
         let mut at = now;
         while taken.contains(&at) {
@@ -390,11 +386,11 @@ mod tests {
     fn two_automatic_issuances_in_any_24_hours_and_no_third() {
         let t = Timestamp::from_unix(1_000_000);
         let mut ledger = Ledger::default();
-        ledger.automatic.insert(Arc::from("a"), vec![t, t.plus(HOUR)]);
-        assert_eq!(ledger.check_automatic("a", DAY, 0, t.plus(HOUR)), Err(t.plus(DAY)));
-        assert_eq!(ledger.check_automatic("a", DAY, 0, t.plus(DAY)), Ok(()));
-        assert!(ledger.check_automatic("a", DAY, 1, t.plus(DAY)).is_err(), "what is in flight counts");
-        assert_eq!(ledger.check_automatic("b", DAY, 0, t), Ok(()));
+        ledger.automatic.insert(SetKey::from("a"), vec![t, t.plus(HOUR)]);
+        assert_eq!(ledger.check_automatic(&SetKey::from("a"), DAY, 0, t.plus(HOUR)), Err(t.plus(DAY)));
+        assert_eq!(ledger.check_automatic(&SetKey::from("a"), DAY, 0, t.plus(DAY)), Ok(()));
+        assert!(ledger.check_automatic(&SetKey::from("a"), DAY, 1, t.plus(DAY)).is_err(), "what is in flight counts");
+        assert_eq!(ledger.check_automatic(&SetKey::from("b"), DAY, 0, t), Ok(()));
         assert_eq!(automatic_span(Some(HOUR)), HOUR / 2);
         assert_eq!(automatic_span(Some(DAY * 90)), DAY);
     }

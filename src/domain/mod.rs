@@ -5,10 +5,10 @@
 //! `tests/it/architecture.rs` holds them to it.
 
 pub mod time;
+pub mod key;
 pub mod json;
 pub mod id;
 pub mod name;
-pub mod key;
 pub mod certificate;
 pub mod limits;
 pub mod policy;
@@ -25,6 +25,7 @@ pub mod state;
 pub mod changes;
 pub mod successor;
 pub mod assessment;
+pub mod held;
 pub mod plan;
 pub mod check;
 pub mod verification;

@@ -134,9 +134,43 @@ impl fmt::Debug for Name {
 #[derive(Clone)]
 pub struct NameSet(Arc<Set>);
 
+/// The text of a set of names, sorted by a hash of it first: names begin alike, and there may be tens of thousands of sets
+/// in one map.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetKey {
+    hash: u64,
+    text: Arc<str>,
+}
+
+impl SetKey {
+    /// The text, as [`NameSet::key`] gives it.
+    #[must_use]
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for SetKey {
+    fn from(text: T) -> Self {
+        let text = text.into();
+        Self { hash: hash(&text), text }
+    }
+}
+
+impl fmt::Debug for SetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// FNV-1a: whoever chose names for the same hash would only make his own maps slow.
+pub(crate) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 struct Set {
     names: Vec<Name>,
-    key: Arc<str>,
+    key: SetKey,
     /// Made when first asked for: only whoever orders needs them.
     registered: OnceLock<Vec<Arc<str>>>,
 }
@@ -152,7 +186,7 @@ impl NameSet {
             [only] => only.text(),
             names => Arc::from(names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
         };
-        Self(Arc::new(Set { names, key, registered: OnceLock::new() }))
+        Self(Arc::new(Set { names, key: SetKey::from(key), registered: OnceLock::new() }))
     }
 
     /// Parses the text of [`Self::key`].
@@ -206,6 +240,12 @@ impl NameSet {
     /// The set as one text, names joined by commas: the key of a CA's limit per exact set of identifiers.
     #[must_use]
     pub fn key(&self) -> &Arc<str> {
+        &self.0.key.text
+    }
+
+    /// The same, as what is kept by exact sets of identifiers is found by it.
+    #[must_use]
+    pub fn set(&self) -> &SetKey {
         &self.0.key
     }
 

@@ -4,22 +4,21 @@
 //! runs.
 //! Refuses to know how an action is carried out.
 
-use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
+pub use crate::domain::held::{Held, HeldReason, Out, OutWhy};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::limits::{
-    Bookings, BucketKey, Exhausted, Ledger, LimitKind, Spend, Spender, automatic_span, failure_spends, order_spends,
+    Bookings, BucketKey, Exhausted, Ledger, Spend, Spender, automatic_span, failure_spends, order_spends,
 };
 use crate::domain::name::NameSet;
-use crate::domain::policy::Verdict;
 use crate::domain::renewal::{Rule, Schedule, schedule};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
 use crate::domain::successor::{held_until, is_refused};
@@ -109,117 +108,6 @@ impl Action {
     }
 }
 
-/// Something that is not done now. A "no" is data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Which credential.
-    pub credential: CredentialId,
-    /// Why.
-    pub reason: HeldReason,
-    /// When to look again; `None` when only an event can change it.
-    pub until: Option<Timestamp>,
-}
-
-/// Why something is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeldReason {
-    /// Not due yet.
-    NotDue(Rule),
-    /// The last try failed.
-    Backoff,
-    /// An attempt is being carried out.
-    Running,
-    /// As many orders as allowed are in flight.
-    InFlight,
-    /// Every issuer is out: limit reached or circuit breaker open.
-    Issuers(Vec<Out>),
-    /// Two automatic issuances for this exact set in 24 h: only a person may order another.
-    AutomaticLimit,
-    /// The last certificate ended before the one that is there, and so would another: only a person may order it by then.
-    EndsEarlier,
-    /// Installation waits for the deployment window.
-    Window,
-    /// Policy wants a person first, or forbids it.
-    Policy {
-        /// The rule.
-        rule: Arc<str>,
-        /// What it says.
-        verdict: Verdict,
-    },
-    /// Nothing is started: the clocks disagree.
-    Stopped(String),
-}
-
-/// Why an issuer cannot be asked now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Out {
-    /// Which.
-    pub issuer: IssuerId,
-    /// Why.
-    pub why: OutWhy,
-}
-
-/// The reasons for which an issuer is out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutWhy {
-    /// Its circuit breaker is open until then.
-    Rests(Timestamp),
-    /// It has one order on trial.
-    OnTrial,
-    /// One of its limits is reached until then.
-    Limit {
-        /// Which limit.
-        kind: LimitKind,
-        /// What it is counted by.
-        key: Arc<str>,
-        /// When a token will be there.
-        until: Timestamp,
-    },
-}
-
-impl fmt::Display for Out {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let issuer = &self.issuer;
-        match &self.why {
-            OutWhy::Rests(until) => write!(f, "{issuer} failed repeatedly and is tried again {until}"),
-            OutWhy::OnTrial => write!(f, "{issuer} is on trial after failures"),
-            OutWhy::Limit { kind, key, until } => {
-                let (kind, of) = (kind.as_str(), if key.is_empty() { "" } else { " for " });
-                write!(f, "{issuer}: its limit {kind}{of}{key} is reached until {until}")
-            }
-        }
-    }
-}
-
-impl HeldReason {
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        match self {
-            Self::NotDue(Rule::Ari) => "not due: the CA suggested a later time (RFC 9773)".into(),
-            Self::NotDue(Rule::Lifetime) => "not due: its share of the lifetime has not gone by".into(),
-            Self::NotDue(Rule::Emergency) => "not due: waits for its emergency point".into(),
-            Self::Backoff => "waits after a failed try".into(),
-            Self::Running => "is being carried out".into(),
-            Self::InFlight => "waits for one of the orders in flight to end".into(),
-            Self::Issuers(out) => {
-                let out: Vec<String> = out.iter().map(ToString::to_string).collect();
-                format!("no issuer can be asked now: {}", out.join("; "))
-            }
-            Self::AutomaticLimit => {
-                "two certificates were issued for exactly these names in 24 h; only a person may order another".into()
-            }
-            Self::EndsEarlier => {
-                "what the CA issues ends before what is there; only a person may order another by then".into()
-            }
-            Self::Window => "issued; its installation waits for the deployment window".into(),
-            Self::Policy { rule, verdict: Verdict::Refuse } => format!("policy forbids it (rule {rule})"),
-            Self::Policy { rule, .. } => format!("policy wants a person's approval (rule {rule})"),
-            Self::Stopped(why) => format!("nothing is started: {why}"),
-        }
-    }
-}
-
 /// The time and rule of the next renewal of what is installed, if anything is.
 #[must_use]
 pub fn schedule_of(managed: &Managed, record: &CredentialRecord) -> Option<Schedule> {
@@ -289,15 +177,21 @@ pub(super) fn slot_lost(record: &CredentialRecord) -> bool {
 #[must_use]
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let mut book = Book::open(input);
-    let mut wanted: Vec<(Urgency, &CredentialId)> =
-        input.due.iter().map(|id| (urgency(input.state, id, input.now), id)).collect();
-    wanted.sort();
+    let empty = CredentialRecord::default();
+    let mut wanted: Vec<(Urgency, &CredentialId, &CredentialRecord)> = Vec::with_capacity(input.due.len());
+    wanted.extend(input.due.iter().map(|id| {
+        let record = input.state.credentials.get(id).map_or(&empty, |record| &**record);
+        (urgency_of(record, input.now), id, record)
+    }));
+    wanted.sort_by_key(|(urgency, id, _)| (*urgency, *id));
     wanted.dedup_by(|a, b| a.1 == b.1);
+    book.left = wanted.len();
     let mut out = Plan { at: input.now, actions: Vec::new(), held: Vec::new() };
-    for (_, id) in wanted {
+    for (_, id, record) in wanted {
+        book.left = book.left.saturating_sub(1);
         let Some(credential) = input.estate.credentials.get(id) else { continue };
         let Some(managed) = credential.managed() else { continue };
-        match consider(input, &mut book, credential, managed) {
+        match consider(input, &mut book, credential, managed, record) {
             Ok(kind) => out.actions.push(Action { credential: id.clone(), kind }),
             Err((reason, until)) => out.held.push(Held { credential: id.clone(), reason, until }),
         }
@@ -315,9 +209,12 @@ const FIRST_COUNTS_AS: Duration = DAY;
 /// How urgent a credential is now.
 #[must_use]
 pub fn urgency(state: &State, id: &CredentialId, now: Timestamp) -> Urgency {
-    let record = state.credentials.get(id);
-    let ends = record.and_then(|r| r.current.as_ref()).map(|g| g.validity.not_after);
-    (record.is_none_or(|r| r.requested.is_none()), ends.unwrap_or(now.plus(FIRST_COUNTS_AS)))
+    state.credentials.get(id).map_or((true, now.plus(FIRST_COUNTS_AS)), |record| urgency_of(record, now))
+}
+
+fn urgency_of(record: &CredentialRecord, now: Timestamp) -> Urgency {
+    let ends = record.current.as_ref().map(|g| g.validity.not_after);
+    (record.requested.is_none(), ends.unwrap_or(now.plus(FIRST_COUNTS_AS)))
 }
 
 type Hold = (HeldReason, Option<Timestamp>);
@@ -330,7 +227,7 @@ pub fn rests(input: &PlanInput<'_>, id: &CredentialId) -> Option<Held> {
     if input.stopped.is_some() || input.state.attempt_for(id).is_some() {
         return None;
     }
-    match need(managed, || input.sightings.get(id), &*input.state.credential(id), input.now) {
+    match need(managed, || input.sightings.get(id), &input.state.credential(id), input.now) {
         Need::Wait(reason, until) => Some(Held { credential: id.clone(), reason, until: Some(until) }),
         Need::Issue(_) | Need::Reinstall(_) => None,
     }
@@ -341,6 +238,7 @@ fn consider<'a>(
     book: &mut Book<'a>,
     credential: &Credential,
     managed: &'a Managed,
+    record: &CredentialRecord,
 ) -> Result<ActionKind, Hold> {
     if let Some(why) = input.stopped {
         return Err((HeldReason::Stopped(why.to_owned()), None));
@@ -348,7 +246,6 @@ fn consider<'a>(
     if let Some(attempt) = book.attempt(&credential.id) {
         return resume(input, book, managed, attempt);
     }
-    let record = &*input.state.credential(&credential.id);
     match need(managed, || input.sightings.get(&credential.id), record, input.now) {
         Need::Wait(reason, until) => Err((reason, Some(until))),
         Need::Reinstall(slot) => match record.next_attempt.filter(|t| *t > input.now) {
@@ -413,7 +310,7 @@ fn issue<'a>(
     let ledger = &input.state.ledger;
     if spender == Spender::Automation {
         let (span, in_flight) = (automatic_span(lifetime(record)), book.same_set(&managed.names));
-        let room = ledger.check_automatic(managed.names.key(), span, in_flight, input.now);
+        let room = ledger.check_automatic(managed.names.set(), span, in_flight, input.now);
         room.map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
     }
     let mut out: Vec<Out> = Vec::new();
@@ -442,10 +339,12 @@ fn issue<'a>(
         let replaces = replaces(record, id);
         let spends = spends(issuer, managed, record, replaces.as_ref(), input.now);
         let failures = failure_spends(&issuer.id, &issuer.limits, managed.names.iter());
-        match book.booked.book(ledger, &spends, &failures, spender, input.now) {
+        match book.book(&spends, &failures, spender, input.now) {
             Ok(()) => {
-                book.flies(&issuer.id, &managed.names);
-                book.planned.push(&managed.names);
+                if book.left > 0 {
+                    book.flies(&issuer.id, &managed.names);
+                    book.planned.push(&managed.names);
+                }
                 return Ok(Issue { issuer: issuer.id.clone(), trigger, replaces, spends, spender });
             }
             Err(e) => {
@@ -565,6 +464,8 @@ struct Book<'a> {
     planned: Vec<&'a NameSet>,
     /// How many wait for a token of each bucket that has none.
     queues: Vec<(BucketKey, u32)>,
+    /// How many are still to be considered: for the last, nothing has to be noted.
+    left: usize,
 }
 
 /// The lifetime of what is installed.
@@ -583,6 +484,7 @@ impl<'a> Book<'a> {
             flying: Vec::new(),
             planned: Vec::new(),
             queues: Vec::new(),
+            left: 0,
         };
         let ordering = input.running.iter().filter_map(|id| input.state.attempts.get(id));
         ordering.filter(|a| a.stage != Stage::Issued).for_each(|a| book.flies(&a.issuer, &a.names));
@@ -610,6 +512,15 @@ impl<'a> Book<'a> {
 
     fn breaker(&self, issuer: &IssuerId, now: Timestamp) -> Breaker {
         breaker(self.state.issuers.get(issuer), now)
+    }
+
+    fn book(&mut self, spends: &[Spend], needs: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
+        let ledger = &self.state.ledger;
+        if self.left > 0 {
+            return self.booked.book(ledger, spends, needs, spender, now);
+        }
+        self.booked.check(ledger, spends, spender, now)?;
+        self.booked.check(ledger, needs, spender, now)
     }
 
     /// When it is the turn of the next that waits for a token of this bucket: each of those before it, who are more

@@ -11,6 +11,7 @@ use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
+use crate::domain::name::SetKey;
 use crate::domain::time::{Boottime, Timestamp};
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
@@ -144,7 +145,7 @@ impl State {
                 self.ledger.full_at.insert(key, full_at);
             }
             Change::AutomaticIssuance(set, at) => {
-                note_automatic(self.ledger.automatic.entry(set).or_default(), at);
+                note_automatic(self.ledger.automatic.entry(SetKey::from(set)).or_default(), at);
             }
             Change::Clock(mark) => self.clock = Some(mark),
         }

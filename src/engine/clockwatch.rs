@@ -68,6 +68,11 @@ impl ClockWatch {
         before != self.fault().is_some()
     }
 
+    /// Whether the clocks are not believed as they stand now, whether anybody has compared them or not.
+    pub(crate) fn doubts(&self, wall: Timestamp, boot: Boottime) -> bool {
+        self.start.is_some() || apart(wall, self.wall.plus(boot.since(self.boot))) > TOLERANCE
+    }
+
     /// A person vouches for the time as it is.
     pub(crate) fn accept(&mut self, wall: Timestamp, boot: Boottime) {
         *self = Self { wall, boot, start: None, step: None };

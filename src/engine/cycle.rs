@@ -8,6 +8,7 @@ use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
 use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::inventory::Credential;
 use crate::domain::json::Json;
 use crate::domain::limits::{Bookings, Spender};
 use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, plan, rests, urgency};
@@ -25,6 +26,10 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(10);
 const POLICY_RETRY: Duration = Duration::from_secs(3_600);
 /// A plan that its checker refuses is a defect of ours: nothing of it runs, and another is made after this.
 const REFUSED_PLAN_RETRY: Duration = Duration::from_secs(60);
+
+/// While others wait, each turn in which nothing could begin wakes twice as many of them as the one before it, up to this
+/// power of two: a crowd whose CA has just failed is told so in a few turns, not eight by eight.
+const MOST_DOUBLINGS: u32 = 10;
 
 /// What is ready to start once its batch is durable.
 struct Started {
@@ -110,8 +115,13 @@ impl Engine {
         let idle = started.is_empty() && plan.held.iter().any(|h| !waits_for_others(h));
         let room = idle || !declined.is_empty();
         self.note_held(plan.held.into_iter().chain(declined), agenda);
+        let turns = {
+            let mut desk = self.write();
+            desk.idle_turns = if idle && !desk.waiting.is_empty() { desk.idle_turns.saturating_add(1) } else { 0 };
+            desk.idle_turns
+        };
         if room {
-            self.wake_waiting(agenda, now);
+            self.wake_waiting(agenda, now, 1 << turns.saturating_sub(1).min(MOST_DOUBLINGS));
         }
         let mut desk = self.write();
         for Started { attempt, resumed } in started {
@@ -126,6 +136,10 @@ impl Engine {
     async fn end_orphans(&self, due: &[CredentialId], now: Timestamp, agenda: &mut Agenda) {
         let orphans: Vec<Arc<Attempt>> = {
             let desk = self.read();
+            // Mostly there is none that is not being carried out.
+            if desk.state.attempts.keys().all(|id| desk.running.contains(id)) {
+                return;
+            }
             let managed = |id: &CredentialId| desk.estate.credentials.get(id).is_some_and(|c| c.managed().is_some());
             let left = due.iter().filter(|id| !managed(id)).filter_map(|id| desk.state.attempt_for(id));
             left.filter(|a| !desk.running.contains(&a.id)).cloned().collect()
@@ -148,10 +162,13 @@ impl Engine {
     /// When a credential whose attempt has ended is planned again: at once, but where it needs nothing now, the planner
     /// says until when.
     pub(super) fn plan_after(&self, id: &CredentialId, ending: Ending, now: Timestamp, agenda: &mut Agenda) {
-        let held = rests(&plan_input(&self.read(), &[], now), id).filter(|_| ending == Ending::Recorded);
         let pause = if ending == Ending::Recorded { Duration::ZERO } else { STORE_RETRY };
+        let mut desk = self.write();
+        let held = rests(&plan_input(&desk, &[], now), id).filter(|_| ending == Ending::Recorded);
         agenda.set(Task::Plan(id.clone()), held.as_ref().and_then(|h| h.until).unwrap_or(now.plus(pause)));
-        self.note_held(held.into_iter(), agenda);
+        if let Some(held) = held {
+            desk.held.insert(id.clone(), held);
+        }
     }
 
     fn note_held(&self, held: impl Iterator<Item = Held>, agenda: &mut Agenda) {
@@ -170,10 +187,13 @@ impl Engine {
     }
 
     /// What waits for a free order in flight, or for an issuer's trial to end, is considered again: the most urgent only,
-    /// as many as could begin, because with thousands that wait to plan for all at the end of each attempt would take
-    /// hours in all.
-    pub(super) fn wake_waiting(&self, agenda: &mut Agenda, now: Timestamp) {
+    /// `times` as many as could begin, because with thousands that wait to plan for all at the end of each attempt would
+    /// take hours in all.
+    pub(super) fn wake_waiting(&self, agenda: &mut Agenda, now: Timestamp, times: usize) {
         let desk = self.read();
+        if desk.waiting.is_empty() {
+            return;
+        }
         // Apart by the issuers that they may go to: a crowd that waits for one must not stand before another.
         let mut crowds: BTreeMap<&[IssuerId], Vec<_>> = BTreeMap::new();
         for id in &desk.waiting {
@@ -181,7 +201,7 @@ impl Engine {
             crowds.entry(issuers.unwrap_or_default()).or_default().push((urgency(&desk.state, id, now), id));
         }
         for (issuers, mut crowd) in crowds {
-            let most = desk.estate.orders_in_flight.saturating_mul(issuers.len()).max(1);
+            let most = desk.estate.orders_in_flight.saturating_mul(issuers.len()).saturating_mul(times).max(1);
             if most < crowd.len() {
                 crowd.select_nth_unstable(most);
                 crowd.truncate(most);
@@ -286,7 +306,7 @@ impl Engine {
     ) -> Option<Started> {
         let current = desk.state.credentials.get(&action.credential)?.current.as_ref()?;
         let mut intent = self.intent(action, slot, "certificate.install", "KW2004", decision);
-        intent.target.serial = Some(current.serial.to_string());
+        intent.target.serial = Some(current.serial.clone());
         let why: Arc<str> = Arc::from("the installed files are missing or damaged");
         intent.facts.push(("detail", Json::str(why.to_string())));
         let attempt = Arc::new(Attempt {
@@ -373,13 +393,14 @@ fn act_of(action: &Action, desk: &Desk) -> Act {
 
 /// What policy says about an act on a credential now.
 pub(super) fn decision(desk: &Desk, credential: &CredentialId, act: Act) -> Decision {
-    decide(&subject(desk, credential, act), &desk.estate.policy)
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let known = desk.estate.credentials.get(credential);
+    let gone = || Subject { act, labels: &NONE, paths: 0 };
+    decide(&known.map_or_else(gone, |known| subject(desk, known, act)), &desk.estate.policy)
 }
 
 /// What policy looks at.
-pub(super) fn subject<'a>(desk: &'a Desk, credential: &CredentialId, act: Act) -> Subject<'a> {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    let labels = desk.estate.credentials.get(credential).map_or(&NONE, |c| &c.labels);
-    let paths = desk.estate.paths.values().filter(|p| p.needs.contains(credential)).count();
-    Subject { act, labels, paths }
+pub(super) fn subject<'a>(desk: &Desk, credential: &'a Credential, act: Act) -> Subject<'a> {
+    let paths = desk.estate.paths.values().filter(|p| p.needs.contains(&credential.id)).count();
+    Subject { act, labels: &credential.labels, paths }
 }

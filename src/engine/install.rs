@@ -69,7 +69,7 @@ impl Engine {
         if let Some(until) = window_hold(managed, Some(&record), now) {
             return self.wait_for_window(attempt, until).await;
         }
-        if let Err(setback) = self.demand_quorum(&credential.id, attempt.trigger.act()).await {
+        if let Err(setback) = self.demand_quorum(credential, attempt.trigger.act()).await {
             return Step::Park(setback);
         }
         if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
@@ -274,7 +274,7 @@ impl Engine {
         self.ports.meter.count(Count::Renewal {
             issuer: attempt.issuer.clone(),
             trigger: attempt.trigger.as_str(),
-            result: Arc::from("success"),
+            result: "success",
             took: now.since(attempt.began),
         });
         let served = if credential.endpoints.is_empty() { "" } else { " and seen to be served" };
@@ -338,7 +338,7 @@ fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: 
         issuer: attempt.issuer.clone(),
         fingerprint: leaf.fingerprint,
         spki: leaf.spki,
-        serial: Arc::from(leaf.serial.as_str()),
+        serial: leaf.serial.clone(),
         cert_id: leaf.cert_id.clone(),
         validity: leaf.validity,
         names: attempt.names.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::audit::{Outcome, Phase};
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
-use crate::domain::inventory::Managed;
+use crate::domain::inventory::{Credential, Managed};
 use crate::domain::json::Json;
 use crate::domain::limits::order_spends;
 use crate::domain::plan::{ledger_changes, spender};
@@ -108,7 +108,7 @@ impl Engine {
                 Stage::Begun | Stage::Issued => Arc::from(""),
             };
             let step = match attempt.stage {
-                Stage::Begun => self.order(attempt, managed, resumed, &mut csr).await,
+                Stage::Begun => self.order(attempt, &credential, managed, resumed, &mut csr).await,
                 Stage::Ordered { .. } => self.obtain(attempt, managed, &url, csr.take(), cut_off).await,
                 Stage::Issued => {
                     self.unsettle(&credential.id);
@@ -154,11 +154,12 @@ impl Engine {
     async fn order(
         &self,
         attempt: &mut Arc<Attempt>,
+        credential: &Credential,
         managed: &Managed,
         resumed: bool,
         csr: &mut Option<Vec<u8>>,
     ) -> Step {
-        if let Err(setback) = self.demand_quorum(&attempt.credential, attempt.trigger.act()).await {
+        if let Err(setback) = self.demand_quorum(credential, attempt.trigger.act()).await {
             return Step::Park(setback);
         }
         match self.key(attempt, managed).await {
@@ -248,8 +249,11 @@ impl Engine {
             let limits = desk.estate.issuers.get(&attempt.issuer).map(|i| i.limits.clone()).unwrap_or_default();
             let spends = order_spends(&attempt.issuer, &limits, &attempt.names);
             if let Err(e) = desk.state.ledger.check(&spends, spender, now) {
-                let text =
-                    format!("{error}; and without it the limit {} is reached until {}", e.bucket.kind().as_str(), e.until);
+                let text = format!(
+                    "{error}; and without it the limit {} is reached until {}",
+                    e.bucket.kind().as_str(),
+                    e.until
+                );
                 return Some(Step::Fail(Setback::new("KW3002", Fault::Ours, text)));
             }
             ledger_changes(&desk.state.ledger, &spends, now)
@@ -474,10 +478,10 @@ impl Engine {
         done.target.serial = Some(leaf.serial.clone());
         done.target.spki = Some(leaf.spki);
         done.facts = vec![
-            ("fingerprint", Json::show(&leaf.fingerprint)),
+            ("fingerprint", Json::Hash(leaf.fingerprint)),
             ("issuer", Json::shared(&attempt.issuer)),
             ("names", Json::shared(&leaf.names)),
-            ("not_after", Json::show(&leaf.validity.not_after)),
+            ("not_after", Json::Time(leaf.validity.not_after)),
         ];
         done.evidence = self.acme_evidence(&attempt.issuer, url);
         let mut intent = self.draft_for(attempt, "certificate.install", "KW2004");
@@ -498,9 +502,8 @@ impl Engine {
         };
         let mut changes = vec![Change::Attempt(next.clone()), Change::Issuer(attempt.issuer.clone(), good)];
         if !matches!(attempt.trigger, Trigger::Manual(_)) {
-            let set = attempt.names.key().clone();
-            let at = self.read().state.ledger.counts_at(&set, now);
-            changes.push(Change::AutomaticIssuance(set, at));
+            let at = self.read().state.ledger.counts_at(attempt.names.set(), now);
+            changes.push(Change::AutomaticIssuance(attempt.names.key().clone(), at));
         }
         if let Err(error) = self.commit(Batch { changes, entries: vec![done, intent] }).await {
             return error.into();

@@ -29,6 +29,7 @@ mod sealed;
 mod spool;
 mod start;
 pub mod view;
+mod windows;
 mod witnessed;
 
 use core::future::Future;
@@ -43,7 +44,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use crate::domain::assessment::Finding;
 use crate::domain::audit::Draft;
 use crate::domain::gate::Verdict;
-use crate::domain::id::{AttemptId, CredentialId, EntryId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
@@ -100,12 +101,16 @@ pub(crate) struct Desk {
     pub(crate) held: BTreeMap<CredentialId, Held>,
     /// Those of them that wait for the end of another attempt.
     pub(crate) waiting: BTreeSet<CredentialId>,
+    /// How many plans on end let nothing begin although it could have, while others waited.
+    pub(crate) idle_turns: u32,
     pub(crate) running: BTreeSet<AttemptId>,
     /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
     pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
+    /// The issuers whose directories offer no renewal information: nobody asks them for it.
+    pub(crate) without_ari: BTreeSet<IssuerId>,
     /// What policy declined, by the action's digest, so that it is recorded once.
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,
@@ -267,7 +272,7 @@ impl Engine {
             };
         }
         if ended {
-            self.wake_waiting(agenda, self.ports.clock.now());
+            self.wake_waiting(agenda, self.ports.clock.now(), 1);
         }
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;

@@ -241,7 +241,7 @@ impl Engine {
 
     pub(crate) fn notify(&self, about: &CredentialId, code: &'static str, urgent: Urgency, text: String) {
         let owner = self.read().estate.credentials.get(about).and_then(|c| c.owner.clone());
-        self.ports.notifier.notify(Notice { about: about.to_string(), owner, code, text, urgent });
+        self.ports.notifier.notify(Notice { about: about.as_str().to_owned(), owner, code, text, urgent });
     }
 
     /// Ends an attempt that failed for good: records the failure, the backoff, the issuer's breaker and what the ledger
@@ -268,7 +268,7 @@ impl Engine {
         self.ports.meter.count(Count::Renewal {
             issuer: attempt.issuer.clone(),
             trigger: attempt.trigger.as_str(),
-            result: Arc::from(setback.code),
+            result: setback.code,
             took: now.since(attempt.began),
         });
         self.destroy_unused(attempt).await;

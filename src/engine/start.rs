@@ -12,9 +12,10 @@ use crate::domain::state::{Change, ClockMark, CredentialRecord, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
-use crate::engine::looking::{asks_ari, same_place};
+use crate::engine::looking::same_place;
 use crate::engine::people::People;
 use crate::engine::spool::Waiting;
+use crate::engine::windows::asks_ari;
 use crate::engine::{Crew, Desk, Engine};
 use crate::ports::{Batch, Ports, StoreError, Urgency};
 
@@ -125,9 +126,7 @@ impl Engine {
     /// Whether the clock is not believed at this very moment: the loop may not have looked yet.
     pub(super) fn distrusts_clock(&self) -> bool {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
-        let mut watch = self.read().clock.clone();
-        watch.look(now, boot);
-        watch.fault().is_some()
+        self.read().clock.doubts(now, boot)
     }
 
     /// Carries a command out.
@@ -270,10 +269,12 @@ impl Desk {
             findings: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            idle_turns: 0,
             running: BTreeSet::new(),
             unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             since: BTreeMap::new(),
+            without_ari: BTreeSet::new(),
             declined: BTreeMap::new(),
             clock,
             store_fault: None,

@@ -1,6 +1,6 @@
 //! What the witnesses of our log have a say in: whether the state may be believed at all, and what waits for them.
 
-use crate::domain::id::CredentialId;
+use crate::domain::inventory::Credential;
 use crate::domain::policy::{Act, tier};
 use crate::domain::witness::Word;
 use crate::engine::Engine;
@@ -48,7 +48,7 @@ pub(super) async fn ask(ports: &Ports) -> Result<(), StoreError> {
 impl Engine {
     /// Waits, within bounds, until the quorum has cosigned what is committed, if the configuration demands that for this
     /// action. Its intent is committed, and its effect comes after this.
-    pub(super) async fn demand_quorum(&self, credential: &CredentialId, act: Act) -> Result<(), Setback> {
+    pub(super) async fn demand_quorum(&self, credential: &Credential, act: Act) -> Result<(), Setback> {
         let tier = tier(&subject(&self.read(), credential, act)).level();
         let settled = self.ports.witnesses.settled(tier).await;
         settled.map_err(|error| {

@@ -2,12 +2,13 @@
 //! enforce themselves, failures, outages and lost answers.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::certificate::{CertId, Certificate};
 use crate::domain::execution::Fault;
 use crate::domain::id::IssuerId;
+use crate::domain::json::write_integer;
 use crate::domain::key::Digest;
 use crate::domain::limits::{Ledger, Limit, LimitKind, Spend, Spender, order_spends};
 use crate::domain::name::{Name, NameSet};
@@ -106,8 +107,9 @@ pub struct SimCa {
 #[derive(Debug, Default)]
 struct Inner {
     behaviours: BTreeMap<IssuerId, Arc<Behaviour>>,
-    /// By the number at the end of their URLs.
-    orders: BTreeMap<u64, Order>,
+    /// The newest orders, one after the other by the number at the end of their URLs.
+    orders: VecDeque<Order>,
+    /// How many were made: the number of the last.
     made: u64,
     ledger: Ledger,
     tallies: BTreeMap<IssuerId, Tally>,
@@ -140,20 +142,28 @@ pub(super) struct Issued {
 impl Issued {
     fn new(number: u64, csr: &[u8], validity: Validity, names: &NameSet) -> Self {
         let (serial, spki) = (format!("{number:x}"), Digest::of(csr));
-        let (from, until) = (validity.not_before.unix().to_string(), validity.not_after.unix().to_string());
-        let text: Arc<str> =
-            Arc::from(["SIM ", &serial, " ", &spki.to_string(), " ", &from, " ", &until, " ", names.key()].concat());
+        let mut text = Vec::with_capacity(128);
+        for word in [&b"SIM "[..], serial.as_bytes(), b" ", &spki.hex(), b" "] {
+            text.extend_from_slice(word);
+        }
+        write_integer(validity.not_before.unix(), &mut text);
+        text.push(b' ');
+        write_integer(validity.not_after.unix(), &mut text);
+        text.push(b' ');
+        text.extend_from_slice(names.key().as_bytes());
         let leaf = Certificate {
-            fingerprint: Digest::of(text.as_bytes()),
+            fingerprint: Digest::of(&text),
             spki,
             subject: String::new(),
             issuer: ISSUED_BY.to_owned(),
             names: names.clone(),
             validity,
             cert_id: Some(CertId(Arc::from(["sim.", &serial].concat()))),
-            serial,
+            serial: Arc::from(serial),
             may_issue: false,
         };
+        // Made of nothing but texts.
+        let text = Arc::from(core::str::from_utf8(&text).unwrap_or_default());
         Self { text, leaf: Arc::new(leaf) }
     }
 
@@ -203,7 +213,7 @@ impl SimCa {
     /// The certificate of this text, which was downloaded just now: as long as its order is kept, nobody has to parse it.
     pub(super) fn issued(&self, text: &str) -> Option<Issued> {
         let inner = self.lock();
-        let issued = inner.orders.get(&Issued::number(text)?)?.issued.as_ref();
+        let issued = order(&inner, Issued::number(text)?)?.issued.as_ref();
         issued.filter(|issued| *issued.text == *text).cloned()
     }
 
@@ -239,7 +249,9 @@ impl SimCa {
         let later = spends.into_iter().filter(|s| !at_once(s)).collect();
         inner.made = inner.made.saturating_add(1);
         if inner.made.is_multiple_of(1_024) {
-            inner.orders.retain(|_, o| now.since(o.made) < ORDERS_KEPT);
+            while inner.orders.front().is_some_and(|o| now.since(o.made) >= ORDERS_KEPT) {
+                inner.orders.pop_front();
+            }
             inner.ledger.full_at.retain(|_, full| *full > now);
         }
         let made = inner.made;
@@ -256,13 +268,13 @@ impl SimCa {
             made: now,
             spends: later,
         };
-        inner.orders.insert(made, order);
+        inner.orders.push_back(order);
         Ok(url)
     }
 
     fn sign(&self, inner: &mut Inner, url: &str, csr: &[u8]) -> Result<(), IssuerError> {
         let (now, number) = (self.clock.now(), number(url));
-        let Some(order) = inner.orders.get_mut(&number) else {
+        let Some(order) = place(inner, number).and_then(|place| inner.orders.get_mut(place)) else {
             return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
         };
         let behaviour = inner.behaviours.get(&order.issuer).cloned().unwrap_or_default();
@@ -293,7 +305,17 @@ fn open_order(inner: &Inner, issuer: &IssuerId, names: &NameSet) -> Option<Arc<s
     let open = |o: &&Order| {
         o.issuer == *issuer && o.names == *names && matches!(o.status, OrderStatus::Pending | OrderStatus::Ready)
     };
-    inner.orders.values().filter(open).max_by_key(|o| o.made).map(|o| o.url.clone())
+    inner.orders.iter().filter(open).max_by_key(|o| o.made).map(|o| o.url.clone())
+}
+
+/// Where the order of this number stands, if it is kept.
+fn place(inner: &Inner, number: u64) -> Option<usize> {
+    let newer = usize::try_from(inner.made.checked_sub(number)?).ok()?;
+    inner.orders.len().checked_sub(newer)?.checked_sub(1)
+}
+
+fn order(inner: &Inner, number: u64) -> Option<&Order> {
+    inner.orders.get(place(inner, number)?)
 }
 
 /// The number of an order, from its URL or from that of one of its challenges; there is no order 0.
@@ -362,7 +384,7 @@ impl Issuer for SimCa {
     fn order<'a>(&'a self, issuer: &'a IssuerId, url: &'a str) -> Doing<'a, Result<OrderView, IssuerError>> {
         Box::pin(async move {
             let inner = self.open(issuer)?;
-            let Some(order) = inner.orders.get(&number(url)) else {
+            let Some(order) = order(&inner, number(url)) else {
                 return Err(error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no such order"));
             };
             let authorizations = if order.status == OrderStatus::Pending {
@@ -386,7 +408,8 @@ impl Issuer for SimCa {
             self.steps.step().await;
             {
                 let mut inner = self.open(issuer)?;
-                if let Some(order) = inner.orders.get_mut(&number(url)) {
+                let place = place(&inner, number(url));
+                if let Some(order) = place.and_then(|place| inner.orders.get_mut(place)) {
                     order.ready_challenges = order.ready_challenges.saturating_add(1);
                     if order.status == OrderStatus::Pending && order.ready_challenges >= order.names.len() {
                         order.status = if order.fails { OrderStatus::Invalid } else { OrderStatus::Ready };
@@ -416,7 +439,7 @@ impl Issuer for SimCa {
         Box::pin(async move {
             self.steps.step().await;
             let inner = self.open(issuer)?;
-            let issued = inner.orders.get(&number(url)).and_then(|o| o.issued.as_ref());
+            let issued = order(&inner, number(url)).and_then(|o| o.issued.as_ref());
             issued
                 .map(|issued| issued.text.to_string())
                 .ok_or_else(|| error(IssuerErrorKind::OrderDead, Fault::Issuer, "there is no certificate"))

@@ -155,7 +155,9 @@ impl MemoryStore {
         let disk = self.open_disk()?;
         match disk.counted {
             None => Ok(disk),
-            Some(counted) => unavailable(&format!("there is no log: {counted} entries were counted, and none was kept")),
+            Some(counted) => {
+                unavailable(&format!("there is no log: {counted} entries were counted, and none was kept"))
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ impl Notifier for SimNotifier {
 
 /// Counts renewals by result.
 #[derive(Debug, Default)]
-pub struct SimMeter(Mutex<BTreeMap<Arc<str>, u64>>);
+pub struct SimMeter(Mutex<BTreeMap<&'static str, u64>>);
 
 impl SimMeter {
     /// How many renewals ended with this result: `success` or a code.
@@ -320,7 +320,6 @@ impl World {
 #[must_use]
 pub fn draw(seed: u64, parts: &[&[u8]], bound: u64) -> u64 {
     let head = seed.to_be_bytes();
-    let mut all: Vec<&[u8]> = vec![&head];
-    all.extend_from_slice(parts);
+    let all: Vec<&[u8]> = core::iter::once(&head[..]).chain(parts.iter().copied()).collect();
     Digest::of_parts(&all).leading_u64().checked_rem(bound).unwrap_or(0)
 }

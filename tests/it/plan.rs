@@ -10,8 +10,10 @@ use keyward::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Tri
 use keyward::domain::id::{AttemptId, CredentialId, EntryId, Ulid};
 use keyward::domain::inventory::Estate;
 use keyward::domain::key::Digest;
-use keyward::domain::limits::LETS_ENCRYPT;
-use keyward::domain::plan::{Action, ActionKind, HeldReason, Plan, PlanInput, ledger_changes, plan, schedule_of};
+use keyward::domain::limits::{BucketKey, LETS_ENCRYPT, LimitKind};
+use keyward::domain::plan::{
+    Action, ActionKind, Held, HeldReason, Plan, PlanInput, ledger_changes, plan, rests, schedule_of,
+};
 use keyward::domain::renewal::Rule;
 use keyward::domain::state::{AriRecord, Change, CredentialRecord, IssuerRecord, Request, State};
 use keyward::domain::time::{DAY, HOUR, Timestamp, Validity};
@@ -265,6 +267,18 @@ proptest! {
     }
 
     #[test]
+    fn what_rests_is_what_a_plan_holds_because_it_is_not_due(scene in scene()) {
+        let sightings = BTreeMap::new();
+        for id in &scene.due {
+            let due = [id.clone()];
+            let made = plan(&PlanInput { due: &due, ..scene.input(&sightings) });
+            let not_due = |held: &&Held| matches!(held.reason, HeldReason::NotDue(_) | HeldReason::EndsEarlier);
+            let rests = rests(&scene.input(&sightings), id);
+            prop_assert_eq!(made.held.iter().find(not_due), rests.as_ref());
+        }
+    }
+
+    #[test]
     fn past_its_emergency_point_only_named_reasons_hold_a_renewal(scene in scene()) {
         let sightings = BTreeMap::new();
         let made = plan(&scene.input(&sightings));
@@ -303,9 +317,9 @@ proptest! {
     }
 }
 
-#[test]
-fn the_checker_refuses_what_breaks_a_rule() {
-    let past = Past {
+/// Due, and nothing ever failed.
+fn due() -> Past {
+    Past {
         lifetime_hours: 90 * 24,
         age_permille: 900,
         issued: true,
@@ -318,7 +332,31 @@ fn the_checker_refuses_what_breaks_a_rule() {
         in_flight: None,
         not_before: None,
         issuers: 1,
-    };
+    }
+}
+
+#[test]
+fn those_who_wait_for_a_token_of_one_limit_are_told_their_turns_the_most_urgent_first() {
+    let ages = [700, 900, 800];
+    let pasts: Vec<Past> = ages.iter().map(|age| Past { age_permille: *age, ..due() }).collect();
+    let mut scene = Scene::build(&pasts, &[(0, None); 3], &[], 8);
+    let orders = LETS_ENCRYPT[0];
+    let spent = orders.refill * (orders.capacity - orders.reserve);
+    let bucket = BucketKey::new(iid("le"), LimitKind::Orders, Arc::from(""));
+    scene.state.apply(Change::Bucket(bucket, scene.now.plus(spent)));
+    let sightings = BTreeMap::new();
+    let made = plan(&scene.input(&sightings));
+    assert_eq!((made.actions.len(), check(&made, &scene.input(&sightings))), (0, Ok(())));
+    let turns: Vec<_> = made.held.iter().map(|h| (h.credential.as_str(), h.until.unwrap())).collect();
+    let turn = |n: u32| scene.now.plus(orders.refill * n);
+    assert_eq!(turns, [("c1", turn(1)), ("c2", turn(2)), ("c0", turn(3))]);
+    let text = made.held[0].reason.text();
+    assert!(text.contains("le: its limit orders is reached until"), "{text}");
+}
+
+#[test]
+fn the_checker_refuses_what_breaks_a_rule() {
+    let past = due();
     let scene = Scene::build(&[past.clone(), Past { age_permille: 100, ..past }], &[(0, None); 3], &[], 8);
     let sightings = BTreeMap::new();
     let input = scene.input(&sightings);

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use keyward::domain::inventory::Estate;
 use keyward::domain::limits::LETS_ENCRYPT;
+use keyward::domain::question::Question;
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp};
-use keyward::ports::Clock;
+use keyward::ports::{Batch, Clock, Log, Store, StoreError};
+use keyward::sim::clock::run;
 use keyward::sim::world::{Life, World, draw};
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, start};
@@ -13,6 +16,10 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// `n` certificates of 6, 47 and 90 days in turn, each under its own registered domain.
 fn crowd(n: usize, seed: u64, issuers: &[&str]) -> World {
+    crowd_in(World::new, n, seed, issuers)
+}
+
+fn crowd_in(world: fn(u64, Timestamp, Estate) -> World, n: usize, seed: u64, issuers: &[&str]) -> World {
     let with_limits: Vec<_> = issuers.iter().map(|i| (*i, &LETS_ENCRYPT[..])).collect();
     let mut estate = estate(&with_limits);
     for i in 0..n {
@@ -20,7 +27,7 @@ fn crowd(n: usize, seed: u64, issuers: &[&str]) -> World {
         let name = format!("{kind}.host-{i}.com");
         add(&mut estate, credential(&format!("c{i}"), managed(&[&name], issuers)));
     }
-    let world = World::new(seed, start(), estate);
+    let world = world(seed, start(), estate);
     for issuer in issuers {
         world.ca.behave(&iid(issuer), |b| {
             b.limits = LETS_ENCRYPT.to_vec();
@@ -68,7 +75,8 @@ fn live_and_look(world: &mut World, n: usize, span: Duration) {
 fn over_years_nothing_lapses_and_no_limit_is_exceeded() {
     // The release benchmark runs a thousand over ten years; a debug build proves the same with fewer.
     let (n, years) = if cfg!(debug_assertions) { (60, 2) } else { (1_000, 10) };
-    let mut world = crowd(n, 7, &["le"]);
+    // Nobody reads the log of so many years.
+    let mut world = crowd_in(World::counting, n, 7, &["le"]);
     world.ca.behave(&iid("le"), |b| b.outages = outages(7, years));
     live_and_look(&mut world, n, YEAR * u32::try_from(years).unwrap());
     let tally = world.ca.tally(&iid("le"));
@@ -86,6 +94,21 @@ fn with_renewal_windows_nothing_lapses_and_renewals_say_what_they_replace() {
 }
 
 #[test]
+fn a_ca_that_begins_to_offer_renewal_information_is_asked_for_it() {
+    let mut world = crowd(1, 3, &["le"]);
+    let (clock, ca) = (world.clock.clone(), world.ca.clone());
+    let begins = |_| async move {
+        clock.sleep(DAY * 10).await;
+        ca.behave(&iid("le"), |b| b.ari = true);
+    };
+    // The simulated CA has windows only for what it issues from then on; what was issued before says so, for a week.
+    assert_eq!(world.live_with(DAY * 18, begins), Life::Over);
+    let state = run(&world.clock, world.store.recovered().load()).unwrap().unwrap();
+    let record = state.credential(&cid("c0"));
+    assert!(record.ari.as_ref().is_some_and(|ari| ari.window.is_some()), "{record:?}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_history() {
     let history = |seed| {
         let mut world = crowd(12, seed, &["le"]);
@@ -94,6 +117,58 @@ fn the_same_seed_gives_the_same_history() {
     };
     assert_eq!(history(5), history(5));
     assert_ne!(history(5).0, history(6).0);
+}
+
+#[test]
+fn counting_the_entries_changes_nothing_but_the_log() {
+    let history = |world: fn(u64, Timestamp, Estate) -> World| {
+        let mut world = crowd_in(world, 30, 7, &["le"]);
+        world.ca.behave(&iid("le"), |b| b.outages = outages(7, 1));
+        for _ in 0..8 {
+            assert_eq!(world.live(DAY * 25), Life::Over);
+        }
+        // The first entry is refused, the next one is written again.
+        world.store.fail_next(1);
+        assert_eq!(world.live(DAY * 25), Life::Over);
+        world
+    };
+    let (sealed, counted) = (history(World::new), history(World::counting));
+    let state = |world: &World| {
+        let store = world.store.recovered();
+        run(&world.clock, store.load()).unwrap().unwrap()
+    };
+    let (is, should_be) = (state(&counted), state(&sealed));
+    assert!(is == should_be && is.credentials.len() == 30, "{is:?}\n{should_be:?}");
+    assert_eq!(counted.store.entries_written(), sealed.store.entries_written());
+    assert_eq!(counted.ca.tally(&iid("le")), sealed.ca.tally(&iid("le")));
+    assert!(sealed.ca.tally(&iid("le")).issued > 500, "{:?}", sealed.ca.tally(&iid("le")));
+    assert_eq!(
+        (counted.host.installs(), counted.host.slot_count()),
+        (sealed.host.installs(), sealed.host.slot_count())
+    );
+    assert!(sealed.store.log_digest().is_some() && counted.store.log_digest().is_none());
+}
+
+#[test]
+fn a_store_that_only_counts_says_that_it_has_no_log() {
+    let mut world = crowd_in(World::counting, 1, 1, &["le"]);
+    world.live(DAY);
+    let store = world.store.recovered();
+    let refused = |answer: Option<Result<(), StoreError>>| {
+        let error = answer.unwrap().unwrap_err().to_string();
+        assert!(error.contains("entries were counted, and none was kept"), "{error}");
+    };
+    let clock = &world.clock;
+    refused(run(clock, async { store.entries(None, 1).await.map(drop) }));
+    refused(run(clock, async { store.checkpoint().await.map(drop) }));
+    refused(run(clock, async { store.inclusion(0).await.map(drop) }));
+    refused(run(clock, async { store.consistency(0).await.map(drop) }));
+    refused(run(clock, async { store.query(Question::default()).await.map(drop) }));
+    refused(run(clock, async { store.statistics().await.map(drop) }));
+    world.store.crash();
+    assert!(run(clock, store.commit(Batch::default())).unwrap().is_ok(), "the older handle killed nobody");
+    store.crash();
+    assert!(run(clock, store.commit(Batch::default())).unwrap().is_err(), "what was killed refuses");
 }
 
 #[test]
@@ -106,9 +181,7 @@ fn sixty_days_of_failure_keep_every_wait_between_a_minute_and_a_day() {
     let mut last: Option<Timestamp> = None;
     for _ in 0..60 * 24 {
         world.live(HOUR);
-        let state = keyward::sim::clock::run(&world.clock, keyward::ports::Store::load(&world.store.recovered()))
-            .unwrap()
-            .unwrap();
+        let state = run(&world.clock, world.store.recovered().load()).unwrap().unwrap();
         for record in state.credentials.values() {
             let (failed, next) = (record.last_failure.as_ref().unwrap().at, record.next_attempt.unwrap());
             let wait = failed.until(next);

@@ -114,7 +114,7 @@ mod parsing {
             let facts = facts(&ders[0]).unwrap();
             let print = |what: &str| openssl(dir.path(), &["x509", "-in", "c.pem", "-noout", what]).trim().to_owned();
             let number = print("-serial").to_lowercase();
-            assert_eq!(facts.serial, number.split_once('=').unwrap().1.trim_start_matches('0'));
+            assert_eq!(&*facts.serial, number.split_once('=').unwrap().1.trim_start_matches('0'));
             let sha = openssl(dir.path(), &["x509", "-in", "c.pem", "-noout", "-fingerprint", "-sha256"]);
             let sha = sha.trim().split_once('=').unwrap().1.replace(':', "").to_lowercase();
             assert_eq!(facts.fingerprint.to_string(), sha);

@@ -212,7 +212,7 @@ fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     })?;
     each(connection, "automatic", "SELECT names, at FROM automatic ORDER BY place", None, |f| {
         let set: Arc<str> = f.take()?;
-        state.ledger.automatic.entry(set).or_default().push(f.time()?);
+        state.ledger.automatic.entry(set.into()).or_default().push(f.time()?);
         Ok(())
     })
 }

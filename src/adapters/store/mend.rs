@@ -158,7 +158,8 @@ fn rows(state: &State) -> Vec<Change> {
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
     all.extend(ledger.full_at.iter().map(|(key, full_at)| Change::Bucket(key.clone(), *full_at)));
-    let automatic = ledger.automatic.iter().flat_map(|(names, times)| times.iter().map(move |at| (names.clone(), *at)));
+    let automatic =
+        ledger.automatic.iter().flat_map(|(names, times)| times.iter().map(move |at| (names.text().clone(), *at)));
     all.extend(automatic.map(|(names, at)| Change::AutomaticIssuance(names, at)));
     all.extend(clock.iter().cloned().map(Change::Clock));
     all

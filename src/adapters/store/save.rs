@@ -205,7 +205,7 @@ fn seconds(at: Option<Timestamp>) -> Option<i64> {
 /// A set of names by its key, provided that the key reads back as the same set: what cannot be read is not written.
 fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
     let key = names.key();
-    match NameSet::parse_key(&key) {
+    match NameSet::parse_key(key) {
         Ok(read) if read == *names => Ok(key.clone()),
         _ => Err(NotSaved::Refused(format!("the names {key:?} cannot be read back; only parsed names are kept"))),
     }

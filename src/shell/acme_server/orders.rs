@@ -183,7 +183,12 @@ impl Ca {
                 at: now,
             };
             self.stats().violations.push(record);
-            let text = format!("too many orders ({} {:?}), retry after {}", held.bucket.kind().as_str(), held.bucket.key(), held.until);
+            let text = format!(
+                "too many orders ({} {:?}), retry after {}",
+                held.bucket.kind().as_str(),
+                held.bucket.key(),
+                held.until
+            );
             return Err(
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "rateLimited", text).with(RETRY_AFTER, wait.to_string())
             );

@@ -147,7 +147,7 @@ pub(super) fn credential(view: &CredentialView, now: Timestamp, environment: Env
         findings: view.findings.iter().map(finding).collect(),
         stored: stored(view).to_owned(),
         served: served(&view.credential, &view.sighting, environment).to_owned(),
-        serial: chain.map(|c| c.leaf.serial.clone()),
+        serial: chain.map(|c| c.leaf.serial.to_string()),
         fingerprint: chain.map(|c| text(c.leaf.fingerprint)),
         not_before: chain.map(|c| text(c.leaf.validity.not_before)),
         not_after: chain.map(|c| text(c.leaf.validity.not_after)),
@@ -267,7 +267,7 @@ pub(super) fn detail(view: &CredentialView, now: Timestamp, environment: Environ
     let element = |c: &std::sync::Arc<crate::domain::certificate::Certificate>| model::Element {
         subject: c.subject.clone(),
         issuer: c.issuer.clone(),
-        serial: c.serial.clone(),
+        serial: c.serial.to_string(),
         not_before: text(c.validity.not_before),
         not_after: text(c.validity.not_after),
     };

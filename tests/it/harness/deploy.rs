@@ -92,7 +92,7 @@ impl KeyStore for Keys {
                 Arc::new(Certificate {
                     fingerprint: Digest::of(der),
                     spki: Digest([0; 32]),
-                    serial: String::new(),
+                    serial: Arc::from(""),
                     subject: String::new(),
                     issuer: String::new(),
                     names: NameSet::default(),

@@ -76,7 +76,7 @@ pub fn seen(seed: &str, subject: &str, issuer: &str, days: u64) -> Seen {
     let leaf = Certificate {
         fingerprint: Digest::of(seed.as_bytes()),
         spki: Digest::of(seed.as_bytes()),
-        serial: Digest::of(seed.as_bytes()).short(),
+        serial: Digest::of(seed.as_bytes()).short().into(),
         subject: subject.into(),
         issuer: issuer.into(),
         names: NameSet::new(Name::parse(&format!("{seed}.example.com"))),

@@ -308,7 +308,7 @@ fn a_start_drops_ledger_rows_that_say_nothing_any_more() {
     block_on(open(dir.path()).unwrap().commit(changes(vec![clock]))).unwrap();
     let left = reopened();
     assert_eq!(left.full_at.keys().map(|k| &**k.key()).collect::<Vec<_>>(), ["just full"]);
-    assert_eq!(left.automatic.keys().map(|k| &**k).collect::<Vec<_>>(), ["not so long ago"]);
+    assert_eq!(left.automatic.keys().map(|k| &**k.text()).collect::<Vec<_>>(), ["not so long ago"]);
 }
 
 #[test]
