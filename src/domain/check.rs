@@ -6,7 +6,7 @@
 use crate::domain::execution::{Stage, Trigger};
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Managed;
-use crate::domain::limits::{Bookings, Spender, automatic_span};
+use crate::domain::limits::{Bookings, Spend, Spender, automatic_span};
 use crate::domain::name::NameSet;
 use crate::domain::plan::{
     ActionKind, Breaker, Issue, Plan, PlanInput, asked_since, breaker, lifetime, refused_until, schedule_of, slot_lost,
@@ -40,7 +40,9 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
     for attempt in input.state.attempts.values().filter(|a| a.stage != Stage::Issued && input.running.contains(&a.id)) {
         orders.add(&attempt.issuer);
     }
-    for action in &plan.actions {
+    for (index, action) in plan.actions.iter().enumerate() {
+        // For the last, nothing has to be noted.
+        let more = index.saturating_add(1) < plan.actions.len();
         let fail = |what: String| Err(Violation { credential: action.credential.clone(), what });
         if input.stopped.is_some() {
             return fail("is acted on although everything is stopped".into());
@@ -71,13 +73,22 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
                 let record = input.state.credential(&action.credential);
                 let flying = input.state.attempts.values().filter(|a| a.stage != Stage::Issued).map(|a| &a.names);
                 let same = flying.chain(planned.iter().copied()).filter(|n| **n == managed.names).count();
-                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, (&mut booked, same)) {
+                if let Err(what) = check_issue(plan.at, input, managed, &record, issue, same) {
                     return fail(what);
                 }
                 if orders.add(&issue.issuer) > input.estate.orders_in_flight {
                     return fail(format!("is one order too many at {}", issue.issuer));
                 }
-                planned.push(&managed.names);
+                let (ledger, spends) = (&input.state.ledger, &*issue.spends);
+                let room = if more {
+                    planned.push(&managed.names);
+                    booked.book(ledger, spends, NOTHING, issue.spender, plan.at)
+                } else {
+                    booked.check(ledger, spends, issue.spender, plan.at)
+                };
+                if let Err(e) = room {
+                    return fail(format!("exceeds the limit {} until {}", e.bucket.kind().as_str(), e.until));
+                }
             }
         }
     }
@@ -92,6 +103,9 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
         None => Ok(()),
     }
 }
+
+/// No spend that must be possible besides.
+const NOTHING: &[Spend] = &[];
 
 /// How many orders there are at each issuer; there are few issuers.
 #[derive(Default)]
@@ -115,7 +129,7 @@ fn check_issue(
     managed: &Managed,
     record: &CredentialRecord,
     issue: &Issue,
-    (booked, same_set): (&mut Bookings, usize),
+    same_set: usize,
 ) -> Result<(), String> {
     if !managed.issuers.contains(&issue.issuer) || !input.estate.issuers.contains_key(&issue.issuer) {
         return Err(format!("is ordered at {}, which it does not name", issue.issuer));
@@ -141,9 +155,6 @@ fn check_issue(
     let ledger = &input.state.ledger;
     if !human && ledger.check_automatic(managed.names.set(), automatic_span(lifetime(record)), same_set, at).is_err() {
         return Err("would be one automatic issuance too many for these names".into());
-    }
-    if let Err(e) = booked.book(ledger, &issue.spends, &[], issue.spender, at) {
-        return Err(format!("exceeds the limit {} until {}", e.bucket.kind().as_str(), e.until));
     }
     if issue.spends.is_empty()
         && issue.replaces.is_none()

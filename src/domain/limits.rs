@@ -3,6 +3,7 @@
 //! Each limit is a token bucket in its generic-cell-rate form: one stored time per bucket, exact arithmetic, nothing to
 //! prune but full buckets. Let's Encrypt documents its limits in the same form (capacity and refill time).
 
+use core::borrow::Borrow;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ impl Bookings {
         &mut self,
         ledger: &Ledger,
         spends: &[Spend],
-        needs: &[Spend],
+        needs: impl IntoIterator<Item: Borrow<Spend>>,
         spender: Spender,
         now: Timestamp,
     ) -> Result<(), Exhausted> {
@@ -205,8 +206,17 @@ impl Bookings {
     ///
     /// # Errors
     /// The limit that holds longest.
-    pub fn check(&self, ledger: &Ledger, spends: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
-        longest(spends.iter().filter_map(|s| exhausted(self.full_at(ledger, &s.bucket), s, spender, now)))
+    pub fn check(
+        &self,
+        ledger: &Ledger,
+        spends: impl IntoIterator<Item: Borrow<Spend>>,
+        spender: Spender,
+        now: Timestamp,
+    ) -> Result<(), Exhausted> {
+        longest(spends.into_iter().filter_map(|spend| {
+            let spend = spend.borrow();
+            exhausted(self.full_at(ledger, &spend.bucket), spend, spender, now)
+        }))
     }
 
     fn full_at(&self, ledger: &Ledger, bucket: &BucketKey) -> Option<Timestamp> {
@@ -337,11 +347,14 @@ pub fn order_spends(issuer: &IssuerId, limits: &[Limit], names: &NameSet) -> Vec
 }
 
 /// What failed authorizations for `names` take.
-#[must_use]
-pub fn failure_spends<'a>(issuer: &IssuerId, limits: &[Limit], names: impl Iterator<Item = &'a Name>) -> Vec<Spend> {
-    let Some(limit) = limits.iter().find(|l| l.kind == LimitKind::FailedAuthorizations) else { return Vec::new() };
-    let bucket = |n: &Name| BucketKey::new(issuer.clone(), limit.kind, n.authorized().text());
-    names.map(|n| Spend { bucket: bucket(n), limit: *limit }).collect()
+pub fn failure_spends<'a>(
+    issuer: &IssuerId,
+    limits: &[Limit],
+    names: impl Iterator<Item = &'a Name>,
+) -> impl Iterator<Item = Spend> {
+    let limit = limits.iter().find(|l| l.kind == LimitKind::FailedAuthorizations);
+    let bucket = |name: &Name, limit: &Limit| BucketKey::new(issuer.clone(), limit.kind, name.authorized().text());
+    names.filter_map(move |name| limit.map(|limit| Spend { bucket: bucket(name, limit), limit: *limit }))
 }
 
 /// The default backoff floor of the ledger when a limit is disabled: nothing waits longer than this for a token that

@@ -314,14 +314,19 @@ fn issue<'a>(
         room.map_err(|t| (HeldReason::AutomaticLimit, Some(t)))?;
     }
     let mut out: Vec<Out> = Vec::new();
-    let mut waits: Vec<(Timestamp, Option<Exhausted>)> = Vec::new();
+    let mut first: Option<(Timestamp, Option<Exhausted>)> = None;
+    let mut sooner = |until: Timestamp, exhausted: Option<Exhausted>| {
+        if first.as_ref().is_none_or(|(first, _)| until < *first) {
+            first = Some((until, exhausted));
+        }
+    };
     let mut full = false;
     for id in candidates(managed, record) {
         let Some(issuer) = input.estate.issuers.get(id) else { continue };
         match book.breaker(id, input.now) {
             Breaker::Open(until) if !asked_since(record) => {
                 out.push(Out { issuer: id.clone(), why: OutWhy::Rests(until) });
-                waits.push((until, None));
+                sooner(until, None);
                 continue;
             }
             Breaker::Open(_) | Breaker::Trial if book.count(id) > 0 => {
@@ -339,7 +344,7 @@ fn issue<'a>(
         let replaces = replaces(record, id);
         let spends = spends(issuer, managed, record, replaces.as_ref(), input.now);
         let failures = failure_spends(&issuer.id, &issuer.limits, managed.names.iter());
-        match book.book(&spends, &failures, spender, input.now) {
+        match book.book(&spends, failures, spender, input.now) {
             Ok(()) => {
                 if book.left > 0 {
                     book.flies(&issuer.id, &managed.names);
@@ -350,14 +355,13 @@ fn issue<'a>(
             Err(e) => {
                 let (kind, key, until) = (e.bucket.kind(), e.bucket.key().clone(), e.until);
                 out.push(Out { issuer: id.clone(), why: OutWhy::Limit { kind, key, until } });
-                waits.push((book.turn(&e), Some(e)));
+                sooner(book.turn(&e), Some(e));
             }
         }
     }
     if full {
         return Err((HeldReason::InFlight, None));
     }
-    let first = waits.into_iter().min_by_key(|(until, _)| *until);
     let until = first.map(|(until, exhausted)| {
         exhausted.into_iter().for_each(|e| book.queue(e.bucket));
         until
@@ -514,7 +518,13 @@ impl<'a> Book<'a> {
         breaker(self.state.issuers.get(issuer), now)
     }
 
-    fn book(&mut self, spends: &[Spend], needs: &[Spend], spender: Spender, now: Timestamp) -> Result<(), Exhausted> {
+    fn book(
+        &mut self,
+        spends: &[Spend],
+        needs: impl Iterator<Item = Spend>,
+        spender: Spender,
+        now: Timestamp,
+    ) -> Result<(), Exhausted> {
         let ledger = &self.state.ledger;
         if self.left > 0 {
             return self.booked.book(ledger, spends, needs, spender, now);

@@ -124,30 +124,18 @@ pub enum Change {
 
 impl State {
     /// Applies one change.
-    pub fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Credential(id, record) => {
-                self.credentials.insert(id, record);
-            }
-            Change::Forget(id) => {
-                self.credentials.remove(&id);
-            }
-            Change::Attempt(attempt) => {
-                self.attempts.insert(attempt.id, attempt);
-            }
-            Change::AttemptEnded(id) => {
-                self.attempts.remove(&id);
-            }
-            Change::Issuer(id, record) => {
-                self.issuers.insert(id, record);
-            }
-            Change::Bucket(key, full_at) => {
-                self.ledger.full_at.insert(key, full_at);
-            }
+            Change::Credential(id, record) => put(&mut self.credentials, id, record.clone()),
+            Change::Forget(id) => drop(self.credentials.remove(id)),
+            Change::Attempt(attempt) => put(&mut self.attempts, &attempt.id, attempt.clone()),
+            Change::AttemptEnded(id) => drop(self.attempts.remove(id)),
+            Change::Issuer(id, record) => put(&mut self.issuers, id, record.clone()),
+            Change::Bucket(key, full_at) => put(&mut self.ledger.full_at, key, *full_at),
             Change::AutomaticIssuance(set, at) => {
-                note_automatic(self.ledger.automatic.entry(SetKey::from(set)).or_default(), at);
+                note_automatic(self.ledger.automatic.entry(SetKey::from(set.clone())).or_default(), *at);
             }
-            Change::Clock(mark) => self.clock = Some(mark),
+            Change::Clock(mark) => self.clock = Some(mark.clone()),
         }
     }
 
@@ -161,6 +149,14 @@ impl State {
     #[must_use]
     pub fn credential(&self, id: &CredentialId) -> Arc<CredentialRecord> {
         self.credentials.get(id).cloned().unwrap_or_default()
+    }
+}
+
+/// Mostly the key is there already, and needs no copy.
+fn put<K: Clone + Ord, V>(map: &mut BTreeMap<K, V>, key: &K, value: V) {
+    match map.get_mut(key) {
+        Some(old) => *old = value,
+        None => drop(map.insert(key.clone(), value)),
     }
 }
 

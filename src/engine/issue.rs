@@ -91,11 +91,11 @@ impl Engine {
         // Made durable once in a run, used in two stages.
         let mut csr = None;
         loop {
-            let managed = {
+            let known = {
                 let desk = self.read();
                 desk.estate.credentials.get(&attempt.credential).cloned()
             };
-            let Some(credential) = managed.filter(|c| c.managed().is_some()) else {
+            let Some(credential) = known.filter(|c| c.managed().is_some()) else {
                 return Ending::of(&self.abandon(attempt).await);
             };
             let Some(managed) = credential.managed() else { return Ending::Recorded };

@@ -280,15 +280,28 @@ impl Engine {
 }
 
 /// Runs the futures, at most `most` at a time; the results come in the order in which they end.
-pub(crate) async fn at_once<T: Send>(most: usize, mut futures: Vec<Doing<'_, T>>) -> Vec<T> {
-    // Most certificates have one name, and are served in one place.
-    if futures.len() <= 1 {
-        return match futures.pop() {
-            Some(only) => vec![only.await],
-            None => Vec::new(),
-        };
+pub(crate) async fn at_once<T: Send>(most: usize, futures: Crowd<'_, T>) -> Vec<T> {
+    match futures {
+        Crowd { first: None, .. } => Vec::new(),
+        Crowd { first: Some(only), rest } if rest.is_empty() => vec![only.await],
+        Crowd { first, mut rest } => {
+            rest.splice(..0, first);
+            futures_util::stream::iter(rest).buffer_unordered(most).collect().await
+        }
     }
-    futures_util::stream::iter(futures).buffer_unordered(most).collect().await
+}
+
+/// Futures to run at once. Mostly it is one: most certificates have one name, and are served in one place.
+pub(crate) struct Crowd<'a, T> {
+    first: Option<Doing<'a, T>>,
+    rest: Vec<Doing<'a, T>>,
+}
+
+impl<'a, T> FromIterator<Doing<'a, T>> for Crowd<'a, T> {
+    fn from_iter<I: IntoIterator<Item = Doing<'a, T>>>(futures: I) -> Self {
+        let mut futures = futures.into_iter();
+        Self { first: futures.next(), rest: futures.collect() }
+    }
 }
 
 enum Woken {

@@ -101,7 +101,7 @@ impl Engine {
         if shared > 0 {
             let mut desk = self.write();
             let shared = batch.changes.iter().filter(|c| is_shared(c));
-            shared.for_each(|c| desk.state.apply(c.clone()));
+            shared.for_each(|c| desk.state.apply(c));
         }
         let mut own = Vec::with_capacity(batch.changes.len().saturating_sub(shared));
         own.extend(batch.changes.iter().filter(|c| !is_shared(c)).cloned());
@@ -115,7 +115,7 @@ impl Engine {
                     let goes_on = |attempt: &Option<AttemptId>| own.iter().any(|c| attempt_of(c) == *attempt);
                     desk.unresolved.retain(|id, attempt| !(has_outcome(id) || attempt.is_some() && goes_on(attempt)));
                 }
-                own.into_iter().for_each(|c| desk.state.apply(c));
+                own.iter().for_each(|c| desk.state.apply(c));
                 then(&mut desk);
             }
             Err(error) => {
@@ -414,12 +414,9 @@ fn spent_failures(desk: &Desk, attempt: &Attempt, setback: &Setback, now: Timest
     let own: BTreeSet<Name> = authorized_names(&attempt.names);
     let named: Vec<_> =
         error.subproblems.iter().map(|(name, ..)| name).filter(|n| own.contains(&n.authorized())).collect();
-    let spends = if named.is_empty() {
-        failure_spends(&issuer.id, &issuer.limits, attempt.names.iter())
-    } else {
-        failure_spends(&issuer.id, &issuer.limits, named.into_iter())
-    };
-    spends.iter().map(|s| Change::Bucket(s.bucket.clone(), desk.state.ledger.after(s, now))).collect()
+    let failed = if named.is_empty() { attempt.names.iter().collect() } else { named };
+    let spends = failure_spends(&issuer.id, &issuer.limits, failed.into_iter());
+    spends.map(|s| Change::Bucket(s.bucket.clone(), desk.state.ledger.after(&s, now))).collect()
 }
 
 /// What counts at the CA only with a certificate is given back when there surely is none.

@@ -32,7 +32,7 @@ pub struct SimHost {
 struct Inner {
     slots: BTreeMap<AttemptId, Slot>,
     /// What is installed.
-    installed: BTreeMap<CredentialId, AttemptId>,
+    installed: BTreeMap<CredentialId, Installed>,
     /// What the server took at its last reload.
     loaded: BTreeMap<CredentialId, AttemptId>,
     endpoints: BTreeMap<Arc<Endpoint>, CredentialId>,
@@ -41,6 +41,13 @@ struct Inner {
     installs: u64,
     /// Sets that had ended when their successors were installed.
     lapses: u64,
+}
+
+/// The files of a credential.
+#[derive(Clone, Debug)]
+struct Installed {
+    slot: AttemptId,
+    chain: Option<Arc<Chain>>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,8 +117,7 @@ impl SimHost {
     #[must_use]
     pub fn installed(&self, id: &CredentialId) -> Option<Arc<Chain>> {
         let inner = self.lock();
-        let slot = inner.installed.get(id)?;
-        inner.slots.get(slot)?.chain.as_ref().map(|(chain, _)| chain.clone())
+        inner.installed.get(id)?.chain.clone()
     }
 
     /// How many key slots there are.
@@ -232,9 +238,10 @@ impl Deployer for SimHost {
             {
                 let mut inner = self.lock();
                 inner.installs = inner.installs.saturating_add(1);
-                let old = inner.installed.insert(credential.clone(), slot);
-                let chain = old.and_then(|old| inner.slots.get(&old)).and_then(|s| s.chain.as_ref());
-                let lapsed = chain.is_some_and(|(chain, _)| chain.leaf.validity.not_after < self.clock.now());
+                let chain = inner.slots.get(&slot).and_then(|s| s.chain.as_ref()).map(|(chain, _)| chain.clone());
+                let old = inner.installed.insert(credential.clone(), Installed { slot, chain });
+                let old = old.and_then(|old| old.chain);
+                let lapsed = old.is_some_and(|chain| chain.leaf.validity.not_after < self.clock.now());
                 inner.lapses = inner.lapses.saturating_add(u64::from(lapsed));
             }
             self.steps.step().await;
@@ -255,7 +262,7 @@ impl Deployer for SimHost {
                 if inner.reload_fails.contains(credential) {
                     return Err(HostError("the hook ended with exit code 1".into()));
                 }
-                let installed = inner.installed.get(credential).copied();
+                let installed = inner.installed.get(credential).map(|installed| installed.slot);
                 if let Some(slot) = installed.filter(|_| !inner.reload_ignored.contains(credential)) {
                     inner.loaded.insert(credential.clone(), slot);
                 }
@@ -279,7 +286,8 @@ impl Prober for SimHost {
     fn stored<'a>(&'a self, credential: &'a Credential) -> Doing<'a, Seen> {
         Box::pin(async move {
             let inner = self.lock();
-            self.chain_of(&inner, inner.installed.get(&credential.id))
+            let chain = inner.installed.get(&credential.id).and_then(|installed| installed.chain.clone());
+            chain.map_or(Seen::Missing, Seen::Present)
         })
     }
 

@@ -331,7 +331,7 @@ impl Disk {
         if let Some(counted) = &mut self.counted {
             *counted = counted.saturating_add(length(&batch.entries));
         }
-        batch.changes.into_iter().for_each(|change| self.state.apply(change));
+        batch.changes.iter().for_each(|change| self.state.apply(change));
         for (draft, (sealed, private)) in batch.entries.into_iter().zip(sealed) {
             self.append(draft, sealed, private);
         }

@@ -320,6 +320,10 @@ impl World {
 #[must_use]
 pub fn draw(seed: u64, parts: &[&[u8]], bound: u64) -> u64 {
     let head = seed.to_be_bytes();
-    let all: Vec<&[u8]> = core::iter::once(&head[..]).chain(parts.iter().copied()).collect();
-    Digest::of_parts(&all).leading_u64().checked_rem(bound).unwrap_or(0)
+    let digest = match parts {
+        [one] => Digest::of_parts(&[&head, one]),
+        [one, other] => Digest::of_parts(&[&head, one, other]),
+        more => Digest::of_parts(&[&[&head[..]], more].concat()),
+    };
+    digest.leading_u64().checked_rem(bound).unwrap_or(0)
 }

@@ -133,7 +133,7 @@ impl Scene {
                 continue;
             };
             let key: Arc<str> = credential.managed().unwrap().names.key().clone();
-            state.apply(Change::AutomaticIssuance(key, now.minus(Duration::from_secs(u64::from(*minutes) * 60))));
+            state.apply(&Change::AutomaticIssuance(key, now.minus(Duration::from_secs(u64::from(*minutes) * 60))));
         }
         let due = estate.credentials.keys().cloned().collect();
         Self { estate, state, running, due, now }
@@ -160,7 +160,7 @@ impl Scene {
             match kind {
                 ActionKind::Issue(issue) => {
                     for change in ledger_changes(&self.state.ledger, &issue.spends, self.now) {
-                        self.state.apply(change);
+                        self.state.apply(&change);
                     }
                     let attempt = Attempt {
                         id: AttemptId(ulid(50_000 + n)),
@@ -176,7 +176,7 @@ impl Scene {
                         not_before: None,
                     };
                     self.running.insert(attempt.id);
-                    self.state.apply(Change::Attempt(Arc::new(attempt)));
+                    self.state.apply(&Change::Attempt(Arc::new(attempt)));
                 }
                 ActionKind::Resume(id) => {
                     self.running.insert(*id);
@@ -343,7 +343,7 @@ fn those_who_wait_for_a_token_of_one_limit_are_told_their_turns_the_most_urgent_
     let orders = LETS_ENCRYPT[0];
     let spent = orders.refill * (orders.capacity - orders.reserve);
     let bucket = BucketKey::new(iid("le"), LimitKind::Orders, Arc::from(""));
-    scene.state.apply(Change::Bucket(bucket, scene.now.plus(spent)));
+    scene.state.apply(&Change::Bucket(bucket, scene.now.plus(spent)));
     let sightings = BTreeMap::new();
     let made = plan(&scene.input(&sightings));
     assert_eq!((made.actions.len(), check(&made, &scene.input(&sightings))), (0, Ok(())));

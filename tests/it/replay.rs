@@ -146,7 +146,7 @@ fn the_log_on_a_disk_gives_the_states_tables_also_after_restarts() {
                 let store: Arc<dyn Store> = Arc::new(open(dir.path()).unwrap());
                 for batch in part {
                     store.commit(batch.clone()).await.unwrap();
-                    batch.changes.iter().for_each(|change| state.apply(change.clone()));
+                    batch.changes.iter().for_each(|change| state.apply(change));
                 }
                 let (log, disk) = (replayed(&store).await, store.load().await.unwrap());
                 assert_eq!(log, without_clock(state.clone()), "seed {seed}");

@@ -73,7 +73,7 @@ async fn each_change_alone_means_what_it_means_in_memory(place: Place) {
     let store = place.open();
     let mut expected = State::default();
     for change in every_change() {
-        expected.apply(change.clone());
+        expected.apply(&change);
         store.commit(changes(vec![change.clone()])).await.unwrap();
         assert_eq!(store.load().await.unwrap(), expected, "after {change:?}");
         assert_eq!(replayed(&store).await, without_clock(expected.clone()), "after {change:?}");

@@ -178,7 +178,7 @@ fn check(place: &Place, batches: &[Vec<Change>], restarted: impl Fn(State) -> St
         let store = place.open();
         let mut expected = State::default();
         for batch in batches {
-            batch.iter().for_each(|change| expected.apply(change.clone()));
+            batch.iter().for_each(|change| expected.apply(change));
             store.commit(changes(batch.clone())).await.unwrap();
         }
         assert_eq!(store.load().await.unwrap(), expected);

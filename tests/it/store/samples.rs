@@ -176,7 +176,7 @@ pub fn every_change() -> Vec<Change> {
 
 pub fn applied<'a>(changes: impl IntoIterator<Item = &'a Change>) -> State {
     let mut state = State::default();
-    changes.into_iter().for_each(|change| state.apply(change.clone()));
+    changes.into_iter().for_each(|change| state.apply(change));
     state
 }
 
