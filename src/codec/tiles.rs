@@ -315,7 +315,9 @@ mod tests {
         for n in 0..66_048 {
             let leaf = leaf_hash(&entry(n));
             whole.push(leaf, &entry(n)).unwrap();
-            frontier.push(leaf, |subtree, hash| drop(hashes.insert(subtree, *hash)));
+            frontier.push(leaf, |subtree, hash| {
+                hashes.insert(subtree, *hash);
+            });
             if [256, 512, 65_536, 66_048].contains(&(n + 1)) {
                 let read = |subtree| hashes.get(&subtree).copied().ok_or_else(|| ParseError::new("missing"));
                 let begun = Tiler::at::<ParseError>(n + 1, read).unwrap();

@@ -222,7 +222,7 @@ fn choose(connection: &Connection, before: Timestamp, suits: Suits<'_>) -> Resul
     }
     // The smallest that suits: the same one again after a crash.
     for row in checkpoint::kept(connection, until, u64::MAX)? {
-        if suits(&row.note).is_ok() {
+        if row.size >= until && suits(&row.note).is_ok() {
             let head = tree::frontier(connection, until)?.head();
             return Ok(Choice::Run(Run { from, head, note: row.note, covered: row.size }));
         }

@@ -114,16 +114,20 @@ impl Run {
 
     /// The directory that was named, or that of the configuration. Where its lock lies says the configuration, if it is
     /// that of this directory.
-    fn place(&self, named: Option<&Path>) -> Result<(PathBuf, LogOptions), Failure> {
+    pub(super) fn place(&self, named: Option<&Path>) -> Result<(PathBuf, LogOptions), Failure> {
         let Some(dir) = named else {
             let settings = self.own()?;
             let options = keep::log_options(Some(&settings));
             return Ok((settings.state_dir, options));
         };
+        Ok((dir.to_owned(), keep::log_options(self.settings_of(dir).as_ref())))
+    }
+
+    /// The configuration, if it is that of this directory.
+    pub(super) fn settings_of(&self, dir: &Path) -> Option<Settings> {
         let known = client::config_path(&self.common).ok().and_then(|path| client::settings(&path, &self.common).ok());
         let real = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-        let known = known.filter(|settings| real(&settings.state_dir) == real(dir));
-        Ok((dir.to_owned(), keep::log_options(known.as_ref())))
+        known.filter(|settings| real(&settings.state_dir) == real(dir))
     }
 
     fn state_dir(&self) -> Result<PathBuf, Failure> {

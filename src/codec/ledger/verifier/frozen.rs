@@ -24,9 +24,6 @@ impl Verifier {
     /// cannot be compared then, and that is a finding.
     pub fn begin(&mut self, beginning: &Beginning) {
         let size = beginning.size();
-        if size == 0 {
-            return;
-        }
         self.tree = beginning.tree.clone();
         (self.bytes, self.lost) = (None, false);
         self.next = size;
@@ -34,7 +31,7 @@ impl Verifier {
         self.targets = beginning.links.iter().map(|(target, leaf)| (target.clone(), link(leaf))).collect();
         let intent = |pending: &Pending| Intent { sequence: pending.sequence, target: pending.target.clone() };
         self.intents = beginning.intents.iter().map(|(id, pending)| (*id, intent(pending))).collect();
-        self.began = Some(Began { head: self.tree.head(), digest: beginning.digest() });
+        self.began = (size > 0).then(|| Began { head: self.tree.head(), digest: beginning.digest() });
         while let Some(anchor) = self.anchors.pop_if(|anchor| anchor.head.size < size) {
             let text = format!(
                 "{} is of size {}, and the entries before {size} are frozen: give their shards with --shard to compare",
