@@ -150,7 +150,7 @@ pub mod freeze {
 pub mod keep {
     pub use crate::adapters::store::Accept;
     pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
-    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Thawed, Verdict, examine};
 
     use std::collections::BTreeSet;
     use std::path::Path;

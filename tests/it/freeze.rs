@@ -1,7 +1,13 @@
 //! Freezing the oldest entries: what is left is a whole log, what was taken is a chain of shards, and both prove it.
 
+mod altered;
 mod chain;
+mod crash;
+mod keep;
+mod rest;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use keyward::adapters::store::{LogOptions, SqliteStore};
@@ -11,7 +17,7 @@ use keyward::domain::time::Timestamp;
 use keyward::ports::{Batch, Store};
 use keyward::shell::wire;
 
-use crate::harness::ledger::{Written, draft, id, keyward};
+use crate::harness::ledger::{Written, draft, id, keyward, python};
 use crate::harness::store::block_on;
 
 /// When the first entry of a log was written.
@@ -39,6 +45,32 @@ fn frozen(log: &Path, to: &Path, place: u64, until: u64) -> PathBuf {
 fn first(log: &Path) -> u64 {
     let database = rusqlite::Connection::open(log.join("keyward.db")).unwrap();
     database.query_row("SELECT min(sequence) FROM entry", [], |row| row.get::<_, i64>(0)).unwrap() as u64
+}
+
+/// What both verifiers say with these shards: the exit code, and words of ours.
+fn both(log: &Written, shards: &[PathBuf], code: i32, say: &str) {
+    let shards: Vec<&str> = shards.iter().flat_map(|dir| ["--shard", dir.to_str().unwrap()]).collect();
+    let (own, text) = log.command(&shards);
+    assert!(own == code && text.contains(say), "{say}: {own} {text}");
+    let (theirs, said) = python(&shards, &[log.path().to_owned()]).remove(0);
+    assert_eq!(theirs, code, "{said}\n{text}");
+}
+
+/// Every file below a directory.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(top: &Path, dir: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(top, &path, all);
+            } else {
+                all.insert(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(dir, dir, &mut all);
+    all
 }
 
 /// As [`draft`], but all intents of the first thousand entries are concluded, the last of each hundred much later.
