@@ -85,7 +85,7 @@ struct Written {
 fn write(archive: &Archive, to: &Path, run: &Run, told: Told<'_>) -> Result<Written, Stopped> {
     let (from, until) = (run.from, run.head.size);
     let tiler = Tiler::at::<Failed>(from, |subtree| Ok(archive.subtree(subtree).map_err(|e| unread(&e))?))?;
-    let mut files = ShardFiles::begin(to, tiler, until)?;
+    let mut files = ShardFiles::begin(to, tiler, &run.head)?;
     let (mut next, mut without) = (from, 0_u64);
     let mut times: Option<(String, String)> = None;
     while next < until {

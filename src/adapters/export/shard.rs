@@ -8,7 +8,9 @@ use super::place::Place;
 use crate::codec::checkpoint::Checkpoint;
 use crate::codec::export::{Stopped, Why};
 use crate::codec::note::Note;
-use crate::codec::shard::{BEGINNING, CHECKPOINTS, Kept, MANIFEST, Manifest, Sum, evidence_path, name};
+use crate::codec::shard::{
+    BEGINNING, CHECKPOINTS, Kept, LONGEST_MANIFEST, MANIFEST, Manifest, Sum, evidence_path, name,
+};
 use crate::codec::tiles::{CHECKPOINT, File, Tiler};
 use crate::domain::key::Digest;
 use crate::domain::tree::TreeHead;
@@ -44,19 +46,26 @@ pub struct Described {
 }
 
 impl ShardFiles {
-    /// Begins the shard of the entries after those of `tiler` up to `until`, in a directory of its own below `dir`; one that
+    /// Begins the shard of the entries after those of `tiler` up to `head`, in a directory of its own below `dir`; one that
     /// was left unfinished is written again.
     ///
     /// # Errors
     /// [`Why::Place`] if something else lies there, or another writes there; [`Why::Host`].
-    pub fn begin(dir: &Path, tiler: Tiler, until: u64) -> Result<Self, Stopped> {
+    pub fn begin(dir: &Path, tiler: Tiler, head: &TreeHead) -> Result<Self, Stopped> {
         let from = tiler.head().size;
-        let dir = dir.join(name(from, until));
+        let dir = dir.join(name(from, head.size));
         let mut place = Place::whole(&dir)?;
         let known = ["tile", "evidence", BEGINNING, CHECKPOINT, CHECKPOINTS, MANIFEST];
         if let Some(foreign) = place.foreign(&known)? {
             let text =
                 format!("{} holds {foreign:?}, which is no part of a shard; name a new directory", place.shown());
+            return Err(Stopped::new(Why::Place, text));
+        }
+        // What was frozen once and is another history must not be written over.
+        if let Some(there) = place.read(MANIFEST, LONGEST_MANIFEST)?
+            && !Manifest::parse(&there).is_ok_and(|there| there.head == *head)
+        {
+            let text = format!("{} holds a shard with another root; name another directory", place.shown());
             return Err(Stopped::new(Why::Place, text));
         }
         place.claim()?;

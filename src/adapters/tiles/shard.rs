@@ -187,14 +187,8 @@ impl Shard {
     }
 
     /// Hands everything to a verifier that is where the shard begins; `told` hears of entries done. What is wrong is a finding
-    /// of the verifier.
+    /// of the verifier; if that is not at the end then, the shard could not be read to its end.
     pub fn verify(&self, verifier: &mut Verifier, told: &mut dyn FnMut(u64)) {
-        verifier.claim(Claimed {
-            what: self.shown(),
-            from: self.manifest.from,
-            head: self.manifest.head,
-            manifest: self.digest,
-        });
         let mut pass = Pass {
             shard: self,
             verifier,
@@ -209,6 +203,15 @@ impl Shard {
             if let Err(finding) = self.file(&path, LONGEST_CHECKPOINTS) {
                 pass.verifier.find(*finding);
             }
+        }
+        // Of a shard that could not be read to its end the entry of its freeze may not be read either.
+        if verifier.size() == self.until() {
+            verifier.claim(Claimed {
+                what: self.shown(),
+                from: self.manifest.from,
+                head: self.manifest.head,
+                manifest: self.digest,
+            });
         }
     }
 }

@@ -8,25 +8,28 @@ use crate::harness::ledger::{Written, keyward};
 
 #[test]
 fn a_frozen_log_is_whole_with_its_shards_and_without_them() {
-    let (log, to) = (written(1_400), tempfile::TempDir::new().unwrap());
+    let (log, to) = (written(1_040), tempfile::TempDir::new().unwrap());
     let all = [to.path().to_owned()];
-    both(&log, &[], 0, "entries 0–1399 are proved");
+    both(&log, &[], 0, "entries 0–1039 are proved");
     let one = frozen(log.path(), to.path(), 700, 512);
     both(&log, &[], 0, "KW6121 warning: entries 0–511 are frozen");
-    both(&log, &all, 0, "entries 0–1400 are");
+    both(&log, &all, 0, "entries 0–1040 are");
     fill_now(log.path(), 2_000, 2_300);
     let two = frozen(log.path(), to.path(), 800, 768);
     fill_now(log.path(), 3_000, 3_010);
     both(&log, &[], 0, "KW6121 warning: entries 0–767 are frozen");
     both(&log, std::slice::from_ref(&two), 0, "KW6121 warning: entries 0–511 are frozen");
-    both(&log, &all, 0, "entries 0–1711 are proved");
-    both(&log, &[two.clone(), one.clone()], 0, "entries 0–1711 are proved");
+    both(&log, &all, 0, "entries 0–1351 are proved");
+    both(&log, &[two.clone(), one.clone()], 0, "entries 0–1351 are proved");
     both(&log, &[one.clone()], 4, "the shard of the entries 512–767 is missing");
     // The third goes over the entries of the freezes themselves.
     fill_now(log.path(), 4_000, 4_300);
+    // An hour has not passed since the last that was kept: a witness may have cosigned this one.
+    let keep = "UPDATE checkpoint SET kept = 1 WHERE size = (SELECT max(size) FROM checkpoint)";
+    rusqlite::Connection::open(log.path().join("keyward.db")).unwrap().execute_batch(keep).unwrap();
     let three = frozen(log.path(), to.path(), 200_000, 1_536);
     fill_now(log.path(), 5_000, 5_010);
-    both(&log, &all, 0, "entries 0–2022 are proved");
+    both(&log, &all, 0, "entries 0–1662 are proved");
     both(&log, &[], 0, "KW6121 warning: entries 0–1535 are frozen");
     both(&log, &[three.clone(), one.clone()], 4, "the shard of the entries 512–767 is missing");
     // Each shard stands for itself.
@@ -124,7 +127,7 @@ fn only_what_a_kept_and_good_checkpoint_covers_is_chosen() {
             if size <= most { Ok(()) } else { Err("nobody has cosigned it".to_owned()) }
         }
     };
-    for most in [300, 700, 1_400] {
+    for most in [400, 700, 1_400] {
         let covered = *sizes.iter().rev().find(|size| **size <= most && **size < 1_400).unwrap();
         let Choice::Run(run) = archive.choose(all, &good(most)).unwrap() else { panic!("{most}") };
         let expected = (covered / 256 * 256).min(1_024);
@@ -148,10 +151,18 @@ fn a_log_that_a_daemon_holds_is_left_alone_and_a_strange_place_too() {
     let strange = to.path().join("000000000000-000000000512");
     fs::create_dir(&strange).unwrap();
     fs::write(strange.join("thesis.tex"), "x").unwrap();
-    let log = written(600);
-    let (code, text) = freeze(log.path(), to.path(), 30 * 600, &[]);
+    let log = written(1_000);
+    let (code, text) = freeze(log.path(), to.path(), 30 * 700, &[]);
     assert!(code == 1 && text.contains("KW6501") && first(log.path()) == 0, "{code} {text}");
     assert_eq!(files(&strange).len(), 1);
+    // A shard of another history with the same name.
+    let (one, other, shards) = (written(1_000), written(1_000), to.path().join("shards"));
+    let shard = frozen(one.path(), &shards, 700, 512);
+    let before = files(&shard);
+    fs::write(shards.join("note"), "not a shard, and nobody minds").unwrap();
+    let (code, text) = freeze(other.path(), &shards, 30 * 700, &[]);
+    assert!(code == 1 && text.contains("another root") && first(other.path()) == 0, "{code} {text}");
+    assert!(files(&shard) == before);
 }
 
 #[test]

@@ -20,12 +20,14 @@ impl Began {
 }
 
 impl Verifier {
-    /// Begins behind frozen entries, before any entry was handed in. What is known from outside about less than they are
+    /// Begins behind frozen entries, or with the first entry, whatever was handed in before: that was found wanting. What is known from outside about less than they are
     /// cannot be compared then, and that is a finding.
     pub fn begin(&mut self, beginning: &Beginning) {
         let size = beginning.size();
         self.tree = beginning.tree.clone();
         (self.bytes, self.lost) = (None, false);
+        self.claimed.clear();
+        self.freezes.clear();
         self.next = size;
         let link = |leaf: &Digest| Link { leaf: *leaf, bytes: *leaf };
         self.targets = beginning.links.iter().map(|(target, leaf)| (target.clone(), link(leaf))).collect();

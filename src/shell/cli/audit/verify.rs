@@ -110,6 +110,10 @@ fn read_shards(shards: &[Shard], verifier: &mut Verifier, progress: &mut Progres
     }
     for shard in shards {
         shard.verify(verifier, &mut |at| progress.tell(at, last.until()));
+        if verifier.size() != shard.until() {
+            // What follows it cannot be compared with anything; why, is found.
+            return;
+        }
     }
 }
 
