@@ -858,7 +858,9 @@ def verify_derived(database, log, marks, subtrees, first):
     size = log.tree.size
     found = {(level, place): hash for level, place, hash in database.execute("SELECT level, place, hash FROM subtree")}
     # Those over the frozen entries were compared with the root, or nothing is frozen.
-    found = {key: hash for key, hash in found.items() if (key[1] + 1) << key[0] > first}
+    if first:
+        frozen = {(level, place) for level in range(8, 62, 8) for place in range(first >> level)}
+        found = {key: hash for key, hash in found.items() if key not in frozen}
     if log.whole() and found != subtrees or any(found.get(key) != hash for key, hash in subtrees.items()):
         raise tampered("the stored subtrees are not those of the entries")
     texts = dict(database.execute("SELECT id, text FROM word"))

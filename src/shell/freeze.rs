@@ -34,7 +34,6 @@ pub(super) struct Order<'a> {
 }
 
 /// What was done.
-#[derive(Default)]
 pub(super) struct Done {
     /// What an earlier run had left.
     pub(super) before: Pruned,
@@ -58,9 +57,9 @@ pub(super) type Told<'t> = &'t mut dyn FnMut(&'static str, u64, u64);
 
 /// Does all of it.
 pub(super) fn freeze(freezer: &mut Freezer, order: &Order<'_>, told: Told<'_>) -> Result<Done, Stopped> {
-    let mut done = Done::default();
     // What is frozen and still here first: nobody looks at it any more.
-    done.before = freezer.prune(&mut |at, all| told("delete", at, all)).map_err(|e| unread(&e))?;
+    let before = freezer.prune(&mut |at, all| told("delete", at, all)).map_err(|e| unread(&e))?;
+    let done = Done { before, now: None, why_not: None };
     let run = match freezer.archive().choose(order.before, order.suits).map_err(|e| unread(&e))? {
         Choice::Nothing(why) => return Ok(Done { why_not: Some(why), ..done }),
         Choice::Run(run) => run,
@@ -70,8 +69,8 @@ pub(super) fn freeze(freezer: &mut Freezer, order: &Order<'_>, told: Told<'_>) -
     let new = NewShard { from: run.from, head: run.head, manifest: written.manifest, beginning };
     let freeze = freezer.record(&new, &order.by).map_err(|e| unread(&e))?;
     let pruned = freezer.prune(&mut |at, all| told("delete", at, all)).map_err(|e| unread(&e))?;
-    done.now = Some(Frozen { run, dir: written.dir, manifest: written.manifest, freeze, pruned });
-    Ok(done)
+    let frozen = Frozen { run, dir: written.dir, manifest: written.manifest, freeze, pruned };
+    Ok(Done { now: Some(frozen), ..done })
 }
 
 /// A shard on the disk.

@@ -138,7 +138,7 @@ impl Shard {
     pub fn handovers(&self) -> Vec<Handover> {
         let mut found = Vec::new();
         // What cannot be read is found when it is verified.
-        drop(self.entries(&mut |_, body| {
+        drop(self.entries(|_, body| {
             if body.windows(ROTATED.len()).any(|part| part == ROTATED.as_bytes()) {
                 found.extend(Handover::read(body));
             }
@@ -151,7 +151,7 @@ impl Shard {
     ///
     /// # Errors
     /// The finding that ended it, or the sentence that `each` ended it with.
-    pub fn entries(&self, each: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>) -> Result<(), Box<Finding>> {
+    pub fn entries(&self, mut each: impl FnMut(u64, &[u8]) -> Result<(), String>) -> Result<(), Box<Finding>> {
         for index in self.manifest.from / WIDTH..self.until() / WIDTH {
             let bundle = self.file(&bundle_path(index, WIDTH), LONGEST_BUNDLE)?;
             for (sequence, body) in (index.saturating_mul(WIDTH)..).zip(self.bundle(index, &bundle)?) {

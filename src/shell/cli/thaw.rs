@@ -37,7 +37,7 @@ pub(super) fn thawed(shards: &[PathBuf]) -> Result<Option<Thawed>, Failure> {
     // A second pass over what is proved now: what it makes goes into a database.
     let mut hashes = Verifier::new(Trust::default(), Vec::new());
     for shard in &chain {
-        let made = shard.entries(&mut |sequence, body| {
+        let made = shard.entries(|sequence, body| {
             let needs = hashes.entry(&Stored { sequence, id: None, at: None, leaf: None, body });
             subtrees.extend(needs.subtrees);
             replay.entry(body).map_err(|e| e.to_string())
