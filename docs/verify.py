@@ -143,11 +143,14 @@ class Checkpoint:
                     raise tampered(f"{self.what}: a signature has another length")
         return said
 
-    def judge(self, keys, witnesses):
-        """Raises Bad unless a key of the log that may sign this size has signed; gives the witnesses that have."""
+    def judge(self, keys, witnesses, gaps=False):
+        """Raises Bad unless a key of the log that may sign this size has signed; gives the witnesses that have. With gaps
+        the key may have been rotated in frozen entries that are not read."""
         good = [key for key in keys if self.signed_by(key)]
         within = [k for k in good if k.sizes[0] <= self.size and (k.sizes[1] is None or self.size <= k.sizes[1])]
         if keys and not within:
+            if gaps and not good and any(key.name == self.origin for key in keys):
+                raise Bad(UNVERIFIABLE, f"{self.what} is signed by no key that is known: give shards, or the newer key")
             if good or any(key.name == self.origin for key in keys):
                 raise tampered(f"{self.what} is not signed by a key that may sign it")
             raise Bad(UNVERIFIABLE, f"{self.what} is of {self.origin}, and no key of it was given")
@@ -361,20 +364,20 @@ def words(data, at):
 class Log:
     """One pass; the first thing that is wrong is raised."""
 
-    def __init__(self, args, keys):
+    def __init__(self, args, keys, gaps=False):
         self.args, self.keys, self.witnesses = args, keys, args.witness
         self.tree, self.targets, self.open = Tree(), {}, {}
         self.anchors, self.claimed, self.origin, self.seen = {}, None, None, set()
         self.learned, self.signed = [], {}
         self.last, self.by_id = None, set()
-        self.began, self.froze, self.shards, self.notes = None, [], [], []
+        self.began, self.froze, self.shards, self.notes, self.gaps = None, [], [], [], gaps
         for path in args.against:
             with open(path, encoding="utf-8") as file:
                 self.anchor(f"the checkpoint in {path}", file.read())
 
     def anchor(self, what, note):
         checkpoint = Checkpoint(what, note)
-        checkpoint.judge(self.keys, self.witnesses)
+        checkpoint.judge(self.keys, self.witnesses, self.gaps)
         self.anchors.setdefault(checkpoint.size, []).append(checkpoint)
 
     def begin(self, beginning):
@@ -421,7 +424,7 @@ class Log:
 
     def checkpoint(self, what, note, size=None, at=None):
         checkpoint = Checkpoint(what, note)
-        self.seen.update(checkpoint.judge(self.keys, self.witnesses))
+        self.seen.update(checkpoint.judge(self.keys, self.witnesses, self.gaps))
         if size not in (None, checkpoint.size) or self.origin not in (None, checkpoint.origin):
             raise tampered(f"{what} is not what stands beside it")
         if checkpoint.size == self.tree.size:
@@ -622,7 +625,7 @@ class Shard:
 
     def covered(self, log):
         checkpoint = Checkpoint(f"the checkpoint of {self.path}", self.read("checkpoint").decode("utf-8", "replace"))
-        log.seen.update(checkpoint.judge(log.keys, log.witnesses))
+        log.seen.update(checkpoint.judge(log.keys, log.witnesses, log.gaps))
         if checkpoint.origin != self.origin or log.origin not in (None, self.origin):
             raise tampered(f"{checkpoint.what} is of another log")
         if not same_beginning(self.until, log.tree.root(), checkpoint.size, checkpoint.root, self.consistency):
@@ -664,7 +667,7 @@ def verify_shards(path, args):
     chain = shard_chain(args.shard + [path])
     keys = list(args.key)
     learned = learn((row for shard in chain for row in shard.bodies()), keys)
-    log = Log(args, keys)
+    log = Log(args, keys, chain[0].first > 0)
     log.learned = learned
     read_shards(chain, log)
     if log.anchors and max(log.anchors) > log.tree.size:
@@ -776,7 +779,7 @@ def verify_database(path, args):
         learned = learn(rows, keys)
     except (sqlite3.DatabaseError, OverflowError) as error:
         raise tampered(f"{path} is damaged: {error}") from None
-    log = Log(args, keys)
+    log = Log(args, keys, (chain[0].first if chain else first_entry(database)) > 0)
     log.learned = learned
     lock = args.lock or os.path.join(beside, "audit.lock")
     if args.lock or os.path.exists(lock):

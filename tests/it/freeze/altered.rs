@@ -15,7 +15,7 @@ fn a_shard_that_is_altered_in_any_file_is_found() {
     frozen(log.path(), to.path(), 800, 768);
     let all = [to.path().to_owned()];
     both(&log, &all, 0, "are proved");
-    let (mut seen, mut evidence) = (0, 0);
+    let (mut seen, mut evidence) = (0_usize, 0);
     for (name, bytes) in files(to.path()) {
         let path = to.path().join(&name);
         let kind = |whole: i32| if name.contains("evidence") { 0 } else { whole };
@@ -27,15 +27,14 @@ fn a_shard_that_is_altered_in_any_file_is_found() {
         }
         seen += 1;
         let shards = ["--shard", to.path().to_str().unwrap()];
-        for at in [0, bytes.len() / 2, bytes.len() - 2] {
-            let mut bent = bytes.clone();
-            bent[at] ^= 1;
-            fs::write(&path, bent).unwrap();
-            let (code, text) = log.command(&shards);
-            assert_eq!(code, 2, "{name} at {at}: {text}");
-            let said = python(&shards, &[log.path().to_owned()]);
-            assert_eq!(said[0].0, 2, "{name} at {at}: {said:?}");
-        }
+        let mut bent = bytes.clone();
+        let at = [0, bytes.len() / 2, bytes.len() - 2][seen % 3];
+        bent[at] ^= 1;
+        fs::write(&path, bent).unwrap();
+        let (code, text) = log.command(&shards);
+        assert_eq!(code, 2, "{name} at {at}: {text}");
+        let said = python(&shards, &[log.path().to_owned()]);
+        assert_eq!(said[0].0, 2, "{name} at {at}: {said:?}");
         fs::remove_file(&path).unwrap();
         let (code, text) = log.command(&shards);
         // Without its manifest a directory is no shard: the second is missing, or the first.

@@ -14,11 +14,11 @@ fn a_freeze_that_was_killed_anywhere_goes_on_and_nothing_is_lost() {
     let (mut unwritten, mut recorded, mut half) = (0, 0, 0);
     // Renames and flushes of the shard, writes of the database: each step and what is between them.
     let kills = [
-        ("rename", vec![1, 2, 4, 7, 10, 20, 21, 22]),
-        ("fsync", vec![1, 3, 8, 16, 30, 40, 44]),
+        ("rename", vec![1, 7, 20]),
+        ("fsync", vec![1, 16, 40]),
         ("fdatasync", (1..=12).collect()),
-        ("pwrite64", vec![1, 20, 40, 60, 80, 100, 120, 140, 160, 200, 240, 280, 320, 360, 400, 500]),
-        ("ftruncate", vec![1, 2, 3]),
+        ("pwrite64", vec![1, 20, 40, 80, 120, 160, 240, 320, 400]),
+        ("ftruncate", vec![1, 2]),
     ];
     for (call, whens) in kills {
         for when in whens {
@@ -50,15 +50,19 @@ fn a_freeze_that_was_killed_anywhere_goes_on_and_nothing_is_lost() {
             }
             if begun == 512 {
                 // Recorded: whatever is still there, the log begins behind it, and its shard is whole.
-                both(&log, &shards, 0, "are proved");
-                both(&log, &[], 0, "frozen");
+                assert_eq!(shards.len(), 1, "{inject}");
+                let (code, text) = log.command(&["--shard", to.path().to_str().unwrap()]);
+                assert!(code == 0 && text.contains("are proved"), "{inject}: {text}");
+                let (code, text) = log.command(&[]);
+                assert!(code == 0 && text.contains("frozen"), "{inject}: {text}");
                 block_on(async {
                     let store = open_now(log.path());
                     assert_eq!(store.inclusion(511).await.unwrap(), None, "{inject}");
                     assert!(store.inclusion(512).await.unwrap().is_some(), "{inject}");
                 });
             } else {
-                both(&log, &[], 0, "entries 0–1399 are proved");
+                let (code, text) = log.command(&[]);
+                assert!(code == 0 && text.contains("entries 0–1399 are proved"), "{inject}: {text}");
             }
             fill_now(log.path(), 2_000, 2_003);
             let (code, text) = super::freeze(log.path(), to.path(), 30 * 700, &[]);
@@ -67,6 +71,7 @@ fn a_freeze_that_was_killed_anywhere_goes_on_and_nothing_is_lost() {
             both(&log, &[to.path().to_owned()], 0, "are proved");
         }
     }
+    println!("{unwritten} before the entry, {recorded} before the first was deleted, {half} after");
     assert!(unwritten > 5 && recorded > 2 && half > 0, "{unwritten} {recorded} {half}");
 }
 

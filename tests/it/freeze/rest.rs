@@ -160,3 +160,41 @@ fn nothing_goes_that_is_not_frozen() {
     both(&log, &[to.path().to_owned()], 0, "are proved");
     assert_eq!(Archive::open(log.path()).unwrap().begins().unwrap(), 512);
 }
+
+#[test]
+fn a_log_whose_key_was_rotated_before_the_freeze_is_verified_with_the_old_key_and_the_shards() {
+    use keyward::adapters::store::{LogOptions, Rotation, rotate_key};
+    use keyward::domain::time::Timestamp;
+    use keyward::shell::wire;
+
+    let (log, to) = (written(700), tempfile::TempDir::new().unwrap());
+    let old = log.key().to_string();
+    let options = LogOptions::new(Timestamp::from_unix(super::BEGIN + 30 * 700), wire::entropy());
+    let rotation = Rotation { by: "uid:1".into(), overlap: core::time::Duration::from_secs(3 * 3_600) };
+    rotate_key(log.path(), &options, &rotation).unwrap();
+    super::fill(log.path(), 705, 1_400);
+    let new = log.key().to_string();
+    assert_ne!(old, new);
+    frozen(log.path(), to.path(), 900, 768);
+    let shards = to.path().to_str().unwrap();
+    for (keys, code, say) in [
+        (&[][..], 0, "are proved"),
+        (&["--key", &new], 0, "are proved"),
+        (&["--key", &new, "--shard", shards], 0, "(by entry 700, a rotation)"),
+        (&["--key", &old, "--shard", shards], 0, "(by entry 700, a rotation)"),
+        // The entry of the rotation is frozen: that the log went over to another key cannot be known without it.
+        (&["--key", &old], 5, "may have been rotated in the frozen entries"),
+    ] {
+        let (own, text) = log.command(keys);
+        assert!(own == code && text.contains(say), "{keys:?}: {own} {text}");
+        let said = crate::harness::ledger::python(keys, &[log.path().to_owned()]);
+        assert_eq!(said[0].0, code, "{keys:?}: {said:?}");
+    }
+    // And once more, behind the rotation.
+    let freeze = super::frozen(log.path(), to.path(), 1_200, 1_024);
+    both(&log, &[to.path().to_owned()], 0, "are proved");
+    let freeze = freeze.to_str().unwrap();
+    let (own, text) = crate::harness::ledger::keyward(&["audit", "verify", freeze, "--key", &new]);
+    assert_eq!(own, 0, "{text}");
+    assert_eq!(crate::harness::ledger::python(&["--key", &new], &[freeze.into()])[0].0, 0);
+}

@@ -134,7 +134,7 @@ impl Written {
     }
 
     pub fn trust(&self) -> Trust {
-        Trust { keys: vec![RangedKey::always(self.key()).unwrap()], witnesses: Vec::new() }
+        Trust { keys: vec![RangedKey::always(self.key()).unwrap()], ..Trust::default() }
     }
 
     /// Another directory with the same files.

@@ -134,7 +134,11 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
         PRAGMA user_version = 2;";
     by_hand(dir.path()).execute_batch(before).unwrap();
     let path = dir.path().to_str().unwrap();
-    for words in [["audit", "verify", path].as_slice(), &["audit", "query", "--database", path], &["audit", "stats", "--database", path]] {
+    for words in [
+        ["audit", "verify", path].as_slice(),
+        &["audit", "query", "--database", path],
+        &["audit", "stats", "--database", path],
+    ] {
         let (code, text) = crate::harness::ledger::keyward(words);
         assert_eq!(code, 0, "{words:?}: {text}");
     }

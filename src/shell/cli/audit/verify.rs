@@ -161,6 +161,7 @@ impl Run {
         let mut handovers = archive.handovers().unwrap_or_default();
         handovers.extend(shards.iter().flat_map(Shard::handovers));
         trust.learn(&handovers);
+        trust.gaps = shards.first().map_or_else(|| archive.begins().unwrap_or(0), Shard::from) > 0;
         // Before the log, which is then never behind it.
         let lock = match archive.lock(told.lock.as_deref()) {
             Ok(Some(note)) => {
@@ -213,6 +214,7 @@ impl Run {
         let all: Vec<PathBuf> = told.shards.iter().cloned().chain([path.to_owned()]).collect();
         let shards = known.shards(&all);
         trust.learn(&shards.iter().flat_map(Shard::handovers).collect::<Vec<_>>());
+        trust.gaps = shards.first().is_some_and(|first| first.from() > 0);
         given.iter().for_each(|(what, note)| known.note(&trust, what.clone(), note));
         let mut about = About {
             source: path.display().to_string(),
