@@ -15,7 +15,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 12] = [
+pub(super) const BOUNDED_TABLES: [&str; 13] = [
     "credential",
     "generation",
     "attempt",
@@ -23,6 +23,7 @@ pub(super) const BOUNDED_TABLES: [&str; 12] = [
     "bucket",
     "automatic",
     "clock",
+    "latch",
     "open_intent",
     "checkpoint",
     "shard",
@@ -31,11 +32,11 @@ pub(super) const BOUNDED_TABLES: [&str; 12] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 7] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
+pub(super) const STATE_TABLES: [&str; 8] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch"];
 
 /// Every table.
-pub(super) const TABLES: [&str; 18] = [
+pub(super) const TABLES: [&str; 19] = [
     "credential",
     "generation",
     "attempt",
@@ -43,6 +44,7 @@ pub(super) const TABLES: [&str; 18] = [
     "bucket",
     "automatic",
     "clock",
+    "latch",
     "entry",
     "checkpoint",
     "subtree",
@@ -68,7 +70,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 2] = [FIRST, FREEZING];
+const MIGRATIONS: [&str; 3] = [FIRST, LATCHES, FREEZING];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 
@@ -249,6 +251,19 @@ CREATE TABLE evidence (
 CREATE TRIGGER evidence_update BEFORE UPDATE ON evidence BEGIN
     SELECT RAISE(ABORT, 'evidence is never changed');
 END;
+";
+
+/// What only a person opens again; and since when a key is in use, which until now was as long as it was installed.
+const LATCHES: &str = "
+CREATE TABLE latch (
+    subject TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    code    TEXT NOT NULL,
+    text    TEXT NOT NULL,
+    by      TEXT
+) STRICT, WITHOUT ROWID;
+ALTER TABLE generation ADD COLUMN key_since INTEGER NOT NULL DEFAULT 0;
+UPDATE generation SET key_since = installed_at;
 ";
 
 /// The guard of what is frozen, which is in [`FREEZING`] too.

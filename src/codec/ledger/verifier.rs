@@ -342,7 +342,7 @@ impl Verifier {
         };
         let judged = match self.trust.judge(&what, signed.note) {
             Ok(judged) => judged,
-            Err(finding) => return self.seen.findings.add(*finding),
+            Err(finding) => return self.unjudged(*finding, signed.note),
         };
         let head = judged.head;
         self.seen.claimed = self.seen.claimed.max(Some(head.size));

@@ -1,8 +1,10 @@
 //! A pass that begins behind frozen entries, and one that ends at the end of a shard.
 
 use super::{Intent, Link, Verifier};
+use crate::codec::checkpoint::Checkpoint;
 use crate::codec::ledger::beginning::{Beginning, Claimed, Frozen, Pending};
 use crate::codec::ledger::finding::{Finding, Grade, Rule};
+use crate::codec::note::Note;
 use crate::domain::key::Digest;
 use crate::domain::tree::{TreeHead, check_consistency};
 
@@ -48,6 +50,16 @@ impl Verifier {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.seen.findings.worst().is_none_or(|worst| worst == Grade::Warning)
+    }
+
+    /// A checkpoint that may be of a key that followed among the frozen entries: nothing is proved by it, and what it covers
+    /// does not stand behind the newest.
+    pub(super) fn unjudged(&mut self, finding: Finding, note: &str) {
+        if self.trust.gaps && finding.grade == Grade::Unverifiable {
+            let said = note.parse::<Note>().ok().and_then(|note| Checkpoint::of(&note).ok());
+            self.seen.claimed = self.seen.claimed.max(said.map(|said| said.head.size));
+        }
+        self.find(finding);
     }
 
     /// What a pass that ends here leaves behind for one that goes on.
