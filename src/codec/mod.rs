@@ -21,6 +21,7 @@ pub mod ocsf;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;
+pub mod shard;
 pub mod tiles;
 pub mod verify;
 pub mod webhook;

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod demo;
 pub mod explain;
 mod export;
+mod freeze;
 pub mod http;
 pub mod texts;
 pub mod wire;

@@ -27,6 +27,7 @@ mod deploy;
 mod engine;
 mod export;
 mod fault;
+mod freeze;
 mod http;
 mod keep;
 mod keystore;

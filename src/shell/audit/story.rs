@@ -139,6 +139,7 @@ fn deed(action: &str) -> String {
         "certificate.schedule" => "plan the renewal",
         "gate.open" => "open the approval path",
         "gate.close" => "close the approval path",
+        "audit.freeze" => "move the oldest entries of the log into a shard",
         "issuer.rollover" => "give the CA's account a new key",
         "issuer.terms" => "take note of the CA's terms of service",
         "clock.accept" => "accept the present time as true",

@@ -265,6 +265,9 @@ pub(super) struct Doctor {
     /// Print what would be done, and do nothing but read
     #[arg(long)]
     pub(super) plan: bool,
+    /// A shard of frozen entries, or a directory that holds shards: together they must be all that there are
+    #[arg(long = "shard", value_name = "DIR", conflicts_with = "accept")]
+    pub(super) shards: Vec<PathBuf>,
     /// Open it once although this rule refuses: lock-missing, lock-damaged, rolled-back, forked or clock-back
     #[arg(long, value_name = "RULE", conflicts_with = "repair")]
     pub(super) accept: Vec<String>,

@@ -15,6 +15,7 @@ mod keep;
 mod meaning;
 mod plans;
 mod renew;
+mod thaw;
 mod witness;
 
 use std::process::ExitCode;
