@@ -29,4 +29,5 @@ pub mod plan;
 pub mod check;
 pub mod verification;
 pub mod gate;
+pub mod link;
 pub mod story;
