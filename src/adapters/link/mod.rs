@@ -258,7 +258,8 @@ impl Shared {
         };
         // First into the list, then the judgement: whoever swaps what is in force does it the other way round, so that
         // one of the two sees the other.
-        note(Known { ders: ders.clone(), validity: Validity { not_before: now, not_after: now } });
+        let unknown = Validity { not_before: Timestamp::MIN, not_after: Timestamp::MAX };
+        note(Known { ders: ders.clone(), validity: unknown });
         let judge = match &*self.state.borrow() {
             State::Unready(why) => return Err(Refusal::new(Reason::Unready, why.clone())),
             State::Swapping(judge) => judge.clone(),
