@@ -523,7 +523,8 @@ mod tests {
             (&[], &[], &[&*spki], true),
             (&[], &[], &[], false),
         ] {
-            let found = allowed(&presented(uris, dns), &peers(list));
+            let list = peers(list);
+            let found = allowed(&presented(uris, dns), &list);
             assert_eq!(found.is_ok(), may, "{uris:?} {dns:?} in {list:?}");
             assert!(may || found.is_err_and(|r| r.reason == Reason::Name));
         }

@@ -31,6 +31,7 @@ mod http;
 mod keep;
 mod keystore;
 mod ledger;
+mod link;
 mod nginx;
 mod pebble;
 mod plan;

@@ -124,12 +124,7 @@ pub(super) const ROWS: &[Entry] = &[
         "The named credential has no private key that the link could use.",
         "Name a managed certificate, or an observed PEM file whose key is in it or in `key_file`.",
     ),
-    row(
-        "KW4334",
-        "link: a name of no use",
-        "`server_name` stands on the server side of a link.",
-        "Remove it.",
-    ),
+    row("KW4334", "link: a name of no use", "`server_name` stands on the server side of a link.", "Remove it."),
     row(
         "KW4335",
         "link: plain beyond this machine",

@@ -1,0 +1,9 @@
+//! Enforcing proxies with real peers: rustls, openssl and nginx.
+
+mod client;
+mod daemon;
+mod gate;
+mod limits;
+mod peers;
+mod revocation;
+mod swap;
