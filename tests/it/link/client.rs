@@ -20,7 +20,10 @@ struct Peer {
 }
 
 impl Peer {
+    /// `more` says which versions of TLS it speaks: nginx 1.22 knows 1.3, but only if it is told.
     fn start(ca: &Ca, more: &str) -> Self {
+        let more =
+            if more.contains("ssl_protocols") { more.to_owned() } else { format!("ssl_protocols TLSv1.3; {more}") };
         let dir = tempfile::tempdir().unwrap();
         let own = pair(ca, &[PORTAL], |_| {});
         fs::write(dir.path().join("own.pem"), own.chain_pem()).unwrap();
