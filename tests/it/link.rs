@@ -4,6 +4,7 @@ mod client;
 mod daemon;
 mod gate;
 mod limits;
+mod managed;
 mod peers;
 mod revocation;
 mod swap;
