@@ -18,7 +18,7 @@ use x509_parser::x509::X509Name;
 use crate::codec::constraints::NameConstraints;
 use crate::codec::der::{self, Reader};
 use crate::codec::{ParseError, dn, pem};
-use crate::domain::certificate::{CertId, Certificate};
+use crate::domain::certificate::{CertId, Certificate, Purposes};
 use crate::domain::key::Digest;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -200,6 +200,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) signs_certificates: Option<bool>,
     /// The first eight bits of key usage, if there is one, the highest first (section 4.2.1.3).
     pub(crate) key_usage: Option<u8>,
+    /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
+    pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
     pub(crate) purposes: Option<Vec<&'a [u8]>>,
     pub(crate) constraints: Option<NameConstraints<'a>>,
@@ -309,6 +311,7 @@ impl<'a> Parsed<'a> {
             basic: None,
             signs_certificates: None,
             key_usage: None,
+            does_tls: None,
             purposes: None,
             constraints: None,
             authority_key: None,
@@ -342,6 +345,8 @@ impl<'a> Parsed<'a> {
                 let bits = bytes.first().filter(|_| *unused <= 7).copied().unwrap_or(0);
                 self.key_usage = Some(bits);
                 self.signs_certificates = Some(bits & Self::KEY_CERT_SIGN != 0);
+                // Bits 0, 2 and 4.
+                self.does_tls = Some(bits & 0b1010_1000 != 0);
             }
             oid::EXTENDED_KEY_USAGE => {
                 let mut r = Reader::inside(value, der::SEQUENCE)?;
@@ -381,6 +386,13 @@ impl<'a> Parsed<'a> {
         self.basic.is_some_and(|b| b.ca) && self.signs_certificates.unwrap_or(true)
     }
 
+    fn purposes(&self) -> Purposes {
+        let extended =
+            |id: &[u8]| self.purposes.as_ref().is_none_or(|all| all.iter().any(|p| *p == id || *p == oid::ANY_PURPOSE));
+        let usable = self.does_tls.unwrap_or(true);
+        Purposes { server: usable && extended(oid::SERVER_AUTH), client: usable && extended(oid::CLIENT_AUTH) }
+    }
+
     /// Its subject for people; the names if the subject is empty.
     pub(crate) fn title(&self) -> String {
         let subject = dn::text(&self.subject_name).unwrap_or_default();
@@ -405,6 +417,7 @@ impl<'a> Parsed<'a> {
             validity: self.validity,
             cert_id: self.cert_id(),
             may_issue: self.may_issue(),
+            purposes: self.purposes(),
         })
     }
 

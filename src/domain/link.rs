@@ -497,18 +497,14 @@ mod tests {
     #[test]
     fn a_path_lets_through_only_while_it_is_open_and_before_its_end() {
         let at = Timestamp::from_unix(1_000);
-        let mut verdict = Verdict {
-            path: PathId::parse("approve").unwrap(),
-            reasons: Vec::new(),
-            at,
-            at_boot: crate::domain::time::Boottime::from_boot(Duration::ZERO),
-            until: Timestamp::from_unix(1_010),
-            weakest: None,
-        };
+        let why = Why { code: "KW4004", credential: None, text: String::new(), reopens: "" };
+        let path = PathId::parse("approve").unwrap();
+        let boot = crate::domain::time::Boottime::from_boot(Duration::ZERO);
+        let closed = Verdict { until: Timestamp::from_unix(1_010), ..Verdict::closed(&path, why, at, boot) };
+        let verdict = Verdict { reasons: Vec::new(), ..closed.clone() };
         assert!(passes(&verdict, Timestamp::from_unix(1_009)).is_ok());
         assert!(passes(&verdict, Timestamp::from_unix(1_010)).is_err());
-        verdict.reasons.push(Why { code: "KW4004", credential: None, text: String::new(), reopens: "" });
-        let refusal = passes(&verdict, at).unwrap_err();
+        let refusal = passes(&closed, at).unwrap_err();
         assert!(refusal.reason == Reason::Gate && refusal.text.contains("KW4004"), "{refusal}");
     }
 

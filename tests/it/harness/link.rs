@@ -259,8 +259,13 @@ impl Rig {
 fn verdict(path: &PathId, lever: &Lever, clock: &TestClock) -> Verdict {
     let (closed, until) = *lever.0.lock().unwrap();
     let (at, at_boot) = (clock.now(), clock.boottime());
-    let reasons = closed.map(|code| Why { code, credential: None, text: "a test said so".into(), reopens: "later" });
-    Verdict { path: path.clone(), reasons: reasons.into_iter().collect(), at, at_boot, until, weakest: None }
+    let code = closed.unwrap_or("KW4004");
+    let why = Why { code, credential: None, text: "a test said so".into(), reopens: "later" };
+    let mut verdict = Verdict { until, ..Verdict::closed(path, why, at, at_boot) };
+    if closed.is_none() {
+        verdict.reasons.clear();
+    }
+    verdict
 }
 
 /// A rustls client that trusts the CA.
