@@ -21,6 +21,7 @@ mod heartbeat;
 mod inbox;
 mod install;
 mod issue;
+mod lease;
 mod looking;
 mod people;
 mod reconcile;
@@ -59,6 +60,8 @@ use clockwatch::ClockWatch;
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
+use lease::Grants;
+pub use lease::{Given, Wanted};
 use looking::Looked;
 use reconcile::Reconciled;
 pub use sealed::{DAMAGED, Seal, SealedStore};
@@ -85,6 +88,7 @@ pub struct Engine {
     ports: Ports,
     desk: RwLock<Desk>,
     inbox: Inbox,
+    grants: Grants,
 }
 
 /// Everything the engine knows, in memory. Written by the loop and by attempts, read by everybody; never held over an

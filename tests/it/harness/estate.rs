@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyward::domain::id::{CredentialId, IssuerId, PathId, SolverId};
 use keyward::domain::inventory::{
     ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Estate, Format, Install, Issuer, KeyReuse, Layout,
-    Managed, Reload, ReloadHow, RenewalRules, StartTls,
+    Leases, Managed, Reload, ReloadHow, RenewalRules, StartTls,
 };
 use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::limits::Limit;
@@ -113,6 +113,7 @@ pub fn served(id: &str, mut managed: Managed) -> Credential {
 }
 
 pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
-    let path = ApprovalPath { id: pid(id), needs: needs.iter().map(|n| cid(n)).collect(), margin };
+    let path =
+        ApprovalPath { id: pid(id), needs: needs.iter().map(|n| cid(n)).collect(), margin, leases: Leases::default() };
     estate.paths.insert(pid(id), Arc::new(path));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::certificate::{self, Credentials};
 use super::{Ids, scalar};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::ApprovalPath;
+use crate::domain::inventory::{ApprovalPath, Leases};
 use crate::domain::policy::{Act, Lane, Policy, Rule, Tier};
 use crate::domain::time::{DAY, HOUR, human_span};
 use crate::shell::config::diagnostic::{Problems, quoted};
@@ -66,7 +66,7 @@ pub(super) fn read_paths<'a>(
         }
         s.close(p);
         if let Some(id) = id {
-            let path = ApprovalPath { id: id.value.clone(), needs, margin: span };
+            let path = ApprovalPath { id: id.value.clone(), needs, margin: span, leases: Leases::default() };
             paths.insert(id.value, Arc::new(path));
         }
     }
