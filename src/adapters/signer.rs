@@ -131,18 +131,6 @@ impl Signer for FileSigner {
     }
 }
 
-/// The public keys of a state directory, the one in use first; whoever may read the private ones may ask.
-///
-/// # Errors
-/// As [`FileSigner::open`], also if there is none.
-pub fn public_keys(dir: &Path) -> Result<Vec<SigningKey>, HostError> {
-    let missing = || HostError(format!("{} is not there: the first start makes it", dir.join(FILE).display()));
-    let key = |key: SignerKey, standing| SigningKey { text: key.verifier().to_string(), standing };
-    let current = key(read(&dir.join(FILE))?.ok_or_else(missing)?, KeyStanding::InUse);
-    let next = read(&dir.join(NEXT))?.map(|next| key(next, KeyStanding::Announced));
-    Ok(core::iter::once(current).chain(next).collect())
-}
-
 /// Takes a rotation to its end that has put the old key aside.
 fn settle(dir: &Path) -> Result<(), HostError> {
     let there = |file: &str| fs::symlink_metadata(dir.join(file)).is_ok();

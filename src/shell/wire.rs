@@ -39,7 +39,7 @@ use crate::engine::{Seal, SealedStore};
 use crate::ports::{Clock, Entropy, HostError, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
-pub use self::lease::{lease_keys, place_lease, remove_lease};
+pub use self::lease::{place_lease, remove_lease};
 pub use self::witness::{
     cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
 };

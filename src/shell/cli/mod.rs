@@ -83,6 +83,8 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Gate(Gate::Keys) => self.gate_keys(),
+            Command::Gate(Gate::RotateKey { finish }) => self.gate_rotate_key(finish),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::WireError;
 use crate::adapters::{lease_file, signer, store};
 use crate::domain::inventory::LeaseFile;
-use crate::ports::{Entropy, HostError, Signer, SigningKey};
+use crate::ports::{Entropy, HostError, Signer};
 
 /// Opens the lease key of a state directory that is held, and makes it with the first start.
 ///
@@ -18,14 +18,6 @@ pub(super) fn signer(state_dir: &Path, entropy: Arc<dyn Entropy>) -> Result<Arc<
     let origin = keys.first().and_then(|key| key.split('+').next()).unwrap_or_default();
     let signer = signer::FileSigner::open(state_dir, origin, entropy).map_err(|HostError(e)| WireError::Host(e))?;
     Ok(Arc::new(signer))
-}
-
-/// The public lease keys of a state directory, also while no daemon runs.
-///
-/// # Errors
-/// A sentence.
-pub fn lease_keys(state_dir: &Path) -> Result<Vec<SigningKey>, HostError> {
-    signer::public_keys(state_dir)
 }
 
 /// Puts a lease into its file. Blocks.
