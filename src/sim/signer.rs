@@ -18,6 +18,15 @@ pub struct SimSigner {
     seed: u64,
     /// How many were used up, and whether the next one is announced.
     turn: Mutex<(u32, bool)>,
+    /// The one in use, by its number: to make it takes longer than to sign.
+    made: Mutex<Option<(u32, Arc<Made>)>>,
+}
+
+/// A key pair, its id and its public text (C2SP signed-note, type 1).
+struct Made {
+    pair: Ed25519KeyPair,
+    id: u32,
+    text: String,
 }
 
 impl fmt::Debug for SimSigner {
@@ -30,22 +39,27 @@ impl SimSigner {
     /// From a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, turn: Mutex::default() }
+        Self { seed, turn: Mutex::default(), made: Mutex::default() }
     }
 
     fn turn(&self) -> MutexGuard<'_, (u32, bool)> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key pair, its id and its public text (C2SP signed-note, type 1).
-    fn key(&self, turn: u32) -> Result<(Ed25519KeyPair, u32, String), HostError> {
+    fn key(&self, turn: u32) -> Result<Arc<Made>, HostError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, key)) = made.as_ref().filter(|(n, _)| *n == turn) {
+            return Ok(key.clone());
+        }
         let seed = Digest::of_parts(&[b"lease key", &self.seed.to_be_bytes(), &turn.to_be_bytes()]);
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed.0).map_err(|e| HostError(e.to_string()))?;
         let name = format!("{ISSUER}/lease");
         let hash = Digest::of_parts(&[name.as_bytes(), b"\n", &[1], pair.public_key().as_ref()]);
         let id = hash.0.iter().take(4).fold(0, |id: u32, byte| (id << 8) | u32::from(*byte));
         let public = STANDARD.encode([&[1], pair.public_key().as_ref()].concat());
-        Ok((pair, id, format!("{name}+{id:08x}+{public}")))
+        let key = Arc::new(Made { pair, id, text: format!("{name}+{id:08x}+{public}") });
+        *made = Some((turn, key.clone()));
+        Ok(key)
     }
 }
 
@@ -59,22 +73,22 @@ impl Signer for SimSigner {
         let next = turn.saturating_add(1);
         let all = [(turn, KeyStanding::InUse), (next, KeyStanding::Announced)];
         let shown = all.into_iter().take(if announced { 2 } else { 1 });
-        shown.filter_map(|(n, standing)| Some(SigningKey { text: self.key(n).ok()?.2, standing })).collect()
+        shown.filter_map(|(n, standing)| Some(SigningKey { text: self.key(n).ok()?.text.clone(), standing })).collect()
     }
 
     fn sign(&self, bytes: &[u8]) -> Result<Signature, HostError> {
         let turn = self.turn().0;
-        let (pair, key, _) = self.key(turn)?;
-        let signature = pair.sign(bytes);
+        let key = self.key(turn)?;
+        let signature = key.pair.sign(bytes);
         let bytes = signature.as_ref().try_into().map_err(|_| HostError("an odd signature".into()))?;
-        Ok(Signature { key, bytes })
+        Ok(Signature { key: key.id, bytes })
     }
 
     fn announce(&self) -> Doing<'_, Result<String, HostError>> {
         Box::pin(async move {
             let mut turn = self.turn();
             turn.1 = true;
-            Ok(self.key(turn.0.saturating_add(1))?.2)
+            Ok(self.key(turn.0.saturating_add(1))?.text.clone())
         })
     }
 
@@ -85,7 +99,7 @@ impl Signer for SimSigner {
                 return Err(HostError("no next key is announced".into()));
             }
             *turn = (turn.0.saturating_add(1), false);
-            Ok(self.key(turn.0)?.2)
+            Ok(self.key(turn.0)?.text.clone())
         })
     }
 }

@@ -294,8 +294,10 @@ impl History {
                 && let Ok(lease) = engine.lease(&pid("approve"), &portal, None)
             {
                 told.leases += 1;
-                // Whoever gets it late may refuse it; what is taken must be true.
-                drop(holder.take(lease.text.as_bytes(), self.moment()));
+                // A signature takes longer to verify than all the rest of a history's second.
+                if turn.is_multiple_of(4) {
+                    drop(holder.take(lease.text.as_bytes(), self.moment()));
+                }
                 given.push(lease.claims);
             }
             self.judge(given, holder, told);
