@@ -115,7 +115,7 @@ impl Engine {
         let (verdict, span, now) = self.grantable(path, audience)?;
         let grant = self.grant(&verdict, audience, &span, now)?;
         let log = self.grants.head.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let claims = Lease { grant, inputs: inputs(&verdict), log, nonce: nonce.map(str::to_owned) };
+        let claims = Lease { grant, inputs: verdict.inputs, log, nonce: nonce.map(str::to_owned) };
         let signed = self.sign(Context::Lease, &claims.json().canonical());
         let text = signed.map_err(|e| deny(&verdict, now, NO_KEY, e.0, MENDED_KEY))?;
         Ok(Given { text, claims })
@@ -284,13 +284,6 @@ fn deny(verdict: &Verdict, now: Moment, code: &'static str, text: String, reopen
     }
     denied.until = now.wall;
     Box::new(denied)
-}
-
-/// A digest over the verdict and the moment at which its inputs were looked at.
-fn inputs(verdict: &Verdict) -> Digest {
-    let (at, until) = (verdict.at.to_string(), verdict.until.to_string());
-    let weakest = verdict.weakest.as_deref().unwrap_or_default();
-    Digest::of_parts(&[verdict.path.as_str().as_bytes(), b"\n", at.as_bytes(), until.as_bytes(), weakest.as_bytes()])
 }
 
 /// Size and root of a checkpoint: its second and third line (C2SP tlog-checkpoint).

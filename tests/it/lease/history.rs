@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use keyward::domain::certificate::{Certificate, Chain, Trust};
-use keyward::domain::gate::{Evidence, verdict};
+use keyward::domain::certificate::{Certificate, Chain, Purposes, Trust};
+use keyward::domain::gate::verdict;
 use keyward::domain::inventory::{Care, Credential, Endpoint, Estate, Leases, Observation, Seen, Sighting, Source};
 use keyward::domain::key::Digest;
 use keyward::domain::lease::{Expected, Lease, Machine, Moment};
 use keyward::domain::name::NameSet;
+use keyward::domain::snapshot::Evidence;
+use keyward::domain::state::State;
 use keyward::domain::time::{Timestamp, Validity};
 use keyward::engine::{Command, Engine};
 use keyward::lease::{Holder, Keys, VolatileEpochs};
@@ -22,12 +24,19 @@ use keyward::sim::world::{World, draw};
 use crate::harness::estate::{add, cid, estate, names, path as add_path, pid, start};
 use crate::harness::lease::audience;
 
-/// What really lies in the watched files: when it ends.
-struct Material(Mutex<BTreeMap<String, Timestamp>>);
+/// What really lies in the watched files, and when it ends.
+struct Material(Mutex<BTreeMap<String, (Timestamp, Seen)>>);
 
 impl Material {
     fn seen(&self, file: &str) -> Seen {
-        let end = self.0.lock().unwrap()[file];
+        self.0.lock().unwrap()[file].1.clone()
+    }
+
+    fn put(&self, file: &str, end: Timestamp) {
+        self.0.lock().unwrap().insert(file.to_owned(), (end, Self::of(file, end)));
+    }
+
+    fn of(file: &str, end: Timestamp) -> Seen {
         let print = Digest::of_parts(&[file.as_bytes(), &end.unix().to_be_bytes()]);
         let leaf = Certificate {
             fingerprint: print,
@@ -39,6 +48,7 @@ impl Material {
             validity: Validity { not_before: start().minus(Duration::from_secs(864_000)), not_after: end },
             cert_id: None,
             may_issue: false,
+            purposes: Purposes::ALL,
         };
         Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
     }
@@ -104,7 +114,7 @@ impl History {
         let die = |what: &str, n: u64, bound: u64| draw(seed, &[what.as_bytes(), &n.to_be_bytes()], bound);
         let mut estate = estate(&[]);
         let files = 1 + die("files", 0, FILES);
-        let mut material = BTreeMap::new();
+        let material = Material(Mutex::default());
         for n in 0..files {
             let file = format!("/m/{n}");
             let source = Source::File { path: file.clone(), password_file: None };
@@ -114,9 +124,11 @@ impl History {
                 labels: BTreeMap::new(),
                 care: Care::Observed(source),
                 endpoints: Vec::new(),
+                purpose: None,
+                crls: Vec::new(),
             };
             add(&mut estate, credential);
-            material.insert(file, start().plus(Duration::from_secs(15 + die("end", n, 70))));
+            material.put(&file, start().plus(Duration::from_secs(15 + die("end", n, 70))));
         }
         let needs: Vec<String> = (0..files).map(|n| format!("m{n}")).collect();
         let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
@@ -153,7 +165,7 @@ impl History {
         events.sort_by_key(|(at, _)| core::cmp::Reverse(*at));
         let estate = Arc::new(estate);
         let world = World::new(seed, start(), (*estate).clone());
-        Self { seed, world, material: Arc::new(Material(Mutex::new(material))), estate, events, span }
+        Self { seed, world, material: Arc::new(material), estate, events, span }
     }
 
     /// The time as it is, whatever the wall clock says.
@@ -171,9 +183,12 @@ impl History {
         let sightings = sightings.collect();
         let evidence = Evidence {
             estate: &self.estate,
+            state: &State::default(),
             sightings: &sightings,
+            paths: &BTreeMap::new(),
             clock_fault: None,
             store_fault: None,
+            configuration_fault: None,
             unrecorded: None,
             now,
             boot: self.world.clock.boottime(),
@@ -186,10 +201,12 @@ impl History {
     }
 
     /// Nothing that somebody holds says more than is true.
-    fn judge(&self, given: &[Lease], holder: &Holder<VolatileEpochs>, told: &mut Told) {
+    fn judge(&self, given: &mut Vec<Lease>, holder: &Holder<VolatileEpochs>, told: &mut Told) {
         let here = Machine::Same { boot_id: "boot-0".into() };
         let now = self.moment();
-        let alive = given.iter().rev().take(40).filter(|lease| lease.grant.holds(&here, now).is_ok());
+        // What is over by the clock that does not step never comes back.
+        given.retain(|lease| now.boot < lease.grant.boot_expires);
+        let alive = given.iter().filter(|lease| lease.grant.holds(&here, now).is_ok());
         let (alive, held) = (u64::try_from(alive.count()).unwrap(), holder.is_open(now));
         told.verified += alive;
         if alive > 0 || held {
@@ -211,7 +228,7 @@ impl History {
             return;
         }
         told.opened += 1;
-        let first = self.material.0.lock().unwrap().values().min().copied().unwrap();
+        let first = self.material.0.lock().unwrap().values().map(|(end, _)| *end).min().unwrap();
         assert!(self.truth() <= first, "seed {}: open at {}, and one ended at {first}", self.seed, self.truth());
     }
 
@@ -241,7 +258,7 @@ impl History {
             // Dead, and whoever has a lease has it still.
             for _ in 0..away.as_millis().div_ceil(500) {
                 clock.pass(Duration::from_millis(500));
-                self.judge(&given, &holder, &mut told);
+                self.judge(&mut given, &holder, &mut told);
             }
         }
         told
@@ -271,9 +288,9 @@ impl History {
                 match event {
                     Event::Renewed(n, life, late) => {
                         let end = self.truth().plus(life);
-                        let mut all = self.material.0.lock().unwrap();
-                        let old = all.get_mut(&format!("/m/{n}")).unwrap();
-                        *old = end.max(*old);
+                        let file = format!("/m/{n}");
+                        let old = self.material.0.lock().unwrap()[&file].0;
+                        self.material.put(&file, end.max(old));
                         heard.push((now + late, n));
                     }
                     Event::Stepped(seconds) => clock.step(seconds),
