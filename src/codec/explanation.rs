@@ -9,19 +9,22 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ParseError;
+use super::statement::{self, Keys, LONGEST_STATEMENT};
 use crate::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
 use crate::domain::gate::{Verdict, judge};
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::id::{CredentialId, IssuerId, PathId, SlugError};
 use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Seen, StartTls};
+use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
 use crate::domain::snapshot::{Dependency, Guardian, Part, PartKind, Rules, Snapshot};
 use crate::domain::state::Latch;
+use crate::domain::statement::Context;
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
 /// What such a file says that it is.
 pub const KIND: &str = "keyward-gate-explanation-v1";
-/// A file is at most this long: a path with a thousand credentials, each with a chain of four, has some 3 MB.
+/// At most so long in bytes: a thousand credentials with chains of four make some 3 MB.
 pub const LONGEST: usize = 16 << 20;
 
 /// The file.
@@ -34,6 +37,9 @@ pub struct Explanation {
     pub snapshot: SnapshotText,
     /// What came of it.
     pub verdict: VerdictText,
+    /// The same under the guardian's key ([`Context::Explanation`]): digest of the inputs, state, codes, times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
 }
 
 /// A verdict as text.
@@ -81,7 +87,7 @@ impl Explanation {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let verdict = VerdictText::of(&judge(snapshot));
-        Self { kind: KIND.to_owned(), snapshot: SnapshotText::of(snapshot), verdict }
+        Self { kind: KIND.to_owned(), snapshot: SnapshotText::of(snapshot), verdict, statement: None }
     }
 
     /// Reads a file.
@@ -97,6 +103,38 @@ impl Explanation {
             Ok(read)
         } else {
             Err(ParseError(format!("is of the kind {:?}, expected {KIND:?}", read.kind)))
+        }
+    }
+
+    /// What is signed: canonical JSON. The digest binds the snapshot.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        let text = |text: &str| Json::str(text.to_owned());
+        let VerdictText { open, reasons, until, weakest: _, inputs } = &self.verdict;
+        let pairs = [
+            ("at", text(&self.snapshot.at)),
+            ("inputs", text(inputs)),
+            ("open", Json::Bool(*open)),
+            ("path", text(&self.snapshot.path)),
+            ("reasons", Json::arr(reasons.iter().map(|r| text(&r.code)))),
+            ("until", text(until)),
+        ];
+        Json::obj(pairs).canonical()
+    }
+
+    /// Whether a guardian with one of these keys said exactly this; gives its name. What it signed has to be compared with
+    /// the snapshot by [`Explanation::replay`].
+    ///
+    /// # Errors
+    /// If nothing is signed, by none of these keys, or something else.
+    pub fn said_by(&self, keys: &Keys) -> Result<String, ParseError> {
+        let text = self.statement.as_deref().ok_or_else(|| ParseError::new("nobody signed it"))?;
+        let opened = statement::open(text.as_bytes(), Context::Explanation, keys, LONGEST_STATEMENT)
+            .map_err(|e| ParseError(format!("its statement: {e}")))?;
+        if opened.payload == self.payload() {
+            Ok(opened.issuer)
+        } else {
+            Err(ParseError::new("its statement is about something else: the file was changed after it was signed"))
         }
     }
 
@@ -281,7 +319,6 @@ enum CrlSeenText {
     Unusable(String),
 }
 
-const ENVIRONMENTS: [Environment; 2] = [Environment::Production, Environment::Staging];
 const STARTTLS: [(StartTls, &str); 4] =
     [(StartTls::None, "none"), (StartTls::Smtp, "smtp"), (StartTls::Imap, "imap"), (StartTls::Postgres, "postgres")];
 
@@ -335,7 +372,11 @@ impl SnapshotText {
                 key_limit: self.key_limit_s.map(seconds),
                 issuer_silence: self.issuer_silence_s.map(seconds),
             },
-            environment: one_of("environment", &self.environment, ENVIRONMENTS.map(|e| (e, e.as_str())))?,
+            environment: one_of(
+                "environment",
+                &self.environment,
+                [Environment::Production, Environment::Staging].map(|e| (e, e.as_str())),
+            )?,
             at: time(&self.at)?,
             at_boot: Boottime::from_boot(core::time::Duration::from_millis(self.boot_ms)),
             guardian: Guardian {
@@ -552,11 +593,7 @@ fn digests(all: &[String]) -> Result<Vec<Digest>, ParseError> {
     all.iter().map(|text| digest(text)).collect()
 }
 
-fn slug<T>(
-    what: &str,
-    text: &str,
-    parse: impl Fn(&str) -> Result<T, crate::domain::id::SlugError>,
-) -> Result<T, ParseError> {
+fn slug<T>(what: &str, text: &str, parse: impl Fn(&str) -> Result<T, SlugError>) -> Result<T, ParseError> {
     parse(text).map_err(|e| ParseError(format!("the {what} {text:?} {e}")))
 }
 

@@ -422,6 +422,9 @@ Exits with 0 if the same comes of it, and 1 if not.")]
     Replay {
         /// A file that `keyward gate explain -o json` wrote
         file: PathBuf,
+        /// Also check who said so: a file with the guardian's keys, as `keyward gate keys` prints them
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
     },
     /// Print a line whenever a path opens or closes, until interrupted
     #[command(after_help = "\

@@ -89,7 +89,7 @@ impl Run {
             Command::Gate(Gate::Keys) => self.gate_keys(),
             Command::Gate(Gate::RotateKey { finish }) => self.gate_rotate_key(finish),
             Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
-            Command::Gate(Gate::Replay { file }) => self.gate_replay(&file),
+            Command::Gate(Gate::Replay { file, key }) => self.gate_replay(&file, key.as_deref()),
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
             Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
