@@ -3,6 +3,7 @@
 
 pub mod canonical;
 mod constraints;
+pub mod crl;
 mod der;
 mod dn;
 mod intern;
@@ -18,6 +19,7 @@ pub mod note;
 pub mod tlog_policy;
 pub mod keys;
 pub mod ocsf;
+pub mod peer;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;

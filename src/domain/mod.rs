@@ -31,5 +31,6 @@ pub mod check;
 pub mod verification;
 pub mod snapshot;
 pub mod gate;
+pub mod link;
 pub mod standing;
 pub mod story;

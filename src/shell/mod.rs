@@ -10,6 +10,7 @@ pub mod explain;
 mod export;
 mod freeze;
 pub mod http;
+pub mod link;
 pub mod texts;
 pub mod wire;
 pub mod witness;

@@ -1,5 +1,6 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+pub mod link;
 mod witness;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,7 @@ mod http;
 mod keep;
 mod keystore;
 mod ledger;
+mod link;
 mod nginx;
 mod pebble;
 mod plan;

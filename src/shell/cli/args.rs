@@ -140,6 +140,9 @@ No network, no root; everything is below one directory, which is removed at the 
     /// Approval paths and whether they are open
     #[command(subcommand, arg_required_else_help = true)]
     Gate(Gate),
+    /// Enforcing proxies for mTLS
+    #[command(subcommand, arg_required_else_help = true)]
+    Link(super::link::Link),
     /// The guardian as a whole
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]

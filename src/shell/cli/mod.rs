@@ -12,6 +12,7 @@ mod gate;
 mod gate_story;
 mod host;
 mod keep;
+mod link;
 mod meaning;
 mod plans;
 mod renew;
@@ -93,6 +94,7 @@ impl Run {
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),
+            Command::Link(link::Link::Status) => self.link_status(),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),
