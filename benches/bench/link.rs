@@ -20,7 +20,10 @@ use keyward::domain::time::Timestamp;
 use keyward::ports::Ports;
 use keyward::shell::wire;
 use keyward::sim::world::World;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -77,6 +80,7 @@ impl Mesh {
     /// P-256 keys, one CA, as meshes have them.
     fn new(dir: &Path) -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name = named("bench CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
@@ -84,6 +88,8 @@ impl Mesh {
         let issuer = Issuer::from_params(&params, &key);
         let leaf = |name: &str| {
             let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            // A leaf whose name is its CA's would count as signed by itself.
+            params.distinguished_name = named(name);
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate().expect("a key");
             (params.signed_by(&key, &issuer).expect("a leaf").der().clone(), key)
@@ -106,6 +112,12 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::X25519);
     Arc::new(provider)
+}
+
+fn named(cn: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, cn);
+    name
 }
 
 fn roots(ca: &CertificateDer<'static>) -> RootCertStore {
