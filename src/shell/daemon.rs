@@ -5,7 +5,7 @@
 //! ```
 //! Nothing is bound and nothing is looked at before the configuration is whole. A reload is all or nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -21,6 +21,7 @@ use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusa
 use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
+use crate::shell::leases;
 use crate::shell::link::Links;
 use crate::shell::wire::{self, FileWatch, Wired};
 use crate::shell::witness;
@@ -196,6 +197,11 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         ending.stop().await;
         Ok(())
     }));
+    let (leasing, doors, end) = (engine.clone(), wired.ports.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        leases::keep(&leasing, &doors, end).await;
+        Ok(())
+    }));
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
@@ -245,6 +251,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let state = running.engine.seal().map_or_else(|| "guarding".to_owned(), |seal| format!("sealed: {}", seal.code));
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(&state)]);
     let mut beat = tokio::time::interval(EVALUATE_EVERY);
+    let mut configuration = Configuration::default();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -262,6 +269,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
                     break;
                 }
                 beat_once(&running.engine, &*running.wired.ports.clock);
+                running.engine.set_configuration_fault(configuration.look(&options.config));
                 // Only now the engine has taken in what was reloaded, through a signal or the API.
                 if !Arc::ptr_eq(&followed, &running.engine.estate()) {
                     followed = follow(&mut files, &running.engine);
@@ -273,6 +281,28 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     tracing::info!("stopping");
     running.stop.send_replace(true);
     running.joined().await
+}
+
+/// Whether the configuration is still there. One look that fails may meet an editor that replaces the file; three in
+/// a row say that nobody knows any more what is to be guarded.
+#[derive(Default)]
+struct Configuration {
+    misses: u32,
+}
+
+impl Configuration {
+    fn look(&mut self, path: &Path) -> Option<String> {
+        let mut byte = [0; 1];
+        let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut byte));
+        match read {
+            Ok(read) if read > 0 => self.misses = 0,
+            Ok(_) | Err(_) => self.misses = self.misses.saturating_add(1),
+        }
+        (self.misses >= 3).then(|| match read {
+            Ok(_) => format!("the configuration {} is empty", path.display()),
+            Err(error) => format!("the configuration {} cannot be read: {error}", path.display()),
+        })
+    }
 }
 
 /// Makes the loop turn, and pings systemd's watchdog only if it did: the evaluator's own liveness, not this task's.

@@ -16,6 +16,7 @@ mod link;
 mod meaning;
 mod plans;
 mod renew;
+mod thaw;
 mod witness;
 
 use std::process::ExitCode;
@@ -85,6 +86,8 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Gate(Gate::Keys) => self.gate_keys(),
+            Command::Gate(Gate::RotateKey { finish }) => self.gate_rotate_key(finish),
             Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
             Command::Gate(Gate::Replay { file }) => self.gate_replay(&file),
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),

@@ -63,7 +63,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
-    let paths = path::read_paths(p, &mut root, &credentials);
+    let paths = path::read_paths(p, &mut root, &credentials, place.environment);
     let policy = path::read_policy(p, &mut root);
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
     let links = link::read_all(p, &mut root, &credentials, &paths);
