@@ -19,6 +19,7 @@ mod cycle;
 mod doors;
 mod estate;
 mod guardian;
+mod link;
 mod questions;
 mod log;
 mod report;
@@ -32,6 +33,7 @@ use std::future::Future;
 use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
+       bench link [SECONDS]
        bench issue|renew|seed|idle|ca|serve|probe|commits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
@@ -54,6 +56,8 @@ fn main() {
         ["log", rest @ ..] => run(log::log(&Site::from(rest))),
         ["questions", rest @ ..] => run(questions::questions(&Site::from(rest))),
         ["verify", rest @ ..] => run(verify::verify(&Site::from(rest))),
+        ["link"] => run(link::link(3)),
+        ["link", seconds] => run(link::link(seconds.parse().expect("a number of seconds"))),
         ["cycle", rest @ ..] => cycle::idle(Site::from(rest).count),
         _ => {
             eprintln!("{USAGE}");
