@@ -25,6 +25,7 @@ pub mod pem;
 pub mod pkcs12;
 pub mod replay;
 pub mod shard;
+pub mod snapshot;
 pub mod statement;
 pub mod tiles;
 pub mod verify;
