@@ -8,6 +8,7 @@ pub mod entropy;
 pub mod export;
 pub mod keystore;
 pub mod lease_file;
+pub mod link;
 pub mod meter;
 pub mod notify;
 pub mod probe;

@@ -32,6 +32,7 @@ pub mod check;
 pub mod verification;
 pub mod snapshot;
 pub mod gate;
+pub mod link;
 pub mod lease;
 pub mod standing;
 pub mod story;

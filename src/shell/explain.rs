@@ -9,6 +9,7 @@
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
+//! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -30,6 +31,7 @@ mod gate;
 mod host;
 mod keep;
 mod lease;
+mod link;
 mod log;
 mod reading;
 mod recording;
@@ -63,6 +65,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
     ("Leases and permits", lease::ROWS),
+    ("Links", link::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

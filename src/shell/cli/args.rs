@@ -140,6 +140,9 @@ No network, no root; everything is below one directory, which is removed at the 
     /// Approval paths and whether they are open
     #[command(subcommand, arg_required_else_help = true)]
     Gate(Gate),
+    /// Enforcing proxies for mTLS
+    #[command(subcommand, arg_required_else_help = true)]
+    Link(super::link::Link),
     /// The guardian as a whole
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
@@ -265,6 +268,9 @@ pub(super) struct Doctor {
     /// Print what would be done, and do nothing but read
     #[arg(long)]
     pub(super) plan: bool,
+    /// A shard of frozen entries, or a directory that holds shards: together they must be all that there are
+    #[arg(long = "shard", value_name = "DIR", conflicts_with = "accept")]
+    pub(super) shards: Vec<PathBuf>,
     /// Open it once although this rule refuses: lock-missing, lock-damaged, rolled-back, forked or clock-back
     #[arg(long, value_name = "RULE", conflicts_with = "repair")]
     pub(super) accept: Vec<String>,

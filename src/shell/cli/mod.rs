@@ -12,9 +12,11 @@ mod gate;
 mod gate_story;
 mod host;
 mod keep;
+mod link;
 mod meaning;
 mod plans;
 mod renew;
+mod thaw;
 mod witness;
 
 use std::process::ExitCode;
@@ -94,6 +96,7 @@ impl Run {
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),
+            Command::Link(link::Link::Status) => self.link_status(),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),

@@ -10,6 +10,7 @@ pub mod knot;
 pub mod lease;
 pub mod ledger;
 pub mod life;
+pub mod link;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;

@@ -9,6 +9,7 @@ mod certificate;
 mod install;
 mod issuer;
 mod lifetime;
+mod link;
 mod path;
 mod place;
 mod scalar;
@@ -65,7 +66,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let paths = path::read_paths(p, &mut root, &credentials, place.environment);
     let policy = path::read_policy(p, &mut root);
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    // A dry run vouches for nobody.
+    let links = link::read_all(p, &mut root, &credentials, &paths);
+    // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
 
@@ -93,6 +95,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         solvers: solvers.settings,
         witness: own_witness.filter(|_| real),
         audit_witness,
+        links: if real { links } else { Vec::new() },
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
