@@ -100,7 +100,6 @@ const ROWS: &[Row] = &[
     (AUDIENCES, "audiences = [\"release-bot\"]", "KW0012", "\"portal\", mode", "list it: audiences = [\"portal\"]"),
     (AUDIENCES, "audiences = \"portal\"", "KW0005", "\"portal\"", "audiences = [\"portal\"]"),
     ("lease_file = {", "lease_fiel = {", "KW0003", "lease_fiel", "did you mean `lease_file`?"),
-    ("audience = \"portal\", mode", "audiense = \"portal\", mode", "KW0003", "audiense", "did you mean `audience`?"),
     ("audience = \"portal\", mode", "mode", "KW0004", "{ path", "add, for example: audience = \"portal\""),
     ("mode = \"0640\", group = \"www-data\" }", "mode = \"0666\" }", "KW0018", "\"0666\"", "nobody else may write a lease"),
     ("\"/run/keyward/approve.lease\"", "\"approve.lease\"", "KW0017", "\"approve.lease\"", "from the root"),
