@@ -143,7 +143,8 @@ impl Kept {
             }
             if let Ok(lease) = engine.lease(id, &self.file.audience, None) {
                 let file = self.file.clone();
-                (self.there, self.next) = (true, Some(now.plus(REFRESH)));
+                // One that lives shorter is replaced when it ends, or taken away then.
+                (self.there, self.next) = (true, Some(now.plus(REFRESH.min(lease.claims.grant.life()))));
                 self.job = Some(spawn_blocking(move || wire::place_lease(&file, &lease.text)));
                 return;
             }

@@ -32,7 +32,7 @@ use super::{Web, model, views};
 use crate::domain::gate::{UNKNOWN_PATH, Verdict};
 use crate::domain::id::{AudienceId, PathId};
 use crate::domain::key::Digest;
-use crate::domain::lease::{NO_QUESTION, REFRESH, TOO_MANY_STREAMS, is_nonce};
+use crate::domain::lease::{Lease, NO_QUESTION, REFRESH, TOO_MANY_STREAMS, is_nonce};
 use crate::domain::time::Boottime;
 use crate::engine::Wanted;
 use crate::ports::HostError;
@@ -155,7 +155,7 @@ fn denied(web: &Web, verdict: &Verdict, detail: Detail) -> Response<Body> {
 fn stream(app: &App, question: Question, detail: Detail) -> Response<Body> {
     // One that is closed from the beginning is answered as any other question.
     let first = match app.web.engine.lease(&question.path, &question.audience, question.nonce.as_deref()) {
-        Ok(lease) => lease.text,
+        Ok(lease) => lease,
         Err(verdict) => return denied(&app.web, &verdict, detail),
     };
     let Ok(place) = app.streams.clone().try_acquire_owned() else {
@@ -166,9 +166,9 @@ fn stream(app: &App, question: Question, detail: Detail) -> Response<Body> {
     };
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let at = app.web.clock.boottime();
-    let state = Streaming { web: app.web.clone(), question, tick, stopped: app.stopped.clone(), at, _place: place };
-    let opening = Some(Step::Lease(first, state));
+    let (web, stopped, next) = (app.web.clone(), app.stopped.clone(), next_after(&first.claims));
+    let state = Streaming { web, question, tick, stopped, next, _place: place };
+    let opening = Some(Step::Lease(first.text, state));
     let events = unfold(opening, |step| async {
         let (event, next) = match step? {
             Step::Lease(text, state) => (format!("event: lease\ndata: {text}\n\n"), Some(Step::Wait(state))),
@@ -183,6 +183,11 @@ fn stream(app: &App, question: Question, detail: Detail) -> Response<Body> {
     response
 }
 
+/// When a stream gives the one after this: every five seconds, or when it ends, if that is earlier.
+fn next_after(lease: &Lease) -> Boottime {
+    lease.grant.boot_now.plus(REFRESH.min(lease.grant.life()))
+}
+
 /// What comes next on a stream.
 enum Step {
     Lease(String, Streaming),
@@ -195,8 +200,8 @@ struct Streaming {
     question: Question,
     tick: Interval,
     stopped: tokio::sync::watch::Receiver<()>,
-    /// When the last lease went out.
-    at: Boottime,
+    /// When the next lease is due.
+    next: Boottime,
     _place: OwnedSemaphorePermit,
 }
 
@@ -214,13 +219,12 @@ impl Streaming {
             if !verdict.is_open() {
                 return (self.closed(&verdict), None);
             }
-            let now = self.web.clock.boottime();
-            if now.since(self.at) < REFRESH {
+            if self.web.clock.boottime() < self.next {
                 continue;
             }
             match self.web.engine.lease(path, audience, nonce.as_deref()) {
                 Ok(lease) => {
-                    self.at = now;
+                    self.next = next_after(&lease.claims);
                     return (format!("event: lease\ndata: {}\n\n", lease.text), Some(Step::Wait(self)));
                 }
                 Err(verdict) => return (self.closed(&verdict), None),
