@@ -15,7 +15,7 @@ use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
 
 /// Actions that remove authority, with their codes.
-pub const ACTIONS: [(&str, &str); 1] = [("gate.close", "KW2302")];
+pub const ACTIONS: [(&str, &str); 2] = [("gate.close", "KW2302"), ("gate.hold", "KW4402")];
 /// The keys of their facts.
 const FACTS: [&str; 3] = ["reasons", "until", "spooled"];
 const KINDS: [TargetKind; 4] = [TargetKind::Credential, TargetKind::Issuer, TargetKind::Path, TargetKind::Daemon];

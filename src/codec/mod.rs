@@ -13,6 +13,7 @@ pub mod follow;
 pub mod entry;
 pub mod export;
 pub mod ledger;
+pub mod lint;
 pub mod note;
 pub mod tlog_policy;
 pub mod keys;

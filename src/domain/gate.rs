@@ -39,9 +39,11 @@ pub const NAMES: &str = "KW4012";
 pub const SPOOLED: &str = "KW4013";
 /// What came of an effect is not in the audit log.
 pub const UNRESOLVED: &str = "KW4014";
+/// A person holds the path closed for a while.
+pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 14] = [
+pub const REASONS: [&str; 15] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -56,6 +58,7 @@ pub const REASONS: [&str; 14] = [
     NAMES,
     SPOOLED,
     UNRESOLVED,
+    HELD,
 ];
 
 /// Why a path is closed.

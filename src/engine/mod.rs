@@ -18,6 +18,7 @@ mod clockwatch;
 mod cycle;
 mod forget;
 mod heartbeat;
+mod hold;
 mod inbox;
 mod install;
 mod issue;
@@ -56,6 +57,7 @@ use agenda::{Agenda, Task};
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
+pub use hold::{LONGEST_HOLD, NotHeld};
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
@@ -104,6 +106,8 @@ pub(crate) struct Desk {
     /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
     pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
+    /// Paths that are closed whatever their verdict says.
+    pub(crate) holds: BTreeMap<PathId, hold::Hold>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
     /// What policy declined, by the action's digest, so that it is recorded once.

@@ -13,6 +13,7 @@ mod host;
 mod keep;
 mod meaning;
 mod plans;
+mod proof;
 mod renew;
 mod witness;
 
@@ -83,6 +84,9 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Gate(Gate::Hold(hold)) => self.gate_hold(&hold),
+            Command::Gate(Gate::Probe(probe)) => self.gate_probe(&probe),
+            Command::Gate(Gate::Lint(lint)) => self.gate_lint(&lint),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),

@@ -224,7 +224,7 @@ pub(super) async fn command(app: &App, command: Command) -> Answer<()> {
     app.web.engine.ask(command).await.map_err(|refusal| refused(&refusal))
 }
 
-fn refused(refusal: &Refusal) -> Problem {
+pub(super) fn refused(refusal: &Refusal) -> Problem {
     let (code, hint) = match refusal {
         Refusal::Busy(_) => (problem::BUSY, "try again in a moment"),
         Refusal::Silent => (problem::TOO_SLOW, "see keyward status, and the history of what it is about"),

@@ -16,6 +16,8 @@ mod exposition;
 mod forget;
 mod gate;
 mod heavy;
+mod hold;
+mod keeper;
 mod listen;
 mod metrics;
 pub mod model;

@@ -347,6 +347,59 @@ pub struct Renew {
     pub plan: bool,
 }
 
+/// Closes a path for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Which path.
+    pub path: String,
+    /// For how long.
+    pub seconds: u64,
+}
+
+/// A path that is held closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which path.
+    pub path: String,
+    /// Until then, if nobody ends it before.
+    pub until: String,
+}
+
+/// Ends a hold before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Which path.
+    pub path: String,
+}
+
+/// Takes the gate's socket away for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupt {
+    /// For how long from now on.
+    pub seconds: u64,
+    /// What the first answer said, to have it longer.
+    #[serde(default)]
+    pub token: Option<u64>,
+}
+
+/// The gate's socket is aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupted {
+    /// Its usual place.
+    pub socket: String,
+    /// Its mode.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Whoever knows it may ask for longer.
+    pub token: u64,
+}
+
 /// Why a credential is as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {

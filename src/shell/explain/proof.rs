@@ -1,0 +1,197 @@
+//! Holding a path, taking the gate's socket away, and proof at the proxy: `KW44xx`.
+
+use super::{Entry, row};
+
+/// `row(code, title, meaning, what to do)`, in the order of the codes.
+pub(super) const ROWS: &[Entry] = &[
+    row(
+        "KW4401",
+        "held closed",
+        "A person holds the path closed for a while. It lies over the verdict and ends by itself.",
+        "Wait, or end it: `keyward gate hold PATH --release`.",
+    ),
+    row(
+        "KW4402",
+        "path held",
+        "A person had a path closed at once, for a while. The entry says until when.",
+        "Nothing; it ends by itself.",
+    ),
+    row(
+        "KW4403",
+        "hold ended",
+        "A person ended a hold before its time. The path is what its verdict says since then.",
+        "Nothing.",
+    ),
+    row(
+        "KW4404",
+        "gate interrupted",
+        "A person had the gate's socket taken away for some seconds, to see what a proxy makes of it. The entry says until when at the latest.",
+        "Nothing, if a probe was meant to run then.",
+    ),
+    row(
+        "KW4405",
+        "gate socket displaced",
+        "The gate's socket is gone, or another's stands in its place: proxies do not ask this guardian any more.",
+        "Find out who did that, then restart keyward, which binds it anew.",
+    ),
+    row(
+        "KW4406",
+        "gate socket put back",
+        "A probe ended without putting the gate's socket back, and the daemon did it.",
+        "Nothing; look why the probe did not end by itself.",
+    ),
+    row(
+        "KW4407",
+        "not interrupted",
+        "The gate's socket was not taken away: there is none, another probe has it, or it is not where it belongs.",
+        "Follow the hint of the answer.",
+    ),
+    row(
+        "KW4410",
+        "reached while closed",
+        "What is guarded was reached although the gate said 403.",
+        "Run `keyward gate lint` on the proxy's configuration; look for caches and for answers that come before the check.",
+    ),
+    row(
+        "KW4411",
+        "reached without a gate",
+        "What is guarded was reached while nobody was at the gate's socket.",
+        "Have the proxy refuse when it cannot ask; `keyward gate lint` finds the usual causes.",
+    ),
+    row(
+        "KW4412",
+        "reached in silence",
+        "What is guarded was reached while the gate took questions and gave no answer.",
+        "Have the proxy refuse after a timeout, and not go on.",
+    ),
+    row(
+        "KW4413",
+        "reached on a wrong answer",
+        "What is guarded was reached on an answer that the gate never gives: garbage, 302, 500, 503.",
+        "Have the proxy take exactly 200 for a yes.",
+    ),
+    row(
+        "KW4414",
+        "reached on 204",
+        "The proxy takes every 2xx for a yes. The gate says 200 only; whoever says 204 is somebody else.",
+        "Have the proxy compare with 200; `keyward gate lint` says how.",
+    ),
+    row(
+        "KW4415",
+        "a stand-in is believed",
+        "A process in the place of the gate's socket said 200, and the proxy believed it, as every proxy must that sees a status only.",
+        "Let nobody but root and keyward's user write to the socket's directory; where that is not enough, verify leases.",
+    ),
+    row(
+        "KW4416",
+        "could not be told",
+        "The case was not tried, or what was seen could mean either. Unknown is not proven.",
+        "Follow the note of the case and probe again.",
+    ),
+    row(
+        "KW4417",
+        "held for long",
+        "The proxy refused, but held the request for as long as the gate was silent.",
+        "Set its timeouts towards the gate to a second or two.",
+    ),
+    row(
+        "KW4418",
+        "not reached while open",
+        "What is guarded was not reached although the gate was open, so that a refusal says nothing about the gate.",
+        "Mend the URL, the method, or the text by which it is told; look whether what is guarded runs.",
+    ),
+    row(
+        "KW4420",
+        "not understood",
+        "A part of the configuration could not be read or understood. What is not understood is not clean.",
+        "Mend it, or move what guards into a file that can be read.",
+    ),
+    row(
+        "KW4421",
+        "nothing asks the gate",
+        "Nothing in the configuration asks /v1/gate/PATH.",
+        "Guard what needs it; lint the file that is really in use.",
+    ),
+    row(
+        "KW4422",
+        "asked over TCP",
+        "The gate is asked over TCP in the clear: whatever takes its port may answer for it.",
+        "Ask its Unix socket.",
+    ),
+    row(
+        "KW4423",
+        "no timeout",
+        "A gate that does not answer is waited for too long.",
+        "Set the timeouts towards the gate to a second or two.",
+    ),
+    row(
+        "KW4424",
+        "every success opens",
+        "An answer other than 200 opens as well.",
+        "Compare with 200, as the finding says.",
+    ),
+    row(
+        "KW4425",
+        "cached",
+        "The gate's answers, or what is guarded, come from a cache.",
+        "Switch the cache off before the gate.",
+    ),
+    row("KW4426", "a second gate", "Another server is asked too, and its yes counts.", "Name one socket."),
+    row(
+        "KW4427",
+        "a side door",
+        "What is guarded has a way in that asks nobody.",
+        "Guard all of it and name the exceptions; write `# keyward: meant` where it is meant so.",
+    ),
+    row(
+        "KW4428",
+        "a refusal turned into success",
+        "A refusal, or a gate that does not answer, becomes success or goes on to what is guarded.",
+        "Keep the status of a refusal, and hand nothing on.",
+    ),
+    row(
+        "KW4429",
+        "answered before the gate",
+        "Something answers before the gate is asked.",
+        "Put it behind the gate, as the finding says.",
+    ),
+    row(
+        "KW4430",
+        "another check is enough",
+        "One of several checks is enough, whatever the gate says.",
+        "Ask for all of them.",
+    ),
+    row(
+        "KW4431",
+        "not internal",
+        "The proxy's own location for the gate can be asked from outside.",
+        "Mark it internal.",
+    ),
+    row("KW4432", "answers for the gate", "The proxy answers in the gate's place.", "Let only the gate say yes."),
+    row("KW4433", "failure is allowed", "A gate that cannot be asked lets everything through.", "Switch that off."),
+    row(
+        "KW4434",
+        "partly switched off",
+        "The check is on for some requests only.",
+        "Have it on for all, or refuse the others.",
+    ),
+    row(
+        "KW4435",
+        "exempt route",
+        "A route is exempt from the gate.",
+        "Guard it, or write `# keyward: meant` where it is meant so.",
+    ),
+    row(
+        "KW4436",
+        "no refusal",
+        "The gate is asked, and nothing is done with what it says.",
+        "Refuse unless the answer is known to be 200.",
+    ),
+    row("KW4437", "not checked", "A server counts as good without being checked.", "Check it."),
+    row(
+        "KW4438",
+        "closes late",
+        "Requests go through for some time after the gate has closed.",
+        "Ask the gate for each request, or check each second.",
+    ),
+];
