@@ -236,7 +236,7 @@ impl Keeper {
 mod tests {
     use super::*;
 
-    const NOW: Boottime = Boottime::ZERO;
+    const NOW: Boottime = Boottime::from_boot(Duration::ZERO);
 
     fn keeper() -> (tempfile::TempDir, PathBuf, std::os::unix::net::UnixListener, Keeper) {
         let dir = tempfile::tempdir().unwrap();

@@ -12,5 +12,6 @@ pub mod life;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;
+pub mod proxy;
 pub mod store;
 pub mod witness;
