@@ -58,6 +58,20 @@ pub enum Command {
         /// Who asks.
         by: Arc<str>,
     },
+    /// A person opens a path that only a person opens.
+    Reopen {
+        /// Which.
+        path: PathId,
+        /// Who.
+        by: Arc<str>,
+    },
+    /// A person reports a key as compromised.
+    Compromise {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest,
+        /// Who.
+        by: Arc<str>,
+    },
     /// A person vouches for the present time.
     AcceptClock {
         /// Who.

@@ -154,6 +154,8 @@ impl Engine {
             Command::Release { path, by } => return self.release(&path, &by).await,
             Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
+            Command::Reopen { path, by } => return self.reopen(&path, &by).await,
+            Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.by(&self.person(&by));
@@ -240,6 +242,7 @@ impl Engine {
                 }
             }
             desk.verdicts.retain(|id, _| estate.paths.contains_key(id));
+            desk.standings.retain(|id, _| estate.paths.contains_key(id));
             desk.declined.clear();
             desk.estate = Arc::new(estate);
         }
@@ -280,6 +283,9 @@ impl Desk {
             verdicts: BTreeMap::new(),
             holds: BTreeMap::new(),
             since: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            unsaved_latches: BTreeMap::new(),
+            configuration_fault: None,
             declined: BTreeMap::new(),
             clock,
             store_fault: None,
