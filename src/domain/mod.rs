@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod limits;
 pub mod policy;
 pub mod inventory;
+pub mod graph;
 pub mod renewal;
 pub mod tree;
 pub mod private;

@@ -404,6 +404,15 @@ Examples:
 Includes are followed. What cannot be understood is an error, never clean.
 Exits with 0 if nothing was found, 1 if it fails open, 2 if something cannot be read, 3 for warnings only.")]
     Lint(proof::Lint),
+    /// What stands on what: issuer, credential, endpoint, path; and approvals that stand on what they repair
+    #[command(after_help = "\
+Examples:
+  keyward gate graph
+  keyward gate graph --dot | dot -Tsvg > paths.svg
+
+Of the configuration file; with --socket, of the running daemon (/v1/graph).
+Exits with 0, or with 3 if there is a ring of approvals.")]
+    Graph(proof::Graph),
 }
 
 #[derive(Debug, Subcommand)]

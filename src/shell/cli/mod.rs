@@ -87,6 +87,7 @@ impl Run {
             Command::Gate(Gate::Hold(hold)) => self.gate_hold(&hold),
             Command::Gate(Gate::Probe(probe)) => self.gate_probe(&probe),
             Command::Gate(Gate::Lint(lint)) => self.gate_lint(&lint),
+            Command::Gate(Gate::Graph(graph)) => self.gate_graph(&graph),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),

@@ -194,4 +194,22 @@ pub(super) const ROWS: &[Entry] = &[
         "Requests go through for some time after the gate has closed.",
         "Ask the gate for each request, or check each second.",
     ),
+    row(
+        "KW4471",
+        "a ring of approvals",
+        "The approval that repairs a certificate depends on that certificate: once it has expired nobody can approve. Refused where it hurts most (T4).",
+        "Add `repair = \"cli\"`, or a path that does not stand on it.",
+    ),
+    row(
+        "KW4472",
+        "a ring of approvals that is borne",
+        "The same where it hurts less: the configuration is used, and on the worst day somebody has to edit it.",
+        "Add `repair = \"cli\"`, or a path that does not stand on it.",
+    ),
+    row(
+        "KW4473",
+        "repair without approval",
+        "`repair` is the way around `approved_over`, which is not there.",
+        "Add `approved_over`, or remove `repair`.",
+    ),
 ];

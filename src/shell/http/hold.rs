@@ -1,4 +1,5 @@
-//! Closing a path for a while, and taking the gate's socket away for a probe: over the admin socket only.
+//! Closing a path for a while, and taking the gate's socket away for a probe: over the admin socket only. And what stands
+//! on what, for everybody who may look.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -9,15 +10,16 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, State};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Router, body};
 use serde::de::DeserializeOwned;
 
 use super::api::{accepted, actor, command, refused};
 use super::keeper::{Keeper, LONGEST_ASIDE, NotAside};
-use super::model;
+use super::{heavy, model};
 use super::problem::{self, Problem};
 use super::server::{App, Door};
+use crate::domain::graph::Graph;
 use crate::domain::id::PathId;
 use crate::engine::{Command, NotHeld, Refusal};
 
@@ -29,10 +31,17 @@ const NOT_INTERRUPTED: &str = "KW4407";
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
+        .route("/v1/graph", get(graph))
         .route("/v1/holds", post(hold))
         .route("/v1/holds/release", post(release))
         .route("/v1/interruptions", post(interrupt))
         .route("/v1/interruptions/end", post(end))
+}
+
+/// Not below `/v1/gate`, where nothing but gates is answered.
+async fn graph(State(app): State<Arc<App>>) -> Response<Body> {
+    let turn = app.turn().await;
+    heavy::json(turn, &model::Graph::from(&Graph::of(&app.web.engine.estate())))
 }
 
 fn parse<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {

@@ -400,6 +400,81 @@ pub struct Interrupted {
     pub token: u64,
 }
 
+/// What stands on what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Everything.
+    pub nodes: Vec<Node>,
+    /// From what must be good to what stands on it.
+    pub edges: Vec<Edge>,
+    /// Approvals that stand on what they repair.
+    pub cycles: Vec<Cycle>,
+}
+
+/// A thing in the graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// `issuer`, `credential`, `endpoint`, `install` or `path`.
+    pub kind: String,
+    /// Its name among those of its kind.
+    pub name: String,
+}
+
+/// One thing stands on another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// What must be good.
+    pub from: Node,
+    /// How, in words.
+    pub relation: String,
+    /// What stands on it.
+    pub to: Node,
+}
+
+/// Credentials that nobody can repair once all of them have expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cycle {
+    /// `KW4471` or `KW4472`.
+    pub code: String,
+    /// In a sentence.
+    pub text: String,
+    /// The credentials of the ring.
+    pub credentials: Vec<String>,
+    /// The paths over which they are approved.
+    pub paths: Vec<String>,
+    /// The highest tier among them, from 0.
+    pub tier: u8,
+    /// Whether a configuration with it is refused.
+    pub refused: bool,
+    /// More credentials whose approval the ring keeps away.
+    pub behind: usize,
+}
+
+impl From<&crate::domain::graph::Graph> for Graph {
+    fn from(graph: &crate::domain::graph::Graph) -> Self {
+        let node = |n: &crate::domain::graph::Node| Node { kind: n.kind().to_owned(), name: n.name().to_owned() };
+        let edge = |(from, relation, to): &(_, crate::domain::graph::Relation, _)| Edge {
+            from: node(from),
+            relation: relation.as_str().to_owned(),
+            to: node(to),
+        };
+        let cycle = |c: &crate::domain::graph::Cycle| Cycle {
+            code: if c.is_refused() { "KW4471" } else { "KW4472" }.to_owned(),
+            text: format!("once expired nobody can approve the repair: {c}"),
+            credentials: c.ring.iter().map(|(id, _)| id.to_string()).collect(),
+            paths: c.ring.iter().map(|(_, path)| path.to_string()).collect(),
+            tier: c.tier.level(),
+            refused: c.is_refused(),
+            behind: c.behind,
+        };
+        Self {
+            nodes: graph.nodes.iter().map(node).collect(),
+            edges: graph.edges.iter().map(edge).collect(),
+            cycles: graph.cycles.iter().map(cycle).collect(),
+        }
+    }
+}
+
 /// Why a credential is as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {

@@ -71,6 +71,13 @@ pub(in crate::shell::cli) struct Lint {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::shell::cli) struct Graph {
+    /// For Graphviz
+    #[arg(long)]
+    pub(in crate::shell::cli) dot: bool,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::shell::cli) struct Hold {
     /// The path's id
     pub(in crate::shell::cli) path: String,

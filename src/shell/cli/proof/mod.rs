@@ -4,6 +4,7 @@
 pub(super) mod args;
 mod ask;
 mod cases;
+mod graph;
 mod lint;
 mod probe;
 mod standin;
