@@ -16,9 +16,9 @@ use serde::de::DeserializeOwned;
 
 use super::api::{accepted, actor, command, refused};
 use super::keeper::{Keeper, LONGEST_ASIDE, NotAside};
-use super::{heavy, model};
 use super::problem::{self, Problem};
 use super::server::{App, Door};
+use super::{heavy, model};
 use crate::domain::graph::Graph;
 use crate::domain::id::PathId;
 use crate::engine::{Command, NotHeld, Refusal};

@@ -58,7 +58,7 @@ fn visit(mut stream: TcpStream, counted: &AtomicU64) {
 
 /// A guardian whose path `approve` opens, with its gate at `gate`.
 pub struct Scene {
-    pub place: Place,
+    _place: Place,
     pub config: PathBuf,
     pub gate: PathBuf,
     pub http: SocketAddr,
@@ -82,7 +82,7 @@ impl Scene {
             gate.display()
         );
         fs::write(&config, place.toml(&rest).replace("http = \"127.0.0.1:9180\"", &listen)).unwrap();
-        Self { place, config, gate, http, portal: Portal::start() }
+        Self { _place: place, config, gate, http, portal: Portal::start() }
     }
 
     pub fn start(&self) -> Daemon {
@@ -154,7 +154,6 @@ impl Probed {
 /// A running proxy; gone when dropped.
 pub struct Proxy {
     child: Child,
-    pub address: SocketAddr,
     pub url: String,
     pub file: PathBuf,
     dir: tempfile::TempDir,
@@ -207,7 +206,7 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|e| panic!("{name} does not start ({e}); run tests/run, which installs it"));
-        let mut proxy = Self { child, address, url: format!("http://{address}/approve"), file, dir };
+        let mut proxy = Self { child, url: format!("http://{address}/approve"), file, dir };
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
             let ended = proxy.child.try_wait().unwrap();

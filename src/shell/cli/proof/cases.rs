@@ -275,7 +275,7 @@ mod tests {
         for (case, told, asked, expected) in [
             (Case::Closed, &[refused.clone()][..], None, Verdict::Held),
             (Case::Closed, &[refused.clone(), reached.clone()], None, Verdict::FailedOpen),
-            (Case::Closed, &[nobody.clone()], None, Verdict::Unknown),
+            (Case::Closed, std::slice::from_ref(&nobody), None, Verdict::Unknown),
             (Case::Closed, &[], None, Verdict::Unknown),
             (Case::Dead, &[refused.clone(), unclear], None, Verdict::Unknown),
             (INTERRUPTED[3], std::slice::from_ref(&refused), Some(0), Verdict::Unknown),

@@ -64,7 +64,8 @@ fn dot(graph: &Graph) -> Vec<String> {
     }
     for edge in &graph.edges {
         let approves = edge.from.kind == "path" && edge.to.kind == "credential";
-        let rings = graph.cycles.iter().any(|c| c.paths.contains(&edge.from.name) && c.credentials.contains(&edge.to.name));
+        let rings =
+            graph.cycles.iter().any(|c| c.paths.contains(&edge.from.name) && c.credentials.contains(&edge.to.name));
         let colour = if approves && rings { ", color=red" } else { "" };
         lines.push(format!("  {} -> {} [label={}{colour}];", id(&edge.from), id(&edge.to), quoted(&edge.relation)));
     }

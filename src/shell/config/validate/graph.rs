@@ -59,11 +59,7 @@ pub(super) fn resolve(
     all
 }
 
-fn approval(
-    p: &mut Problems,
-    written: &Written<'_>,
-    paths: &BTreeMap<PathId, Arc<ApprovalPath>>,
-) -> Option<Approval> {
+fn approval(p: &mut Problems, written: &Written<'_>, paths: &BTreeMap<PathId, Arc<ApprovalPath>>) -> Option<Approval> {
     let over = known(p, &written.over, paths)?;
     let repair = match &written.repair {
         None => None,

@@ -117,10 +117,7 @@ fn circle(paths: &BTreeMap<PathId, Arc<ApprovalPath>>, from: &PathId, to: &PathI
 }
 
 /// The rules, and over which path whatever waits for a person is approved.
-pub(super) fn read_policy<'a>(
-    p: &mut Problems,
-    root: &mut Section<'a>,
-) -> (Policy, Option<super::graph::Written<'a>>) {
+pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> (Policy, Option<super::graph::Written<'a>>) {
     let Some(mut policy) = root.section(p, "policy", "[policy]") else { return (Policy::default(), None) };
     let approval = super::graph::read(p, &mut policy);
     let mut ids = Ids::default();
