@@ -175,8 +175,7 @@ impl Proxy {
     }
 
     pub fn caddy(scene: &Scene, site: &str) -> Self {
-        let text =
-            format!("{{\n admin off\n auto_https off\n persist_config off\n}}\nhttp://@LISTEN@ {{\n{site}\n}}\n");
+        let text = format!("{{\n admin off\n auto_https off\n}}\nhttp://@LISTEN@ {{\n{site}\n}}\n");
         Self::start(scene, "Caddyfile", &text, |file, dir| {
             let mut command = Command::new("caddy");
             command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);

@@ -176,7 +176,7 @@ fn the_command_says_file_and_line_and_its_exit_code() {
         assert_eq!(exit, code, "{file}: {out}{err}");
     }
     let (_, out, _) = run(&["gate", "lint", "nginx/bad-return.conf"]);
-    assert!(out.contains("nginx/bad-return.conf:12: fails open KW4429") && out.contains("mend: "), "{out}");
+    assert!(out.contains("nginx/bad-return.conf:11: fails open KW4429") && out.contains("mend: "), "{out}");
     let (exit, out, _) = run(&["gate", "lint", "--kind", "envoy", "envoy/bad-failure-mode-allow.yaml", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((exit, json[0]["code"].as_str(), json[0]["level"].as_str()), (1, Some("KW4433"), Some("fails-open")));

@@ -284,7 +284,7 @@ mod tests {
             (INTERRUPTED[7], std::slice::from_ref(&reached), Some(1), Verdict::FailedOpen),
             (impostor, std::slice::from_ref(&reached), Some(1), Verdict::Noted),
             (impostor, std::slice::from_ref(&reached), Some(0), Verdict::FailedOpen),
-            (Case::Open, &[nobody], None, Verdict::Unknown),
+            (Case::Open, std::slice::from_ref(&nobody), None, Verdict::Unknown),
             (Case::Open, std::slice::from_ref(&refused), None, Verdict::Unknown),
             (Case::Again, std::slice::from_ref(&reached), None, Verdict::Held),
         ] {
