@@ -201,7 +201,7 @@ fn gate(desk: &mut Desk<'_>, site: &Line, gate: &Line) {
     }
     if gate.name() == "forward_auth" {
         let text = "forward_auth takes every 2xx for a yes, a 204 too; the gate says 200 only";
-        let mend = "write it out: reverse_proxy GATE { method GET; rewrite /v1/gate/PATH; @good status 200; handle_response @good { } }";
+        let mend = "write it out: reverse_proxy GATE { method GET; rewrite /v1/gate/PATH; @good status 200; handle_response @good { vars gate open } }";
         desk.warn(ANY_SUCCESS, &gate.at, text, mend);
     }
     for handler in gate.inside().iter().filter(|l| l.name() == "handle_response") {

@@ -95,7 +95,10 @@ pub(super) fn lint(desk: &mut Desk<'_>, file: &str, text: &str) {
     for section in &sections {
         if let Some(check) = gate_check(section) {
             gates = gates.saturating_add(1);
-            by_checks(desk, section, check);
+            by_checks(desk, section, check, &sections);
+            if !is_used(section, &sections) {
+                by_count(desk, section, check, &sections);
+            }
         }
         gates = gates.saturating_add(by_lua(desk, section, &sections));
         for line in section.own.iter().filter(|l| l.starts(&["filter", "spoe"])) {
@@ -123,7 +126,54 @@ fn gate_check(section: &Section) -> Option<&Line> {
     section.lines().rfind(asks)
 }
 
-fn by_checks(desk: &mut Desk<'_>, section: &Section, check: &Line) {
+/// Whether requests are handed to it. One that only asks the gate is counted by others.
+fn is_used(section: &Section, all: &[Section]) -> bool {
+    let hands = |l: &Line| matches!(l.word(0), "use_backend" | "default_backend") && l.word(1) == section.name;
+    section.kind == "listen" || all.iter().any(|s| s.lines().any(hands))
+}
+
+/// `http-request deny if { nbsrv(GATE) eq 0 }`: a backend whose only server is the gate, and others that count it.
+fn by_count(desk: &mut Desk<'_>, gate: &Section, check: &Line, all: &[Section]) {
+    let counted = format!("nbsrv({})", gate.name);
+    let counts = |l: &&Line| l.word(0) == "http-request" && l.words.iter().any(|w| w.contains(&counted));
+    let mend = format!("http-request deny deny_status 403 if {{ {counted} eq 0 }}");
+    let mut denied = false;
+    for section in all {
+        let Some((n, deny)) = section.own.iter().enumerate().find(|(_, l)| counts(l)) else {
+            let takes = matches!(section.kind.as_str(), "frontend" | "listen");
+            if takes {
+                let text = format!("{} {} does not count the gate: it lets through whatever comes", section.kind, section.name);
+                desk.warn(SIDE_DOOR, &section.at, text, mend.as_str());
+            }
+            continue;
+        };
+        denied = true;
+        before(desk, section, n);
+        let rest = deny.words.iter().skip_while(|w| !w.contains(&counted)).skip(1).take(2);
+        let test: Vec<&str> = rest.map(String::as_str).collect();
+        let closes = match (deny.has("if"), deny.has("unless"), test.as_slice()) {
+            (true, false, ["eq", "0"] | ["lt", "1"]) => true,
+            (false, true, ["gt", "0"] | ["ge", "1"]) => true,
+            _ => false,
+        };
+        let refuses = matches!(deny.word(1), "deny" | "reject" | "silent-drop" | "tarpit");
+        if !closes || !refuses {
+            desk.unread(&deny.at, &format!("what this does when {} has no server is not understood", gate.name));
+        }
+        if deny.after("deny_status").is_some_and(is_success) {
+            desk.open(TURNED, &deny.at, "the refusal has a status of success", "write `deny deny_status 403`");
+        }
+    }
+    if !denied {
+        let text = format!("nothing is done with the gate's answer: nobody refuses when {} has no server", gate.name);
+        desk.open(NO_DENY, &check.at, text, mend);
+    }
+    for server in gate.servers().filter(|s| !is_unix(s.word(2)) && !s.has("ssl")) {
+        over_tcp(desk, &server.at, server.word(2));
+    }
+}
+
+fn by_checks(desk: &mut Desk<'_>, section: &Section, check: &Line, all: &[Section]) {
     let off = section.last(&["no", "option", "httpchk"]);
     if section.last(&["option", "httpchk"]).is_none() || off.is_some() {
         let at = off.map_or(&check.at, |l| &l.at);

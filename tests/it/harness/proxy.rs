@@ -58,6 +58,8 @@ fn visit(mut stream: TcpStream, counted: &AtomicU64) {
 
 /// A guardian whose path `approve` opens, with its gate at `gate`.
 pub struct Scene {
+    /// An address of this test's own.
+    pub ip: std::net::IpAddr,
     _place: Place,
     pub config: PathBuf,
     pub gate: PathBuf,
@@ -82,7 +84,7 @@ impl Scene {
             gate.display()
         );
         fs::write(&config, place.toml(&rest).replace("http = \"127.0.0.1:9180\"", &listen)).unwrap();
-        Self { _place: place, config, gate, http, portal: Portal::start() }
+        Self { ip: place.ip, _place: place, config, gate, http, portal: Portal::start() }
     }
 
     pub fn start(&self) -> Daemon {
@@ -117,6 +119,8 @@ impl Scene {
         text.replace("@GATE@", self.gate.to_str().unwrap())
             .replace("@PORTAL@", &self.portal.address.to_string())
             .replace("@LISTEN@", &listen.to_string())
+            .replace("@PORT@", &listen.port().to_string())
+            .replace("@IP@", &listen.ip().to_string())
             .replace("@HTTP@", &self.http.to_string())
             .replace("@DIR@", dir.to_str().unwrap())
     }
@@ -175,7 +179,7 @@ impl Proxy {
     }
 
     pub fn caddy(scene: &Scene, site: &str) -> Self {
-        let text = format!("{{\n admin off\n auto_https off\n}}\nhttp://@LISTEN@ {{\n{site}\n}}\n");
+        let text = format!("{{\n admin off\n auto_https off\n}}\nhttp://:@PORT@ {{\n bind @IP@\n{site}\n}}\n");
         Self::start(scene, "Caddyfile", &text, |file, dir| {
             let mut command = Command::new("caddy");
             command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
@@ -194,7 +198,7 @@ impl Proxy {
 
     fn start(scene: &Scene, name: &str, text: &str, command: impl FnOnce(&Path, &Path) -> Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (address, file) = (free_port("127.0.0.1".parse().unwrap()), dir.path().join(name));
+        let (address, file) = (free_port(scene.ip), dir.path().join(name));
         fs::write(&file, scene.fill(text, address, dir.path())).unwrap();
         let log = fs::File::create(dir.path().join("out.log")).unwrap();
         let mut command = command(&file, dir.path());

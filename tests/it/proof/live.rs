@@ -80,7 +80,7 @@ async fn each_nginx_that_fails_open_is_convicted() {
         ),
         (
             "satisfy any",
-            format!("location /approve {{ satisfy any; allow 127.0.0.0/8; {plain} }}\n{GATE}"),
+            format!("location /approve {{ satisfy any; allow all; {plain} }}\n{GATE}"),
             "KW4430",
             &["closed"],
         ),
@@ -166,7 +166,7 @@ async fn an_nginx_that_asks_over_tcp_is_not_proven() {
     );
 }
 
-const CADDY_GATE: &str = "reverse_proxy unix/@GATE@ {\n method GET\n rewrite /v1/gate/approve\n @good status 200\n handle_response @good {\n }\n transport http {\n dial_timeout 1s\n response_header_timeout 500ms\n }\n}\n";
+const CADDY_GATE: &str = "reverse_proxy unix/@GATE@ {\n method GET\n rewrite /v1/gate/approve\n @good status 200\n handle_response @good {\n vars gate open\n }\n transport http {\n dial_timeout 1s\n response_header_timeout 500ms\n }\n}\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_caddy_is_proven_and_its_short_form_believes_204() {
@@ -242,7 +242,7 @@ async fn a_haproxy_that_checks_the_gate_is_proven_within_its_grace_and_convicted
 async fn what_cannot_be_told_is_not_proven() {
     let scene = Scene::new().await;
     let daemon = scene.open();
-    let nobody = crate::harness::life::free_port("127.0.0.1".parse().unwrap());
+    let nobody = crate::harness::life::free_port(scene.ip);
     let probed = scene.probe(&format!("http://{nobody}/"), &["--settle", "1s", "--allow-interrupt"]);
     assert_eq!(
         (probed.code, probed.case("open").1, probed.case("closed").0),
