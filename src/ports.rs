@@ -386,7 +386,7 @@ pub trait KeyStore: Send + Sync {
     ) -> Doing<'a, Result<Accepted, HostError>>;
     /// The accepted chain of a slot, as facts and as PEM (leaf first, without the root).
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>>;
-    /// The private key, for the deployer and nobody else.
+    /// The private key, for the deployer and for links that prove themselves with it, and nobody else.
     fn private_key(&self, slot: AttemptId) -> Doing<'_, Result<PrivateKey, HostError>>;
     /// Destroys a slot with its key.
     fn destroy(&self, slot: AttemptId) -> Doing<'_, Result<(), HostError>>;

@@ -7,6 +7,7 @@ pub mod deploy;
 pub mod entropy;
 pub mod export;
 pub mod keystore;
+pub mod link;
 pub mod meter;
 pub mod notify;
 pub mod probe;

@@ -3,6 +3,7 @@
 
 pub mod canonical;
 mod constraints;
+pub mod crl;
 mod der;
 mod dn;
 mod intern;
@@ -11,6 +12,7 @@ pub mod checkpoint;
 pub mod draft;
 pub mod follow;
 pub mod entry;
+pub mod explanation;
 pub mod export;
 pub mod ledger;
 pub mod lint;
@@ -18,9 +20,11 @@ pub mod note;
 pub mod tlog_policy;
 pub mod keys;
 pub mod ocsf;
+pub mod peer;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;
+pub mod shard;
 pub mod tiles;
 pub mod verify;
 pub mod webhook;

@@ -131,6 +131,10 @@ slug!(
     /// A challenge solver, by its id in the configuration.
     SolverId
 );
+slug!(
+    /// An enforcing proxy for mTLS, by its id in the configuration.
+    LinkId
+);
 
 /// Sortable unique id: 48 bits of milliseconds and 80 random bits in Crockford base 32 (the ULID specification).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,6 +8,7 @@
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
@@ -29,6 +30,7 @@ mod export;
 mod gate;
 mod host;
 mod keep;
+mod link;
 mod log;
 mod proof;
 mod reading;
@@ -62,6 +64,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),

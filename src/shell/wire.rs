@@ -1,5 +1,6 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+pub mod link;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -139,11 +140,18 @@ pub mod export {
     pub use crate::adapters::export::{Hook, HookOptions, Lines, Tree};
 }
 
+/// Freezing the oldest entries of the audit log.
+pub mod freeze {
+    pub use crate::adapters::export::{Described, ShardFiles};
+    pub use crate::adapters::store::{Choice, Freezer, NewShard, Pruned, Run, Suits};
+    pub use crate::adapters::tiles::Shard;
+}
+
 /// Keeping the state: backups, and what is left of a damaged one.
 pub mod keep {
     pub use crate::adapters::store::Accept;
     pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
-    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Thawed, Verdict, examine};
 
     use std::collections::BTreeSet;
     use std::path::Path;

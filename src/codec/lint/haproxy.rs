@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ANY_SUCCESS, BEFORE, Desk, GATE, LATE, LONGEST_WAIT_MS, NO_CHECK, NO_DENY, NO_TIMEOUT, OVER_TCP, PARTIAL, Place,
-    SECOND_GATE, TURNED, UNGUARDED, is_success, millis,
+    SECOND_GATE, SIDE_DOOR, TURNED, UNGUARDED, is_success, millis,
 };
 
 /// What opens a section.
@@ -142,7 +142,10 @@ fn by_count(desk: &mut Desk<'_>, gate: &Section, check: &Line, all: &[Section]) 
         let Some((n, deny)) = section.own.iter().enumerate().find(|(_, l)| counts(l)) else {
             let takes = matches!(section.kind.as_str(), "frontend" | "listen");
             if takes {
-                let text = format!("{} {} does not count the gate: it lets through whatever comes", section.kind, section.name);
+                let text = format!(
+                    "{} {} does not count the gate: it lets through whatever comes",
+                    section.kind, section.name
+                );
                 desk.warn(SIDE_DOOR, &section.at, text, mend.as_str());
             }
             continue;
@@ -219,6 +222,11 @@ fn by_checks(desk: &mut Desk<'_>, section: &Section, check: &Line, all: &[Sectio
     }
     let text = "servers count as up from a start or reload until their first check has failed";
     let mend = "ask for each request with http-request lua.auth-request, or `init-state down` (HAProxy 3.1)";
+    // Or everything is refused for some time after the start.
+    let waits = |l: &Line| l.starts(&["http-request", "deny"]) && l.words.iter().any(|w| w.contains("date()"));
+    if all.iter().any(|s| s.own.iter().any(waits)) {
+        return;
+    }
     if !section.servers().all(|s| s.after("init-state") == Some("down"))
         && !defaults.iter().any(|d| d.after("init-state") == Some("down"))
     {

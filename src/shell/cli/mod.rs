@@ -9,12 +9,15 @@ mod cert;
 mod client;
 mod console;
 mod gate;
+mod gate_story;
 mod host;
 mod keep;
+mod link;
 mod meaning;
 mod plans;
 mod proof;
 mod renew;
+mod thaw;
 mod witness;
 
 use std::process::ExitCode;
@@ -88,9 +91,15 @@ impl Run {
             Command::Gate(Gate::Probe(probe)) => self.gate_probe(&probe),
             Command::Gate(Gate::Lint(lint)) => self.gate_lint(&lint),
             Command::Gate(Gate::Graph(graph)) => self.gate_graph(&graph),
+            Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
+            Command::Gate(Gate::Replay { file }) => self.gate_replay(&file),
+            Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
+            Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
+            Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),
+            Command::Link(link::Link::Status) => self.link_status(),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::model;
-use crate::shell::audit::{BAD_QUESTION, NO_ENTRY, Refusal};
+use crate::shell::audit::{BAD_QUESTION, FROZEN, NO_ENTRY, Refusal};
 
 /// The credential does not exist.
 pub(super) const NO_CREDENTIAL: &str = "KW5001";
@@ -55,6 +55,7 @@ impl From<Refusal> for Problem {
         let status = match refusal.code {
             BAD_QUESTION => StatusCode::BAD_REQUEST,
             NO_ENTRY => StatusCode::NOT_FOUND,
+            FROZEN => StatusCode::GONE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, refusal.code, refusal.text, refusal.hint)

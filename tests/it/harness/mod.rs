@@ -9,6 +9,7 @@ pub mod http;
 pub mod knot;
 pub mod ledger;
 pub mod life;
+pub mod link;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;

@@ -10,6 +10,7 @@ mod graph;
 mod install;
 mod issuer;
 mod lifetime;
+mod link;
 mod path;
 mod place;
 mod scalar;
@@ -68,7 +69,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    // A dry run vouches for nobody.
+    let links = link::read_all(p, &mut root, &credentials, &paths);
+    // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
 
@@ -97,6 +99,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         solvers: solvers.settings,
         witness: own_witness.filter(|_| real),
         audit_witness,
+        links: if real { links } else { Vec::new() },
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
