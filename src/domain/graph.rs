@@ -10,8 +10,9 @@
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::id::{CredentialId, IssuerId, LinkId, PathId};
 use crate::domain::inventory::{Credential, Endpoint, Estate, Install, Layout};
+use crate::domain::link::{Identity, Link};
 use crate::domain::policy::{Act, Approval, Repair, Subject, Tier, Verdict, decide, tier};
 
 /// The tier of what hurts most. People count tiers from T1 to T4; here they are counted from 0, and [`tier`] gives nothing
@@ -29,6 +30,8 @@ pub enum Node {
     Endpoint(String),
     /// Files that are written.
     Install(String),
+    /// An enforcing proxy.
+    Link(LinkId),
     /// An approval path.
     Path(PathId),
 }
@@ -42,6 +45,7 @@ impl Node {
             Self::Credential(_) => "credential",
             Self::Endpoint(_) => "endpoint",
             Self::Install(_) => "install",
+            Self::Link(_) => "link",
             Self::Path(_) => "path",
         }
     }
@@ -53,6 +57,7 @@ impl Node {
             Self::Issuer(id) => id.as_str(),
             Self::Credential(id) => id.as_str(),
             Self::Endpoint(name) | Self::Install(name) => name,
+            Self::Link(id) => id.as_str(),
             Self::Path(id) => id.as_str(),
         }
     }
@@ -77,6 +82,10 @@ pub enum Relation {
     Holds,
     /// A path holds another open.
     HoldsPath,
+    /// A link proves itself with a credential.
+    Identifies,
+    /// A path guards a link.
+    Guards,
     /// Actions on a credential are approved over a path.
     Approves,
     /// The same, as the way for the day on which the first cannot be gone.
@@ -93,6 +102,8 @@ impl Relation {
             Self::InstalledAt => "installed at",
             Self::Holds => "holds open",
             Self::HoldsPath => "holds open",
+            Self::Identifies => "identifies",
+            Self::Guards => "guards",
             Self::Approves => "approves",
             Self::Repairs => "approves repairs of",
         }
@@ -165,6 +176,23 @@ impl Graph {
             }
         }
         graph
+    }
+
+    /// Adds links; no approval goes over one, so they are in no ring.
+    #[must_use]
+    pub fn with_links<'a>(mut self, links: impl Iterator<Item = &'a Link>) -> Self {
+        for link in links {
+            let own = Node::Link(link.id.clone());
+            self.edge(Node::Path(link.path.clone()), Relation::Guards, own.clone());
+            let credential = match &link.identity {
+                Identity::Managed(credential) => Some(credential),
+                Identity::Files { credential, .. } => credential.as_ref(),
+            };
+            if let Some(credential) = credential {
+                self.edge(Node::Credential(credential.clone()), Relation::Identifies, own);
+            }
+        }
+        self
     }
 
     fn credential(&mut self, estate: &Estate, credential: &Credential) {

@@ -154,11 +154,10 @@ fn by_count(desk: &mut Desk<'_>, gate: &Section, check: &Line, all: &[Section]) 
         before(desk, section, n);
         let rest = deny.words.iter().skip_while(|w| !w.contains(&counted)).skip(1).take(2);
         let test: Vec<&str> = rest.map(String::as_str).collect();
-        let closes = match (deny.has("if"), deny.has("unless"), test.as_slice()) {
-            (true, false, ["eq", "0"] | ["lt", "1"]) => true,
-            (false, true, ["gt", "0"] | ["ge", "1"]) => true,
-            _ => false,
-        };
+        let closes = matches!(
+            (deny.has("if"), deny.has("unless"), test.as_slice()),
+            (true, false, ["eq", "0"] | ["lt", "1"]) | (false, true, ["gt", "0"] | ["ge", "1"])
+        );
         let refuses = matches!(deny.word(1), "deny" | "reject" | "silent-drop" | "tarpit");
         if !closes || !refuses {
             desk.unread(&deny.at, &format!("what this does when {} has no server is not understood", gate.name));

@@ -41,7 +41,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
 /// Not below `/v1/gate`, where nothing but gates is answered.
 async fn graph(State(app): State<Arc<App>>) -> Response<Body> {
     let turn = app.turn().await;
-    heavy::json(turn, &model::Graph::from(&Graph::of(&app.web.engine.estate())))
+    let links = (app.web.links)();
+    let graph = Graph::of(&app.web.engine.estate()).with_links(links.iter().map(|status| &*status.link));
+    heavy::json(turn, &model::Graph::from(&graph))
 }
 
 fn parse<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {

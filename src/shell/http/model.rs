@@ -417,7 +417,7 @@ pub struct Graph {
 /// A thing in the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// `issuer`, `credential`, `endpoint`, `install` or `path`.
+    /// `issuer`, `credential`, `endpoint`, `install`, `link` or `path`.
     pub kind: String,
     /// Its name among those of its kind.
     pub name: String,

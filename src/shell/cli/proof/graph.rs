@@ -14,7 +14,11 @@ impl Run {
         }
         let graph = match self.common.socket {
             Some(_) => self.daemon()?.get("/v1/graph")?,
-            None => Graph::from(&graph::Graph::of(&self.settings()?.estate)),
+            None => {
+                let settings = self.settings()?;
+                let links = settings.links.iter().map(|link| &**link);
+                Graph::from(&graph::Graph::of(&settings.estate).with_links(links))
+            }
         };
         match self.output {
             Output::Json => self.console.json(&graph)?,
