@@ -15,6 +15,7 @@ pub mod entry;
 pub mod explanation;
 pub mod export;
 pub mod ledger;
+pub mod lint;
 pub mod note;
 pub mod tlog_policy;
 pub mod keys;

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 37] = [
     "",
     "init",
     "check",
@@ -57,6 +57,10 @@ const COMMANDS: [&str; 33] = [
     "gate",
     "gate status",
     "gate check",
+    "gate hold",
+    "gate probe",
+    "gate lint",
+    "gate graph",
     "status",
     "backup",
     "restore",
