@@ -12,6 +12,7 @@ pub mod draft;
 pub mod follow;
 pub mod entry;
 pub mod export;
+pub mod ext_authz;
 pub mod ledger;
 pub mod note;
 pub mod tlog_policy;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::Chain;
+use crate::domain::guard::Guard;
 use crate::domain::id::{CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
@@ -367,6 +368,8 @@ pub struct ApprovalPath {
     pub needs: BTreeSet<CredentialId>,
     /// The path closes this long before the earliest end of anything it stands on.
     pub margin: Duration,
+    /// Which of its requests it guards.
+    pub guard: Guard,
 }
 
 /// What was seen of one credential in one place.

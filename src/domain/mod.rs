@@ -12,6 +12,7 @@ pub mod key;
 pub mod certificate;
 pub mod limits;
 pub mod policy;
+pub mod guard;
 pub mod inventory;
 pub mod renewal;
 pub mod tree;

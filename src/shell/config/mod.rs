@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use self::diagnostic::{Colour, ConfigError, Problem};
 pub use self::host::{Check, Group, Level, verify_host};
 pub use self::settings::{
-    AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, HttpChallenge, IssuerSettings, Listen, Propagation,
+    AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, Listen, Propagation,
     Settings, SolverKind, SolverSettings, TsigAlgorithm, Witness,
 };
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::tls::{BadCertificate, GateCertificate};
 use crate::shell::config::Listen;
 
 /// Why a listener is not there.
@@ -42,6 +43,9 @@ pub enum BindError {
         /// Which.
         group: String,
     },
+    /// What gate checks over TLS are answered with.
+    #[error("{0}")]
+    Certificate(#[from] BadCertificate),
     /// Anything else.
     #[error("cannot listen on {}: {what}: {source}", path.display())]
     Unix {
@@ -61,6 +65,8 @@ pub struct Listeners {
     pub http: TcpListener,
     /// The gate's Unix socket.
     pub gate: Option<UnixListener>,
+    /// Gate checks over TLS.
+    pub gate_tls: Option<(TcpListener, GateCertificate)>,
     /// The command line's door.
     pub admin: UnixListener,
     /// Socket files to remove.
@@ -96,7 +102,16 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
             Some(bound)
         }
     };
-    Ok(Listeners { http, gate, admin, files })
+    let gate_tls = match &listen.gate_tls {
+        None => None,
+        Some(tls) => {
+            let certificate = GateCertificate::load(&tls.certificate_file, &tls.key_file)?;
+            let address = tls.listen;
+            let bound = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+            Some((bound, certificate))
+        }
+    };
+    Ok(Listeners { http, gate, gate_tls, admin, files })
 }
 
 /// Binds below a private directory, sets mode and group there, and only then moves the socket to its place.

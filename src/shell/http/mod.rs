@@ -15,14 +15,17 @@ mod audit_page;
 mod exposition;
 mod forget;
 mod gate;
+mod grpc;
 mod heavy;
 mod listen;
 mod metrics;
 pub mod model;
 mod page;
+mod preface;
 mod problem;
 mod server;
 mod shield;
+mod tls;
 mod views;
 mod witness;
 

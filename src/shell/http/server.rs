@@ -10,13 +10,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion, header};
 use axum::response::IntoResponse;
 use axum::serve::Listener;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
@@ -26,9 +26,11 @@ use tokio::time::timeout;
 use super::gate::{self, Detail};
 use super::heavy::Turn;
 use super::listen::Listeners;
+use super::preface::{self, Version};
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
-use super::{Web, api, audit, audit_page, page};
+use super::tls;
+use super::{Web, api, audit, audit_page, grpc, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -45,6 +47,16 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST_HEAD: usize = 16 * 1_024;
 /// A head has at most so many fields.
 const MOST_FIELDS: usize = 64;
+/// Over HTTP/2 fields are counted with 32 bytes on top of each (RFC 9113 section 6.5.2).
+const LONGEST_HEAD_H2: u32 = 16 * 1_024 + 64 * 32;
+/// So many questions at once on one connection: a proxy that has more opens another.
+const MOST_STREAMS: u32 = 256;
+/// What a peer may send before we have taken it: one long question, and a few of them on a connection.
+const STREAM_WINDOW: u32 = 128 * 1_024;
+/// The same for all questions of a connection: with all connections full, 512 MiB at the very most.
+const CONNECTION_WINDOW: u32 = 512 * 1_024;
+/// A silent HTTP/2 connection is asked this often whether its peer is still there, and has as long to say so.
+const PING: Duration = Duration::from_secs(20);
 /// A body has at most so many bytes; ours have a few dozen.
 const LONGEST_BODY: usize = 64 * 1_024;
 /// So many answers that cost memory (scrapes, pages, lists) are made at once.
@@ -89,7 +101,7 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
     let app = Arc::new(App { web, heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)) });
     let router = TowerToHyperService::new(router(app.clone()));
     let (stopping, stopped) = watch::channel(());
-    let Listeners { http, gate, admin, files } = listeners;
+    let Listeners { http, gate, gate_tls, admin, files } = listeners;
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
     let run = Run { app, router, stopped };
     let http = run.listen(Nodelay(http), move |_| Door::Http { loopback });
@@ -103,13 +115,28 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
             run.listen(gate, |_| Door::Gate).await;
         }
     };
+    let secured = async {
+        let Some((listener, certificate)) = gate_tls else { return };
+        let (acceptor, mut stopped) = (certificate.acceptor(), run.stopped.clone());
+        let secure = |stream| {
+            let acceptor = acceptor.clone();
+            async move { timeout(tls::HANDSHAKE, acceptor.accept(stream)).await.ok()?.ok() }
+        };
+        let following = async {
+            tokio::select! {
+                () = certificate.follow() => {}
+                _ = stopped.changed() => {}
+            }
+        };
+        futures_util::join!(run.listen_secured(Nodelay(listener), |_| Door::Gate, secure), following);
+    };
     let stop = async move {
         stop.await;
         // Gone before anybody else may bind there.
         drop(files);
         drop(stopping);
     };
-    futures_util::join!(http, admin, gate, stop);
+    futures_util::join!(http, admin, gate, secured, stop);
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -154,7 +181,21 @@ enum Crowd {
 }
 
 impl Run {
-    async fn listen<L: Listener>(&self, mut listener: L, door: impl Fn(&L::Io) -> Door) {
+    async fn listen<L: Listener>(&self, listener: L, door: impl Fn(&L::Io) -> Door) {
+        self.listen_secured(listener, door, |stream| core::future::ready(Some(stream))).await;
+    }
+
+    /// `secure` makes of each stream the one that is talked over, or nothing.
+    async fn listen_secured<L, S, F>(
+        &self,
+        mut listener: L,
+        door: impl Fn(&L::Io) -> Door,
+        secure: impl Fn(L::Io) -> F,
+    ) where
+        L: Listener,
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = Option<S>> + Send + 'static,
+    {
         let mut connections = JoinSet::new();
         let mut stopped = self.stopped.clone();
         loop {
@@ -165,7 +206,12 @@ impl Run {
                 Some(_) = connections.join_next() => {}
                 (stream, _) = listener.accept(), if open < MOST_CONNECTIONS.saturating_add(MOST_TURNED_AWAY) => {
                     let crowd = if open < MOST_CONNECTIONS { Crowd::Room } else { Crowd::Full };
-                    connections.spawn(self.clone().connection(door(&stream), stream, crowd));
+                    let (run, door, secured) = (self.clone(), door(&stream), secure(stream));
+                    connections.spawn(async move {
+                        if let Some(stream) = secured.await {
+                            run.connection(door, stream, crowd).await;
+                        }
+                    });
                 }
             }
         }
@@ -178,26 +224,64 @@ impl Run {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
+        let patience = if crowd == Crowd::Full { HURRY } else { HEAD_DEADLINE };
+        let told = tokio::select! {
+            told = timeout(patience, preface::tell(Shield::new(stream))) => told,
+            _ = self.stopped.changed() => return,
+        };
+        // A peer that went away or says nothing is its own affair, here and below.
+        let Ok(Ok((version, stream))) = told else { return };
+        let stream = TokioIo::new(stream);
         let (app, router) = (self.app, self.router);
         let service = service_fn(move |request: Request<Incoming>| {
             let (app, router) = (app.clone(), router.clone());
             async move { Ok::<_, Infallible>(finish(&app.web, respond(&app, &router, door, crowd, request).await)) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(if crowd == Crowd::Full { HURRY } else { HEAD_DEADLINE })
-            .max_buf_size(LONGEST_HEAD)
-            .max_headers(MOST_FIELDS)
-            .keep_alive(crowd == Crowd::Room)
-            .serve_connection(TokioIo::new(Shield::new(stream)), service);
-        let mut connection = pin!(connection);
-        tokio::select! {
-            // A peer that went away or spoke nonsense is its own affair.
-            _ = connection.as_mut() => return,
-            _ = self.stopped.changed() => {}
+        match version {
+            Version::One => {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(patience)
+                    .max_buf_size(LONGEST_HEAD)
+                    .max_headers(MOST_FIELDS)
+                    .keep_alive(crowd == Crowd::Room)
+                    .serve_connection(stream, service);
+                let mut connection = pin!(connection);
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    _ = self.stopped.changed() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
+            Version::Two => {
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(MOST_STREAMS)
+                    .max_header_list_size(LONGEST_HEAD_H2)
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .max_send_buf_size(LONGEST_BODY)
+                    .keep_alive_interval(PING)
+                    .keep_alive_timeout(PING)
+                    .serve_connection(stream, service);
+                let mut connection = pin!(connection);
+                let turned_away = async {
+                    match crowd {
+                        Crowd::Room => core::future::pending().await,
+                        // Time for what came along with the preface.
+                        Crowd::Full => drop(timeout(HURRY, core::future::pending::<()>()).await),
+                    }
+                };
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    () = turned_away => {}
+                    _ = self.stopped.changed() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                drop(timeout(DRAIN, connection).await);
+            }
         }
-        connection.as_mut().graceful_shutdown();
-        drop(connection.await);
     }
 }
 
@@ -213,13 +297,19 @@ async fn respond(
         Door::Http { loopback } => host_is_ours(&request, loopback, &app.web.hosts),
         Door::Gate | Door::Admin { .. } => true,
     };
+    if grpc::is_check(&path) && request.version() == HttpVersion::HTTP_2 {
+        if crowd == Crowd::Full {
+            return grpc::overloaded(&app.web);
+        }
+        return grpc::answer(&app.web, request).await;
+    }
     if gate::is_gate(&path) {
         if crowd == Crowd::Full {
             return gate::overloaded(&app.web, &path);
         }
         // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
         let detail = if host_is_ours { Detail::Full } else { Detail::Codes };
-        return gate::answer(&app.web, &method, &path, request.uri().query(), detail);
+        return gate::answer(&app.web, &request, detail);
     }
     if crowd == Crowd::Full {
         let text = format!("{MOST_CONNECTIONS} connections are open");

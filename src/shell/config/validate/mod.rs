@@ -6,6 +6,7 @@
 
 mod audit;
 mod certificate;
+mod guard;
 mod install;
 mod issuer;
 mod lifetime;

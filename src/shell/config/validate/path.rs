@@ -64,9 +64,10 @@ pub(super) fn read_paths<'a>(
                 p.add("KW0011", &need.span, what, "second time", "remove one of them");
             }
         }
+        let guard = super::guard::read(p, &mut s);
         s.close(p);
         if let Some(id) = id {
-            let path = ApprovalPath { id: id.value.clone(), needs, margin: span };
+            let path = ApprovalPath { id: id.value.clone(), needs, margin: span, guard };
             paths.insert(id.value, Arc::new(path));
         }
     }
