@@ -9,6 +9,7 @@ pub mod demo;
 pub mod explain;
 mod export;
 pub mod http;
+pub mod snippet;
 pub mod texts;
 pub mod wire;
 pub mod witness;

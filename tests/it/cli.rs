@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 34] = [
     "",
     "init",
     "check",
@@ -57,6 +57,7 @@ const COMMANDS: [&str; 33] = [
     "gate",
     "gate status",
     "gate check",
+    "snippet",
     "status",
     "backup",
     "restore",

@@ -36,6 +36,7 @@ mod pebble;
 mod plan;
 mod process;
 mod probe;
+mod proxy;
 mod replay;
 mod review;
 mod sim;

@@ -14,6 +14,7 @@ mod keep;
 mod meaning;
 mod plans;
 mod renew;
+mod snippet;
 mod witness;
 
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),

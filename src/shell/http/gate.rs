@@ -50,9 +50,7 @@ struct Question<'a> {
 /// Answers a URL below `/v1/gate`.
 pub(super) fn answer<B>(web: &Web, request: &Request<B>, detail: Detail) -> Response<Body> {
     let answer = match question(request) {
-        Ok(question) => {
-            model::Gate { nonce: question.nonce, ..decide(web, question.name, question.asked.as_ref()) }
-        }
+        Ok(question) => model::Gate { nonce: question.nonce, ..decide(web, question.name, question.asked.as_ref()) },
         Err(name) => {
             let text = "a gate is asked with GET".to_owned();
             count(web, None, "closed");

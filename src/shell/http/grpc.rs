@@ -90,7 +90,8 @@ fn respond(answer: &model::Gate) -> Response<Body> {
         }
         ext_authz::denied(&fields, &body)
     };
-    let trailers = HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let trailers =
+        HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
     let body = Full::new(Bytes::from(frame)).with_trailers(async move { Some(Ok(trailers)) });
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

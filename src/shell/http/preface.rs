@@ -102,7 +102,9 @@ mod tests {
     fn only_the_whole_preface_is_http_2_and_no_byte_is_lost() {
         let one: Vec<&[u8]> = PREFACE.chunks(1).collect();
         assert_eq!(told(&one), (Version::Two, PREFACE.to_vec()));
-        for text in ["GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/1.1\r\nHost: x\r\n\r\n", "POST /", "PRI * HTTP/2.0\r\n", "", "P"] {
+        for text in
+            ["GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/1.1\r\nHost: x\r\n\r\n", "POST /", "PRI * HTTP/2.0\r\n", "", "P"]
+        {
             assert_eq!(told(&[text.as_bytes()]), (Version::One, text.as_bytes().to_vec()), "{text:?}");
         }
         let more = [&PREFACE[..], b"frames"].concat();

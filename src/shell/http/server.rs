@@ -186,12 +186,8 @@ impl Run {
     }
 
     /// `secure` makes of each stream the one that is talked over, or nothing.
-    async fn listen_secured<L, S, F>(
-        &self,
-        mut listener: L,
-        door: impl Fn(&L::Io) -> Door,
-        secure: impl Fn(L::Io) -> F,
-    ) where
+    async fn listen_secured<L, S, F>(&self, mut listener: L, door: impl Fn(&L::Io) -> Door, secure: impl Fn(L::Io) -> F)
+    where
         L: Listener,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Option<S>> + Send + 'static,

@@ -113,6 +113,7 @@ pub fn served(id: &str, mut managed: Managed) -> Credential {
 }
 
 pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
-    let path = ApprovalPath { id: pid(id), needs: needs.iter().map(|n| cid(n)).collect(), margin, guard: Default::default() };
+    let path =
+        ApprovalPath { id: pid(id), needs: needs.iter().map(|n| cid(n)).collect(), margin, guard: Default::default() };
     estate.paths.insert(pid(id), Arc::new(path));
 }

@@ -12,5 +12,6 @@ pub mod life;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;
+pub mod proxies;
 pub mod store;
 pub mod witness;

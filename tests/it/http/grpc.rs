@@ -72,7 +72,8 @@ async fn send(
     method: &str,
     body: Vec<u8>,
 ) -> Answer {
-    let mut request = hyper::Request::builder().method(method).uri(format!("http://keyward{url}")).header("te", "trailers");
+    let mut request =
+        hyper::Request::builder().method(method).uri(format!("http://keyward{url}")).header("te", "trailers");
     if let Some(kind) = kind {
         request = request.header("content-type", kind);
     }
@@ -80,7 +81,8 @@ async fn send(
     let response = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
     let http = response.status().as_u16();
     let collected = response.into_body().collect().await.unwrap();
-    let grpc = collected.trailers().and_then(|t| t.get("grpc-status")).map_or("none", |v| v.to_str().unwrap()).to_owned();
+    let grpc =
+        collected.trailers().and_then(|t| t.get("grpc-status")).map_or("none", |v| v.to_str().unwrap()).to_owned();
     Answer { http, grpc, body: collected.to_bytes() }
 }
 
@@ -121,7 +123,8 @@ fn an_open_path_is_ok_and_a_closed_one_is_denied_over_socket_and_loopback() {
             assert!(unknown.is_denied("KW4010"), "{unknown:?}");
         }
         still.world.clock.pass(LONG);
-        let stale = send(&mut over_unix(&server).await, CHECK, GRPC, "POST", question(Some("approve"), "GET", "/", 0)).await;
+        let stale =
+            send(&mut over_unix(&server).await, CHECK, GRPC, "POST", question(Some("approve"), "GET", "/", 0)).await;
         assert!(stale.is_denied("KW4008"), "{stale:?}");
     });
 }

@@ -58,7 +58,11 @@ fn the_appended_target_and_the_method_tell_the_request() {
     }
     let reply = ask(&server, "GET", "/v1/gate/broken/x", "");
     let json = reply.json();
-    assert_eq!((json["open"].as_bool(), json["kind"].as_str()), (Some(false), Some("read")), "it is closed all the same");
+    assert_eq!(
+        (json["open"].as_bool(), json["kind"].as_str()),
+        (Some(false), Some("read")),
+        "it is closed all the same"
+    );
 }
 
 #[test]
