@@ -18,7 +18,7 @@ use x509_parser::x509::X509Name;
 use crate::codec::constraints::NameConstraints;
 use crate::codec::der::{self, Reader};
 use crate::codec::{ParseError, dn, pem};
-use crate::domain::certificate::{CertId, Certificate};
+use crate::domain::certificate::{CertId, Certificate, Purposes};
 use crate::domain::key::Digest;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -114,6 +114,7 @@ pub(crate) mod oid {
     pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
     pub(crate) const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 37, 0];
     pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+    pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 }
 
 /// A subject alternative name as it stands in a certificate (RFC 5280 section 4.2.1.6).
@@ -194,6 +195,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) basic: Option<BasicConstraints>,
     /// Whether key usage, if there is one, includes keyCertSign.
     pub(crate) signs_certificates: Option<bool>,
+    /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
+    pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
     pub(crate) purposes: Option<Vec<&'a [u8]>>,
     pub(crate) constraints: Option<NameConstraints<'a>>,
@@ -296,6 +299,7 @@ impl<'a> Parsed<'a> {
             names: Vec::new(),
             basic: None,
             signs_certificates: None,
+            does_tls: None,
             purposes: None,
             constraints: None,
             authority_key: None,
@@ -327,7 +331,10 @@ impl<'a> Parsed<'a> {
                 r.end()?;
                 let (unused, bytes) = bits.split_first()?;
                 // Bit 5, counted from the highest (section 4.2.1.3).
-                self.signs_certificates = Some(*unused <= 7 && bytes.first().is_some_and(|b| b & 0b0000_0100 != 0));
+                let has = |bits: u8| *unused <= 7 && bytes.first().is_some_and(|b| b & bits != 0);
+                self.signs_certificates = Some(has(0b0000_0100));
+                // Bits 0, 2 and 4.
+                self.does_tls = Some(has(0b1010_1000));
             }
             oid::EXTENDED_KEY_USAGE => {
                 let mut r = Reader::inside(value, der::SEQUENCE)?;
@@ -367,6 +374,13 @@ impl<'a> Parsed<'a> {
         self.basic.is_some_and(|b| b.ca) && self.signs_certificates.unwrap_or(true)
     }
 
+    fn purposes(&self) -> Purposes {
+        let extended =
+            |id: &[u8]| self.purposes.as_ref().is_none_or(|all| all.iter().any(|p| *p == id || *p == oid::ANY_PURPOSE));
+        let usable = self.does_tls.unwrap_or(true);
+        Purposes { server: usable && extended(oid::SERVER_AUTH), client: usable && extended(oid::CLIENT_AUTH) }
+    }
+
     /// Its subject for people; the names if the subject is empty.
     pub(crate) fn title(&self) -> String {
         let subject = dn::text(&self.subject_name).unwrap_or_default();
@@ -391,6 +405,7 @@ impl<'a> Parsed<'a> {
             validity: self.validity,
             cert_id: self.cert_id(),
             may_issue: self.may_issue(),
+            purposes: self.purposes(),
         })
     }
 

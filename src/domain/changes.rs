@@ -15,6 +15,7 @@
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
 //! | `credential` | credential id | a record; its generations stand once each below `generation`, by their slots |
 //! | `issuer` | issuer id | a record |
+//! | `latch` | `path/ID` or `key/SPKI` | what only a person opens again, and keys that are never good again |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
 //! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
@@ -30,7 +31,9 @@ use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
 use crate::domain::private::Told;
-use crate::domain::state::{AriRecord, Change, CredentialRecord, IssuerRecord, Request, State, note_automatic};
+use crate::domain::state::{
+    AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State, note_automatic,
+};
 use crate::domain::time::{Timestamp, Validity};
 
 /// The state before an entry's changes, as far as they are about it. What a store says here must be what lies on its
@@ -58,6 +61,11 @@ pub trait Before {
     /// # Errors
     /// If they cannot be read.
     fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error>;
+    /// What is latched.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error>;
 }
 
 impl Before for State {
@@ -77,6 +85,10 @@ impl Before for State {
 
     fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
         Ok(self.ledger.automatic.get(names).cloned().unwrap_or_default())
+    }
+
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
+        Ok(self.latches.get(on).map(Cow::Borrowed))
     }
 }
 
@@ -141,6 +153,17 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         Ok(times)
+    }
+
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Latch(other, latch) = change
+                && other == on
+            {
+                return Ok(latch.as_ref().map(Cow::Borrowed));
+            }
+        }
+        self.state.latch(on)
     }
 }
 
@@ -209,6 +232,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("latch", |p| {
+        for (on, new) in &touched.latches {
+            let old = before.latch(on)?;
+            p.entry(&on.to_string(), old.as_deref(), *new, latch);
+        }
+        Ok(())
+    })?;
     out.push(b'}');
     // Nothing differs: nothing to tell.
     if out.len() > 2 {
@@ -225,6 +255,7 @@ struct Touched<'a> {
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
     credentials: BTreeMap<&'a CredentialId, Option<&'a CredentialRecord>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
+    latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
 }
 
 impl<'a> Touched<'a> {
@@ -257,6 +288,9 @@ impl<'a> Touched<'a> {
                     }
                     note_automatic(touched.automatic.entry(names).or_default(), *at);
                 }
+                Change::Latch(on, latch) => {
+                    touched.latches.insert(on, latch.as_ref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -270,6 +304,7 @@ impl<'a> Touched<'a> {
             && self.buckets.is_empty()
             && self.credentials.is_empty()
             && self.issuers.is_empty()
+            && self.latches.is_empty()
     }
 }
 
@@ -368,12 +403,16 @@ fn generation(p: &mut Patch<'_, '_>, old: Option<&Generation>, new: &Generation)
         trigger,
         installed_at,
         verified_at,
+        key_since,
     } = new;
     p.text("cert_id", old.and_then(|o| o.cert_id.as_ref()).map(|c| &*c.0), cert_id.as_ref().map(|c| &*c.0));
     p.detail(old.map(|o| &o.trigger), trigger);
     p.plain("fingerprint", old.map(|o| &o.fingerprint), Some(fingerprint), Digest::hex);
     p.time("installed_at", old.map(|o| o.installed_at), Some(*installed_at));
     p.text("issuer", old.map(|o| o.issuer.as_str()), Some(issuer.as_str()));
+    // Only where a renewal kept it.
+    let kept = |since: Timestamp, installed: Timestamp| Some(since).filter(|since| *since != installed);
+    p.time("key_since", old.and_then(|o| kept(o.key_since, o.installed_at)), kept(*key_since, *installed_at));
     p.names(old.map(|o| &o.names), names);
     p.time("not_after", old.map(|o| o.validity.not_after), Some(*not_after));
     p.time("not_before", old.map(|o| o.validity.not_before), Some(*not_before));
@@ -408,6 +447,14 @@ fn request(p: &mut Patch<'_, '_>, old: Option<&Request>, new: &Request) {
     let Request { by, at } = new;
     p.time("at", old.map(|o| o.at), Some(*at));
     p.text("by", old.map(|o| &*o.by), Some(by));
+}
+
+fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
+    let Latch { at, code, text, by } = new;
+    p.time("at", old.map(|o| o.at), Some(*at));
+    p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
+    p.text("code", old.map(|o| &*o.code), Some(code));
+    p.text("text", old.map(|o| &*o.text), Some(text));
 }
 
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {

@@ -29,5 +29,7 @@ pub mod assessment;
 pub mod plan;
 pub mod check;
 pub mod verification;
+pub mod snapshot;
 pub mod gate;
+pub mod standing;
 pub mod story;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use crate::domain::id::{CredentialId, EntryId, IssuerId};
+use crate::domain::id::{CredentialId, EntryId, IssuerId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::engine::answer::Answer;
@@ -40,6 +40,20 @@ pub enum Command {
     },
     /// Delete texts that an entry commits to.
     Forget(Forget, SyncSender<Result<(), StoreError>>),
+    /// A person opens a path that only a person opens.
+    Reopen {
+        /// Which.
+        path: PathId,
+        /// Who.
+        by: Arc<str>,
+    },
+    /// A person reports a key as compromised.
+    Compromise {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest,
+        /// Who.
+        by: Arc<str>,
+    },
     /// A person vouches for the present time.
     AcceptClock {
         /// Who.

@@ -333,6 +333,8 @@ fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: 
     // A repair installs what was issued for another reason.
     let same = record.current.as_ref().filter(|g| g.slot == attempt.id);
     let trigger = same.map_or_else(|| attempt.trigger.clone(), |g| g.trigger.clone());
+    // The same key may have been in use for longer than this certificate.
+    let kept = record.current.as_ref().filter(|g| g.spki == leaf.spki);
     Generation {
         slot: attempt.id,
         issuer: attempt.issuer.clone(),
@@ -345,5 +347,6 @@ fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: 
         trigger,
         installed_at: now,
         verified_at: Some(now),
+        key_since: kept.map_or(now, |g| g.key_since),
     }
 }

@@ -7,10 +7,9 @@ use crate::domain::assessment::{Severity, Subject, assess};
 use crate::domain::audit::{Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::Stage;
-use crate::domain::gate::{Evidence, Verdict, verdict};
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
@@ -94,7 +93,7 @@ impl Engine {
             &*credential.endpoints
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
-        Sighting { stored: stored.map(|seen| Observation { at, seen }), served }
+        Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() }
     }
 
     pub(super) async fn look_at_endpoints(
@@ -432,92 +431,6 @@ impl Engine {
             }
         }
     }
-
-    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once, and its
-    /// entry waits in the spool if it cannot be written; opening adds authority, so its entry is durable first.
-    pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
-        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
-        let mut opened = Vec::new();
-        let mut batch = Batch::default();
-        // What closes is not taken back if it cannot be recorded now.
-        let mut closings = Vec::new();
-        {
-            let mut desk = self.write();
-            let fresh: Vec<Verdict> = desk
-                .estate
-                .paths
-                .values()
-                .filter(|p| touched.is_none_or(|t| stands_on(p, t)))
-                .map(|p| verdict(p, &evidence(&desk, now, boot)))
-                .collect();
-            for new in fresh {
-                let was_open = desk.verdicts.get(&new.path).is_some_and(Verdict::is_open);
-                let known = desk.verdicts.contains_key(&new.path);
-                if new.is_open() != was_open || !known {
-                    let entry = self.gate_entry(&new);
-                    if !new.is_open() {
-                        closings.push(entry.clone());
-                    }
-                    batch.entries.push(entry);
-                }
-                if new.is_open() && !was_open {
-                    opened.push(new);
-                } else {
-                    if was_open && !new.is_open() || !known {
-                        desk.since.insert(new.path.clone(), now);
-                    }
-                    desk.verdicts.insert(new.path.clone(), new);
-                }
-            }
-        }
-        if batch.entries.is_empty() {
-            return;
-        }
-        if self.commit(batch).await.is_err() {
-            self.spool(closings);
-            return;
-        }
-        let mut desk = self.write();
-        for new in opened {
-            desk.since.insert(new.path.clone(), now);
-            desk.verdicts.insert(new.path.clone(), new);
-        }
-    }
-
-    fn gate_entry(&self, verdict: &Verdict) -> crate::domain::audit::Draft {
-        let target = Target::new(TargetKind::Path, &verdict.path);
-        let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
-        let mut draft = self.draft(action, code, target);
-        draft.facts = vec![
-            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(r.code)))),
-            ("until", Json::show(&verdict.until)),
-        ];
-        if !verdict.reasons.is_empty() {
-            let reasons: Vec<String> = verdict.reasons.iter().map(|r| format!("{}: {}", r.code, r.text)).collect();
-            draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
-        }
-        draft
-    }
-}
-
-/// Whether a path stands on one of these; a watched file counts for its pattern.
-fn stands_on(path: &ApprovalPath, touched: &BTreeSet<CredentialId>) -> bool {
-    path.needs.iter().any(|need| {
-        let below = format!("{need}.");
-        touched.iter().any(|t| t == need || t.as_str().starts_with(&below))
-    })
-}
-
-pub(super) fn evidence(desk: &Desk, now: Timestamp, boot: crate::domain::time::Boottime) -> Evidence<'_> {
-    Evidence {
-        estate: &desk.estate,
-        sightings: &desk.sightings,
-        clock_fault: desk.clock.fault(),
-        store_fault: desk.store_fault.as_deref(),
-        unrecorded: desk.unrecorded(),
-        now,
-        boot,
-    }
 }
 
 pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<crate::domain::assessment::Finding> {
@@ -544,6 +457,8 @@ fn standin(id: &CredentialId, watch: &Watch) -> Arc<Credential> {
         labels: watch.labels.clone(),
         care: Care::Observed(Source::File { path: watch.pattern.clone(), password_file: watch.password_file.clone() }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     })
 }
 
@@ -585,5 +500,7 @@ fn watched(
         labels: watch.labels.clone(),
         care: Care::Observed(Source::File { path: file.to_owned(), password_file: watch.password_file.clone() }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     }))
 }

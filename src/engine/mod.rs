@@ -17,6 +17,7 @@ mod answer;
 mod clockwatch;
 mod cycle;
 mod forget;
+mod gatekeep;
 mod heartbeat;
 mod inbox;
 mod install;
@@ -47,7 +48,8 @@ use crate::domain::id::{AttemptId, CredentialId, EntryId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
-use crate::domain::state::State;
+use crate::domain::standing::Standing;
+use crate::domain::state::{Latch, LatchOn, State};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
@@ -106,6 +108,12 @@ pub(crate) struct Desk {
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
+    /// What is remembered of each path between two verdicts.
+    pub(crate) standings: BTreeMap<PathId, Standing>,
+    /// Latches that hold and could not be made durable yet.
+    pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// Why the configuration cannot be read.
+    pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,

@@ -139,6 +139,6 @@ impl Engine {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let reopens = "a person has recovered the state, and keyward was restarted";
         let reason = Reason { code: seal.code, credential: None, text: format!("sealed: {}", seal.text), reopens };
-        Verdict { path: path.clone(), reasons: vec![reason], at: now, at_boot: boot, until: now, weakest: None }
+        Verdict::closed(path, reason, now, boot)
     }
 }

@@ -151,6 +151,8 @@ impl Engine {
             // Whoever asked may be gone by now.
             Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
+            Command::Reopen { path, by } => return self.reopen(&path, &by).await,
+            Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.by(&self.person(&by));
@@ -237,6 +239,7 @@ impl Engine {
                 }
             }
             desk.verdicts.retain(|id, _| estate.paths.contains_key(id));
+            desk.standings.retain(|id, _| estate.paths.contains_key(id));
             desk.declined.clear();
             desk.estate = Arc::new(estate);
         }
@@ -276,6 +279,9 @@ impl Desk {
             unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             since: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            unsaved_latches: BTreeMap::new(),
+            configuration_fault: None,
             declined: BTreeMap::new(),
             clock,
             store_fault: None,

@@ -135,7 +135,7 @@ impl Engine {
                 };
                 let reason =
                     crate::domain::gate::Reason { code, credential: None, text: format!("{path} {text}"), reopens };
-                Verdict { path: path.clone(), reasons: vec![reason], at: now, at_boot: boot, until: now, weakest: None }
+                Verdict::closed(path, reason, now, boot)
             }
         }
     }

@@ -45,6 +45,7 @@ fn parse(text: &str) -> Option<Certificate> {
         cert_id: Some(CertId(Arc::from(["sim.", &serial].concat()))),
         serial,
         may_issue: false,
+        purposes: crate::domain::certificate::Purposes::ALL,
     })
 }
 
@@ -92,6 +93,7 @@ impl SimHost {
             validity: Validity { not_before: Timestamp::from_unix(0), not_after: Timestamp::MAX },
             cert_id: None,
             may_issue: true,
+            purposes: crate::domain::certificate::Purposes::ALL,
         };
         let host = Self { clock, steps, _ca: ca, root: Arc::new(root), inner: Mutex::default() };
         host.know(estate);

@@ -36,6 +36,8 @@ pub fn observed(id: &str, file: &str) -> Credential {
         labels: Default::default(),
         care: Care::Observed(Source::File { path: file.into(), password_file: None }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     }
 }
 

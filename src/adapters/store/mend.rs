@@ -153,7 +153,7 @@ impl NewDatabase {
 /// A state as the changes that make it.
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
-    let State { credentials, attempts, issuers, ledger, clock } = state;
+    let State { credentials, attempts, issuers, ledger, clock, latches } = state;
     all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), Box::new(record.clone()))));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
@@ -161,5 +161,6 @@ fn rows(state: &State) -> Vec<Change> {
     let automatic = ledger.automatic.iter().flat_map(|(names, times)| times.iter().map(move |at| (names.clone(), *at)));
     all.extend(automatic.map(|(names, at)| Change::AutomaticIssuance(names, at)));
     all.extend(clock.iter().cloned().map(Change::Clock));
+    all.extend(latches.iter().map(|(on, latch)| Change::Latch(on.clone(), Some(latch.clone()))));
     all
 }

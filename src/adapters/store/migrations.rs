@@ -15,15 +15,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome and the checkpoints that are
 /// kept, one an hour.
-pub(super) const BOUNDED_TABLES: [&str; 9] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "open_intent", "checkpoint"];
-
-/// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 7] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
-
-/// Every table.
-pub(super) const TABLES: [&str; 15] = [
+pub(super) const BOUNDED_TABLES: [&str; 10] = [
     "credential",
     "generation",
     "attempt",
@@ -31,6 +23,25 @@ pub(super) const TABLES: [&str; 15] = [
     "bucket",
     "automatic",
     "clock",
+    "latch",
+    "open_intent",
+    "checkpoint",
+];
+
+/// Every table of the state.
+pub(super) const STATE_TABLES: [&str; 8] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch"];
+
+/// Every table.
+pub(super) const TABLES: [&str; 16] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "latch",
     "entry",
     "checkpoint",
     "subtree",
@@ -53,7 +64,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, LATCHES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 
@@ -234,6 +245,19 @@ CREATE TABLE evidence (
 CREATE TRIGGER evidence_update BEFORE UPDATE ON evidence BEGIN
     SELECT RAISE(ABORT, 'evidence is never changed');
 END;
+";
+
+/// What only a person opens again; and since when a key is in use, which until now was as long as it was installed.
+const LATCHES: &str = "
+CREATE TABLE latch (
+    subject TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    code    TEXT NOT NULL,
+    text    TEXT NOT NULL,
+    by      TEXT
+) STRICT, WITHOUT ROWID;
+ALTER TABLE generation ADD COLUMN key_since INTEGER NOT NULL DEFAULT 0;
+UPDATE generation SET key_since = installed_at;
 ";
 
 /// Refuses a database that is not ours or that a newer Keyward wrote, before anything is written to it.

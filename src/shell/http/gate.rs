@@ -157,14 +157,8 @@ pub(super) fn busy(web: &Web, asked: &str) -> model::Gate {
 /// A closed gate for a question that is about no known path.
 pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'static str) -> model::Gate {
     let now = web.clock.now();
-    let verdict = PathId::parse("unknown").ok().map(|path| Verdict {
-        path,
-        reasons: vec![Reason { code, credential: None, text, reopens }],
-        at: now,
-        at_boot: web.clock.boottime(),
-        until: now,
-        weakest: None,
-    });
+    let reason = Reason { code, credential: None, text, reopens };
+    let verdict = PathId::parse("unknown").ok().map(|path| Verdict::closed(&path, reason, now, web.clock.boottime()));
     let path = asked.chars().filter(|c| !c.is_control()).take(LONGEST_ECHO).collect();
     match verdict {
         Some(verdict) => model::Gate { path, ..views::gate(&verdict, None, web.environment) },

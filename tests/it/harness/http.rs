@@ -83,6 +83,7 @@ pub fn seen(seed: &str, subject: &str, issuer: &str, days: u64) -> Seen {
         validity: Validity { not_before: start().minus(DAY * 10), not_after: start().plus(DAY * u32_of(days)) },
         cert_id: None,
         may_issue: false,
+        purposes: keyward::domain::certificate::Purposes::ALL,
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }

@@ -75,9 +75,9 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 
 fn generation() -> impl Strategy<Value = Generation> {
     let who = (slot(), issuer(), digest(), digest(), text());
-    let what = (cert_id(), time(), time(), names(), trigger(), time(), option::of(time()));
+    let what = (cert_id(), time(), time(), names(), trigger(), time(), option::of(time()), time());
     (who, what).prop_map(|((slot, issuer, fingerprint, spki, serial), what)| {
-        let (cert_id, not_before, not_after, names, trigger, installed_at, verified_at) = what;
+        let (cert_id, not_before, not_after, names, trigger, installed_at, verified_at, key_since) = what;
         let validity = Validity { not_before, not_after };
         Generation {
             slot,
@@ -91,6 +91,7 @@ fn generation() -> impl Strategy<Value = Generation> {
             trigger,
             installed_at,
             verified_at,
+            key_since,
         }
     })
 }

@@ -53,6 +53,7 @@ pub fn generation(n: u64) -> Generation {
         trigger: Trigger::Changed(Arc::from("names were a, are now b")),
         installed_at: at(5),
         verified_at: Some(at(7)),
+        key_since: at(if n.is_multiple_of(2) { 5 } else { 1 }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::TcpListener;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::Access;
@@ -123,5 +123,23 @@ pub(super) fn gate_socket(report: &mut Report, settings: &Settings) {
             found.error(text, fix);
         }
     }
+    if let Some(gate) = &settings.listen.gate_socket {
+        takeover(&mut found, gate.path.parent().unwrap_or(Path::new("/")));
+    }
     report.put("KW0111", Group::Listeners, found, format!("{} sockets have their directories", sockets.len()));
+}
+
+/// Whoever may write the directory of the gate's socket can put another in its place, and answer 200 while we are down.
+fn takeover(found: &mut Found, dir: &Path) {
+    let Ok(meta) = fs::metadata(dir) else { return };
+    if meta.permissions().mode() & 0o022 != 0 {
+        let text = format!(
+            "{} can be written by others than its owner, who could answer 200 in the gate's place while keyward is down",
+            dir.display()
+        );
+        found.warning(
+            text,
+            format!("sudo chmod go-w {}; or choose a directory of keyward's own for `gate_socket`", sh(dir)),
+        );
+    }
 }

@@ -24,7 +24,7 @@ use super::diagnostic::{ConfigError, Problems, Span, quoted};
 use super::raw::{self, At, Section, Wrong};
 use super::settings::Settings;
 use super::{LONGEST_FILE, Overrides};
-use crate::domain::inventory::{Environment, Estate, HEARTBEAT};
+use crate::domain::inventory::{Environment, Estate, HEARTBEAT, Reopening};
 use crate::domain::key::Digest;
 use crate::domain::time::{DAY, HOUR, MINUTE};
 
@@ -32,6 +32,9 @@ use crate::domain::time::{DAY, HOUR, MINUTE};
 const FULL_SCAN: core::ops::RangeInclusive<Duration> = MINUTE..=DAY;
 /// A gate closes when a probe's answer is stale: six hours is what a 6-day certificate can bear.
 const PROBE_EVERY: core::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(6 * 3_600);
+
+/// Longer than an hour nobody waits for what is good again; zero opens at once.
+const REOPEN_AFTER: core::ops::RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 
 /// Reads a whole text.
 pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> Result<Settings, ConfigError> {
@@ -77,6 +80,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
         orders_in_flight: timing.orders_in_flight,
+        reopening: timing.reopening,
         heartbeat: HEARTBEAT,
     };
     let state_dir = place.state_dir?;
@@ -99,12 +103,18 @@ struct Timing {
     full_scan: Duration,
     probe_every: Duration,
     orders_in_flight: usize,
+    reopening: Reopening,
 }
 
 fn timing(p: &mut Problems, section: Option<Section<'_>>) -> Timing {
     // A probe of each endpoint every five minutes notices a wrong certificate before most people do; eight orders at once
     // keep well below the CAs' request limits.
-    let mut timing = Timing { full_scan: HOUR, probe_every: Duration::from_secs(300), orders_in_flight: 8 };
+    let mut timing = Timing {
+        full_scan: HOUR,
+        probe_every: Duration::from_secs(300),
+        orders_in_flight: 8,
+        reopening: Reopening::USUAL,
+    };
     let Some(mut s) = section else { return timing };
     if let Some(span) = s.parsed(p, "full_scan", "\"1h\"", |t| scalar::duration(t, FULL_SCAN)) {
         timing.full_scan = span.value;
@@ -114,6 +124,12 @@ fn timing(p: &mut Problems, section: Option<Section<'_>>) -> Timing {
     }
     if let Some(number) = s.number(p, "orders_in_flight", 1..=64) {
         timing.orders_in_flight = usize::try_from(number.value).unwrap_or(1);
+    }
+    if let Some(span) = s.parsed(p, "reopen_after", "\"60s\"", |t| scalar::duration(t, REOPEN_AFTER)) {
+        timing.reopening.after = span.value;
+    }
+    if let Some(number) = s.number(p, "flaps", 0..=100) {
+        timing.reopening.flaps = number.value;
     }
     s.close(p);
     timing

@@ -19,6 +19,9 @@ const MOST_RULES: usize = 1_000;
 /// A margin of a whole CA/B lifetime (398 days, Baseline Requirements 6.3.2 of before 2026) would never be open.
 const MARGIN: core::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(DAY.as_secs() * 397);
 
+/// A key of minutes is a test's; cryptoperiods are at most some years (NIST SP 800-57 part 1, section 5.3.6).
+const LIMIT: core::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(DAY.as_secs() * 3_660);
+
 pub(super) fn read_paths<'a>(
     p: &mut Problems,
     root: &mut Section<'a>,
@@ -26,6 +29,8 @@ pub(super) fn read_paths<'a>(
 ) -> BTreeMap<PathId, Arc<ApprovalPath>> {
     let mut ids = Ids::default();
     let mut paths = BTreeMap::new();
+    // Named before they are known.
+    let mut others = Vec::new();
     for mut s in root.sections(p, "path", "[[path]]", MOST_PATHS) {
         let id = ids.read(p, &mut s, "\"approve\"", PathId::parse);
         let margin = s.parsed(p, "margin", "\"2h\"", |t| scalar::duration(t, MARGIN));
@@ -64,14 +69,53 @@ pub(super) fn read_paths<'a>(
                 p.add("KW0011", &need.span, what, "second time", "remove one of them");
             }
         }
+        let depends = s.texts(p, "depends_on", MOST_PATHS, "[\"sign-in\"]").map_or(Vec::new(), |l| l.value);
+        let key_limit = s.parsed(p, "key_limit", "\"400d\"", |t| scalar::duration(t, LIMIT));
+        let issuer_silence = s.parsed(p, "issuer_silence", "\"45d\"", |t| scalar::duration(t, LIMIT));
         let guard = super::guard::read(p, &mut s);
         s.close(p);
         if let Some(id) = id {
-            let path = ApprovalPath { id: id.value.clone(), needs, margin: span, guard };
+            let path = ApprovalPath {
+                id: id.value.clone(),
+                needs,
+                margin: span,
+                depends_on: depends.iter().filter_map(|d| PathId::parse(d.value).ok()).collect(),
+                key_limit: key_limit.map(|l| l.value),
+                issuer_silence: issuer_silence.map(|l| l.value),
+                guard,
+            };
+            others.extend(depends.into_iter().map(|d| (id.value.clone(), d)));
             paths.insert(id.value, Arc::new(path));
         }
     }
+    for (path, depends) in &others {
+        if !ids.seen.contains_key(depends.value) {
+            ids.unknown(p, "path", depends);
+        } else if let Some(circle) = PathId::parse(depends.value).ok().and_then(|to| circle(&paths, &to, path)) {
+            let what = format!("{} stands on itself: {circle}", quoted(path.as_str()));
+            let mend = "remove one of these: a path that waits for itself would never open";
+            p.add("KW0063", &depends.span, what, "closes the circle", mend);
+            break;
+        }
+    }
     paths
+}
+
+/// The way from one path over what it depends on to another, if there is one.
+fn circle(paths: &BTreeMap<PathId, Arc<ApprovalPath>>, from: &PathId, to: &PathId) -> Option<String> {
+    let (mut open, mut seen) = (vec![vec![from.clone()]], BTreeSet::new());
+    while let Some(way) = open.pop() {
+        let last = way.last()?;
+        if last == to {
+            let all: Vec<&str> = core::iter::once(to).chain(&way).map(PathId::as_str).collect();
+            return Some(all.join(" → "));
+        }
+        if seen.insert(last.clone()) {
+            let next = paths.get(last).into_iter().flat_map(|path| &path.depends_on);
+            open.extend(next.map(|next| way.iter().chain([next]).cloned().collect()));
+        }
+    }
+    None
 }
 
 pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> Policy {
