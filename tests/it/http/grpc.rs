@@ -252,3 +252,72 @@ fn a_hundred_questions_at_once_on_one_connection_are_all_answered() {
         futures_util::future::join_all(asking).await;
     });
 }
+
+/// Whether a new connection gets this denial.
+pub fn is_denied_once(server: &Server, code: &str) -> bool {
+    run(async {
+        let mut sender = over_unix(server).await;
+        send(&mut sender, CHECK, GRPC, "POST", question(Some("approve"), "GET", "/", 0)).await.is_denied(code)
+    })
+}
+
+#[test]
+fn a_question_that_never_ends_is_denied_and_holds_up_nobody() {
+    let server = Still::new(two_paths()).serve();
+    run(async {
+        let stream = UnixStream::connect(&server.gate).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let good = question(Some("approve"), "GET", "/", 0);
+        let first =
+            futures_util::stream::iter([Ok::<_, std::io::Error>(hyper::body::Frame::data(Bytes::from(good.clone())))]);
+        let rest = futures_util::stream::pending();
+        let endless = http_body_util::StreamBody::new(futures_util::StreamExt::chain(first, rest));
+        let body = http_body_util::combinators::BoxBody::new(endless);
+        let request = |body| {
+            let head =
+                hyper::Request::post(format!("http://keyward{CHECK}")).header("content-type", "application/grpc");
+            head.body(body).unwrap()
+        };
+        let slow = tokio::spawn(sender.send_request(request(body)));
+        let began = std::time::Instant::now();
+        let whole = http_body_util::combinators::BoxBody::new(Full::new(Bytes::from(good)).map_err(|e| match e {}));
+        let quick = sender.send_request(request(whole)).await.unwrap();
+        assert!(quick.into_body().collect().await.unwrap().to_bytes().starts_with(&[0, 0, 0, 0]));
+        assert!(began.elapsed() < Duration::from_secs(2), "the next question is answered at once");
+        let denied = slow.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&denied).contains("KW4503"), "{denied:?}");
+        assert!(began.elapsed() > Duration::from_secs(4), "it had its time");
+    });
+}
+
+#[test]
+fn a_stop_waits_neither_for_an_idle_connection_nor_for_half_a_preface() {
+    let server = Still::new(two_paths()).serve();
+    let gate = server.gate.clone();
+    run(async {
+        let mut idle = over_unix(&server).await;
+        assert!(send(&mut idle, CHECK, GRPC, "POST", question(Some("approve"), "GET", "/", 0)).await.is_ok());
+        let mut half = UnixStream::connect(&gate).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut half, b"PRI * HTTP/2.0").await.unwrap();
+        let began = std::time::Instant::now();
+        let stopping = tokio::task::spawn_blocking(move || drop(server));
+        stopping.await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn frames_that_are_none_end_the_connection_and_nothing_else() {
+    use std::io::{Read as _, Write as _};
+    let server = Still::new(two_paths()).serve();
+    for frames in [&[0xff; 64][..], b"GET /v1/gate/approve HTTP/1.1\r\n\r\n", &[0; 9]] {
+        let mut stream = std::os::unix::net::UnixStream::connect(&server.gate).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frames].concat()).unwrap();
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer));
+        assert!(!answer.windows(8).any(|w| w == b"HTTP/1.1"), "{answer:?}");
+    }
+    assert_eq!(server.get("/v1/gate/approve").status, 200);
+}
