@@ -25,12 +25,13 @@ const LONGEST_NONCE: usize = 64;
 const LONGEST_ECHO: usize = 80;
 
 /// How much an asker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Detail {
+    /// Codes only: whoever named a foreign host may be a web page that reached us by DNS rebinding, and a proxy may hand
+    /// the answer on to strangers.
+    Codes,
     /// Everything.
     Full,
-    /// Codes only: whoever named a foreign host may be a web page that reached us by DNS rebinding.
-    Codes,
 }
 
 /// Whether a URL's path is the gate's: everything that begins like one, but the list of gates.
@@ -45,12 +46,18 @@ struct Question<'a> {
     /// The request that it is about, if the proxy told it.
     asked: Option<Asked<'a>>,
     nonce: Option<String>,
+    /// Whether the answer may reach strangers: Envoy and Traefik hand on what the gate said.
+    detail: Detail,
 }
 
 /// Answers a URL below `/v1/gate`.
 pub(super) fn answer<B>(web: &Web, request: &Request<B>, detail: Detail) -> Response<Body> {
+    let mut detail = detail;
     let answer = match question(request) {
-        Ok(question) => model::Gate { nonce: question.nonce, ..decide(web, question.name, question.asked.as_ref()) },
+        Ok(question) => {
+            detail = detail.min(question.detail);
+            model::Gate { nonce: question.nonce, ..decide(web, question.name, question.asked.as_ref()) }
+        }
         Err(name) => {
             let text = "a gate is asked with GET".to_owned();
             count(web, None, "closed");
@@ -72,13 +79,15 @@ fn question<B>(request: &Request<B>) -> Result<Question<'_>, &str> {
         let whole = request.uri().path_and_query().map_or(path, axum::http::uri::PathAndQuery::as_str);
         let target = whole.get(path.len().saturating_sub(rest.len()).saturating_add(name.len())..).unwrap_or_default();
         let asked = Some(Asked { method: request.method().as_str(), target });
-        return Ok(Question { name, asked, nonce: None });
+        return Ok(Question { name, asked, nonce: None, detail: Detail::Codes });
     }
     if request.method() != Method::GET {
         return Err(rest);
     }
     let asked = query.and_then(|query| told(query, request.headers()));
-    Ok(Question { name: rest, asked, nonce: query.and_then(nonce) })
+    let by_proxy = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("told=")));
+    let detail = if by_proxy { Detail::Codes } else { Detail::Full };
+    Ok(Question { name: rest, asked, nonce: query.and_then(nonce), detail })
 }
 
 /// The original request, from the headers that the proxy's own configuration vouches for by `told=…` in the URL that it
@@ -181,11 +190,7 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
 fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
     let codes = codes(&answer);
     if detail == Detail::Codes {
-        answer.weakest = None;
-        for reason in &mut answer.reasons {
-            reason.credential = None;
-            reason.text = format!("see `keyward explain {}`; ask with a loopback Host header for more", reason.code);
-        }
+        answer = codes_only(answer);
     }
     // A body that cannot be written would be no reason to open: the status decides.
     let body = serde_json::to_vec(&answer).unwrap_or_default();
@@ -202,6 +207,16 @@ fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) ->
         headers.insert(KIND, value);
     }
     response
+}
+
+/// The answer without what only this machine should know.
+pub(super) fn codes_only(mut answer: model::Gate) -> model::Gate {
+    answer.weakest = None;
+    for reason in &mut answer.reasons {
+        reason.credential = None;
+        reason.text = format!("see `keyward explain {}`; ask with a loopback Host header for more", reason.code);
+    }
+    answer
 }
 
 /// Every answer of a dry run says that it is one.

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Web, gate, model};
@@ -17,8 +18,8 @@ use crate::domain::guard::Asked;
 use crate::domain::id::PathId;
 use crate::ports::Count;
 
-/// A question has at most so many bytes: Envoy takes 60 KiB of headers at most, and may add a certificate or two.
-const LONGEST_QUESTION: usize = 128 * 1_024;
+/// A question has at most so many bytes: Envoy takes 60 KiB of headers by default, and may add a certificate or two.
+const LONGEST_QUESTION: usize = 96 * 1_024;
 /// A question is complete within this time: it is one small message, and proxies give up after a second or so.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
 /// The question cannot be read.
@@ -30,12 +31,13 @@ pub(super) fn is_check(path: &str) -> bool {
 }
 
 /// Answers a question over HTTP/2.
-pub(super) async fn answer<B>(web: &Web, request: Request<B>) -> Response<Body>
+pub(super) async fn answer<B>(web: &Web, turns: &Semaphore, request: Request<B>) -> Response<Body>
 where
     B: hyper::body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
-    let answer = match read(request).await {
+    let read = timeout(QUESTION_DEADLINE, read(turns, request)).await;
+    let answer = match read.unwrap_or_else(|_| Err(late())) {
         Ok((path, check)) => {
             // What is not told is guarded; an empty target is none.
             gate::decide(web, &path, Some(&Asked { method: &check.method, target: &check.target }))
@@ -55,7 +57,11 @@ pub(super) fn overloaded(web: &Web) -> Response<Body> {
     respond(&gate::busy(web, ""))
 }
 
-async fn read<B>(request: Request<B>) -> Result<(String, Check), String>
+fn late() -> String {
+    format!("the question was not complete within {} s", QUESTION_DEADLINE.as_secs())
+}
+
+async fn read<B>(turns: &Semaphore, request: Request<B>) -> Result<(String, Check), String>
 where
     B: hyper::body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
@@ -68,10 +74,9 @@ where
     if !matches!(kind, Some(b"application/grpc" | b"application/grpc+proto")) {
         return Err("the question is not of the type application/grpc".to_owned());
     }
-    let body = timeout(QUESTION_DEADLINE, Limited::new(request.into_body(), LONGEST_QUESTION).collect()).await;
-    let body = body
-        .map_err(|_| format!("the question was not complete within {} s", QUESTION_DEADLINE.as_secs()))?
-        .map_err(|e| format!("the question could not be taken: {e}"))?;
+    let _turn = turns.acquire().await.map_err(|e| e.to_string())?;
+    let body = Limited::new(request.into_body(), LONGEST_QUESTION).collect().await;
+    let body = body.map_err(|e| format!("the question could not be taken: {e}"))?;
     let check = ext_authz::read(&body.to_bytes()).map_err(|e| e.to_string())?;
     let path = check.path.clone().ok_or_else(|| format!("context_extensions has no {EXTENSION}"))?;
     Ok((path, check))
@@ -81,7 +86,8 @@ fn respond(answer: &model::Gate) -> Response<Body> {
     let frame = if gate::lets_through(answer) {
         ext_authz::ok()
     } else {
-        let body = serde_json::to_string(answer).unwrap_or_default();
+        // Envoy hands it on to whoever asked.
+        let body = serde_json::to_string(&gate::codes_only(answer.clone())).unwrap_or_default();
         let codes = gate::codes(answer);
         let mut fields = vec![(gate::REASONS, codes.as_str()), ("cache-control", "no-store")];
         fields.push(("content-type", "application/json"));

@@ -50,11 +50,12 @@ const MOST_FIELDS: usize = 64;
 /// Over HTTP/2 fields are counted with 32 bytes on top of each (RFC 9113 section 6.5.2).
 const LONGEST_HEAD_H2: u32 = 16 * 1_024 + 64 * 32;
 /// So many questions at once on one connection: a proxy that has more opens another.
-const MOST_STREAMS: u32 = 256;
-/// What a peer may send before we have taken it: one long question, and a few of them on a connection.
-const STREAM_WINDOW: u32 = 128 * 1_024;
-/// The same for all questions of a connection: with all connections full, 512 MiB at the very most.
-const CONNECTION_WINDOW: u32 = 512 * 1_024;
+const MOST_STREAMS: u32 = 128;
+/// What a peer may send on a connection before we have taken it: a long question. With 1,024 connections 96 MiB at the very
+/// most.
+const WINDOW: u32 = 96 * 1_024;
+/// So many questions are read at once, over all connections: 96 KiB each are 96 MiB. Others wait.
+const MOST_QUESTIONS: usize = 1_024;
 /// A silent HTTP/2 connection is asked this often whether its peer is still there, and has as long to say so.
 const PING: Duration = Duration::from_secs(20);
 /// A body has at most so many bytes; ours have a few dozen.
@@ -87,6 +88,8 @@ pub(super) struct App {
     pub(super) web: Arc<Web>,
     /// Taken by answers that cost memory.
     heavy: Arc<Semaphore>,
+    /// Taken by questions over gRPC while they are read.
+    questions: Semaphore,
 }
 
 impl App {
@@ -98,7 +101,11 @@ impl App {
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
-    let app = Arc::new(App { web, heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)) });
+    let app = Arc::new(App {
+        web,
+        heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
+        questions: Semaphore::new(MOST_QUESTIONS),
+    });
     let router = TowerToHyperService::new(router(app.clone()));
     let (stopping, stopped) = watch::channel(());
     let Listeners { http, gate, gate_tls, admin, files } = listeners;
@@ -255,8 +262,8 @@ impl Run {
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(MOST_STREAMS)
                     .max_header_list_size(LONGEST_HEAD_H2)
-                    .initial_stream_window_size(STREAM_WINDOW)
-                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .initial_stream_window_size(WINDOW)
+                    .initial_connection_window_size(WINDOW)
                     .max_send_buf_size(LONGEST_BODY)
                     .keep_alive_interval(PING)
                     .keep_alive_timeout(PING)
@@ -297,7 +304,7 @@ async fn respond(
         if crowd == Crowd::Full {
             return grpc::overloaded(&app.web);
         }
-        return grpc::answer(&app.web, request).await;
+        return grpc::answer(&app.web, &app.questions, request).await;
     }
     if gate::is_gate(&path) {
         if crowd == Crowd::Full {

@@ -121,6 +121,8 @@ fn an_open_path_is_ok_and_a_closed_one_is_denied_over_socket_and_loopback() {
             }
             let unknown = send(&mut sender, CHECK, GRPC, "POST", question(Some("nobody"), "GET", "/", 0)).await;
             assert!(unknown.is_denied("KW4010"), "{unknown:?}");
+            let closed = send(&mut sender, CHECK, GRPC, "POST", question(Some("broken"), "GET", "/", 0)).await;
+            assert!(!String::from_utf8_lossy(&closed.body).contains("peer"), "Envoy hands it on: {closed:?}");
         }
         still.world.clock.pass(LONG);
         let stale =

@@ -66,6 +66,17 @@ fn the_appended_target_and_the_method_tell_the_request() {
 }
 
 #[test]
+fn what_a_proxy_may_hand_on_to_strangers_holds_codes_only() {
+    let server = Still::new(guarded()).serve();
+    for (method, url) in [("POST", "/v1/gate/broken/approve"), ("GET", "/v1/gate/broken?told=forwarded")] {
+        let reply = ask(&server, method, url, "");
+        assert_eq!((reply.status, reply.header("keyward-reasons")), (403, "KW4002"));
+        assert!(!reply.body.contains("peer"), "{}", reply.body);
+    }
+    assert!(ask(&server, "GET", "/v1/gate/broken", "").body.contains("peer"), "who asks directly is told");
+}
+
+#[test]
 fn the_appended_query_belongs_to_the_client_and_says_nothing() {
     let server = Still::new(guarded()).serve();
     let forged = "X-Original-Method: GET\r\nX-Original-URI: /\r\n";
