@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod draft;
 pub mod follow;
 pub mod entry;
+pub mod explanation;
 pub mod export;
 pub mod ext_authz;
 pub mod ledger;

@@ -23,6 +23,7 @@ pub mod question;
 pub mod audit;
 pub mod execution;
 pub mod state;
+pub mod before;
 pub mod changes;
 pub mod successor;
 pub mod assessment;

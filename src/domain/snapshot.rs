@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::certificate::Purpose;
+use crate::domain::certificate::{Certificate, Purpose};
 use crate::domain::id::{CredentialId, IssuerId, PathId};
 use crate::domain::inventory::{
     ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Observation, Seen, Sighting, Source,
@@ -268,8 +268,7 @@ fn renewer(credential: &Credential, state: &State) -> Option<(IssuerId, Option<T
 }
 
 impl Snapshot {
-    /// SHA-256 over all that a verdict depends on: certificates by their own hashes. Two snapshots that could be judged
-    /// differently never have the same.
+    /// SHA-256 over all that a verdict depends on: two snapshots that could be judged differently never have the same.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(512);
@@ -373,12 +372,24 @@ fn missing(out: &mut Object<'_>, file: &str, seen: &'static str, why: &str) {
     out.text("why", why);
 }
 
-/// A chain by the hashes of its certificates: they are all that it says.
+/// What is judged of a certificate: its hash alone would not bind what a file says that is in it.
+fn write_certificate(c: &Certificate, out: &mut Object<'_>) {
+    out.plain("fingerprint", &c.fingerprint.hex());
+    out.text("names", &c.names.key());
+    out.plain("not_after", &c.validity.not_after.text());
+    out.plain("not_before", &c.validity.not_before.text());
+    let purposes = Purpose::ALL.iter().filter(|(purpose, _)| c.purposes.allow(*purpose)).map(|(_, word)| *word);
+    out.text("purposes", &purposes.collect::<Vec<_>>().join(","));
+    out.text("serial", &c.serial);
+    out.plain("spki", &c.spki.hex());
+    out.text("subject", &c.subject);
+}
+
 fn write_seen(seen: Option<&Seen>, out: &mut Object<'_>) {
     let (word, why) = match seen {
         Some(Seen::Present(chain)) => {
-            let all: Vec<String> = chain.elements().map(|c| c.fingerprint.to_string()).collect();
-            out.text("present", &all.join(","));
+            let all: Vec<&Certificate> = chain.elements().map(|c| &**c).collect();
+            out.objects("present", &all, |c, out| write_certificate(c, out));
             return match &chain.trust {
                 crate::domain::certificate::Trust::Anchored => out.plain("trust", b"anchored"),
                 crate::domain::certificate::Trust::Untrusted(why) => out.text("untrusted", why),

@@ -5,7 +5,7 @@
 //! ```
 //! Nothing is bound and nothing is looked at before the configuration is whole. A reload is all or nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -230,6 +230,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let state = running.engine.seal().map_or_else(|| "guarding".to_owned(), |seal| format!("sealed: {}", seal.code));
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(&state)]);
     let mut beat = tokio::time::interval(EVALUATE_EVERY);
+    let mut configuration = Configuration::default();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -247,6 +248,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
                     break;
                 }
                 beat_once(&running.engine, &*running.wired.ports.clock);
+                running.engine.set_configuration_fault(configuration.look(&options.config));
                 // Only now the engine has taken in what was reloaded, through a signal or the API.
                 if !Arc::ptr_eq(&followed, &running.engine.estate()) {
                     followed = follow(&mut files, &running.engine);
@@ -258,6 +260,28 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     tracing::info!("stopping");
     running.stop.send_replace(true);
     running.joined().await
+}
+
+/// Whether the configuration is still there. One look that fails may meet an editor that replaces the file; three in
+/// a row say that nobody knows any more what is to be guarded.
+#[derive(Default)]
+struct Configuration {
+    misses: u32,
+}
+
+impl Configuration {
+    fn look(&mut self, path: &Path) -> Option<String> {
+        let mut byte = [0; 1];
+        let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut byte));
+        match read {
+            Ok(read) if read > 0 => self.misses = 0,
+            Ok(_) | Err(_) => self.misses = self.misses.saturating_add(1),
+        }
+        (self.misses >= 3).then(|| match read {
+            Ok(_) => format!("the configuration {} is empty", path.display()),
+            Err(error) => format!("the configuration {} cannot be read: {error}", path.display()),
+        })
+    }
 }
 
 /// Makes the loop turn, and pings systemd's watchdog only if it did: the evaluator's own liveness, not this task's.

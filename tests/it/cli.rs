@@ -331,6 +331,61 @@ fn a_gate_check_is_0_or_5() {
 }
 
 #[test]
+fn a_gate_is_explained_judged_again_watched_and_foreseen() {
+    let still = Still::new(two_paths());
+    let server = still.serve();
+    let open = ask(&server, &["gate", "explain", "approve"]);
+    assert!(
+        open.code == 0 && open.out.contains("approve is open until") && open.out.contains("1 of 1"),
+        "{}",
+        open.out
+    );
+    let closed = ask(&server, &["gate", "explain", "broken"]);
+    assert!(closed.code == 5 && closed.out.contains("KW4002") && closed.out.contains("opens when"), "{}", closed.out);
+    let ahead = ask(&server, &["gate", "explain", "approve", "--at", "2036-01-01T00:00:00Z"]);
+    assert!(ahead.code == 5 && ahead.out.contains("KW4004"), "{}", ahead.out);
+    for bad in [
+        ["gate", "explain", "approve", "--at", "tomorrow"],
+        ["gate", "explain", "nobody", "--at", "2036-01-01T00:00:00Z"],
+    ] {
+        let ran = ask(&server, &bad);
+        assert!(ran.code == 1 || ran.code == 2, "{}", ran.err);
+        hinted(&ran);
+    }
+
+    // The file is judged again without a daemon; whoever changes it is found out.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let told = ask(&server, &["gate", "explain", "broken", "-o", "json"]).out;
+    std::fs::write(&file, &told).unwrap();
+    let name = file.path().to_str().unwrap();
+    let same = ask(&server, &["gate", "replay", name]);
+    assert!(same.code == 0 && same.out.contains("the same comes of it"), "{}{}", same.out, same.err);
+    std::fs::write(&file, told.replace("\"open\": false", "\"open\": true")).unwrap();
+    let other = ask(&server, &["gate", "replay", name]);
+    assert!(other.code == 1 && other.out.contains("state: the file says open"), "{}{}", other.out, other.err);
+    std::fs::write(&file, "{}").unwrap();
+    hinted(&ask(&server, &["gate", "replay", name]));
+
+    let watch = ask(&server, &["gate", "watch", "approve", "--until", "open"]);
+    assert!(watch.code == 0 && watch.out.contains("approve open until"), "{}", watch.out);
+    let late = ask(&server, &["gate", "watch", "approve", "--until", "closed", "--for", "1s"]);
+    assert_eq!(late.code, 5, "{}", late.out);
+
+    let plan = ask(&server, &["gate", "reopen", "approve", "--plan"]);
+    assert!(plan.code == 0 && plan.out.contains("no person is needed"), "{}", plan.out);
+    let plan = ask(&server, &["gate", "compromised", "portal", "--plan"]);
+    assert!(plan.code == 0 && plan.out.contains("for ever"), "{}", plan.out);
+    assert_eq!(ask(&server, &["gate", "check", "approve"]).code, 0, "plans do nothing");
+    let done = still.while_turning(|| ask(&server, &["gate", "compromised", "portal"]));
+    assert_eq!(done.code, 0, "{}", done.err);
+    let closed = ask(&server, &["gate", "check", "approve"]);
+    assert!(closed.code == 5 && closed.out.contains("KW4017"), "{}", closed.out);
+    // How it was is in the audit log.
+    let then = ask(&server, &["gate", "explain", "approve", "--at", "2026-11-22T00:00:30Z"]);
+    assert!(then.out.contains("approve was") || then.err.contains("says nothing"), "{}{}", then.out, then.err);
+}
+
+#[test]
 fn a_plan_shows_everything_and_a_renewal_is_taken_up() {
     let still = Still::new(two_paths());
     let server = still.serve();

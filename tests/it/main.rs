@@ -42,5 +42,6 @@ mod review;
 mod sim;
 mod store;
 mod successor;
+mod verdict;
 mod witness;
 mod x509;

@@ -385,6 +385,75 @@ Exits with 0 if it is open, and 5 if it is closed or nobody can tell.")]
         /// The path's id
         path: String,
     },
+    /// Why a path is as it is, what it stands on, and what opens it
+    #[command(after_help = "\
+Examples:
+  keyward gate explain approve
+  keyward gate explain approve --at 2026-12-24T18:00:00Z   # with what is known now, if nothing is renewed
+  keyward gate explain approve -o json > why.json          # what `keyward gate replay` judges again
+
+Exits with 0 if it is open then, and 5 if it is closed.")]
+    Explain {
+        /// The path's id
+        path: String,
+        /// How it will be at this time (RFC 3339), or was: then from the audit log
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
+    /// Judge the inputs of an explanation again and compare; asks no daemon
+    #[command(after_help = "\
+Exits with 0 if the same comes of it, and 1 if not.")]
+    Replay {
+        /// A file that `keyward gate explain -o json` wrote
+        file: PathBuf,
+    },
+    /// Print a line whenever a path opens or closes, until interrupted
+    #[command(after_help = "\
+Examples:
+  keyward gate watch
+  keyward gate watch approve --until open --for 10m && ./release.sh
+
+With --until it exits with 0 once the path is so, and with 5 if that did not come to pass in time.")]
+    Watch {
+        /// Only this path
+        path: Option<String>,
+        /// End once the path is so
+        #[arg(long, value_name = "STATE", requires = "path")]
+        until: Option<State>,
+        /// End after this long at the latest
+        #[arg(long = "for", value_name = "SPAN", value_parser = span)]
+        span: Option<core::time::Duration>,
+    },
+    /// Open a path that closed so often that only a person opens it
+    #[command(after_help = "\
+It opens once everything that it stands on is good. You are named in the audit log.")]
+    Reopen {
+        /// The path's id
+        path: String,
+        #[command(flatten)]
+        planned: Planned,
+    },
+    /// Report a key as compromised: whatever stands on it is closed, for ever
+    #[command(after_help = "\
+There is no way back: the key is never good again, in no certificate. You are named in the audit log.
+
+Example:
+  keyward gate compromised portal --plan")]
+    Compromised {
+        /// A credential, whose present key is meant, or the SHA-256 of a SubjectPublicKeyInfo
+        key: String,
+        #[command(flatten)]
+        planned: Planned,
+    },
+}
+
+/// How a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum State {
+    /// It is open
+    Open,
+    /// It is closed
+    Closed,
 }
 
 #[derive(Debug, Args)]

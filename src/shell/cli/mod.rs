@@ -9,6 +9,7 @@ mod cert;
 mod client;
 mod console;
 mod gate;
+mod gate_story;
 mod host;
 mod keep;
 mod meaning;
@@ -84,6 +85,11 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
+            Command::Gate(Gate::Replay { file }) => self.gate_replay(&file),
+            Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
+            Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
+            Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),

@@ -15,6 +15,7 @@ mod audit_page;
 mod exposition;
 mod forget;
 mod gate;
+mod gatekeeping;
 mod grpc;
 mod heavy;
 mod listen;

@@ -237,6 +237,9 @@ pub struct Element {
     pub not_before: String,
     /// End of validity.
     pub not_after: String,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    #[serde(default)]
+    pub spki_sha256: String,
 }
 
 /// What one endpoint serves.

@@ -271,6 +271,7 @@ pub(super) fn detail(view: &CredentialView, now: Timestamp, environment: Environ
         serial: c.serial.clone(),
         not_before: text(c.validity.not_before),
         not_after: text(c.validity.not_after),
+        spki_sha256: text(c.spki),
     };
     let failure = |f: &crate::domain::execution::Failure| model::Failure {
         at: text(f.at),

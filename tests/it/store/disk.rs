@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyward::domain::limits::{BucketKey, LimitKind};
 use keyward::domain::state::{Change, ClockMark};
 use keyward::domain::time::Boottime;
-use keyward::ports::{Store, StoreError};
+use keyward::ports::{Batch, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -115,9 +115,26 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
 fn a_newer_schema_is_refused_and_named() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    let newest: i64 = by_hand(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     by_hand(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     assert!(damaged(dir.path()).contains("version 99"));
-    by_hand(dir.path()).pragma_update(None, "user_version", 2).unwrap();
+    by_hand(dir.path()).pragma_update(None, "user_version", newest).unwrap();
+    assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
+}
+
+#[test]
+fn a_database_of_the_first_schema_is_migrated_and_its_keys_are_as_old_as_they_are_installed() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).unwrap();
+    let record = full_record(0);
+    let change = Change::Credential(credential("portal"), Box::new(record.clone()));
+    block_on(store.commit(Batch { changes: vec![change], ..one(1) })).unwrap();
+    drop(store);
+    let back = "DROP TABLE latch; ALTER TABLE generation DROP COLUMN key_since; PRAGMA user_version = 2;";
+    by_hand(dir.path()).execute_batch(back).unwrap();
+    let state = block_on(open(dir.path()).unwrap().load()).unwrap();
+    let current = state.credentials.values().next().unwrap().current.as_ref().unwrap();
+    assert_eq!((current.key_since, &current.spki), (current.installed_at, &record.current.as_ref().unwrap().spki));
     assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
 }
 
