@@ -166,7 +166,7 @@ fn only_an_open_gate_or_a_forged_yes_opens_a_proxy() {
 
     all_open(&proxies);
     rows.push(("open", each(&proxies, |proxy| proxy.ask("POST", "/approve/4711", ""))));
-    daemon.signal("STOP");
+    daemon.stop();
     rows.push(("stopped (SIGSTOP)", asked(&proxies)));
     daemon.signal("CONT");
     fs::remove_file(place.dir.path().join("peer.pem")).unwrap();

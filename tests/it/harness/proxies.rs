@@ -41,6 +41,22 @@ impl Guarded {
         let done = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status().unwrap();
         assert!(done.success());
     }
+
+    /// Stops it, and waits until no thread of it runs any more: the signal alone does not.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let began = Instant::now();
+        let threads = format!("/proc/{}/task", self.0.id());
+        let stopped = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which stands in parentheses (proc(5)).
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        while !fs::read_dir(&threads).unwrap().flatten().all(stopped) {
+            assert!(began.elapsed() < PATIENCE, "it does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Drop for Guarded {
