@@ -19,11 +19,13 @@ use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
 mod reading;
+mod signer;
 mod spool;
 mod store;
 mod witness;
 
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
 pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
@@ -44,6 +46,8 @@ pub struct Ports {
     pub spool: Arc<dyn Spool>,
     /// The witnesses of that.
     pub witnesses: Arc<dyn Witnesses>,
+    /// The key of leases, permits and other statements.
+    pub signer: Arc<dyn Signer>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.
@@ -386,7 +390,7 @@ pub trait KeyStore: Send + Sync {
     ) -> Doing<'a, Result<Accepted, HostError>>;
     /// The accepted chain of a slot, as facts and as PEM (leaf first, without the root).
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>>;
-    /// The private key, for the deployer and nobody else.
+    /// The private key, for the deployer and for links that prove themselves with it, and nobody else.
     fn private_key(&self, slot: AttemptId) -> Doing<'_, Result<PrivateKey, HostError>>;
     /// Destroys a slot with its key.
     fn destroy(&self, slot: AttemptId) -> Doing<'_, Result<(), HostError>>;

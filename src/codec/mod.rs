@@ -3,6 +3,7 @@
 
 pub mod canonical;
 mod constraints;
+pub mod crl;
 mod der;
 mod dn;
 mod intern;
@@ -18,10 +19,14 @@ pub mod ledger;
 pub mod note;
 pub mod tlog_policy;
 pub mod keys;
+pub mod lease;
 pub mod ocsf;
+pub mod peer;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;
+pub mod shard;
+pub mod statement;
 pub mod tiles;
 pub mod verify;
 pub mod webhook;

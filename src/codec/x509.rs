@@ -115,6 +115,8 @@ pub(crate) mod oid {
     pub(crate) const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 37, 0];
     pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
     pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+    pub(crate) const DELTA_CRL: &[u8] = &[0x55, 0x1d, 27];
+    pub(crate) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
 }
 
 /// A subject alternative name as it stands in a certificate (RFC 5280 section 4.2.1.6).
@@ -126,6 +128,7 @@ pub(crate) struct GeneralName<'a> {
 
 impl GeneralName<'_> {
     pub(crate) const DNS: u8 = 0x82;
+    pub(crate) const URI: u8 = 0x86;
     pub(crate) const IP: u8 = 0x87;
     pub(crate) const DIRECTORY: u8 = 0xa4;
 
@@ -151,7 +154,7 @@ impl GeneralName<'_> {
             0x81 => "email",
             Self::DNS => "DNS",
             Self::DIRECTORY => "directory name",
-            0x86 => "URI",
+            Self::URI => "URI",
             Self::IP => "IP",
             _ => "other name",
         };
@@ -187,7 +190,7 @@ pub(crate) struct Parsed<'a> {
     pub(crate) spki: &'a [u8],
     pub(crate) key_algorithm: &'a [u8],
     pub(crate) key: &'a [u8],
-    serial: &'a [u8],
+    pub(crate) serial: &'a [u8],
     pub(crate) validity: Validity,
     issuer_name: X509Name<'a>,
     subject_name: X509Name<'a>,
@@ -195,6 +198,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) basic: Option<BasicConstraints>,
     /// Whether key usage, if there is one, includes keyCertSign.
     pub(crate) signs_certificates: Option<bool>,
+    /// The first eight bits of key usage, if there is one, the highest first (section 4.2.1.3).
+    pub(crate) key_usage: Option<u8>,
     /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
     pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
@@ -207,6 +212,12 @@ pub(crate) struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
+    /// Bits of [`Self::key_usage`].
+    pub(crate) const DIGITAL_SIGNATURE: u8 = 0b1000_0000;
+    const KEY_CERT_SIGN: u8 = 0b0000_0100;
+    /// See [`Self::DIGITAL_SIGNATURE`].
+    pub(crate) const CRL_SIGN: u8 = 0b0000_0010;
+
     pub(crate) fn new(der: &'a [u8]) -> Result<Self, ParseError> {
         if der.len() > Limits::CHAIN.each {
             return Err(ParseError(format!(
@@ -299,6 +310,7 @@ impl<'a> Parsed<'a> {
             names: Vec::new(),
             basic: None,
             signs_certificates: None,
+            key_usage: None,
             does_tls: None,
             purposes: None,
             constraints: None,
@@ -330,11 +342,11 @@ impl<'a> Parsed<'a> {
                 let bits = r.expect(der::BIT_STRING)?;
                 r.end()?;
                 let (unused, bytes) = bits.split_first()?;
-                // Bit 5, counted from the highest (section 4.2.1.3).
-                let has = |bits: u8| *unused <= 7 && bytes.first().is_some_and(|b| b & bits != 0);
-                self.signs_certificates = Some(has(0b0000_0100));
+                let bits = bytes.first().filter(|_| *unused <= 7).copied().unwrap_or(0);
+                self.key_usage = Some(bits);
+                self.signs_certificates = Some(bits & Self::KEY_CERT_SIGN != 0);
                 // Bits 0, 2 and 4.
-                self.does_tls = Some(has(0b1010_1000));
+                self.does_tls = Some(bits & 0b1010_1000 != 0);
             }
             oid::EXTENDED_KEY_USAGE => {
                 let mut r = Reader::inside(value, der::SEQUENCE)?;

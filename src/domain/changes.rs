@@ -188,8 +188,8 @@ fn attempt(p: &mut Patch<'_, '_>, old: Option<&Attempt>, new: &Attempt) {
         Stage::Begun | Stage::Issued => None,
     };
     p.time("began", old.map(|o| o.began), Some(*began));
-    p.detail(old.map(|o| &o.trigger), trigger);
     p.text("credential", old.map(|o| o.credential.as_str()), Some(credential.as_str()));
+    p.detail(old.map(|o| &o.trigger), trigger);
     p.count("failures", old.map(|o| o.failures), *failures);
     p.plain("intent", old.map(|o| &o.intent), Some(intent), |id| id.0.text());
     p.text("issuer", old.map(|o| o.issuer.as_str()), Some(issuer.as_str()));

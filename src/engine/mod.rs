@@ -22,6 +22,7 @@ mod heartbeat;
 mod inbox;
 mod install;
 mod issue;
+mod lease;
 mod looking;
 mod people;
 mod reconcile;
@@ -61,6 +62,8 @@ use clockwatch::ClockWatch;
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
+use lease::Grants;
+pub use lease::{Given, Wanted};
 use looking::Looked;
 use reconcile::Reconciled;
 pub use sealed::{DAMAGED, Seal, SealedStore};
@@ -87,6 +90,7 @@ pub struct Engine {
     ports: Ports,
     desk: RwLock<Desk>,
     inbox: Inbox,
+    grants: Grants,
 }
 
 /// Everything the engine knows, in memory. Written by the loop and by attempts, read by everybody; never held over an

@@ -7,7 +7,7 @@ use crate::domain::assessment::Finding;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Generation};
 use crate::domain::gate::{CLOCK_TOLERANCE, STALE, UNKNOWN_PATH, Verdict};
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
 use crate::domain::inventory::{Credential, Environment, Estate, Sighting};
 use crate::domain::plan::{ActionKind, Held, HeldReason, Issue, plan, schedule_of};
 use crate::domain::policy::{Decision, Verdict as Ruling};
@@ -185,6 +185,12 @@ impl Engine {
         let desk = self.read();
         let all = desk.estate.watches.keys().map(|id| (id.clone(), findings(&desk, id, now)));
         all.filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    /// The key slot of what is installed for a managed credential.
+    #[must_use]
+    pub fn installed(&self, id: &CredentialId) -> Option<AttemptId> {
+        self.read().state.credentials.get(id)?.current.as_ref().map(|generation| generation.slot)
     }
 
     /// The guardian as a whole.

@@ -7,7 +7,9 @@
 //! | `KW1xxx` | findings of the engine | `explain/engine.rs` |
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
-//! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
+//! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
@@ -29,6 +31,8 @@ mod export;
 mod gate;
 mod host;
 mod keep;
+mod lease;
+mod link;
 mod log;
 mod proxies;
 mod reading;
@@ -62,6 +66,8 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Leases and permits", lease::ROWS),
+    ("Links", link::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),

@@ -149,6 +149,9 @@ Examples:
 
 Made from the configuration: where the gate listens, and whether the path guards kinds of request only.")]
     Snippet(Snippet),
+    /// Enforcing proxies for mTLS
+    #[command(subcommand, arg_required_else_help = true)]
+    Link(super::link::Link),
     /// The guardian as a whole
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
@@ -274,6 +277,9 @@ pub(super) struct Doctor {
     /// Print what would be done, and do nothing but read
     #[arg(long)]
     pub(super) plan: bool,
+    /// A shard of frozen entries, or a directory that holds shards: together they must be all that there are
+    #[arg(long = "shard", value_name = "DIR", conflicts_with = "accept")]
+    pub(super) shards: Vec<PathBuf>,
     /// Open it once although this rule refuses: lock-missing, lock-damaged, rolled-back, forked or clock-back
     #[arg(long, value_name = "RULE", conflicts_with = "repair")]
     pub(super) accept: Vec<String>,
@@ -384,6 +390,25 @@ Exits with 0 if it is open, and 5 if it is closed or nobody can tell.")]
     Check {
         /// The path's id
         path: String,
+    },
+    /// The public keys of leases, permits and other signed answers
+    #[command(after_help = "\
+Example:
+  keyward gate keys -o name > /etc/portal/keyward.keys
+
+Consumers pin them all: the one in use, and the next one once it is announced.")]
+    Keys,
+    /// Change the key of leases and permits, in two steps
+    #[command(after_help = "\
+Examples:
+  keyward gate rotate-key            makes the next key and prints it; nothing is signed with it yet
+  keyward gate rotate-key --finish   signs with it from now on, and destroys the one before it
+
+Between the two every consumer pins the next key beside the one in use; those that have not done so close with --finish.")]
+    RotateKey {
+        /// Use the key that was announced
+        #[arg(long)]
+        finish: bool,
     },
     /// Why a path is as it is, what it stands on, and what opens it
     #[command(after_help = "\

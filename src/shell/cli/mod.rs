@@ -12,10 +12,12 @@ mod gate;
 mod gate_story;
 mod host;
 mod keep;
+mod link;
 mod meaning;
 mod plans;
 mod renew;
 mod snippet;
+mod thaw;
 mod witness;
 
 use std::process::ExitCode;
@@ -85,6 +87,8 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Gate(Gate::Keys) => self.gate_keys(),
+            Command::Gate(Gate::RotateKey { finish }) => self.gate_rotate_key(finish),
             Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
             Command::Gate(Gate::Replay { file }) => self.gate_replay(&file),
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
@@ -94,6 +98,7 @@ impl Run {
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),
+            Command::Link(link::Link::Status) => self.link_status(),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),

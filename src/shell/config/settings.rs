@@ -6,11 +6,13 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::codec::note::VerifierKey;
 use crate::domain::id::{IssuerId, SolverId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
+use crate::domain::link::Link;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub witness: Option<Witness>,
     /// Who witnesses our own log; nobody in staging.
     pub audit_witness: Option<AuditWitness>,
+    /// Enforcing proxies, in the order of the file; none in staging, where nothing of production is touched.
+    pub links: Vec<Arc<Link>>,
     /// SHA-256 of the text.
     pub digest: Digest,
     /// The file, if it came from one.

@@ -11,16 +11,17 @@ use crate::domain::gate::{Reason, STALE, UNKNOWN_PATH, Verdict};
 use crate::domain::guard::Asked;
 use crate::domain::id::PathId;
 use crate::domain::inventory::Environment;
+use crate::domain::lease::is_nonce;
 use crate::ports::Count;
 
 /// The stable codes of the reasons, joined by commas.
 pub(super) const REASONS: &str = "keyward-reasons";
 /// The kind of the request, where that lets it through a closed path.
 const KIND: &str = "keyward-kind";
+/// What was answered to a nonce, signed: `keyward-check-v1` of docs/lease.md.
+const PROOF: &str = "keyward-proof";
 /// Says so when the answer is about nothing real.
 pub(super) const ENVIRONMENT: &str = "keyward-environment";
-/// A nonce has at most this many characters: 256 bits in base64 are 43.
-const LONGEST_NONCE: usize = 64;
 /// What is echoed of a path that is none.
 const LONGEST_ECHO: usize = 80;
 
@@ -52,11 +53,15 @@ struct Question<'a> {
 
 /// Answers a URL below `/v1/gate`.
 pub(super) fn answer<B>(web: &Web, request: &Request<B>, detail: Detail) -> Response<Body> {
-    let mut detail = detail;
+    let (mut detail, mut proof) = (detail, None);
     let answer = match question(request) {
         Ok(question) => {
             detail = detail.min(question.detail);
-            model::Gate { nonce: question.nonce, ..decide(web, question.name, question.asked.as_ref()) }
+            let (answer, verdict) = decide(web, question.name, question.asked.as_ref());
+            // Whoever sends a nonce wants to know that no other process answers in our place.
+            let nonce = question.nonce;
+            proof = nonce.as_deref().zip(verdict).and_then(|(n, verdict)| web.engine.proof(&verdict, Some(n)).ok());
+            model::Gate { nonce, ..answer }
         }
         Err(name) => {
             let text = "a gate is asked with GET".to_owned();
@@ -64,7 +69,11 @@ pub(super) fn answer<B>(web: &Web, request: &Request<B>, detail: Detail) -> Resp
             refusal(web, name, UNKNOWN_PATH, text, "the configuration names it, and it is asked for by GET")
         }
     };
-    respond(answer, web.environment, detail)
+    let mut response = respond(answer, web.environment, detail);
+    if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(PROOF, value);
+    }
+    response
 }
 
 /// `/v1/gate/PATH?nonce=…&told=…` by GET, or `/v1/gate/PATH/the/original/target` by the original method: so Envoy asks
@@ -107,12 +116,12 @@ fn told<'a>(query: &str, headers: &'a HeaderMap) -> Option<Asked<'a>> {
     Some(Asked { method: only(method)?, target: only(target)? })
 }
 
-/// The verdict over a path, and whether this request is let through all the same.
-pub(super) fn decide(web: &Web, name: &str, asked: Option<&Asked<'_>>) -> model::Gate {
+/// The answer about a path, which may let this request through although it is closed, and the verdict that it is made of.
+pub(super) fn decide(web: &Web, name: &str, asked: Option<&Asked<'_>>) -> (model::Gate, Option<Verdict>) {
     let Ok(id) = PathId::parse(name) else {
         count(web, None, "closed");
         let text = "no approval path has such a name".to_owned();
-        return refusal(web, name, UNKNOWN_PATH, text, "the configuration names it");
+        return (refusal(web, name, UNKNOWN_PATH, text, "the configuration names it"), None);
     };
     let verdict = web.engine.gate(&id);
     let configured = !verdict.reasons.iter().any(|r| r.code == UNKNOWN_PATH);
@@ -128,7 +137,7 @@ pub(super) fn decide(web: &Web, name: &str, asked: Option<&Asked<'_>>) -> model:
         (false, None) => "closed",
     };
     count(web, configured.then_some(id), decision);
-    answer
+    (answer, Some(verdict))
 }
 
 fn count(web: &Web, path: Option<PathId>, decision: &'static str) {
@@ -187,7 +196,7 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
     }
 }
 
-fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
+pub(super) fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
     let codes = codes(&answer);
     if detail == Detail::Codes {
         answer = codes_only(answer);
@@ -229,8 +238,7 @@ pub(super) fn mark_staging(headers: &mut HeaderMap, environment: Environment) {
 /// The caller's nonce: 1–64 characters of the URL-safe base64 alphabet, or none.
 fn nonce(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("nonce="))?;
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
-    (!value.is_empty() && value.len() <= LONGEST_NONCE && value.chars().all(safe)).then(|| value.to_owned())
+    is_nonce(value).then(|| value.to_owned())
 }
 
 #[cfg(test)]

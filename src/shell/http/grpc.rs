@@ -40,7 +40,7 @@ where
     let answer = match read.unwrap_or_else(|_| Err(late())) {
         Ok((path, check)) => {
             // What is not told is guarded; an empty target is none.
-            gate::decide(web, &path, Some(&Asked { method: &check.method, target: &check.target }))
+            gate::decide(web, &path, Some(&Asked { method: &check.method, target: &check.target })).0
         }
         Err(why) => {
             if let Ok(path) = PathId::parse("unknown") {

@@ -114,6 +114,19 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     Ok(Listeners { http, gate, gate_tls, admin, files })
 }
 
+/// A Unix socket, and what removes its file.
+///
+/// # Errors
+/// [`BindError`].
+pub(crate) fn unix_socket(
+    path: &Path,
+    mode: u32,
+    group: Option<&str>,
+) -> Result<(UnixListener, SocketFiles), BindError> {
+    let listener = unix(path, mode, group, 0o755)?;
+    Ok((listener, SocketFiles(vec![path.to_owned()])))
+}
+
 /// Binds below a private directory, sets mode and group there, and only then moves the socket to its place.
 fn unix(path: &Path, mode: u32, group: Option<&str>, dir_mode: u32) -> Result<UnixListener, BindError> {
     let failed = |what: &'static str| move |source| BindError::Unix { path: path.to_owned(), what, source };

@@ -30,7 +30,7 @@ use super::preface::{self, Version};
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
 use super::tls;
-use super::{Web, api, audit, audit_page, grpc, page};
+use super::{Web, api, audit, audit_page, grpc, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -75,6 +75,8 @@ pub(super) enum Door {
     },
     /// The gate's socket.
     Gate,
+    /// Gate checks over TLS: whoever reaches the address may ask, so leases and permits are not given there.
+    Tls,
     /// The admin socket, with the peer's user id.
     Admin {
         /// Who.
@@ -90,6 +92,10 @@ pub(super) struct App {
     heavy: Arc<Semaphore>,
     /// Taken by questions over gRPC while they are read.
     questions: Semaphore,
+    /// Taken by streams of leases.
+    pub(super) streams: Arc<Semaphore>,
+    /// Says when everything ends.
+    pub(super) stopped: watch::Receiver<()>,
 }
 
 impl App {
@@ -101,13 +107,15 @@ impl App {
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
+    let (stopping, stopped) = watch::channel(());
     let app = Arc::new(App {
         web,
         heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
         questions: Semaphore::new(MOST_QUESTIONS),
+        streams: Arc::new(Semaphore::new(lease::MOST_STREAMS)),
+        stopped: stopped.clone(),
     });
     let router = TowerToHyperService::new(router(app.clone()));
-    let (stopping, stopped) = watch::channel(());
     let Listeners { http, gate, gate_tls, admin, files } = listeners;
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
     let run = Run { app, router, stopped };
@@ -135,7 +143,7 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
                 _ = stopped.changed() => {}
             }
         };
-        futures_util::join!(run.listen_secured(Nodelay(listener), |_| Door::Gate, secure), following);
+        futures_util::join!(run.listen_secured(Nodelay(listener), |_| Door::Tls, secure), following);
     };
     let stop = async move {
         stop.await;
@@ -151,6 +159,7 @@ fn router(app: Arc<App>) -> Router {
         .merge(audit::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
+        .merge(lease::routes())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(app)
 }
@@ -298,7 +307,7 @@ async fn respond(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let host_is_ours = match door {
         Door::Http { loopback } => host_is_ours(&request, loopback, &app.web.hosts),
-        Door::Gate | Door::Admin { .. } => true,
+        Door::Gate | Door::Tls | Door::Admin { .. } => true,
     };
     if grpc::is_check(&path) && request.version() == HttpVersion::HTTP_2 {
         if crowd == Crowd::Full {
@@ -313,6 +322,12 @@ async fn respond(
         // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
         let detail = if host_is_ours { Detail::Full } else { Detail::Codes };
         return gate::answer(&app.web, &request, detail);
+    }
+    if lease::is_grant(&path) && door != Door::Tls {
+        if crowd == Crowd::Full {
+            return gate::overloaded(&app.web, &path);
+        }
+        return lease::answer(app, door, host_is_ours, request).await;
     }
     if crowd == Crowd::Full {
         let text = format!("{MOST_CONNECTIONS} connections are open");
@@ -337,9 +352,12 @@ fn admit(door: Door, host_is_ours: bool, method: &Method) -> Result<(), Problem>
     let forbid = |code, text: &str, hint: &str| Err(Problem::new(StatusCode::FORBIDDEN, code, text, hint));
     match door {
         Door::Admin { .. } => Ok(()),
-        Door::Gate => {
-            forbid(problem::WRONG_DOOR, "this socket answers /v1/gate/PATH only", "use the admin socket or HTTP")
-        }
+        Door::Gate => forbid(
+            problem::WRONG_DOOR,
+            "this socket answers /v1/gate/PATH, /v1/lease/PATH and /v1/permits only",
+            "use the admin socket or HTTP",
+        ),
+        Door::Tls => forbid(problem::WRONG_DOOR, "this listener answers /v1/gate/PATH only", "use a socket or HTTP"),
         Door::Http { .. } if !host_is_ours => forbid(
             problem::WRONG_HOST,
             "the Host header names something that is not served here (a web page may have rebound its own name)",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyward::domain::id::{CredentialId, IssuerId, PathId, SolverId};
 use keyward::domain::inventory::{
     ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Estate, Format, Install, Issuer, KeyReuse, Layout,
-    Managed, Reload, ReloadHow, RenewalRules, Reopening, StartTls,
+    Leases, Managed, Reload, ReloadHow, RenewalRules, Reopening, StartTls,
 };
 use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::limits::Limit;
@@ -124,6 +124,7 @@ pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
         key_limit: None,
         issuer_silence: None,
         guard: Default::default(),
+        leases: Leases::default(),
     };
     estate.paths.insert(pid(id), Arc::new(path));
 }

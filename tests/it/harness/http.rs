@@ -157,6 +157,7 @@ impl Still {
                 let notifier = self.world.notifier.clone();
                 Arc::new(move || notifier.notices())
             },
+            links: Arc::new(Vec::new),
             reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".to_owned().into())),
             environment: self.environment,
             compat_x509: false,

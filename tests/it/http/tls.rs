@@ -85,7 +85,10 @@ fn a_new_certificate_is_taken_and_a_broken_one_is_not() {
     let status = |url: &str, trusted: &str| ask(address, trusted, url).map(|a| a[..12].to_owned());
     assert_eq!(status("/v1/gate/approve", &first).as_deref(), Ok("HTTP/1.1 200"));
     assert_eq!(status("/v1/gate/broken", &first).as_deref(), Ok("HTTP/1.1 403"));
-    assert_eq!(status("/v1/status", &first).as_deref(), Ok("HTTP/1.1 403"), "this door answers gates only");
+    for url in ["/v1/status", "/v1/lease/approve?audience=portal", "/v1/permits"] {
+        let answer = ask(address, &first, url).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("KW5"), "this door answers gates only: {answer}");
+    }
     let second = renew(dir.path());
     becomes("the new certificate", || status("/v1/gate/approve", &second).is_ok());
     assert!(status("/v1/gate/approve", &first).is_err());

@@ -30,6 +30,10 @@ pub(super) fn addresses(report: &mut Report, settings: &Settings) {
             SolverKind::Http01(HttpChallenge::Webroot(_)) | SolverKind::Dns01 { .. } => {}
         }
     }
+    wanted.extend(settings.links.iter().filter_map(|link| match &link.listen {
+        crate::domain::link::Listen::Tcp(address) => Some(*address),
+        crate::domain::link::Listen::Unix { .. } => None,
+    }));
     let (mut free, mut allowed) = (Found::default(), Found::default());
     let mut ours = 0_usize;
     for address in &wanted {

@@ -10,6 +10,7 @@ mod guard;
 mod install;
 mod issuer;
 mod lifetime;
+mod link;
 mod path;
 mod place;
 mod scalar;
@@ -63,10 +64,11 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
-    let paths = path::read_paths(p, &mut root, &credentials);
+    let paths = path::read_paths(p, &mut root, &credentials, place.environment);
     let policy = path::read_policy(p, &mut root);
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    // A dry run vouches for nobody.
+    let links = link::read_all(p, &mut root, &credentials, &paths);
+    // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
 
@@ -94,6 +96,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         solvers: solvers.settings,
         witness: own_witness.filter(|_| real),
         audit_witness,
+        links: if real { links } else { Vec::new() },
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
