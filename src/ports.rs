@@ -495,7 +495,7 @@ pub enum Count {
     Gate {
         /// Which path.
         path: crate::domain::id::PathId,
-        /// `open` or `closed`.
+        /// `open`, `closed`, or `reachable`: closed, but not for such a request.
         decision: &'static str,
     },
     /// An exchange with a CA.

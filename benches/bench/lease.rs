@@ -95,6 +95,7 @@ fn estate() -> Estate {
         depends_on: BTreeSet::new(),
         key_limit: None,
         issuer_silence: None,
+        guard: keyward::domain::guard::Guard::default(),
         leases: Leases { audiences: BTreeSet::from([audience()]), file: None },
     };
     estate.credentials.insert(id, Arc::new(credential));

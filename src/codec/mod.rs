@@ -14,6 +14,7 @@ pub mod follow;
 pub mod entry;
 pub mod explanation;
 pub mod export;
+pub mod ext_authz;
 pub mod ledger;
 pub mod lint;
 pub mod note;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Purpose};
+use crate::domain::guard::Guard;
 use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
@@ -393,6 +394,8 @@ pub struct ApprovalPath {
     pub needs: BTreeSet<CredentialId>,
     /// The path closes this long before the earliest end of anything it stands on.
     pub margin: Duration,
+    /// Which of its requests it guards.
+    pub guard: Guard,
     /// Other paths that it stands on: it is closed while one of them is.
     pub depends_on: BTreeSet<PathId>,
     /// A key that is older than this is overdue past its hard limit (NIST SP 800-57 part 1, section 5.3): the path closes.

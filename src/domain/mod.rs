@@ -13,6 +13,7 @@ pub mod statement;
 pub mod certificate;
 pub mod limits;
 pub mod policy;
+pub mod guard;
 pub mod inventory;
 pub mod renewal;
 pub mod tree;

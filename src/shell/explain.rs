@@ -11,6 +11,7 @@
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
+//! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -35,6 +36,7 @@ mod lease;
 mod link;
 mod log;
 mod proof;
+mod proxies;
 mod reading;
 mod recording;
 mod verifying;
@@ -69,6 +71,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
+    ("Gate: proxies", proxies::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

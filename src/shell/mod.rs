@@ -10,6 +10,7 @@ pub mod explain;
 mod export;
 mod freeze;
 pub mod http;
+pub mod snippet;
 pub mod link;
 pub mod leases;
 pub mod texts;

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 37] = [
+const COMMANDS: [&str; 38] = [
     "",
     "init",
     "check",
@@ -61,6 +61,7 @@ const COMMANDS: [&str; 37] = [
     "gate probe",
     "gate lint",
     "gate graph",
+    "snippet",
     "status",
     "backup",
     "restore",
@@ -502,4 +503,45 @@ fn a_refused_reload_and_an_accepted_clock_are_told() {
     let clock = still.while_turning(|| ask(&server, &["clock", "accept"]));
     assert!(clock.code == 0 && clock.err.contains("is accepted as the true time"), "{}", clock.err);
     assert_eq!(ask(&server, &["cert", "scan"]).code, 0);
+}
+
+#[test]
+fn a_snippet_is_made_from_the_configuration_or_says_what_is_missing() {
+    let home = home();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/keyward.toml");
+    let sample = sample.to_str().unwrap();
+    let made = |more: &[&str]| keyward(home.path(), &[&["snippet", "-c", sample], more].concat());
+    let ran = made(&["nginx", "--listen", "0.0.0.0:80", "--portal", "127.0.0.1:3000"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    for line in
+        ["listen 0.0.0.0:80;", "proxy_pass http://127.0.0.1:3000;", "server unix:/run/keyward/gate.sock max_fails=0;"]
+    {
+        assert!(ran.out.contains(line), "{}", ran.out);
+    }
+    let ran = made(&["envoy", "--path", "aprove"]);
+    hinted(&ran);
+    assert!(ran.code == 1 && ran.err.contains("there are: approve"), "{}", ran.err);
+    assert_eq!(made(&["apache"]).code, 2);
+    // What another language would read in its own way is not written at all; TCP comes with a warning.
+    let text = std::fs::read_to_string(sample).unwrap();
+    let file = home.path().join("keyward.toml");
+    let own = file.to_str().unwrap();
+    for (by, code, says) in [
+        ("gate_socket = \"/run/key ward;/gate.sock\"", 1, "characters that proxies would read in different ways"),
+        ("", 0, "whoever takes 127.0.0.1:9180 while Keyward is down can answer 200"),
+    ] {
+        let mut text = text.replace("gate_socket = \"/run/keyward/gate.sock\"", by);
+        if by.is_empty() {
+            text = text.replace("gate_socket_mode = ", "# ").replace("gate_socket_group = ", "# ");
+        }
+        std::fs::write(&file, text).unwrap();
+        for proxy in ["nginx", "envoy", "envoy-http", "caddy", "haproxy"] {
+            let ran = keyward(home.path(), &["snippet", proxy, "-c", own]);
+            assert_eq!(ran.code, code, "{proxy}: {}", ran.err);
+            let said = format!("{}{}", ran.out, ran.err).replace("\n# ", " ").replace('\n', " ");
+            assert!(said.contains(says), "{proxy}: {said}");
+        }
+    }
+    let ran = keyward(home.path(), &["config", "explain", "approve", "-c", sample]);
+    assert!(ran.out.contains("reachable while it is closed: read (GET, HEAD at any URL); reject"), "{}", ran.out);
 }

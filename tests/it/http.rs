@@ -3,10 +3,13 @@
 mod api;
 pub mod audit;
 mod gate;
+mod grpc;
+mod kinds;
 mod limits;
 mod metrics;
 pub mod page;
 mod sockets;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

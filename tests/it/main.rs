@@ -41,6 +41,7 @@ mod plan;
 mod process;
 mod probe;
 mod proof;
+mod proxy;
 mod replay;
 mod review;
 mod sim;

@@ -141,6 +141,15 @@ No network, no root; everything is below one directory, which is removed at the 
     /// Approval paths and whether they are open
     #[command(subcommand, arg_required_else_help = true)]
     Gate(Gate),
+    /// Configuration for a proxy that asks the gate before it lets anybody through
+    #[command(after_help = "\
+Examples:
+  keyward snippet nginx --path approve --listen 0.0.0.0:80 --portal 127.0.0.1:8080
+  keyward snippet envoy > envoy.yaml              ext_authz over gRPC
+  keyward snippet haproxy -c /etc/keyward/keyward.toml
+
+Made from the configuration: where the gate listens, and whether the path guards kinds of request only.")]
+    Snippet(Snippet),
     /// Enforcing proxies for mTLS
     #[command(subcommand, arg_required_else_help = true)]
     Link(super::link::Link),
@@ -510,6 +519,32 @@ pub(super) enum State {
     Open,
     /// It is closed
     Closed,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Snippet {
+    /// nginx, envoy (over gRPC), envoy-http, caddy, traefik or haproxy
+    #[arg(value_enum, hide_possible_values = true)]
+    pub(super) proxy: Proxy,
+    /// The path's id, if the configuration has more than one
+    #[arg(long, value_name = "PATH")]
+    pub(super) path: Option<String>,
+    /// Where the proxy is to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    pub(super) listen: core::net::SocketAddr,
+    /// What it guards
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(super) portal: core::net::SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Proxy {
+    Nginx,
+    Envoy,
+    EnvoyHttp,
+    Caddy,
+    Traefik,
+    Haproxy,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,7 @@ mod meaning;
 mod plans;
 mod proof;
 mod renew;
+mod snippet;
 mod thaw;
 mod witness;
 
@@ -98,6 +99,7 @@ impl Run {
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
             Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
+            Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),

@@ -87,6 +87,8 @@ pub struct Listen {
     pub http: SocketAddr,
     /// Gate checks over a Unix socket.
     pub gate_socket: Option<GateSocket>,
+    /// Gate checks over TLS.
+    pub gate_tls: Option<GateTls>,
     /// The command line's door to the daemon; only its own user may use it.
     pub admin_socket: PathBuf,
 }
@@ -100,6 +102,17 @@ pub struct GateSocket {
     pub mode: u32,
     /// Its group; unchanged if `None`.
     pub group: Option<String>,
+}
+
+/// Gate checks over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateTls {
+    /// Where.
+    pub listen: SocketAddr,
+    /// The chain in PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// Its private key in PEM.
+    pub key_file: PathBuf,
 }
 
 /// A CA's ACME service.

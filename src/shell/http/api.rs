@@ -167,7 +167,7 @@ fn unreadable(error: StoreError) -> Problem {
 pub(super) fn actor(door: Door) -> Answer<Arc<str>> {
     match door {
         Door::Admin { uid } => Ok(Arc::from(format!("uid:{uid}"))),
-        Door::Http { .. } | Door::Gate => {
+        Door::Http { .. } | Door::Gate | Door::Tls => {
             let text = "nothing is started through this door";
             Err(Problem::new(StatusCode::FORBIDDEN, problem::WRONG_DOOR, text, "use the admin socket"))
         }

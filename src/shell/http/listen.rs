@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::keeper;
+use super::tls::{BadCertificate, GateCertificate};
 use crate::shell::config::Listen;
 
 /// Why a listener is not there.
@@ -43,6 +44,9 @@ pub enum BindError {
         /// Which.
         group: String,
     },
+    /// What gate checks over TLS are answered with.
+    #[error("{0}")]
+    Certificate(#[from] BadCertificate),
     /// Anything else.
     #[error("cannot listen on {}: {what}: {source}", path.display())]
     Unix {
@@ -62,6 +66,8 @@ pub struct Listeners {
     pub http: TcpListener,
     /// The gate's Unix socket.
     pub gate: Option<UnixListener>,
+    /// Gate checks over TLS.
+    pub gate_tls: Option<(TcpListener, GateCertificate)>,
     /// The command line's door.
     pub admin: UnixListener,
     /// Socket files to remove.
@@ -103,7 +109,16 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
         }
     };
     let gate_path = listen.gate_socket.as_ref().map(|gate| gate.path.clone());
-    Ok(Listeners { http, gate, admin, files, gate_path, found })
+    let gate_tls = match &listen.gate_tls {
+        None => None,
+        Some(tls) => {
+            let certificate = GateCertificate::load(&tls.certificate_file, &tls.key_file)?;
+            let address = tls.listen;
+            let bound = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+            Some((bound, certificate))
+        }
+    };
+    Ok(Listeners { http, gate, gate_tls, admin, files, gate_path, found })
 }
 
 /// A Unix socket, and what removes its file.

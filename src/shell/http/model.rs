@@ -25,6 +25,9 @@ pub struct Gate {
     pub evaluated_at: String,
     /// `production` or `staging`: what is open in staging is open nowhere else.
     pub environment: String,
+    /// The kind of the request, if it is let through because the path does not guard such requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// What the caller sent to be sure of a fresh answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,

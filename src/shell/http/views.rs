@@ -41,6 +41,7 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         weakest: verdict.weakest.as_deref().map(str::to_owned),
         evaluated_at: text(verdict.at),
         environment: environment.as_str().to_owned(),
+        kind: None,
         nonce: None,
     }
 }

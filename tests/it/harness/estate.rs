@@ -123,6 +123,7 @@ pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
         depends_on: BTreeSet::new(),
         key_limit: None,
         issuer_silence: None,
+        guard: Default::default(),
         leases: Leases::default(),
     };
     estate.paths.insert(pid(id), Arc::new(path));

@@ -191,6 +191,7 @@ impl Server {
         let listen = Listen {
             http: "127.0.0.1:0".parse().unwrap(),
             gate_socket: Some(GateSocket { path: gate.clone(), mode: 0o660, group: None }),
+            gate_tls: None,
             admin_socket: admin.clone(),
         };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -369,8 +369,9 @@ pub fn hex(bytes: &[u8]) -> String {
 /// A loopback address of this process alone, so that no other test takes its ports.
 pub fn own_address() -> IpAddr {
     let pid = std::process::id();
-    let part = |shift: u32| u8::try_from(pid >> shift & 0xff).unwrap();
-    IpAddr::V4(Ipv4Addr::new(127, 100 + part(16) % 100, part(8), part(0).clamp(2, 253)))
+    let part = |shift: u32, mask: u32| u8::try_from(pid >> shift & mask).unwrap();
+    // Neighbours start at the same time, so no two of them may share an address.
+    IpAddr::V4(Ipv4Addr::new(127, 100 + part(15, 0x7f) % 100, part(7, 0xff), 2 + part(0, 0x7f)))
 }
 
 /// A port that nobody has used in this process and that is free for TCP and UDP.

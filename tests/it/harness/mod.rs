@@ -15,5 +15,6 @@ pub mod nginx;
 pub mod pebble;
 pub mod pki;
 pub mod proxy;
+pub mod proxies;
 pub mod store;
 pub mod witness;

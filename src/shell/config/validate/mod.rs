@@ -7,6 +7,7 @@
 mod audit;
 mod certificate;
 mod graph;
+mod guard;
 mod install;
 mod issuer;
 mod lifetime;

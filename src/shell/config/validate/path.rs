@@ -76,6 +76,7 @@ pub(super) fn read_paths<'a>(
         let depends = s.texts(p, "depends_on", MOST_PATHS, "[\"sign-in\"]").map_or(Vec::new(), |l| l.value);
         let key_limit = s.parsed(p, "key_limit", "\"400d\"", |t| scalar::duration(t, LIMIT));
         let issuer_silence = s.parsed(p, "issuer_silence", "\"45d\"", |t| scalar::duration(t, LIMIT));
+        let guard = super::guard::read(p, &mut s);
         let mut leases = read_leases(p, &mut s, &mut files);
         // A dry run touches nothing that production reads.
         leases.file = leases.file.filter(|_| environment == Environment::Production);
@@ -88,6 +89,7 @@ pub(super) fn read_paths<'a>(
                 depends_on: depends.iter().filter_map(|d| PathId::parse(d.value).ok()).collect(),
                 key_limit: key_limit.map(|l| l.value),
                 issuer_silence: issuer_silence.map(|l| l.value),
+                guard,
                 leases,
             };
             others.extend(depends.into_iter().map(|d| (id.value.clone(), d)));
