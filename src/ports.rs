@@ -19,11 +19,13 @@ use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
 mod reading;
+mod signer;
 mod spool;
 mod store;
 mod witness;
 
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
 pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
@@ -44,6 +46,8 @@ pub struct Ports {
     pub spool: Arc<dyn Spool>,
     /// The witnesses of that.
     pub witnesses: Arc<dyn Witnesses>,
+    /// The key of leases, permits and other statements.
+    pub signer: Arc<dyn Signer>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.

@@ -124,6 +124,10 @@ slug!(
     PathId
 );
 slug!(
+    /// Who may rely on a path's leases and permits, by the name that the configuration gives them.
+    AudienceId
+);
+slug!(
     /// An issuer (a CA's ACME account), by its id in the configuration.
     IssuerId
 );

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Purpose};
-use crate::domain::id::{CredentialId, IssuerId, PathId, SolverId};
+use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::policy::Policy;
@@ -399,6 +399,30 @@ pub struct ApprovalPath {
     pub key_limit: Option<Duration>,
     /// An issuer without a success for so long may not be able to renew: the path closes.
     pub issuer_silence: Option<Duration>,
+    /// Who gets leases and permits.
+    pub leases: Leases,
+}
+
+/// Who gets leases and permits of a path. Nobody does by default: a proxy that asks the gate needs none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Those who may rely on them.
+    pub audiences: BTreeSet<AudienceId>,
+    /// Where a fresh one always lies while the path is open.
+    pub file: Option<LeaseFile>,
+}
+
+/// A file with a fresh lease, gone while the path is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseFile {
+    /// Where.
+    pub path: String,
+    /// For whom.
+    pub audience: AudienceId,
+    /// Its mode.
+    pub mode: u32,
+    /// Its group, by name or number.
+    pub group: Option<String>,
 }
 
 /// What was seen of one credential in one place.

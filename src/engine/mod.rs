@@ -23,6 +23,7 @@ mod hold;
 mod inbox;
 mod install;
 mod issue;
+mod lease;
 mod looking;
 mod people;
 mod reconcile;
@@ -63,6 +64,8 @@ pub use hold::{LONGEST_HOLD, NotHeld};
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
+use lease::Grants;
+pub use lease::{Given, Wanted};
 use looking::Looked;
 use reconcile::Reconciled;
 pub use sealed::{DAMAGED, Seal, SealedStore};
@@ -89,6 +92,7 @@ pub struct Engine {
     ports: Ports,
     desk: RwLock<Desk>,
     inbox: Inbox,
+    grants: Grants,
 }
 
 /// Everything the engine knows, in memory. Written by the loop and by attempts, read by everybody; never held over an

@@ -15,6 +15,7 @@ use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::engine::inbox::Inbox;
+use crate::engine::lease::Grants;
 use crate::engine::people::People;
 use crate::engine::{Desk, Engine};
 use crate::ports::{
@@ -125,7 +126,7 @@ impl Engine {
         let mut desk = Desk::new(&ports, estate, State::default(), People::default());
         desk.store_fault = Some(seal.text.clone());
         desk.sealed = Some(seal);
-        Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() }
+        Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() }
     }
 
     /// Why the guardian runs sealed, if it does.

@@ -12,6 +12,7 @@ use crate::domain::state::{Change, ClockMark, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
+use crate::engine::lease::Grants;
 use crate::engine::looking::{asks_ari, same_place};
 use crate::engine::people::People;
 use crate::engine::spool::Waiting;
@@ -32,7 +33,7 @@ impl Engine {
         let state = ports.store.load().await?;
         let people = People::of(ports.store.people().await?);
         let desk = Desk::new(&ports, estate, state, people);
-        let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
+        let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() };
         engine.load_spool().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
         {
@@ -43,9 +44,12 @@ impl Engine {
                 ("in_flight", Json::show(&desk.state.attempts.len())),
                 ("clock_fault", Json::opt(desk.clock.fault().map(|f| Json::str(f.to_owned())))),
                 ("spooled", Json::show(&desk.spool.len())),
+                // With every start, so that no key ever signed that the log does not name.
+                ("lease_keys", Json::arr(engine.statement_keys().into_iter().map(|k| Json::str(k.text)))),
             ];
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
+        engine.begin_epoch().await?;
         engine.sweep_slots().await;
         Ok(engine)
     }

@@ -21,6 +21,7 @@ use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusa
 use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
+use crate::shell::leases;
 use crate::shell::link::Links;
 use crate::shell::wire::{self, FileWatch, Wired};
 use crate::shell::witness;
@@ -194,6 +195,11 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     tasks.push(tokio::spawn(async move {
         end.await;
         ending.stop().await;
+        Ok(())
+    }));
+    let (leasing, doors, end) = (engine.clone(), wired.ports.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        leases::keep(&leasing, &doors, end).await;
         Ok(())
     }));
     let end = until(stopped);

@@ -7,7 +7,8 @@
 //! | `KW1xxx` | findings of the engine | `explain/engine.rs` |
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
-//! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
@@ -30,6 +31,7 @@ mod export;
 mod gate;
 mod host;
 mod keep;
+mod lease;
 mod link;
 mod log;
 mod proof;
@@ -64,6 +66,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
     ("API", api::ROWS),

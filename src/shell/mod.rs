@@ -11,6 +11,7 @@ mod export;
 mod freeze;
 pub mod http;
 pub mod link;
+pub mod leases;
 pub mod texts;
 pub mod wire;
 pub mod witness;

@@ -1,5 +1,6 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod lease;
 pub mod link;
 mod witness;
 
@@ -36,9 +37,10 @@ use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
+use crate::ports::{Clock, Entropy, HostError, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
+pub use self::lease::{place_lease, remove_lease};
 pub use self::witness::{
     cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
 };
@@ -227,6 +229,11 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         Err(error) if seal.is_some() => (Arc::new(SealedStore(error)), None),
         Err(error) => return Err(error.into()),
     };
+    let signer = match &own {
+        Some(_) => lease::signer(&settings.state_dir, entropy.clone())?,
+        // Nobody is to rely on what is not believed.
+        None => Arc::new(Mute),
+    };
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -248,6 +255,7 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         store,
         spool,
         witnesses: publisher.clone().map_or(unwitnessed, |p| p),
+        signer,
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,

@@ -384,41 +384,36 @@ Exits with 0 if it is open, and 5 if it is closed or nobody can tell.")]
         path: String,
     },
     /// Hold one path closed for a while
-    #[command(after_help = "\
-Examples:
-  keyward gate hold approve --for 2m
-  keyward gate hold approve --release
-
-Closing is always allowed and waits for nothing; it ends by itself. Nothing forces a path open. You are named in the audit
-log. A hold does not outlast a restart of the daemon.")]
+    #[command(after_help = proof::HOLD_HELP)]
     Hold(proof::Hold),
     /// Drive the live proxy through all that a gate may do, and say whether what is guarded was ever reached
-    #[command(after_help = "\
-Examples:
-  keyward gate probe approve --url https://portal.example.org/approve/probe --expect-open 'probe ok'
-  keyward gate probe approve --url http://127.0.0.1:8080/approve/probe --allow-interrupt --lint /etc/nginx/nginx.conf
-
-The gate is open, closed, dead, slow, hangs up, and answers garbage, 302, 500, 503, 204, and a stranger's 200.
-Exits with 0 if all is proven, 1 if it failed open, 2 if the command is not understood, 3 if something could not be told.")]
+    #[command(after_help = proof::PROBE_HELP)]
     Probe(proof::Probe),
     /// Find the known ways of failing open in a proxy's configuration
-    #[command(after_help = "\
-Examples:
-  keyward gate lint /etc/nginx/nginx.conf
-  keyward gate lint --kind envoy envoy.json
-
-Includes are followed. What cannot be understood is an error, never clean.
-Exits with 0 if nothing was found, 1 if it fails open, 2 if something cannot be read, 3 for warnings only.")]
+    #[command(after_help = proof::LINT_HELP)]
     Lint(proof::Lint),
     /// What stands on what: issuer, credential, endpoint, path; and approvals that stand on what they repair
+    #[command(after_help = proof::GRAPH_HELP)]
+    Graph(proof::Graph),
+    /// The public keys of leases, permits and other signed answers
+    #[command(after_help = "\
+Example:
+  keyward gate keys -o name > /etc/portal/keyward.keys
+
+Consumers pin them all: the one in use, and the next one once it is announced.")]
+    Keys,
+    /// Change the key of leases and permits, in two steps
     #[command(after_help = "\
 Examples:
-  keyward gate graph
-  keyward gate graph --dot | dot -Tsvg > paths.svg
+  keyward gate rotate-key            makes the next key and prints it; nothing is signed with it yet
+  keyward gate rotate-key --finish   signs with it from now on, and destroys the one before it
 
-Of the configuration file; with --socket, of the running daemon (/v1/graph).
-Exits with 0, or with 3 if there is a ring of approvals.")]
-    Graph(proof::Graph),
+Between the two every consumer pins the next key beside the one in use; those that have not done so close with --finish.")]
+    RotateKey {
+        /// Use the key that was announced
+        #[arg(long)]
+        finish: bool,
+    },
     /// Why a path is as it is, what it stands on, and what opens it
     #[command(after_help = "\
 Examples:
@@ -440,6 +435,9 @@ Exits with 0 if the same comes of it, and 1 if not.")]
     Replay {
         /// A file that `keyward gate explain -o json` wrote
         file: PathBuf,
+        /// Also check who said so: a file with the guardian's keys, as `keyward gate keys` prints them
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
     },
     /// Print a line whenever a path opens or closes, until interrupted
     #[command(after_help = "\

@@ -34,10 +34,18 @@ impl Run {
         for path in estate.paths.values() {
             let needs: Vec<&str> = path.needs.iter().map(crate::domain::id::CredentialId::as_str).collect();
             let margin = human_span(path.margin);
-            let sentences = vec![
+            let mut sentences = vec![
                 format!("is an approval path: open while {} are proved good.", needs.join(", ")),
                 format!("closes {margin} before the end of the first of them, and whenever anything cannot be told."),
             ];
+            let audiences: Vec<&str> =
+                path.leases.audiences.iter().map(crate::domain::id::AudienceId::as_str).collect();
+            if !audiences.is_empty() {
+                sentences.push(format!("gives leases and permits to {}.", audiences.join(", ")));
+            }
+            if let Some(file) = &path.leases.file {
+                sentences.push(format!("keeps a lease for {} in {} while it is open.", file.audience, file.path));
+            }
             say(path.id.as_str(), sentences);
         }
         match (found, name) {

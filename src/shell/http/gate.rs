@@ -10,14 +10,15 @@ use super::{Web, model, views};
 use crate::domain::gate::{Reason, STALE, UNKNOWN_PATH, Verdict};
 use crate::domain::id::PathId;
 use crate::domain::inventory::Environment;
+use crate::domain::lease::is_nonce;
 use crate::ports::Count;
 
 /// The stable codes of the reasons, joined by commas.
 const REASONS: &str = "keyward-reasons";
+/// What was answered to a nonce, signed: `keyward-check-v1` of docs/lease.md.
+const PROOF: &str = "keyward-proof";
 /// Says so when the answer is about nothing real.
 pub(super) const ENVIRONMENT: &str = "keyward-environment";
-/// A nonce has at most this many characters: 256 bits in base64 are 43.
-const LONGEST_NONCE: usize = 64;
 /// What is echoed of a path that is none.
 const LONGEST_ECHO: usize = 80;
 
@@ -39,9 +40,13 @@ pub(super) fn is_gate(path: &str) -> bool {
 pub(super) fn answer(web: &Web, method: &Method, path: &str, query: Option<&str>, detail: Detail) -> Response<Body> {
     let asked = path.strip_prefix("/v1/gate").and_then(|p| p.strip_prefix('/')).unwrap_or_default();
     let known = PathId::parse(asked).ok().filter(|_| method == Method::GET);
+    let nonce = query.and_then(nonce);
+    let mut proof = None;
     let (answer, counted) = match known {
         Some(id) => {
             let verdict = web.engine.gate(&id);
+            // Whoever sends a nonce wants to know that no other process answers in our place.
+            proof = nonce.as_deref().and_then(|n| web.engine.proof(&verdict, Some(n)).ok());
             let configured = !verdict.reasons.iter().any(|r| r.code == UNKNOWN_PATH);
             (views::gate(&verdict, web.engine.gate_since(&id), web.environment), configured.then_some(id))
         }
@@ -58,7 +63,11 @@ pub(super) fn answer(web: &Web, method: &Method, path: &str, query: Option<&str>
     if let Some(path) = counted.or_else(|| PathId::parse("unknown").ok()) {
         web.meter.count(Count::Gate { path, decision: if answer.open { "open" } else { "closed" } });
     }
-    respond(model::Gate { nonce: query.and_then(nonce), ..answer }, web.environment, detail)
+    let mut response = respond(model::Gate { nonce, ..answer }, web.environment, detail);
+    if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(PROOF, value);
+    }
+    response
 }
 
 /// What everybody gets while too many connections are open.
@@ -69,7 +78,7 @@ pub(super) fn overloaded(web: &Web, path: &str) -> Response<Body> {
     respond(answer, web.environment, Detail::Full)
 }
 
-fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'static str) -> model::Gate {
+pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'static str) -> model::Gate {
     let now = web.clock.now();
     let reason = Reason { code, credential: None, text, reopens };
     let verdict = PathId::parse("unknown").ok().map(|path| Verdict::closed(&path, reason, now, web.clock.boottime()));
@@ -91,7 +100,7 @@ fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'
     }
 }
 
-fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
+pub(super) fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
     let codes: Vec<&str> = answer.reasons.iter().map(|r| r.code.as_str()).collect();
     let codes = dedup(codes).join(",");
     if detail == Detail::Codes {
@@ -131,8 +140,7 @@ fn dedup(mut codes: Vec<&str>) -> Vec<&str> {
 /// The caller's nonce: 1–64 characters of the URL-safe base64 alphabet, or none.
 fn nonce(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("nonce="))?;
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
-    (!value.is_empty() && value.len() <= LONGEST_NONCE && value.chars().all(safe)).then(|| value.to_owned())
+    is_nonce(value).then(|| value.to_owned())
 }
 
 #[cfg(test)]

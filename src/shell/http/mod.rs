@@ -2,8 +2,8 @@
 //!
 //! | door | who comes | what they may |
 //! |---|---|---|
-//! | gate socket | proxies, by the socket's mode and group | ask gates |
-//! | HTTP, loopback | this machine | ask gates, scrape, look |
+//! | gate socket | proxies and portals, by the socket's mode and group | ask gates, get leases and permits |
+//! | HTTP, loopback | this machine | ask gates, get leases, scrape, look |
 //! | admin socket | the daemon's own user and root | everything |
 //!
 //! What changes something comes through the admin socket only, and carries the peer's uid into the audit entry. Refuses
@@ -19,6 +19,7 @@ mod gatekeeping;
 mod heavy;
 mod hold;
 mod keeper;
+mod lease;
 mod links;
 mod listen;
 mod metrics;

@@ -43,6 +43,27 @@ pub struct Reason {
     pub reopens: String,
 }
 
+/// For which decision a permit is wanted: the body of `POST /v1/permits`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedPermit {
+    /// The path that is to be open.
+    pub path: String,
+    /// Who will rely on it.
+    pub audience: String,
+    /// SHA-256 of the decision, 64 hexadecimal digits.
+    pub digest: String,
+}
+
+/// A key that statements are signed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementKey {
+    /// `NAME+ID+KEY`, as consumers pin it.
+    pub key: String,
+    /// `in use` or `announced`.
+    pub standing: String,
+}
+
 /// The guardian as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

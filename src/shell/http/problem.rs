@@ -29,6 +29,8 @@ pub(super) const POLICY: &str = "KW5009";
 pub(super) const UNREADABLE: &str = "KW5010";
 /// The answer took too long.
 pub(super) const TOO_SLOW: &str = "KW5011";
+/// The lease key was not changed.
+pub(super) const KEY_UNCHANGED: &str = "KW4106";
 
 /// An error on its way out.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
-use super::{Web, api, audit, audit_page, hold, page};
+use super::{Web, api, audit, audit_page, hold, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -77,6 +77,10 @@ pub(super) struct App {
     heavy: Arc<Semaphore>,
     /// Watches over the gate's socket, if there is one.
     pub(super) keeper: Option<Arc<Keeper>>,
+    /// Taken by streams of leases.
+    pub(super) streams: Arc<Semaphore>,
+    /// Says when everything ends.
+    pub(super) stopped: watch::Receiver<()>,
 }
 
 impl App {
@@ -88,11 +92,13 @@ impl App {
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
+    let (stopping, stopped) = watch::channel(());
     let Listeners { http, gate, admin, files, gate_path, found } = listeners;
     let keeper = gate_path.map(|path| Arc::new(Keeper::new(path, found)));
-    let app = Arc::new(App { web, heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)), keeper: keeper.clone() });
+    let heavy = Arc::new(Semaphore::new(HEAVY_AT_ONCE));
+    let streams = Arc::new(Semaphore::new(lease::MOST_STREAMS));
+    let app = Arc::new(App { web, heavy, keeper: keeper.clone(), streams, stopped: stopped.clone() });
     let router = TowerToHyperService::new(router(app.clone()));
-    let (stopping, stopped) = watch::channel(());
     let (engine, clock) = (app.web.engine.clone(), app.web.clock.clone());
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
     let run = Run { app, router, stopped };
@@ -125,6 +131,7 @@ fn router(app: Arc<App>) -> Router {
         .merge(hold::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
+        .merge(lease::routes())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(app)
 }
@@ -255,6 +262,12 @@ async fn respond(
         let detail = if host_is_ours { Detail::Full } else { Detail::Codes };
         return gate::answer(&app.web, &method, &path, request.uri().query(), detail);
     }
+    if lease::is_grant(&path) {
+        if crowd == Crowd::Full {
+            return gate::overloaded(&app.web, &path);
+        }
+        return lease::answer(app, door, host_is_ours, request).await;
+    }
     if crowd == Crowd::Full {
         let text = format!("{MOST_CONNECTIONS} connections are open");
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::BUSY, text, "close some").into_response();
@@ -278,9 +291,11 @@ fn admit(door: Door, host_is_ours: bool, method: &Method) -> Result<(), Problem>
     let forbid = |code, text: &str, hint: &str| Err(Problem::new(StatusCode::FORBIDDEN, code, text, hint));
     match door {
         Door::Admin { .. } => Ok(()),
-        Door::Gate => {
-            forbid(problem::WRONG_DOOR, "this socket answers /v1/gate/PATH only", "use the admin socket or HTTP")
-        }
+        Door::Gate => forbid(
+            problem::WRONG_DOOR,
+            "this socket answers /v1/gate/PATH, /v1/lease/PATH and /v1/permits only",
+            "use the admin socket or HTTP",
+        ),
         Door::Http { .. } if !host_is_ours => forbid(
             problem::WRONG_HOST,
             "the Host header names something that is not served here (a web page may have rebound its own name)",

@@ -9,6 +9,7 @@ type Row = (&'static str, &'static str, &'static str, &'static str, &'static str
 const NAMES: &str = "names = [\"review.example.com\"]";
 const SOLVERS: &str = "solvers = [\"web\", \"dns\"]";
 const RELOAD: &str = "exec = [\"/usr/sbin/nginx\", \"-s\", \"reload\"]";
+const AUDIENCES: &str = "audiences = [\"portal\", \"release-bot\"]";
 const DIR: &str = "dir = \"/etc/keyward/live/portal\" ";
 const FILES: &str = "files = { fullchain = \"/etc/nginx/tls/portal.pem\"";
 
@@ -94,6 +95,14 @@ const ROWS: &[Row] = &[
     ("days = [\"sat\", \"sun\"]", "days = []", "KW0038", "[]", "every day"),
     ("renew_at = \"66%\"", "renew_at = \"85%\"", "KW0038", "[[certificate.window]]", "renew earlier"),
     ("emergency_at = \"5%\"", "emergency_at = \"40%\"", "KW0039", "\"66%\"", "below 100%"),
+    (AUDIENCES, "audiences = [\"Portal 1\"]", "KW0010", "\"Portal 1\"", "write for example \"portal\""),
+    (AUDIENCES, "audiences = [\"portal\", \"portal\"]", "KW0011", "\"portal\"]", "remove one"),
+    (AUDIENCES, "audiences = [\"release-bot\"]", "KW0012", "\"portal\", mode", "list it: audiences = [\"portal\"]"),
+    (AUDIENCES, "audiences = \"portal\"", "KW0005", "\"portal\"", "audiences = [\"portal\"]"),
+    ("lease_file = {", "lease_fiel = {", "KW0003", "lease_fiel", "did you mean `lease_file`?"),
+    ("audience = \"portal\", mode", "mode", "KW0004", "{ path", "add, for example: audience = \"portal\""),
+    ("mode = \"0640\", group = \"www-data\" }", "mode = \"0666\" }", "KW0018", "\"0666\"", "nobody else may write a lease"),
+    ("\"/run/keyward/approve.lease\"", "\"approve.lease\"", "KW0017", "\"approve.lease\"", "from the root"),
     ("margin = \"2h\"", "margin = \"20d\"", "KW0049", "\"20d\"", "well below 15 d"),
     // Places.
     ("dir = \"/etc/keyward/live/wildcard\"", "dir = \"/etc/keyward/live/portal\"", "KW0040", "\"/etc/keyward/live/portal\"", "its own files"),

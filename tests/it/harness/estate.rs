@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyward::domain::id::{CredentialId, IssuerId, PathId, SolverId};
 use keyward::domain::inventory::{
     ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Estate, Format, Install, Issuer, KeyReuse, Layout,
-    Managed, Reload, ReloadHow, RenewalRules, Reopening, StartTls,
+    Leases, Managed, Reload, ReloadHow, RenewalRules, Reopening, StartTls,
 };
 use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::limits::Limit;
@@ -123,6 +123,7 @@ pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
         depends_on: BTreeSet::new(),
         key_limit: None,
         issuer_silence: None,
+        leases: Leases::default(),
     };
     estate.paths.insert(pid(id), Arc::new(path));
 }

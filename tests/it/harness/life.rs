@@ -367,7 +367,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A loopback address of this process alone, so that no other test takes its ports.
-fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     let pid = std::process::id();
     let part = |shift: u32| u8::try_from(pid >> shift & 0xff).unwrap();
     IpAddr::V4(Ipv4Addr::new(127, 100 + part(16) % 100, part(8), part(0).clamp(2, 253)))

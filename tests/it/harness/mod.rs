@@ -7,6 +7,7 @@ pub mod estate;
 pub mod fault;
 pub mod http;
 pub mod knot;
+pub mod lease;
 pub mod ledger;
 pub mod life;
 pub mod link;

@@ -64,7 +64,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
-    let paths = path::read_paths(p, &mut root, &credentials);
+    let paths = path::read_paths(p, &mut root, &credentials, place.environment);
     let (policy, usual) = path::read_policy(p, &mut root);
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
