@@ -412,40 +412,16 @@ Between the two every consumer pins the next key beside the one in use; those th
         finish: bool,
     },
     /// Hold one path closed for a while
-    #[command(after_help = "\
-Examples:
-  keyward gate hold approve --for 2m
-  keyward gate hold approve --release
-
-Closing is always allowed and waits for nothing; it ends by itself. Nothing forces a path open. You are named in the audit
-log. A hold does not outlast a restart of the daemon.")]
+    #[command(after_help = proof::HOLD_HELP)]
     Hold(proof::Hold),
     /// Drive the live proxy through all that a gate may do, and say whether what is guarded was ever reached
-    #[command(after_help = "\
-Examples:
-  keyward gate probe approve --url https://portal.example.org/approve/probe --expect-open 'probe ok'
-  keyward gate probe approve --url http://127.0.0.1:8080/approve/probe --allow-interrupt --lint /etc/nginx/nginx.conf
-
-The gate is open, closed, dead, slow, hangs up, and answers garbage, 302, 500, 503, 204, and a stranger's 200.
-Exits with 0 if all is proven, 1 if it failed open, 2 if the command is not understood, 3 if something could not be told.")]
+    #[command(after_help = proof::PROBE_HELP)]
     Probe(proof::Probe),
     /// Find the known ways of failing open in a proxy's configuration
-    #[command(after_help = "\
-Examples:
-  keyward gate lint /etc/nginx/nginx.conf
-  keyward gate lint --kind envoy envoy.json
-
-Includes are followed. What cannot be understood is an error, never clean.
-Exits with 0 if nothing was found, 1 if it fails open, 2 if something cannot be read, 3 for warnings only.")]
+    #[command(after_help = proof::LINT_HELP)]
     Lint(proof::Lint),
     /// What stands on what: issuer, credential, endpoint, path; and approvals that stand on what they repair
-    #[command(after_help = "\
-Examples:
-  keyward gate graph
-  keyward gate graph --dot | dot -Tsvg > paths.svg
-
-Of the configuration file; with --socket, of the running daemon (/v1/graph).
-Exits with 0, or with 3 if there is a ring of approvals.")]
+    #[command(after_help = proof::GRAPH_HELP)]
     Graph(proof::Graph),
     /// Why a path is as it is, what it stands on, and what opens it
     #[command(after_help = "\

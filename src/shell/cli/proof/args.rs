@@ -7,6 +7,39 @@ use clap::{Args, ValueEnum};
 
 use crate::shell::cli::args::span;
 
+/// Examples and exit codes of `gate hold`.
+pub(in crate::shell::cli) const HOLD_HELP: &str = "\
+Examples:
+  keyward gate hold approve --for 2m
+  keyward gate hold approve --release
+
+Closing is always allowed and waits for nothing; it ends by itself. Nothing forces a path open. You are named in the audit
+log. A hold does not outlast a restart of the daemon.";
+/// Examples and exit codes of `gate probe`.
+pub(in crate::shell::cli) const PROBE_HELP: &str = "\
+Examples:
+  keyward gate probe approve --url https://portal.example.org/approve/probe --expect-open 'probe ok'
+  keyward gate probe approve --url http://127.0.0.1:8080/approve/probe --allow-interrupt --lint /etc/nginx/nginx.conf
+
+The gate is open, closed, dead, slow, hangs up, and answers garbage, 302, 500, 503, 204, and a stranger's 200.
+Exits with 0 if all is proven, 1 if it failed open, 2 if the command is not understood, 3 if something could not be told.";
+/// Examples and exit codes of `gate lint`.
+pub(in crate::shell::cli) const LINT_HELP: &str = "\
+Examples:
+  keyward gate lint /etc/nginx/nginx.conf
+  keyward gate lint --kind envoy envoy.json
+
+Includes are followed. What cannot be understood is an error, never clean.
+Exits with 0 if nothing was found, 1 if it fails open, 2 if something cannot be read, 3 for warnings only.";
+/// Examples and exit codes of `gate graph`.
+pub(in crate::shell::cli) const GRAPH_HELP: &str = "\
+Examples:
+  keyward gate graph
+  keyward gate graph --dot | dot -Tsvg > paths.svg
+
+Of the configuration file; with --socket, of the running daemon (/v1/graph).
+Exits with 0, or with 3 if there is a ring of approvals.";
+
 #[derive(Debug, Args)]
 pub(in crate::shell::cli) struct Probe {
     /// The path's id
