@@ -20,6 +20,7 @@ mod doors;
 mod estate;
 mod guardian;
 mod lease;
+mod link;
 mod questions;
 mod log;
 mod report;
@@ -34,6 +35,7 @@ use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
        bench lease
+       bench link [SECONDS]
        bench issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
@@ -58,6 +60,8 @@ fn main() {
         ["log", rest @ ..] => run(log::log(&Site::from(rest))),
         ["questions", rest @ ..] => run(questions::questions(&Site::from(rest))),
         ["verify", rest @ ..] => run(verify::verify(&Site::from(rest))),
+        ["link"] => run(link::link(3)),
+        ["link", seconds] => run(link::link(seconds.parse().expect("a number of seconds"))),
         ["cycle", rest @ ..] => cycle::idle(Site::from(rest).count),
         _ => {
             eprintln!("{USAGE}");

@@ -40,7 +40,6 @@ pub const NAMES: &str = "KW4012";
 pub const SPOOLED: &str = "KW4013";
 /// What came of an effect is not in the audit log.
 pub const UNRESOLVED: &str = "KW4014";
-
 /// Its certificate does not allow what it is used for.
 pub const PURPOSE: &str = "KW4015";
 /// Its key is older than the path's limit.
@@ -61,9 +60,11 @@ pub const DEPENDENCY: &str = "KW4022";
 pub const SETTLING: &str = "KW4023";
 /// It closed so often that only a person opens it again.
 pub const FLAPPING: &str = "KW4024";
+/// A person holds the path closed for a while.
+pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 24] = [
+pub const REASONS: [&str; 25] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -88,6 +89,7 @@ pub const REASONS: [&str; 24] = [
     DEPENDENCY,
     SETTLING,
     FLAPPING,
+    HELD,
 ];
 
 /// Why a path is closed.

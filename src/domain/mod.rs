@@ -34,5 +34,6 @@ pub mod snapshot;
 pub mod gate;
 pub mod link;
 pub mod lease;
+pub mod graph;
 pub mod standing;
 pub mod story;

@@ -19,6 +19,7 @@ mod cycle;
 mod forget;
 mod gatekeep;
 mod heartbeat;
+mod hold;
 mod inbox;
 mod install;
 mod issue;
@@ -59,6 +60,7 @@ use agenda::{Agenda, Task};
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
+pub use hold::{LONGEST_HOLD, NotHeld};
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
@@ -110,6 +112,8 @@ pub(crate) struct Desk {
     /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
     pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
+    /// Paths that are closed whatever their verdict says.
+    pub(crate) holds: BTreeMap<PathId, hold::Hold>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
     /// What is remembered of each path between two verdicts.

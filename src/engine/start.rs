@@ -154,6 +154,9 @@ impl Engine {
             Command::Estate(estate) => return self.adopt(estate, agenda).await,
             // Whoever asked may be gone by now.
             Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
+            Command::Record(draft) => self.record_done(*draft).await,
+            Command::Release { path, by } => return self.release(&path, &by).await,
+            Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
             Command::Reopen { path, by } => return self.reopen(&path, &by).await,
             Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
@@ -282,6 +285,7 @@ impl Desk {
             running: BTreeSet::new(),
             unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            holds: BTreeMap::new(),
             since: BTreeMap::new(),
             standings: BTreeMap::new(),
             unsaved_latches: BTreeMap::new(),

@@ -120,6 +120,11 @@ impl Engine {
     /// The verdict over a path as it holds right now; an unknown path is closed.
     #[must_use]
     pub fn gate(&self, path: &PathId) -> Verdict {
+        self.under_hold(self.judged(path))
+    }
+
+    /// The same without the hold that may lie over it.
+    fn judged(&self, path: &PathId) -> Verdict {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let desk = self.read();
         if let Some(seal) = desk.sealed.as_ref().filter(|_| desk.estate.paths.contains_key(path)) {

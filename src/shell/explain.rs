@@ -10,6 +10,7 @@
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
+//! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -33,6 +34,7 @@ mod keep;
 mod lease;
 mod link;
 mod log;
+mod proof;
 mod reading;
 mod recording;
 mod verifying;
@@ -66,6 +68,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Gate", gate::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
+    ("Proof at the proxy", proof::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

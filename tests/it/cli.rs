@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 37] = [
     "",
     "init",
     "check",
@@ -57,6 +57,10 @@ const COMMANDS: [&str; 33] = [
     "gate",
     "gate status",
     "gate check",
+    "gate hold",
+    "gate probe",
+    "gate lint",
+    "gate graph",
     "status",
     "backup",
     "restore",
@@ -359,6 +363,15 @@ fn a_gate_is_explained_judged_again_watched_and_foreseen() {
     let name = file.path().to_str().unwrap();
     let same = ask(&server, &["gate", "replay", name]);
     assert!(same.code == 0 && same.out.contains("the same comes of it"), "{}{}", same.out, same.err);
+    // Who said it is told by the guardian's key, and by no other.
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let key = keys.path().to_str().unwrap();
+    std::fs::write(&keys, ask(&server, &["gate", "keys", "-o", "name"]).out).unwrap();
+    let said = ask(&server, &["gate", "replay", name, "--key", key]);
+    assert!(said.code == 0 && said.out.contains("said by "), "{}{}", said.out, said.err);
+    std::fs::write(&file, told.replace("KW4002", "KW4003")).unwrap();
+    let bent = ask(&server, &["gate", "replay", name, "--key", key]);
+    assert!(bent.code == 1 && bent.out.contains("signature: its statement is about something else"), "{}", bent.out);
     std::fs::write(&file, told.replace("\"open\": false", "\"open\": true")).unwrap();
     let other = ask(&server, &["gate", "replay", name]);
     assert!(other.code == 1 && other.out.contains("state: the file says open"), "{}{}", other.out, other.err);

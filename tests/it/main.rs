@@ -40,6 +40,7 @@ mod permit;
 mod plan;
 mod process;
 mod probe;
+mod proof;
 mod replay;
 mod review;
 mod sim;

@@ -107,27 +107,35 @@ pub(super) async fn proof(link: Arc<Link>, doors: Arc<Doors>, before: Option<Dig
                 return Ok(Look::Same);
             }
             let (chain, key) = from_store(&doors, slot).await?;
-            made(&link, &doors, digest, &chain, &key, (&format!("the chain of {id}"), "its key")).map(Look::New)
+            made(&link, digest, &chain, &key, (&format!("the chain of {id}"), "its key")).map(Look::New)
         }
         Identity::Files { certificate, key, .. } => {
             let (certificate, key) = (certificate.clone(), key.clone());
             let (shown, shown_key) = (certificate.clone(), key.clone());
             let read = move || Ok((file(&certificate, Limits::CHAIN.bytes)?, file(&key, LONGEST_KEY)?));
-            let (chain, key) = blocking(read).await?;
+            let (chain, key) = blocking(&doors, read).await?;
             let digest = Digest::of_parts(&[&Digest::of(&chain).0, &Digest::of(&key).0]);
             if before == Some(digest) {
                 return Ok(Look::Same);
             }
-            made(&link, &doors, digest, &chain, &key, (&shown, &shown_key)).map(Look::New)
+            made(&link, digest, &chain, &key, (&shown, &shown_key)).map(Look::New)
         }
     }
 }
 
 /// File work happens on threads that may block.
 pub(super) async fn blocking<T: Send + 'static>(
+    doors: &Doors,
     work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
 ) -> Result<T, HostError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let turn = doors.readers.clone().acquire_owned().await;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        // Whoever waited for it may have given up, and the thread is still taken until here.
+        drop(turn);
+        done
+    })
+    .await;
     done.unwrap_or_else(|_| Err(HostError("reading files broke off".to_owned())))
 }
 
@@ -141,7 +149,6 @@ async fn from_store(doors: &Doors, slot: AttemptId) -> Result<Pair, HostError> {
 
 fn made(
     link: &Link,
-    doors: &Doors,
     digest: Digest,
     chain: &[u8],
     key: &[u8],
@@ -155,15 +162,15 @@ fn made(
     if pair.spki() != own.spki {
         return Err(HostError(format!("the key in {shown_key} does not belong to the certificate in {shown}")));
     }
-    // rustls keeps a key of its own; these bytes it wipes itself.
+    // Borrowed, so that no copy stays behind in freed memory.
     let key = match form {
-        KeyForm::Pkcs8 => PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.to_vec())),
-        KeyForm::Sec1 => PrivateKeyDer::from(PrivateSec1KeyDer::from(der.to_vec())),
-        KeyForm::Pkcs1 => PrivateKeyDer::from(PrivatePkcs1KeyDer::from(der.to_vec())),
+        KeyForm::Pkcs8 => PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_slice())),
+        KeyForm::Sec1 => PrivateKeyDer::from(PrivateSec1KeyDer::from(der.as_slice())),
+        KeyForm::Pkcs1 => PrivateKeyDer::from(PrivatePkcs1KeyDer::from(der.as_slice())),
         // Refused above, where it was read.
         KeyForm::Encrypted => return Err(HostError(format!("{shown_key} is encrypted"))),
     };
-    let key = certified(own.chain, key, &doors.provider)?;
+    let key = certified(own.chain, &key)?;
     Ok(Proof { digest, key, fingerprint: own.fingerprint, validity: own.validity })
 }
 

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use self::meter::Series;
@@ -55,7 +55,13 @@ pub struct Doors {
     installed: Installed,
     meter: LinkMeter,
     provider: Arc<CryptoProvider>,
+    /// Taken by threads that read files.
+    readers: Arc<Semaphore>,
 }
+
+/// So many threads read files at once, for all links: on a disk that hangs each is lost until it answers, and the guardian
+/// has sixteen.
+const READERS: usize = 4;
 
 impl fmt::Debug for Doors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +80,8 @@ impl Doors {
         meter: LinkMeter,
     ) -> Self {
         let (clock, keys, entropy) = (ports.clock.clone(), ports.keys.clone(), ports.entropy.clone());
-        Self { clock, keys, store, entropy, gate, installed, meter, provider: tls::provider() }
+        let readers = Arc::new(Semaphore::new(READERS));
+        Self { clock, keys, store, entropy, gate, installed, meter, provider: tls::provider(), readers }
     }
 }
 

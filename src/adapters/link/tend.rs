@@ -77,7 +77,7 @@ impl Held {
         self.link = Some(link.clone());
         let trust = {
             let (link, doors, before) = (link.clone(), shared.doors.clone(), self.trusted.as_ref().map(|t| t.digest));
-            in_time(blocking(move || material::trust(&link, &doors, before))).await
+            in_time(blocking(&shared.doors, move || material::trust(&link, &doors, before))).await
         };
         let proof = material::proof(link.clone(), shared.doors.clone(), self.proof.as_ref().map(Proof::digest));
         let proof = in_time(proof).await;

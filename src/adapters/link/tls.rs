@@ -77,10 +77,9 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// A key that rustls can sign with, and the chain to present with it.
 pub(super) fn certified(
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    provider: &CryptoProvider,
+    key: &PrivateKeyDer<'_>,
 ) -> Result<Arc<CertifiedKey>, HostError> {
-    let key = provider.key_provider.load_private_key(key);
+    let key = aws_lc_rs::sign::any_supported_type(key);
     let key = key.map_err(|_| HostError("the private key is of a kind that TLS does not use".to_owned()))?;
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }

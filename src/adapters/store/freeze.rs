@@ -20,7 +20,7 @@ use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 use crate::domain::tree::{Subtree, TreeHead};
-use crate::ports::{StoreError, StoredEntry};
+use crate::ports::StoreError;
 
 use super::connection::Trouble;
 use super::directory::Lock;
@@ -306,13 +306,5 @@ impl Freezer {
     pub fn prune(&mut self, told: &mut dyn FnMut(u64, u64)) -> Result<Pruned, StoreError> {
         let pruned = prune::prune(&mut self.connection, told);
         pruned.map_err(|e| connection::about(self.archive.path(), e))
-    }
-
-    /// Some of the entries of these places, from the first on.
-    ///
-    /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    pub fn page(&self, from: u64, to: u64) -> Result<Vec<StoredEntry>, StoreError> {
-        self.archive.page(from, to)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::audit::args::{Audit, Place};
+use super::proof::args as proof;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -401,6 +402,42 @@ Between the two every consumer pins the next key beside the one in use; those th
         #[arg(long)]
         finish: bool,
     },
+    /// Hold one path closed for a while
+    #[command(after_help = "\
+Examples:
+  keyward gate hold approve --for 2m
+  keyward gate hold approve --release
+
+Closing is always allowed and waits for nothing; it ends by itself. Nothing forces a path open. You are named in the audit
+log. A hold does not outlast a restart of the daemon.")]
+    Hold(proof::Hold),
+    /// Drive the live proxy through all that a gate may do, and say whether what is guarded was ever reached
+    #[command(after_help = "\
+Examples:
+  keyward gate probe approve --url https://portal.example.org/approve/probe --expect-open 'probe ok'
+  keyward gate probe approve --url http://127.0.0.1:8080/approve/probe --allow-interrupt --lint /etc/nginx/nginx.conf
+
+The gate is open, closed, dead, slow, hangs up, and answers garbage, 302, 500, 503, 204, and a stranger's 200.
+Exits with 0 if all is proven, 1 if it failed open, 2 if the command is not understood, 3 if something could not be told.")]
+    Probe(proof::Probe),
+    /// Find the known ways of failing open in a proxy's configuration
+    #[command(after_help = "\
+Examples:
+  keyward gate lint /etc/nginx/nginx.conf
+  keyward gate lint --kind envoy envoy.json
+
+Includes are followed. What cannot be understood is an error, never clean.
+Exits with 0 if nothing was found, 1 if it fails open, 2 if something cannot be read, 3 for warnings only.")]
+    Lint(proof::Lint),
+    /// What stands on what: issuer, credential, endpoint, path; and approvals that stand on what they repair
+    #[command(after_help = "\
+Examples:
+  keyward gate graph
+  keyward gate graph --dot | dot -Tsvg > paths.svg
+
+Of the configuration file; with --socket, of the running daemon (/v1/graph).
+Exits with 0, or with 3 if there is a ring of approvals.")]
+    Graph(proof::Graph),
     /// Why a path is as it is, what it stands on, and what opens it
     #[command(after_help = "\
 Examples:
@@ -422,6 +459,9 @@ Exits with 0 if the same comes of it, and 1 if not.")]
     Replay {
         /// A file that `keyward gate explain -o json` wrote
         file: PathBuf,
+        /// Also check who said so: a file with the guardian's keys, as `keyward gate keys` prints them
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
     },
     /// Print a line whenever a path opens or closes, until interrupted
     #[command(after_help = "\
@@ -514,7 +554,7 @@ Example:
 }
 
 /// `90s`, `10m`, `2h`; a bare number is seconds.
-fn span(text: &str) -> Result<core::time::Duration, String> {
+pub(super) fn span(text: &str) -> Result<core::time::Duration, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let number: u64 = digits.parse().map_err(|_| "write a number with s, m or h, for example 90s".to_owned())?;
     let scale = match unit {

@@ -11,6 +11,7 @@ use super::cert::segment;
 use super::console::{Cell, Exit, Failure, Tone, moment, relative, wall_clock};
 use super::{Done, Run};
 use crate::codec::explanation::{Explanation, LONGEST, ReasonText};
+use crate::codec::statement::Keys;
 use crate::domain::inventory::Seen;
 use crate::domain::key::Digest;
 use crate::domain::snapshot::{PartKind, Snapshot};
@@ -117,7 +118,7 @@ impl Run {
         Ok(if open { Exit::Ok } else { Exit::GateClosed })
     }
 
-    pub(super) fn gate_replay(&self, file: &Path) -> Done {
+    pub(super) fn gate_replay(&self, file: &Path, key: Option<&Path>) -> Done {
         let bad = |text: String| {
             let hint = "write one with: keyward gate explain PATH -o json > FILE";
             Failure::new(Exit::Failed, format!("{}: {text}", file.display()), hint)
@@ -128,13 +129,19 @@ impl Run {
             .and_then(|file| file.take(most).read_to_end(&mut bytes))
             .map_err(|e| bad(format!("cannot be read: {e}")))?;
         let told = Explanation::parse(&bytes).map_err(|e| bad(e.to_string()))?;
-        let replayed = told.replay().map_err(|e| bad(e.to_string()))?;
+        let mut replayed = told.replay().map_err(|e| bad(e.to_string()))?;
+        let said = key.map(|key| said_by(&told, key)).transpose()?;
+        if let Some(Err(why)) = &said {
+            replayed.differs.push(format!("signature: {why}"));
+        }
+        let said = said.and_then(Result::ok);
         let same = replayed.differs.is_empty();
         match self.output {
             Output::Json => self.console.json(&serde_json::json!({
                 "path": replayed.verdict.path.to_string(),
                 "open": replayed.verdict.is_open(),
                 "same": same,
+                "said_by": said,
                 "differs": replayed.differs,
             }))?,
             Output::Name => self.console.out(replayed.verdict.path.as_str()),
@@ -143,6 +150,10 @@ impl Run {
                 let (path, at) = (&replayed.verdict.path, replayed.verdict.at);
                 if same {
                     self.console.out(format!("{path} was {word} at {at}: judged again, the same comes of it"));
+                    match &said {
+                        Some(issuer) => self.console.out(format!("  said by {issuer}, under a key that was given")),
+                        None => self.console.note("who said so was not checked: name its keys with --key FILE"),
+                    }
                 } else {
                     self.console.out(format!("{path} at {at}: judged again, something else comes of it"));
                     replayed.differs.iter().for_each(|what| self.console.out(format!("  {what}")));
@@ -280,6 +291,20 @@ fn row(part: &crate::domain::snapshot::Part, at: Timestamp) -> Vec<Cell> {
         },
         part.key_since.map_or_else(|| "-".to_owned(), |since| relative(&since.to_string())).into(),
     ]
+}
+
+/// Who said it, or why that cannot be told.
+fn said_by(told: &Explanation, key: &Path) -> Result<Result<String, String>, Failure> {
+    let bad = |text: String| {
+        let hint = "`keyward gate keys` on the guardian prints them: one a line";
+        Failure::new(Exit::Failed, format!("{}: {text}", key.display()), hint)
+    };
+    // Sixteen keys of a few hundred bytes, with room for comments.
+    let mut text = String::new();
+    let read = File::open(key).and_then(|file| file.take(64 << 10).read_to_string(&mut text));
+    read.map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let keys = Keys::parse(&text).map_err(|e| bad(e.to_string()))?;
+    Ok(told.said_by(&keys).map_err(|e| e.to_string()))
 }
 
 fn no_time(text: &str) -> Failure {

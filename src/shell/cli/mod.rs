@@ -15,6 +15,7 @@ mod keep;
 mod link;
 mod meaning;
 mod plans;
+mod proof;
 mod renew;
 mod thaw;
 mod witness;
@@ -88,8 +89,12 @@ impl Run {
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
             Command::Gate(Gate::Keys) => self.gate_keys(),
             Command::Gate(Gate::RotateKey { finish }) => self.gate_rotate_key(finish),
+            Command::Gate(Gate::Hold(hold)) => self.gate_hold(&hold),
+            Command::Gate(Gate::Probe(probe)) => self.gate_probe(&probe),
+            Command::Gate(Gate::Lint(lint)) => self.gate_lint(&lint),
+            Command::Gate(Gate::Graph(graph)) => self.gate_graph(&graph),
             Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
-            Command::Gate(Gate::Replay { file }) => self.gate_replay(&file),
+            Command::Gate(Gate::Replay { file, key }) => self.gate_replay(&file, key.as_deref()),
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
             Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),

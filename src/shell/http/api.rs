@@ -50,7 +50,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/links, /v1/audit/entries";
+    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/graph, /v1/links, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 
@@ -227,7 +227,7 @@ pub(super) async fn command(app: &App, command: Command) -> Answer<()> {
     app.web.engine.ask(command).await.map_err(|refusal| refused(&refusal))
 }
 
-fn refused(refusal: &Refusal) -> Problem {
+pub(super) fn refused(refusal: &Refusal) -> Problem {
     let (code, hint) = match refusal {
         Refusal::Busy(_) => (problem::BUSY, "try again in a moment"),
         Refusal::Silent => (problem::TOO_SLOW, "see keyward status, and the history of what it is about"),

@@ -14,6 +14,7 @@ use super::server::{App, Door};
 use crate::codec::explanation::Explanation;
 use crate::domain::id::PathId;
 use crate::domain::key::Digest;
+use crate::domain::statement::Context;
 use crate::domain::time::Timestamp;
 use crate::engine::Command;
 
@@ -51,7 +52,10 @@ pub(super) async fn explanation(
     }
     // Configured a moment ago.
     let snapshot = app.web.engine.snapshot(&id, at).ok_or_else(|| unknown(&path))?;
-    Ok(heavy::json(turn, &Explanation::of(&snapshot)))
+    let mut told = Explanation::of(&snapshot);
+    // Without a key, as in a sealed guardian, it is judged again all the same.
+    told.statement = app.web.engine.sign(Context::Explanation, &told.payload()).ok();
+    Ok(heavy::json(turn, &told))
 }
 
 pub(super) async fn reopen(

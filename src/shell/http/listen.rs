@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::keeper;
 use crate::shell::config::Listen;
 
 /// Why a listener is not there.
@@ -65,6 +66,10 @@ pub struct Listeners {
     pub admin: UnixListener,
     /// Socket files to remove.
     pub files: SocketFiles,
+    /// Where the gate's socket is.
+    pub(super) gate_path: Option<PathBuf>,
+    /// What a probe of an earlier run left there.
+    pub(super) found: Option<String>,
 }
 
 /// Removes socket files when dropped, so that the next start finds none of a dead process.
@@ -88,6 +93,7 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     let mut files = SocketFiles::default();
     let admin = unix(&listen.admin_socket, 0o600, None, 0o700)?;
     files.0.push(listen.admin_socket.clone());
+    let found = listen.gate_socket.as_ref().and_then(|gate| keeper::sweep(&gate.path));
     let gate = match &listen.gate_socket {
         None => None,
         Some(gate) => {
@@ -96,7 +102,8 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
             Some(bound)
         }
     };
-    Ok(Listeners { http, gate, admin, files })
+    let gate_path = listen.gate_socket.as_ref().map(|gate| gate.path.clone());
+    Ok(Listeners { http, gate, admin, files, gate_path, found })
 }
 
 /// A Unix socket, and what removes its file.

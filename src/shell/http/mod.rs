@@ -17,6 +17,8 @@ mod forget;
 mod gate;
 mod gatekeeping;
 mod heavy;
+mod hold;
+mod keeper;
 mod lease;
 mod links;
 mod listen;

@@ -4,7 +4,6 @@ use core::future::Future;
 use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,10 +24,11 @@ use tokio::time::timeout;
 
 use super::gate::{self, Detail};
 use super::heavy::Turn;
+use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
-use super::{Web, api, audit, audit_page, lease, page};
+use super::{Web, api, audit, audit_page, hold, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -79,6 +79,8 @@ pub(super) struct App {
     pub(super) streams: Arc<Semaphore>,
     /// Says when everything ends.
     pub(super) stopped: watch::Receiver<()>,
+    /// Watches over the gate's socket, if there is one.
+    pub(super) keeper: Option<Arc<Keeper>>,
 }
 
 impl App {
@@ -90,12 +92,14 @@ impl App {
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
+    let Listeners { http, gate, admin, files, gate_path, found } = listeners;
+    let keeper = gate_path.map(|path| Arc::new(Keeper::new(path, found)));
     let (stopping, stopped) = watch::channel(());
     let heavy = Arc::new(Semaphore::new(HEAVY_AT_ONCE));
     let streams = Arc::new(Semaphore::new(lease::MOST_STREAMS));
-    let app = Arc::new(App { web, heavy, streams, stopped: stopped.clone() });
+    let app = Arc::new(App { web, heavy, streams, stopped: stopped.clone(), keeper: keeper.clone() });
     let router = TowerToHyperService::new(router(app.clone()));
-    let Listeners { http, gate, admin, files } = listeners;
+    let (engine, clock) = (app.web.engine.clone(), app.web.clock.clone());
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
     let run = Run { app, router, stopped };
     let http = run.listen(Nodelay(http), move |_| Door::Http { loopback });
@@ -110,7 +114,10 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
         }
     };
     let stop = async move {
-        stop.await;
+        match keeper {
+            Some(keeper) => keeper.watch(&engine, &*clock, stop).await,
+            None => stop.await,
+        }
         // Gone before anybody else may bind there.
         drop(files);
         drop(stopping);
@@ -121,6 +128,7 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
 fn router(app: Arc<App>) -> Router {
     api::routes()
         .merge(audit::routes())
+        .merge(hold::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
         .merge(lease::routes())
@@ -151,6 +159,25 @@ struct Run {
     app: Arc<App>,
     router: TowerToHyperService<Router>,
     stopped: watch::Receiver<()>,
+}
+
+/// The connection ends without an answer, as if nobody were there.
+#[derive(Debug, thiserror::Error)]
+#[error("the gate is interrupted")]
+struct Muted;
+
+fn is_muted(app: &App, door: Door, path: &str) -> bool {
+    let asks_us = matches!(door, Door::Gate | Door::Http { .. });
+    asks_us && app.keeper.as_ref().is_some_and(|k| k.is_muted()) && gate::is_gate(path)
+}
+
+/// When a kept connection to the gate has to end, if ever.
+async fn kicked(kicks: Option<watch::Receiver<u64>>) {
+    match kicks {
+        // The keeper lives as long as the server.
+        Some(mut kicks) => drop(kicks.changed().await),
+        None => core::future::pending().await,
+    }
 }
 
 /// How a connection is treated.
@@ -186,9 +213,15 @@ impl Run {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let (app, router) = (self.app, self.router);
+        let kicks = app.keeper.as_ref().filter(|_| door == Door::Gate).map(|k| k.kicks());
         let service = service_fn(move |request: Request<Incoming>| {
             let (app, router) = (app.clone(), router.clone());
-            async move { Ok::<_, Infallible>(finish(&app.web, respond(&app, &router, door, crowd, request).await)) }
+            async move {
+                if is_muted(&app, door, request.uri().path()) {
+                    return Err(Muted);
+                }
+                Ok(finish(&app.web, respond(&app, &router, door, crowd, request).await))
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -202,6 +235,7 @@ impl Run {
             // A peer that went away or spoke nonsense is its own affair.
             _ = connection.as_mut() => return,
             _ = self.stopped.changed() => {}
+            () = kicked(kicks) => {}
         }
         connection.as_mut().graceful_shutdown();
         drop(connection.await);

@@ -133,16 +133,22 @@ fn what_is_kept_of_frozen_entries_is_what_the_entry_of_the_freeze_says() {
         "INSERT INTO mark SELECT min(id), 3 FROM word",
         "INSERT INTO subtree VALUES (8, 999, zeroblob(32))",
     ];
-    for sql in cases {
-        let bent = log.copy();
-        bent.mutilate(sql);
-        for shards in [&[][..], &["--shard", to.path().to_str().unwrap()]] {
+    let bent: Vec<Written> = cases
+        .iter()
+        .map(|sql| {
+            let bent = log.copy();
+            bent.mutilate(sql);
+            bent
+        })
+        .collect();
+    let paths: Vec<_> = bent.iter().map(|log| log.path().to_owned()).collect();
+    for shards in [&[][..], &["--shard", to.path().to_str().unwrap()]] {
+        for ((sql, bent), said) in cases.iter().zip(&bent).zip(python(shards, &paths)) {
             let (code, text) = bent.command(shards);
             // Where the log is said to begin elsewhere, shards may be missing or too many besides.
             let fits = |code: i32| code == 2 || (code == 3 || code == 4) && sql.contains("shard");
             assert!(fits(code), "{sql}, {shards:?}: {code} {text}");
-            let said = python(shards, &[bent.path().to_owned()]);
-            assert!(fits(said[0].0), "{sql}, {shards:?}: {said:?}");
+            assert!(fits(said.0), "{sql}, {shards:?}: {said:?}");
         }
     }
 }

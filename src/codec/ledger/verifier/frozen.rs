@@ -22,8 +22,8 @@ impl Began {
 }
 
 impl Verifier {
-    /// Begins behind frozen entries, or with the first entry, whatever was handed in before: that was found wanting. What is known from outside about less than they are
-    /// cannot be compared then, and that is a finding.
+    /// Begins behind frozen entries, or with the first entry; whatever was handed in before was found wanting. What is known
+    /// from outside about less than the frozen entries cannot be compared then, and that is a finding.
     pub fn begin(&mut self, beginning: &Beginning) {
         let size = beginning.size();
         self.tree = beginning.tree.clone();

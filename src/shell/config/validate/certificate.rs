@@ -34,6 +34,8 @@ pub(super) struct Credentials<'a> {
     pub(super) watches: BTreeMap<CredentialId, Arc<Watch>>,
     /// For those whose lifetime is known beforehand: the shortest, and what is left of it when a renewal is due.
     pub(super) lifetimes: BTreeMap<CredentialId, (Duration, Duration)>,
+    /// What they say about approvals: the path, and the way for repairs.
+    pub(super) approvals: Vec<(CredentialId, super::graph::Written<'a>)>,
     places: install::Places,
 }
 
@@ -81,6 +83,7 @@ impl<'a> Credentials<'a> {
         });
         let endpoints = endpoints(p, &mut s, "[[certificate.endpoint]]", host.as_deref());
         let windows = schedule::read(p, &mut s);
+        let approval = super::graph::read(p, &mut s);
 
         provable(p, &names, &solvers, world.solvers);
         let public = issuers.iter().any(|i| world.issuers.known.get(&i.value) == Some(&KnownCa::LetsEncrypt));
@@ -98,6 +101,7 @@ impl<'a> Credentials<'a> {
         }
         s.close(p);
         let Some(id) = id else { return };
+        self.approvals.extend(approval.map(|approval| (id.value.clone(), approval)));
         let managed = Managed {
             names: NameSet::new(names.into_iter().map(|n| n.value)),
             key: key.map_or(KeyAlgorithm::P256, |k| k.value),

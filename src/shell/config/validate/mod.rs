@@ -6,6 +6,7 @@
 
 mod audit;
 mod certificate;
+mod graph;
 mod install;
 mod issuer;
 mod lifetime;
@@ -64,7 +65,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
     let paths = path::read_paths(p, &mut root, &credentials, place.environment);
-    let policy = path::read_policy(p, &mut root);
+    let (policy, usual) = path::read_policy(p, &mut root);
+    let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
+    let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
     let links = link::read_all(p, &mut root, &credentials, &paths);
     // A dry run vouches for nobody, and stands at no door of production.
@@ -84,6 +87,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         reopening: timing.reopening,
         heartbeat: HEARTBEAT,
     };
+    graph::judge(p, &estate, &approvals);
     let state_dir = place.state_dir?;
     Some(Settings {
         estate,

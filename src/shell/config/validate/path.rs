@@ -182,8 +182,10 @@ fn circle(paths: &BTreeMap<PathId, Arc<ApprovalPath>>, from: &PathId, to: &PathI
     None
 }
 
-pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> Policy {
-    let Some(mut policy) = root.section(p, "policy", "[policy]") else { return Policy::default() };
+/// The rules, and over which path whatever waits for a person is approved.
+pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> (Policy, Option<super::graph::Written<'a>>) {
+    let Some(mut policy) = root.section(p, "policy", "[policy]") else { return (Policy::default(), None) };
+    let approval = super::graph::read(p, &mut policy);
     let mut ids = Ids::default();
     let mut rules = Vec::new();
     for mut s in policy.sections(p, "rule", "[[policy.rule]]", MOST_RULES) {
@@ -208,5 +210,5 @@ pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> Polic
         }
     }
     policy.close(p);
-    Policy::new(rules)
+    (Policy::new(rules), approval)
 }
