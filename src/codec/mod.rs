@@ -8,6 +8,7 @@ mod dn;
 mod intern;
 pub mod add_checkpoint;
 pub mod checkpoint;
+pub mod crl;
 pub mod draft;
 pub mod follow;
 pub mod entry;

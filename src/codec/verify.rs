@@ -5,7 +5,7 @@
 //! is in [`Roots`]. Time is *not* part of it, so the answer stays true while the clock moves: whether every element, the
 //! root included, is in time is [`Chain::out_of_time`]'s to say.
 //!
-//! Refuses to know revocation.
+//! Refuses to know revocation: that is [`crate::codec::crl`].
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::codec::x509::{Limits, Parsed, certificates_from, oid};
+use crate::codec::x509::{Limits, Parsed, Signed, certificates_from, oid};
 use crate::codec::{ParseError, intern};
 use crate::domain::certificate::{Chain, Trust};
 use crate::domain::key::Digest;
@@ -116,7 +116,7 @@ pub fn chain<C: AsRef<[u8]>>(ders: &[C], roots: &Roots) -> Result<Chain, ParseEr
         // A search without an end notes why; this arm is never taken.
         (None, None) => (vec![Rc::clone(&leaf)], Trust::Untrusted("no way to a root was found".to_owned())),
     };
-    let above = path.iter().skip(1).map(|p| intern::certificate(Digest::of(p.der), || p.facts()));
+    let above = path.iter().skip(1).map(|p| intern::certificate(p.der, || p.facts()));
     Ok(Chain { leaf: Arc::new(leaf.facts()?), above: above.collect::<Result<_, _>>()?, trust })
 }
 
@@ -246,16 +246,18 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Checks the signature with the one algorithm that both the certificate and its signer's key name, byte for byte. The
+/// Checks the signature with the one algorithm that both what is signed and its signer's key name, byte for byte. The
 /// list has no SHA-1 and no RSA key below 2048 bits.
+pub(crate) fn is_good(signed: &Signed<'_>, signer: &Parsed<'_>) -> bool {
+    webpki::ALL_VERIFICATION_ALGS.iter().any(|algorithm| {
+        algorithm.signature_alg_id().as_ref() == signed.algorithm
+            && algorithm.public_key_alg_id().as_ref() == signer.key_algorithm
+            && algorithm.verify_signature(signer.key, signed.tbs, signed.signature).is_ok()
+    })
+}
+
 fn is_signed_by(signed: &Parsed<'_>, signer: &Parsed<'_>) -> bool {
-    let check = || {
-        webpki::ALL_VERIFICATION_ALGS.iter().any(|algorithm| {
-            algorithm.signature_alg_id().as_ref() == signed.algorithm
-                && algorithm.public_key_alg_id().as_ref() == signer.key_algorithm
-                && algorithm.verify_signature(signer.key, signed.tbs, signed.signature).is_ok()
-        })
-    };
+    let check = || is_good(&signed.signed(), signer);
     if signed.may_issue() { intern::signature(Digest::of(signed.der), Digest::of(signer.spki), check) } else { check() }
 }
 

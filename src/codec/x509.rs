@@ -164,6 +164,14 @@ impl GeneralName<'_> {
     }
 }
 
+/// What a CA signed, a certificate or a revocation list: the bytes, the AlgorithmIdentifier's contents, the signature.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signed<'a> {
+    pub(crate) tbs: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
+}
+
 /// Basic constraints (RFC 5280 section 4.2.1.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BasicConstraints {
@@ -195,6 +203,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) basic: Option<BasicConstraints>,
     /// Whether key usage, if there is one, includes keyCertSign.
     pub(crate) signs_certificates: Option<bool>,
+    /// Whether key usage, if there is one, includes cRLSign.
+    pub(crate) signs_crls: Option<bool>,
     /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
     pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
@@ -299,6 +309,7 @@ impl<'a> Parsed<'a> {
             names: Vec::new(),
             basic: None,
             signs_certificates: None,
+            signs_crls: None,
             does_tls: None,
             purposes: None,
             constraints: None,
@@ -333,6 +344,8 @@ impl<'a> Parsed<'a> {
                 // Bit 5, counted from the highest (section 4.2.1.3).
                 let has = |bits: u8| *unused <= 7 && bytes.first().is_some_and(|b| b & bits != 0);
                 self.signs_certificates = Some(has(0b0000_0100));
+                // Bit 6.
+                self.signs_crls = Some(has(0b0000_0010));
                 // Bits 0, 2 and 4.
                 self.does_tls = Some(has(0b1010_1000));
             }
@@ -372,6 +385,16 @@ impl<'a> Parsed<'a> {
     /// Basic constraints say CA, and key usage, if there is one, allows to sign certificates.
     pub(crate) fn may_issue(&self) -> bool {
         self.basic.is_some_and(|b| b.ca) && self.signs_certificates.unwrap_or(true)
+    }
+
+    /// Basic constraints say CA, and key usage, if there is one, allows to sign revocation lists (section 6.3.3 step f).
+    pub(crate) fn may_list(&self) -> bool {
+        self.basic.is_some_and(|b| b.ca) && self.signs_crls.unwrap_or(true)
+    }
+
+    /// What is signed, how, and the signature.
+    pub(crate) fn signed(&self) -> Signed<'a> {
+        Signed { tbs: self.tbs, algorithm: self.algorithm, signature: self.signature }
     }
 
     fn purposes(&self) -> Purposes {
