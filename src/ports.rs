@@ -406,8 +406,8 @@ pub trait Prober: Send + Sync {
     fn matches<'a>(&'a self, pattern: &'a str) -> Doing<'a, Result<Vec<String>, HostError>>;
     /// What an endpoint serves.
     fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen>;
-    /// What each of the credential's files with revocation lists says about `chain`, which this prober has found: every
-    /// file has an entry, and only a list whose signature is good under an issuer in the chain is present. Whether a list
+    /// What each of the credential's files with revocation lists says about `chain`, which a look or the key store gave:
+    /// every file has an entry, and only a list whose signature is good under an issuer in the chain is present. Whether a list
     /// is fresh is not judged here. A prober that knows no lists gives none, which closes the paths that need them.
     fn crls<'a>(&'a self, _credential: &'a Credential, _chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
         Box::pin(async { BTreeMap::new() })

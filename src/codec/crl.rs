@@ -50,7 +50,7 @@ pub fn facts(bytes: &[u8], chain: &Chain) -> Result<CrlFacts, ParseError> {
 }
 
 /// The DER of the only list in the file.
-fn der_in(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ParseError> {
+fn der_in(bytes: &[u8]) -> Result<CertificateRevocationListDer<'_>, ParseError> {
     if bytes.is_empty() {
         return Err(ParseError::new("is empty"));
     }
@@ -58,9 +58,9 @@ fn der_in(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ParseError> {
         return Err(ParseError(format!("is larger than {LARGEST} bytes")));
     }
     if bytes.first() == Some(&der::SEQUENCE) {
-        return Ok(Cow::Borrowed(bytes));
+        return Ok(CertificateRevocationListDer::from(bytes));
     }
-    let mut found: Option<CertificateRevocationListDer<'static>> = None;
+    let mut found = None;
     for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
         match list {
             Ok(_) if found.is_some() => {
@@ -74,10 +74,7 @@ fn der_in(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ParseError> {
             Err(_) => return Err(ParseError::new("has a PEM block that is not base64")),
         }
     }
-    match found {
-        Some(list) => Ok(Cow::Owned(list.as_ref().to_vec())),
-        None => Err(ParseError::new("holds no revocation list: expected DER or a PEM block X509 CRL")),
-    }
+    found.ok_or_else(|| ParseError::new("holds no revocation list: expected DER or a PEM block X509 CRL"))
 }
 
 fn malformed() -> ParseError {

@@ -27,12 +27,11 @@ const FILES_AT_ONCE: usize = 16;
 /// A file that takes longer than this is reported as unreadable.
 const FILE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Credentials whose revocation lists are read at once, one list after the other: a list of 16 MiB takes about 45 MiB while
-/// it is decoded, so this many take 90 MiB at the very worst.
-const LISTS_AT_ONCE: usize = 2;
+/// Credentials whose revocation lists are read at once, one list after the other. A list of 16 MiB takes about 45 MiB while
+/// it is decoded, so this many take 180 MiB at the very worst; a reader that hangs keeps its place here too.
+const LISTS_AT_ONCE: usize = 4;
 
-/// So long a credential waits for its turn there: longer than two that hang keep the others waiting, and shorter than the
-/// usual time between two looks.
+/// So long a credential waits for its turn there: four times the deadline, so that those before it may all be late.
 const LISTS_TURN: Duration = Duration::from_secs(20);
 
 /// Looks at files and endpoints. Cheap to clone.
