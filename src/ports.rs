@@ -8,12 +8,13 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
-use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
+use crate::domain::inventory::{Credential, CrlSeen, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
@@ -409,6 +410,12 @@ pub trait Prober: Send + Sync {
     fn matches<'a>(&'a self, pattern: &'a str) -> Doing<'a, Result<Vec<String>, HostError>>;
     /// What an endpoint serves.
     fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen>;
+    /// What each of the credential's files with revocation lists says about `chain`, which a look or the key store gave:
+    /// every file has an entry, and only a list whose signature is good under an issuer in the chain is present. Whether a list
+    /// is fresh is not judged here. A prober that knows no lists gives none, which closes the paths that need them.
+    fn crls<'a>(&'a self, _credential: &'a Credential, _chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
+        Box::pin(async { BTreeMap::new() })
+    }
 }
 
 /// Installing. Each set is swapped atomically and durably; the old set stays until [`Deployer::prune`]. At most one call

@@ -23,6 +23,7 @@ pub mod keys;
 pub mod lease;
 pub mod ocsf;
 pub mod peer;
+pub mod peer_crl;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;

@@ -7,7 +7,7 @@
 use rustls::pki_types::CertificateDer;
 
 use crate::codec::ParseError;
-use crate::codec::crl::Crl;
+use crate::codec::peer_crl::Crl;
 use crate::codec::verify::{self, Roots};
 use crate::codec::x509::{GeneralName, Parsed, oid};
 use crate::domain::certificate::Trust as Anchor;

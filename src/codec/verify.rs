@@ -5,7 +5,7 @@
 //! is in [`Roots`]. Time is *not* part of it, so the answer stays true while the clock moves: whether every element, the
 //! root included, is in time is [`Chain::out_of_time`]'s to say.
 //!
-//! Refuses to know revocation.
+//! Refuses to know revocation: that is [`crate::codec::crl`].
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::codec::x509::{Limits, Parsed, certificates_from, oid};
+use crate::codec::x509::{Limits, Parsed, Signed, certificates_from, oid};
 use crate::codec::{ParseError, intern};
 use crate::domain::certificate::{Chain, Trust};
 use crate::domain::key::Digest;
@@ -105,7 +105,7 @@ pub fn chain<C: AsRef<[u8]>>(ders: &[C], roots: &Roots) -> Result<Chain, ParseEr
     let (path, trust) = path(ders, roots)?;
     // A path begins with the leaf.
     let Some(leaf) = path.first() else { return Err(ParseError::new("holds no certificate")) };
-    let above = path.iter().skip(1).map(|p| intern::certificate(Digest::of(p.der), || p.facts()));
+    let above = path.iter().skip(1).map(|p| intern::certificate(p.der, || p.facts()));
     Ok(Chain { leaf: Arc::new(leaf.facts()?), above: above.collect::<Result<_, _>>()?, trust })
 }
 
@@ -253,8 +253,12 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Checks the signature with the one algorithm that both the certificate and its signer's key name, byte for byte. The
+/// Checks the signature with the one algorithm that both what is signed and its signer's key name, byte for byte. The
 /// list has no SHA-1 and no RSA key below 2048 bits.
+pub(crate) fn is_good(signed: &Signed<'_>, signer: &Parsed<'_>) -> bool {
+    is_signature(signed.algorithm, signed.tbs, signed.signature, signer)
+}
+
 fn is_signed_by(signed: &Parsed<'_>, signer: &Parsed<'_>) -> bool {
     let check = || is_signature(signed.algorithm, signed.tbs, signed.signature, signer);
     if signed.may_issue() { intern::signature(Digest::of(signed.der), Digest::of(signer.spki), check) } else { check() }

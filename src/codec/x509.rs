@@ -167,6 +167,14 @@ impl GeneralName<'_> {
     }
 }
 
+/// What a CA signed, a certificate or a revocation list: the bytes, the AlgorithmIdentifier's contents, the signature.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signed<'a> {
+    pub(crate) tbs: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
+}
+
 /// Basic constraints (RFC 5280 section 4.2.1.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BasicConstraints {
@@ -200,6 +208,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) signs_certificates: Option<bool>,
     /// The first eight bits of key usage, if there is one, the highest first (section 4.2.1.3).
     pub(crate) key_usage: Option<u8>,
+    /// Whether key usage, if there is one, includes cRLSign.
+    pub(crate) signs_crls: Option<bool>,
     /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
     pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
@@ -311,6 +321,7 @@ impl<'a> Parsed<'a> {
             basic: None,
             signs_certificates: None,
             key_usage: None,
+            signs_crls: None,
             does_tls: None,
             purposes: None,
             constraints: None,
@@ -345,6 +356,8 @@ impl<'a> Parsed<'a> {
                 let bits = bytes.first().filter(|_| *unused <= 7).copied().unwrap_or(0);
                 self.key_usage = Some(bits);
                 self.signs_certificates = Some(bits & Self::KEY_CERT_SIGN != 0);
+                // Bit 6.
+                self.signs_crls = Some(bits & 0b0000_0010 != 0);
                 // Bits 0, 2 and 4.
                 self.does_tls = Some(bits & 0b1010_1000 != 0);
             }
@@ -384,6 +397,11 @@ impl<'a> Parsed<'a> {
     /// Basic constraints say CA, and key usage, if there is one, allows to sign certificates.
     pub(crate) fn may_issue(&self) -> bool {
         self.basic.is_some_and(|b| b.ca) && self.signs_certificates.unwrap_or(true)
+    }
+
+    /// Basic constraints say CA, and key usage, if there is one, allows to sign revocation lists (section 6.3.3 step f).
+    pub(crate) fn may_list(&self) -> bool {
+        self.basic.is_some_and(|b| b.ca) && self.signs_crls.unwrap_or(true)
     }
 
     fn purposes(&self) -> Purposes {

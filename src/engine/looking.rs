@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
 use crate::domain::audit::{Target, TargetKind, bounded_text};
-use crate::domain::certificate::CertId;
+use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Stage;
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    Ari, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    Ari, Care, Credential, CrlSeen, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
@@ -93,7 +93,20 @@ impl Engine {
             &*credential.endpoints
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
-        Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() }
+        let mut sighting =
+            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() };
+        if let Some(chain) = sighting.chain().cloned() {
+            sighting.crls = self.look_at_lists(credential, &chain).await;
+        }
+        sighting
+    }
+
+    /// What the credential's revocation lists, if it has any, say about the chain that stands for it.
+    pub(super) async fn look_at_lists(&self, credential: &Credential, chain: &Arc<Chain>) -> BTreeMap<String, CrlSeen> {
+        match credential.crls.is_empty() {
+            true => BTreeMap::new(),
+            false => self.ports.prober.crls(credential, chain).await,
+        }
     }
 
     pub(super) async fn look_at_endpoints(
@@ -162,8 +175,11 @@ impl Engine {
                 let (known, outdated, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
-                    let moved =
-                        own.is_some_and(|own| !(same_place(own, &credential) && own.endpoints == credential.endpoints));
+                    let moved = own.is_some_and(|own| {
+                        !(same_place(own, &credential)
+                            && own.endpoints == credential.endpoints
+                            && own.crls == credential.crls)
+                    });
                     let unsettled = desk.unsettled.get(&credential.id);
                     let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
                     (own.is_some(), moved || unsettled, desk.estate.probe_every)
@@ -211,6 +227,7 @@ impl Engine {
     fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp) {
         let mut desk = self.write();
         let own = desk.sightings.entry(id.clone()).or_default();
+        let looked_up = sighting.chain().map(|c| c.leaf.fingerprint);
         let newer = |old: Option<&Observation>| old.is_some_and(|o| o.at > before);
         if !newer(own.stored.as_ref()) {
             own.stored = sighting.stored;
@@ -219,6 +236,10 @@ impl Engine {
             if !newer(own.served.get(&endpoint)) {
                 own.served.insert(endpoint, seen);
             }
+        }
+        // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
+        if looked_up == own.chain().map(|c| c.leaf.fingerprint) {
+            own.crls = sighting.crls;
         }
     }
 

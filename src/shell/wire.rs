@@ -326,7 +326,8 @@ impl FileWatch {
 /// The directories in which a credential's own files change.
 fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
     let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
-    match &credential.care {
+    let mut directories: Vec<_> = credential.crls.iter().filter_map(|file| parent(file)).collect();
+    directories.extend(match &credential.care {
         Care::Observed(Source::File { path, .. }) => parent(path).into_iter().collect(),
         Care::Observed(Source::Endpoints) => Vec::new(),
         Care::Managed(managed) => managed
@@ -337,7 +338,11 @@ fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
                 Layout::Plain { files } => files.values().filter_map(|f| parent(f)).collect(),
             })
             .collect(),
-    }
+    });
+    // One event is one look, however many of its files stand there.
+    directories.sort_unstable();
+    directories.dedup();
+    directories
 }
 
 type Trust = (BTreeMap<IssuerId, Arc<Roots>>, Arc<Roots>, Arc<Roots>);

@@ -21,6 +21,7 @@ mod challenge;
 mod cli;
 mod config;
 mod crash;
+mod crl;
 mod daemon;
 mod demo;
 mod deploy;

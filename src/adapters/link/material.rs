@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use super::Doors;
 use super::tls::{Judge, certified};
-use crate::codec::crl::{self, lists_from};
 use crate::codec::keys::KeyPair;
 use crate::codec::peer::{Own, Trust};
+use crate::codec::peer_crl::{self, lists_from};
 use crate::codec::pem::{self, KeyForm};
 use crate::codec::verify::Roots;
 use crate::codec::x509::{Limits, certificates_from};
@@ -62,7 +62,7 @@ type Looked<T> = Result<Look<T>, HostError>;
 pub(super) fn trust(link: &Link, doors: &Doors, before: Option<Digest>) -> Looked<Trusted> {
     let read = |paths: &[String], most| paths.iter().map(|p| file(p, most)).collect::<Result<Vec<_>, _>>();
     let roots = read(&link.roots, Limits::ROOTS.bytes)?;
-    let lists = read(&link.crls, crl::LONGEST_FILE)?;
+    let lists = read(&link.crls, peer_crl::LONGEST_FILE)?;
     let peers: Vec<String> = link.peers.iter().map(ToString::to_string).collect();
     let digest = digest_of(link, &roots, &lists, &peers);
     if before == Some(digest) {
