@@ -513,9 +513,7 @@ fn a_snippet_is_made_from_the_configuration_or_says_what_is_missing() {
     let made = |more: &[&str]| keyward(home.path(), &[&["snippet", "-c", sample], more].concat());
     let ran = made(&["nginx", "--listen", "0.0.0.0:80", "--portal", "127.0.0.1:3000"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    for line in
-        ["listen 0.0.0.0:80;", "proxy_pass http://127.0.0.1:3000;", "server unix:/run/keyward/gate.sock max_fails=0;"]
-    {
+    for line in ["listen 0.0.0.0:80;", "server 127.0.0.1:3000;", "server unix:/run/keyward/gate.sock max_fails=0;"] {
         assert!(ran.out.contains(line), "{}", ran.out);
     }
     let ran = made(&["envoy", "--path", "aprove"]);

@@ -209,8 +209,7 @@ fn only_an_open_gate_or_a_forged_yes_opens_a_proxy() {
     for (name, seen) in &rows {
         for (proxy, seen) in PROXIES.iter().zip(seen) {
             let forged = name.starts_with("answers 200") && !name.ends_with("late");
-            // nginx takes any 2xx for a yes.
-            let expected = *name == "open" || forged || (*proxy == Proxy::Nginx && *name == "answers 204");
+            let expected = *name == "open" || forged;
             assert_eq!(seen.passed, expected, "{proxy:?}, {name}: {seen:?}");
         }
     }

@@ -15,7 +15,17 @@ pub(super) fn nginx(parts: &Parts<'_>) -> String {
     };
     let question = question(parts, "original");
     format!(
-        r#"# Include it inside http {{ }}. nginx takes any 2xx for a yes.
+        r#"# Include it inside http {{ }}. nginx takes any 2xx for a yes, so the answer itself is looked at: exactly 200 is one.
+map $keyward_answer $keyward_portal {{
+    "~(?:^|[ ,])200$" keyward_portal_open;    # after a retry the answers of both tries stand there
+    default keyward_portal_shut;
+}}
+upstream keyward_portal_open {{
+    server {portal};
+}}
+upstream keyward_portal_shut {{
+    server unix:/nonexistent/keyward;         # 502
+}}
 upstream keyward_gate {{
     server {gate} max_fails=0;
     keepalive 16;
@@ -27,8 +37,9 @@ server {{
 
     location / {{
         auth_request /_keyward/{path};
+        auth_request_set $keyward_answer $upstream_status;
         # No `return` and no `rewrite` in a guarded location: they answer before the gate is asked.
-        proxy_pass http://{portal};
+        proxy_pass http://$keyward_portal;
         proxy_set_header Host $http_host;
     }}
 
