@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::args::{Output, Planned, State};
+use super::args::{Output, Planned};
 use super::cert::segment;
 use super::console::{Cell, Exit, Failure, Tone, moment, relative, wall_clock};
+use super::gate_args::State;
 use super::{Done, Run};
 use crate::codec::explanation::{Explanation, LONGEST, ReasonText};
 use crate::codec::statement::Keys;

@@ -9,6 +9,7 @@ mod cert;
 mod client;
 mod console;
 mod gate;
+mod gate_args;
 mod gate_story;
 mod host;
 mod keep;
@@ -25,9 +26,10 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
-use self::args::{Cert, Cli, Clock, Command, Common, Config, Format, Gate, Issuer, Output};
+use self::args::{Cert, Cli, Clock, Command, Common, Config, Format, Issuer, Output};
 use self::client::Daemon;
 use self::console::{Console, Exit, Failure};
+use self::gate_args::Gate;
 use crate::shell::http::model::Accepted;
 use crate::shell::{daemon, demo};
 
