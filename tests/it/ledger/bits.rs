@@ -54,6 +54,21 @@ fn every_flipped_bit_of_an_entry_is_seen() {
     assert_eq!(checked, bits, "all of them");
 }
 
+/// The verifier in Python is asked about each of them too, as it would meet it in its one pass over the log.
+#[test]
+fn every_flipped_bit_of_an_entry_is_seen_by_the_verifier_in_python() {
+    let log = Written::new(ENTRIES);
+    let bits: usize = log.rows().iter().map(|row| 8 * (row.body.len() + row.leaf.len() + row.id.len() + 8 + 8)).sum();
+    let at = |path: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let script = std::process::Command::new("/usr/bin/python3")
+        .args(["-B".into(), at("tests/it/ledger/bits.py"), at("docs/verify.py"), log.path().join("keyward.db")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&script.stdout).into_owned();
+    assert!(script.status.success(), "{said}{}", String::from_utf8_lossy(&script.stderr));
+    assert_eq!(said.trim(), bits.to_string(), "all of them");
+}
+
 /// The hash of every bent body; what the verifier makes of it, and the proof, once for each byte: they see the hash only.
 fn flip(rows: &[Row], proofs: &[Vec<Digest>], first: usize, head: &TreeHead) -> usize {
     let mut checked = 0;
