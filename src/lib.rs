@@ -11,6 +11,7 @@
 //! | [`adapters`] | one door each; never import each other | domain, ports, codec |
 //! | [`sim`] | simulated clock, entropy, store, CA and faults | domain, ports, engine |
 //! | [`witness`] | a door for programs that follow logs | domain, codec, adapters |
+//! | [`lease`], [`permit`] | doors for programs that rely on a guardian | domain, ports, codec, adapters |
 //! | [`shell`] | configuration, wiring, daemon, command line, HTTP, demo | everything |
 //!
 //! `tests/it/architecture.rs` holds the code to this table.
@@ -36,6 +37,8 @@ pub mod adapters;
 pub mod codec;
 pub mod domain;
 pub mod engine;
+pub mod lease;
+pub mod permit;
 pub mod ports;
 pub mod shell;
 pub mod sim;

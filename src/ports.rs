@@ -8,22 +8,25 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
-use crate::domain::inventory::{Credential, Endpoint, Install, KeyReuse, Reload, Seen, Source};
+use crate::domain::inventory::{Credential, CrlSeen, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
 mod reading;
+mod signer;
 mod spool;
 mod store;
 mod witness;
 
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
 pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};
 pub use witness::{Cosigner, OwnLog, Unwitnessed, Witnesses};
@@ -44,6 +47,8 @@ pub struct Ports {
     pub spool: Arc<dyn Spool>,
     /// The witnesses of that.
     pub witnesses: Arc<dyn Witnesses>,
+    /// The key of leases, permits and other statements.
+    pub signer: Arc<dyn Signer>,
     /// The CAs.
     pub issuer: Arc<dyn Issuer>,
     /// Challenge responses.
@@ -386,7 +391,7 @@ pub trait KeyStore: Send + Sync {
     ) -> Doing<'a, Result<Accepted, HostError>>;
     /// The accepted chain of a slot, as facts and as PEM (leaf first, without the root).
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>>;
-    /// The private key, for the deployer and nobody else.
+    /// The private key, for the deployer and for links that prove themselves with it, and nobody else.
     fn private_key(&self, slot: AttemptId) -> Doing<'_, Result<PrivateKey, HostError>>;
     /// Destroys a slot with its key.
     fn destroy(&self, slot: AttemptId) -> Doing<'_, Result<(), HostError>>;
@@ -405,6 +410,12 @@ pub trait Prober: Send + Sync {
     fn matches<'a>(&'a self, pattern: &'a str) -> Doing<'a, Result<Vec<String>, HostError>>;
     /// What an endpoint serves.
     fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen>;
+    /// What each of the credential's files with revocation lists says about `chain`, which a look or the key store gave:
+    /// every file has an entry, and only a list whose signature is good under an issuer in the chain is present. Whether a list
+    /// is fresh is not judged here. A prober that knows no lists gives none, which closes the paths that need them.
+    fn crls<'a>(&'a self, _credential: &'a Credential, _chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
+        Box::pin(async { BTreeMap::new() })
+    }
 }
 
 /// Installing. Each set is swapped atomically and durably; the old set stays until [`Deployer::prune`]. At most one call
@@ -491,7 +502,7 @@ pub enum Count {
     Gate {
         /// Which path.
         path: crate::domain::id::PathId,
-        /// `open` or `closed`.
+        /// `open`, `closed`, or `reachable`: closed, but not for such a request.
         decision: &'static str,
     },
     /// An exchange with a CA.

@@ -77,6 +77,7 @@ fn healthy(names: &keyward::domain::name::NameSet, i: usize, now: Timestamp) -> 
         validity,
         cert_id: None,
         may_issue: false,
+        purposes: keyward::domain::certificate::Purposes::ALL,
     };
     let current = Generation {
         slot: AttemptId(Ulid::new(now, [0; 10])),
@@ -90,9 +91,10 @@ fn healthy(names: &keyward::domain::name::NameSet, i: usize, now: Timestamp) -> 
         trigger: Trigger::First,
         installed_at: now,
         verified_at: Some(now),
+        key_since: now,
     };
     let record = CredentialRecord { current: Some(current), ..CredentialRecord::default() };
     let chain = Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored };
     let stored = Some(Observation { at: now, seen: Seen::Present(Arc::new(chain)) });
-    (record, Sighting { stored, served: BTreeMap::new() })
+    (record, Sighting { stored, ..Sighting::default() })
 }

@@ -42,6 +42,7 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
         full_scan: Duration::from_secs(3_600),
         probe_every: Duration::from_secs(60),
         orders_in_flight: 8,
+        reopening: keyward::domain::inventory::Reopening::USUAL,
         // Long, so that ten years are not a million entries that say nothing; the daemon's is five minutes.
         heartbeat: Duration::from_secs(7 * 86_400),
     }
@@ -77,6 +78,8 @@ pub fn add(estate: &mut Estate, i: usize, name: &str, dir: &str) {
         labels: BTreeMap::new(),
         care: Care::Managed(Box::new(managed)),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     };
     estate.credentials.insert(credential.id.clone(), Arc::new(credential));
 }

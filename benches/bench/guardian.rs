@@ -148,6 +148,7 @@ async fn seed_one(ports: &Ports, settings: &Settings, ca: &rcgen::Issuer<'_, rcg
         trigger: Trigger::First,
         installed_at: now,
         verified_at: Some(now),
+        key_since: now,
     };
     let record = CredentialRecord { current: Some(current), last_success: Some(now), ..CredentialRecord::default() };
     Change::Credential(id, Arc::new(record))

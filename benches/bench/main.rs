@@ -19,6 +19,8 @@ mod cycle;
 mod doors;
 mod estate;
 mod guardian;
+mod lease;
+mod link;
 mod questions;
 mod log;
 mod report;
@@ -32,7 +34,9 @@ use std::future::Future;
 use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
-       bench issue|renew|seed|idle|ca|serve|probe|commits|log|questions|verify|cycle [KEY=VALUE…]
+       bench lease
+       bench link [SECONDS]
+       bench issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
@@ -43,6 +47,8 @@ fn main() {
     match words.as_slice() {
         ["simulation"] => simulation::years(10),
         ["simulation", years] => simulation::years(years.parse().expect("a number of years")),
+        ["lease"] => lease::lease(),
+        ["permits", rest @ ..] => run(lease::permits(&Site::from(rest))),
         ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),
         ["renew", rest @ ..] => guardian::renew(&Site::from(rest)),
         ["seed", rest @ ..] => guardian::seed(&Site::from(rest)),
@@ -54,6 +60,8 @@ fn main() {
         ["log", rest @ ..] => run(log::log(&Site::from(rest))),
         ["questions", rest @ ..] => run(questions::questions(&Site::from(rest))),
         ["verify", rest @ ..] => run(verify::verify(&Site::from(rest))),
+        ["link"] => run(link::link(3)),
+        ["link", seconds] => run(link::link(seconds.parse().expect("a number of seconds"))),
         ["cycle", rest @ ..] => cycle::idle(Site::from(rest).count),
         _ => {
             eprintln!("{USAGE}");

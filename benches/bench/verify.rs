@@ -34,7 +34,7 @@ pub async fn verify(site: &Site) {
         let began = Instant::now();
         let archive = Archive::open(&state).expect("a log");
         let keys = archive.own_key().into_iter().filter_map(|key| RangedKey::always(key).ok()).collect();
-        let verifier = Verifier::new(Trust { keys, witnesses: Vec::new() }, Vec::new());
+        let verifier = Verifier::new(Trust { keys, witnesses: Vec::new(), gaps: false }, Vec::new());
         let report = archive.verify(verifier, &[7; 16], &mut |_| ());
         figure(&format!("verify {} entries", report.entries), "s", began.elapsed().as_secs_f64());
         assert_eq!((report.exit(), report.entries), (0, site.count as u64), "{:?}", report.findings.kept());

@@ -12,6 +12,10 @@ pub(crate) const BIT_STRING: u8 = 0x03;
 pub(crate) const OCTET_STRING: u8 = 0x04;
 /// OBJECT IDENTIFIER.
 pub(crate) const OID: u8 = 0x06;
+/// UTCTime.
+pub(crate) const UTC_TIME: u8 = 0x17;
+/// GeneralizedTime.
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 /// SEQUENCE and SEQUENCE OF.
 pub(crate) const SEQUENCE: u8 = 0x30;
 
@@ -45,6 +49,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What was not read yet.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
     }
 
     /// Nothing may be left.

@@ -1,4 +1,4 @@
-//! One copy of each CA's facts in memory, and one check of each CA's signature.
+//! One copy of each CA's facts and of its certificate in memory, and one check of each CA's signature.
 //!
 //! Ten thousand certificates stand on a handful of CAs. Both tables are keyed by SHA-256 of the bytes that the answer
 //! follows from, so that an entry can be missing but never wrong, and both are bounded.
@@ -19,18 +19,29 @@ fn is_small(facts: &Certificate) -> bool {
     facts.names.len() <= 16 && facts.subject.len().saturating_add(facts.issuer.len()) <= 1_024
 }
 
-static CERTIFICATES: Mutex<BTreeMap<Digest, Arc<Certificate>>> = Mutex::new(BTreeMap::new());
+/// Bytes of a CA's certificate that is kept: five times what they have with RSA keys of 4096 bits; 4,096 of them are 32 MiB
+/// at the very worst.
+const LONGEST: usize = 8 << 10;
+
+static CERTIFICATES: Mutex<BTreeMap<Digest, Known>> = Mutex::new(BTreeMap::new());
+
+/// A CA.
+struct Known {
+    facts: Arc<Certificate>,
+    der: Option<Arc<[u8]>>,
+}
 
 /// (Fingerprint of the signed certificate, SPKI digest of its signer): the signature is good.
 static SIGNED: Mutex<BTreeSet<(Digest, Digest)>> = Mutex::new(BTreeSet::new());
 
-/// The shared facts of the CA certificate with this fingerprint.
+/// The shared facts of a CA certificate.
 pub(crate) fn certificate(
-    fingerprint: Digest,
+    der: &[u8],
     facts: impl FnOnce() -> Result<Certificate, ParseError>,
 ) -> Result<Arc<Certificate>, ParseError> {
+    let fingerprint = Digest::of(der);
     if let Some(known) = CERTIFICATES.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint) {
-        return Ok(Arc::clone(known));
+        return Ok(Arc::clone(&known.facts));
     }
     let made = Arc::new(facts()?);
     if !is_small(&made) {
@@ -39,12 +50,19 @@ pub(crate) fn certificate(
     let mut table = CERTIFICATES.lock().unwrap_or_else(PoisonError::into_inner);
     if table.len() >= MOST {
         // What nobody holds any more goes first; if all are held, this one is not shared.
-        table.retain(|_, c| Arc::strong_count(c) > 1);
+        table.retain(|_, known| Arc::strong_count(&known.facts) > 1);
     }
     if table.len() < MOST {
-        table.insert(fingerprint, Arc::clone(&made));
+        let der = (der.len() <= LONGEST).then(|| Arc::from(der));
+        table.insert(fingerprint, Known { facts: Arc::clone(&made), der });
     }
     Ok(made)
+}
+
+/// The certificate of a CA that stands in a chain; kept at least as long as somebody holds that chain. `None` if it is too
+/// large or one of too many.
+pub(crate) fn der(fingerprint: &Digest) -> Option<Arc<[u8]>> {
+    CERTIFICATES.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint)?.der.clone()
 }
 
 /// Checks a CA certificate's signature once; only a good answer is kept.

@@ -103,6 +103,13 @@ impl VerifierKey {
         Ok(verified)
     }
 
+    /// Whether the key has signed exactly these bytes, which are no note: what is signed says by its own first line what it
+    /// is.
+    #[must_use]
+    pub fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.key).verify(bytes, signature).is_ok()
+    }
+
     fn check(&self, text: &str, signature: &Signature) -> Result<Verified, NoteError> {
         let wrong = || NoteError::Wrong(self.name.clone());
         let key = UnparsedPublicKey::new(&ED25519, &self.key);
@@ -225,6 +232,15 @@ impl SignerKey {
     #[must_use]
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// Signs bytes that are no note: see [`VerifierKey::has_signed`].
+    ///
+    /// # Errors
+    /// If the signature is not as long as one is, which cannot be.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Result<[u8; 64], ParseError> {
+        let signature = self.pair.sign(bytes);
+        signature.as_ref().try_into().map_err(|_| ParseError::new("gave a signature that is not 64 bytes long"))
     }
 
     /// Signs a note's text; a witness's key says that it saw it at `at`, a log's does not say when.

@@ -17,7 +17,7 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::private::FORGOTTEN;
-use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Request, State};
+use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Timestamp, Validity};
 
 /// The state's document as the entries so far have made it.
@@ -116,6 +116,17 @@ impl Replay {
                 terms: fields.private("terms", text)?,
             };
             state.issuers.insert(id, record);
+            Ok(())
+        })?;
+        top.each("latch", |on, fields| {
+            let on = LatchOn::parse(on).ok_or_else(|| bad("latch", &Value::String(on.to_owned())))?;
+            let latch = Latch {
+                at: fields.must_time("at")?,
+                code: fields.must("code", |t| Some(Arc::from(t)))?,
+                text: fields.must("text", |t| Some(Arc::from(t)))?,
+                by: fields.text("by")?,
+            };
+            state.latches.insert(on, latch);
             Ok(())
         })?;
         top.end()?;
@@ -217,6 +228,7 @@ fn credential(
 
 fn generation(name: &str, f: &mut Object) -> Result<Generation, ParseError> {
     let slot = Ulid::parse(name.strip_suffix('-').unwrap_or(name)).map(AttemptId);
+    let installed_at = f.must_time("installed_at")?;
     Ok(Generation {
         slot: slot.ok_or_else(|| bad(&f.place, &Value::String(name.to_owned())))?,
         issuer: f.must("issuer", |t| IssuerId::parse(t).ok())?,
@@ -227,8 +239,9 @@ fn generation(name: &str, f: &mut Object) -> Result<Generation, ParseError> {
         validity: Validity { not_before: f.must_time("not_before")?, not_after: f.must_time("not_after")? },
         names: f.must("names", |t| NameSet::parse_key(t).ok())?,
         trigger: trigger(f)?,
-        installed_at: f.must_time("installed_at")?,
+        installed_at,
         verified_at: f.time("verified_at")?,
+        key_since: f.time("key_since")?.unwrap_or(installed_at),
     })
 }
 

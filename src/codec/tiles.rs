@@ -6,7 +6,7 @@
 use super::ParseError;
 use crate::domain::audit::LONGEST_ENTRY;
 use crate::domain::key::Digest;
-use crate::domain::tree::{Frontier, TreeHead, node_hash};
+use crate::domain::tree::{Frontier, Subtree, TreeHead, node_hash};
 
 /// Hashes in a full tile, entries in a full bundle.
 pub const WIDTH: u64 = 256;
@@ -150,6 +150,31 @@ impl Tiler {
         Ok(Self { frontier, tiles, bundle })
     }
 
+    /// From a tree of `size` entries, a multiple of 256; `read` gives the hash of a complete subtree of the levels 8, 16, ….
+    ///
+    /// # Errors
+    /// What `read` gives, or if the size is none that a tree of full tiles has.
+    pub fn at<E: From<ParseError>>(size: u64, mut read: impl FnMut(Subtree) -> Result<Digest, E>) -> Result<Self, E> {
+        if !size.is_multiple_of(WIDTH) {
+            return Err(ParseError::new(format!("{size} entries are not full tiles")).into());
+        }
+        let mut tiles = vec![Vec::new()];
+        for level in 1..LEVELS {
+            let (full, width) = full_tiles_and_rest(level, size);
+            let first = full.saturating_mul(WIDTH);
+            let subtree = |place| Subtree { level: level.saturating_mul(8), place };
+            let tile: Result<Vec<_>, E> =
+                (first..first.saturating_add(width)).map(|place| read(subtree(place))).collect();
+            tiles.push(tile?);
+        }
+        let peaks = tiles.iter().rev().flat_map(|tile| peaks_of(tile)).collect();
+        let frontier = Frontier::new(size, peaks).map_err(|e| ParseError::new(e.to_string()))?;
+        while tiles.last().is_some_and(Vec::is_empty) {
+            tiles.pop();
+        }
+        Ok(Self { frontier, tiles, bundle: Vec::new() })
+    }
+
     /// The right edge of the tree so far.
     #[must_use]
     pub fn frontier(&self) -> &Frontier {
@@ -281,6 +306,25 @@ mod tests {
         }
         parts.remove("size");
         assert_eq!(parts, all);
+    }
+
+    #[test]
+    fn a_run_may_begin_at_full_tiles_with_the_hashes_of_what_is_before() {
+        let (mut whole, mut hashes) = (Tiler::default(), BTreeMap::new());
+        let mut frontier = Frontier::default();
+        for n in 0..66_048 {
+            let leaf = leaf_hash(&entry(n));
+            whole.push(leaf, &entry(n)).unwrap();
+            frontier.push(leaf, |subtree, hash| {
+                hashes.insert(subtree, *hash);
+            });
+            if [256, 512, 65_536, 66_048].contains(&(n + 1)) {
+                let read = |subtree| hashes.get(&subtree).copied().ok_or_else(|| ParseError::new("missing"));
+                let begun = Tiler::at::<ParseError>(n + 1, read).unwrap();
+                assert_eq!((begun.head(), begun.partial()), (whole.head(), whole.partial()), "{n}");
+            }
+        }
+        assert!(Tiler::at::<ParseError>(300, |_| Err(ParseError::new("missing"))).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! is in [`Roots`]. Time is *not* part of it, so the answer stays true while the clock moves: whether every element, the
 //! root included, is in time is [`Chain::out_of_time`]'s to say.
 //!
-//! Refuses to know revocation.
+//! Refuses to know revocation: that is [`crate::codec::crl`].
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::codec::x509::{Limits, Parsed, certificates_from, oid};
+use crate::codec::x509::{Limits, Parsed, Signed, certificates_from, oid};
 use crate::codec::{ParseError, intern};
 use crate::domain::certificate::{Chain, Trust};
 use crate::domain::key::Digest;
@@ -102,6 +102,15 @@ impl Roots {
 /// # Errors
 /// Only if one of the certificates does not parse; everything else is [`Trust::Untrusted`] with the reason.
 pub fn chain<C: AsRef<[u8]>>(ders: &[C], roots: &Roots) -> Result<Chain, ParseError> {
+    let (path, trust) = path(ders, roots)?;
+    // A path begins with the leaf.
+    let Some(leaf) = path.first() else { return Err(ParseError::new("holds no certificate")) };
+    let above = path.iter().skip(1).map(|p| intern::certificate(p.der, || p.facts()));
+    Ok(Chain { leaf: Arc::new(leaf.facts()?), above: above.collect::<Result<_, _>>()?, trust })
+}
+
+/// The same as certificates taken apart, leaf first.
+pub(crate) fn path<'a, C: AsRef<[u8]>>(ders: &'a [C], roots: &'a Roots) -> Result<(Path<'a>, Trust), ParseError> {
     if ders.len() > Limits::CHAIN.certificates {
         return Err(ParseError(format!("holds more than {} certificates", Limits::CHAIN.certificates)));
     }
@@ -110,14 +119,12 @@ pub fn chain<C: AsRef<[u8]>>(ders: &[C], roots: &Roots) -> Result<Chain, ParseEr
     let others: Vec<_> = presented.collect::<Result<_, _>>()?;
     let mut search = Search { roots, others: &others, signatures: 0, best: None, failure: None };
     search.extend(&mut vec![Rc::clone(&leaf)]);
-    let (path, trust) = match (search.best, search.failure) {
+    Ok(match (search.best, search.failure) {
         (Some((_, path)), _) => (path, Trust::Anchored),
         (None, Some(failure)) => (failure.path, Trust::Untrusted(failure.text)),
         // A search without an end notes why; this arm is never taken.
         (None, None) => (vec![Rc::clone(&leaf)], Trust::Untrusted("no way to a root was found".to_owned())),
-    };
-    let above = path.iter().skip(1).map(|p| intern::certificate(Digest::of(p.der), || p.facts()));
-    Ok(Chain { leaf: Arc::new(leaf.facts()?), above: above.collect::<Result<_, _>>()?, trust })
+    })
 }
 
 /// The certificates to send to clients: the leaf, then its issuers as they follow one another, without self-signed
@@ -140,7 +147,7 @@ pub fn to_serve(ders: &[CertificateDer<'static>]) -> Result<Vec<CertificateDer<'
     Ok(order.iter().filter_map(|at| ders.get(*at)).cloned().collect())
 }
 
-type Path<'a> = Vec<Rc<Parsed<'a>>>;
+pub(crate) type Path<'a> = Vec<Rc<Parsed<'a>>>;
 
 /// Why there is no good way, ordered by how much it says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,17 +253,24 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Checks the signature with the one algorithm that both the certificate and its signer's key name, byte for byte. The
+/// Checks the signature with the one algorithm that both what is signed and its signer's key name, byte for byte. The
 /// list has no SHA-1 and no RSA key below 2048 bits.
+pub(crate) fn is_good(signed: &Signed<'_>, signer: &Parsed<'_>) -> bool {
+    is_signature(signed.algorithm, signed.tbs, signed.signature, signer)
+}
+
 fn is_signed_by(signed: &Parsed<'_>, signer: &Parsed<'_>) -> bool {
-    let check = || {
-        webpki::ALL_VERIFICATION_ALGS.iter().any(|algorithm| {
-            algorithm.signature_alg_id().as_ref() == signed.algorithm
-                && algorithm.public_key_alg_id().as_ref() == signer.key_algorithm
-                && algorithm.verify_signature(signer.key, signed.tbs, signed.signature).is_ok()
-        })
-    };
+    let check = || is_signature(signed.algorithm, signed.tbs, signed.signature, signer);
     if signed.may_issue() { intern::signature(Digest::of(signed.der), Digest::of(signer.spki), check) } else { check() }
+}
+
+/// Whether these bytes were signed with this certificate's key.
+pub(crate) fn is_signature(algorithm: &[u8], message: &[u8], signature: &[u8], signer: &Parsed<'_>) -> bool {
+    webpki::ALL_VERIFICATION_ALGS.iter().any(|known| {
+        known.signature_alg_id().as_ref() == algorithm
+            && known.public_key_alg_id().as_ref() == signer.key_algorithm
+            && known.verify_signature(signer.key, message, signature).is_ok()
+    })
 }
 
 /// The rules for a path from the leaf to a root whose signatures are good (RFC 5280 section 6.1).

@@ -18,7 +18,7 @@ use x509_parser::x509::X509Name;
 use crate::codec::constraints::NameConstraints;
 use crate::codec::der::{self, Reader};
 use crate::codec::{ParseError, dn, pem};
-use crate::domain::certificate::{CertId, Certificate};
+use crate::domain::certificate::{CertId, Certificate, Purposes};
 use crate::domain::key::Digest;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -114,6 +114,9 @@ pub(crate) mod oid {
     pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
     pub(crate) const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 37, 0];
     pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+    pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+    pub(crate) const DELTA_CRL: &[u8] = &[0x55, 0x1d, 27];
+    pub(crate) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
 }
 
 /// A subject alternative name as it stands in a certificate (RFC 5280 section 4.2.1.6).
@@ -125,6 +128,7 @@ pub(crate) struct GeneralName<'a> {
 
 impl GeneralName<'_> {
     pub(crate) const DNS: u8 = 0x82;
+    pub(crate) const URI: u8 = 0x86;
     pub(crate) const IP: u8 = 0x87;
     pub(crate) const DIRECTORY: u8 = 0xa4;
 
@@ -150,7 +154,7 @@ impl GeneralName<'_> {
             0x81 => "email",
             Self::DNS => "DNS",
             Self::DIRECTORY => "directory name",
-            0x86 => "URI",
+            Self::URI => "URI",
             Self::IP => "IP",
             _ => "other name",
         };
@@ -161,6 +165,14 @@ impl GeneralName<'_> {
             .collect();
         format!("{kind} {text:?}")
     }
+}
+
+/// What a CA signed, a certificate or a revocation list: the bytes, the AlgorithmIdentifier's contents, the signature.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signed<'a> {
+    pub(crate) tbs: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
 }
 
 /// Basic constraints (RFC 5280 section 4.2.1.9).
@@ -186,7 +198,7 @@ pub(crate) struct Parsed<'a> {
     pub(crate) spki: &'a [u8],
     pub(crate) key_algorithm: &'a [u8],
     pub(crate) key: &'a [u8],
-    serial: &'a [u8],
+    pub(crate) serial: &'a [u8],
     pub(crate) validity: Validity,
     issuer_name: X509Name<'a>,
     subject_name: X509Name<'a>,
@@ -194,6 +206,12 @@ pub(crate) struct Parsed<'a> {
     pub(crate) basic: Option<BasicConstraints>,
     /// Whether key usage, if there is one, includes keyCertSign.
     pub(crate) signs_certificates: Option<bool>,
+    /// The first eight bits of key usage, if there is one, the highest first (section 4.2.1.3).
+    pub(crate) key_usage: Option<u8>,
+    /// Whether key usage, if there is one, includes cRLSign.
+    pub(crate) signs_crls: Option<bool>,
+    /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
+    pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
     pub(crate) purposes: Option<Vec<&'a [u8]>>,
     pub(crate) constraints: Option<NameConstraints<'a>>,
@@ -204,6 +222,12 @@ pub(crate) struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
+    /// Bits of [`Self::key_usage`].
+    pub(crate) const DIGITAL_SIGNATURE: u8 = 0b1000_0000;
+    const KEY_CERT_SIGN: u8 = 0b0000_0100;
+    /// See [`Self::DIGITAL_SIGNATURE`].
+    pub(crate) const CRL_SIGN: u8 = 0b0000_0010;
+
     pub(crate) fn new(der: &'a [u8]) -> Result<Self, ParseError> {
         if der.len() > Limits::CHAIN.each {
             return Err(ParseError(format!(
@@ -296,6 +320,9 @@ impl<'a> Parsed<'a> {
             names: Vec::new(),
             basic: None,
             signs_certificates: None,
+            key_usage: None,
+            signs_crls: None,
+            does_tls: None,
             purposes: None,
             constraints: None,
             authority_key: None,
@@ -326,8 +353,13 @@ impl<'a> Parsed<'a> {
                 let bits = r.expect(der::BIT_STRING)?;
                 r.end()?;
                 let (unused, bytes) = bits.split_first()?;
-                // Bit 5, counted from the highest (section 4.2.1.3).
-                self.signs_certificates = Some(*unused <= 7 && bytes.first().is_some_and(|b| b & 0b0000_0100 != 0));
+                let bits = bytes.first().filter(|_| *unused <= 7).copied().unwrap_or(0);
+                self.key_usage = Some(bits);
+                self.signs_certificates = Some(bits & Self::KEY_CERT_SIGN != 0);
+                // Bit 6.
+                self.signs_crls = Some(bits & 0b0000_0010 != 0);
+                // Bits 0, 2 and 4.
+                self.does_tls = Some(bits & 0b1010_1000 != 0);
             }
             oid::EXTENDED_KEY_USAGE => {
                 let mut r = Reader::inside(value, der::SEQUENCE)?;
@@ -367,6 +399,18 @@ impl<'a> Parsed<'a> {
         self.basic.is_some_and(|b| b.ca) && self.signs_certificates.unwrap_or(true)
     }
 
+    /// Basic constraints say CA, and key usage, if there is one, allows to sign revocation lists (section 6.3.3 step f).
+    pub(crate) fn may_list(&self) -> bool {
+        self.basic.is_some_and(|b| b.ca) && self.signs_crls.unwrap_or(true)
+    }
+
+    fn purposes(&self) -> Purposes {
+        let extended =
+            |id: &[u8]| self.purposes.as_ref().is_none_or(|all| all.iter().any(|p| *p == id || *p == oid::ANY_PURPOSE));
+        let usable = self.does_tls.unwrap_or(true);
+        Purposes { server: usable && extended(oid::SERVER_AUTH), client: usable && extended(oid::CLIENT_AUTH) }
+    }
+
     /// Its subject for people; the names if the subject is empty.
     pub(crate) fn title(&self) -> String {
         let subject = dn::text(&self.subject_name).unwrap_or_default();
@@ -391,6 +435,7 @@ impl<'a> Parsed<'a> {
             validity: self.validity,
             cert_id: self.cert_id(),
             may_issue: self.may_issue(),
+            purposes: self.purposes(),
         })
     }
 

@@ -435,7 +435,6 @@ fn envelope(draft: &Draft, sequence: u64, previous: Option<Digest>, told: &Told<
             target.plain_some("spki_sha256", draft.target.spki.map(|spki| spki.hex()));
         });
     });
-    entry.fixed("datacontenttype", "datacontenttype", r#""datacontenttype":"application/json""#);
     entry.plain("id", &draft.id.0.text());
     entry.digits("sequence", sequence);
     entry.fixed("source", "specversion", r#""source":"urn:keyward","specversion":"1.0""#);

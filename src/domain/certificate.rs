@@ -47,6 +47,55 @@ pub struct Certificate {
     pub cert_id: Option<CertId>,
     /// Basic constraints say CA, and key usage, if there is one, allows to sign certificates.
     pub may_issue: bool,
+    /// What a TLS peer may use it for.
+    pub purposes: Purposes,
+}
+
+/// What a TLS peer uses a certificate for (RFC 5280 section 4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// To be a server: serverAuth.
+    Server,
+    /// To be a client: clientAuth.
+    Client,
+}
+
+impl Purpose {
+    /// Every purpose with its word in the configuration.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Server, "server"), (Self::Client, "client")];
+
+    /// Its word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// The purposes that extended key usage and key usage allow together: without the former every one, and the latter, if
+/// there is one, must allow to sign or to agree on a key (RFC 8446 section 4.4.2.2, RFC 5246 section 7.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Purposes {
+    /// Server.
+    pub server: bool,
+    /// Client.
+    pub client: bool,
+}
+
+impl Purposes {
+    /// All of them.
+    pub const ALL: Self = Self { server: true, client: true };
+
+    /// Whether this one is allowed.
+    #[must_use]
+    pub fn allow(self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Server => self.server,
+            Purpose::Client => self.client,
+        }
+    }
 }
 
 /// A certificate and everything above it that was found, the anchor included when known.

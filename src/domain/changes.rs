@@ -15,134 +15,26 @@
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
 //! | `credential` | credential id | a record; its generations stand once each below `generation`, by their slots |
 //! | `issuer` | issuer id | a record |
+//! | `latch` | `path/ID` or `key/SPKI` | what only a person opens again, and keys that are never good again |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
 //! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
 //! no entry of their own. Refuses to know where entries are kept.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use crate::domain::before::{After, Before};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::Digest;
-use crate::domain::name::{NameSet, SetKey};
+use crate::domain::name::NameSet;
 use crate::domain::private::Told;
-use crate::domain::state::{AriRecord, Change, CredentialRecord, IssuerRecord, Request, State, note_automatic};
+use crate::domain::state::{
+    AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, note_automatic,
+};
 use crate::domain::time::{Timestamp, Validity};
-
-/// The state before an entry's changes, as far as they are about it. What a store says here must be what lies on its
-/// disk: a patch against anything else would lead somewhere else.
-pub trait Before {
-    /// Why it cannot be told.
-    type Error;
-    /// A credential's record.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error>;
-    /// An attempt in flight.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error>;
-    /// An issuer's record.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error>;
-    /// The automatic issuances of a set of names, as they were written.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error>;
-}
-
-impl Before for State {
-    type Error = core::convert::Infallible;
-
-    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
-        Ok(self.credentials.get(id).map(|record| Cow::Borrowed(&**record)))
-    }
-
-    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
-        Ok(self.attempts.get(&id).map(|attempt| Cow::Borrowed(&**attempt)))
-    }
-
-    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {
-        Ok(self.issuers.get(id).map(Cow::Borrowed))
-    }
-
-    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
-        Ok(self.ledger.automatic.get(&SetKey::from(names)).cloned().unwrap_or_default())
-    }
-}
-
-/// A state after some changes that are not applied yet.
-#[derive(Debug)]
-pub struct After<'a, B> {
-    /// The state.
-    pub state: &'a B,
-    /// The changes, in order.
-    pub changes: &'a [Change],
-}
-
-impl<B: Before> Before for After<'_, B> {
-    type Error = B::Error;
-
-    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
-        for change in self.changes.iter().rev() {
-            if let Change::Credential(other, record) = change
-                && other == id
-            {
-                return Ok(Some(Cow::Borrowed(record)));
-            }
-            if matches!(change, Change::Forget(other) if other == id) {
-                return Ok(None);
-            }
-        }
-        self.state.credential(id)
-    }
-
-    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
-        for change in self.changes.iter().rev() {
-            if let Change::Attempt(attempt) = change
-                && attempt.id == id
-            {
-                return Ok(Some(Cow::Borrowed(attempt)));
-            }
-            if matches!(change, Change::AttemptEnded(other) if *other == id) {
-                return Ok(None);
-            }
-        }
-        self.state.attempt(id)
-    }
-
-    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {
-        for change in self.changes.iter().rev() {
-            if let Change::Issuer(other, record) = change
-                && other == id
-            {
-                return Ok(Some(Cow::Borrowed(record)));
-            }
-        }
-        self.state.issuer(id)
-    }
-
-    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
-        let mut times = self.state.automatic(names)?;
-        for change in self.changes {
-            if let Change::AutomaticIssuance(other, at) = change
-                && **other == *names
-            {
-                note_automatic(&mut times, *at);
-            }
-        }
-        Ok(times)
-    }
-}
 
 /// The changes of a batch that go with its entry number `index` of `entries`, and those before them. They are shared out
 /// evenly and in order, so that no entry of a large batch outgrows its limit, and that each of many intents carries about
@@ -209,6 +101,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("latch", |p| {
+        for (on, new) in &touched.latches {
+            let old = before.latch(on)?;
+            p.entry(&on.to_string(), old.as_deref(), *new, latch);
+        }
+        Ok(())
+    })?;
     out.push(b'}');
     // Nothing differs: nothing to tell.
     if out.len() > 2 {
@@ -225,6 +124,7 @@ struct Touched<'a> {
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
     credentials: BTreeMap<&'a CredentialId, Option<&'a CredentialRecord>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
+    latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
 }
 
 impl<'a> Touched<'a> {
@@ -257,6 +157,9 @@ impl<'a> Touched<'a> {
                     }
                     note_automatic(touched.automatic.entry(names).or_default(), *at);
                 }
+                Change::Latch(on, latch) => {
+                    touched.latches.insert(on, latch.as_ref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -270,6 +173,7 @@ impl<'a> Touched<'a> {
             && self.buckets.is_empty()
             && self.credentials.is_empty()
             && self.issuers.is_empty()
+            && self.latches.is_empty()
     }
 }
 
@@ -284,8 +188,8 @@ fn attempt(p: &mut Patch<'_, '_>, old: Option<&Attempt>, new: &Attempt) {
         Stage::Begun | Stage::Issued => None,
     };
     p.time("began", old.map(|o| o.began), Some(*began));
-    p.detail(old.map(|o| &o.trigger), trigger);
     p.text("credential", old.map(|o| o.credential.as_str()), Some(credential.as_str()));
+    p.detail(old.map(|o| &o.trigger), trigger);
     p.count("failures", old.map(|o| o.failures), *failures);
     p.plain("intent", old.map(|o| &o.intent), Some(intent), |id| id.0.text());
     p.text("issuer", old.map(|o| o.issuer.as_str()), Some(issuer.as_str()));
@@ -368,12 +272,16 @@ fn generation(p: &mut Patch<'_, '_>, old: Option<&Generation>, new: &Generation)
         trigger,
         installed_at,
         verified_at,
+        key_since,
     } = new;
     p.text("cert_id", old.and_then(|o| o.cert_id.as_ref()).map(|c| &*c.0), cert_id.as_ref().map(|c| &*c.0));
     p.detail(old.map(|o| &o.trigger), trigger);
     p.plain("fingerprint", old.map(|o| &o.fingerprint), Some(fingerprint), Digest::hex);
     p.time("installed_at", old.map(|o| o.installed_at), Some(*installed_at));
     p.text("issuer", old.map(|o| o.issuer.as_str()), Some(issuer.as_str()));
+    // Only where a renewal kept it.
+    let kept = |since: Timestamp, installed: Timestamp| Some(since).filter(|since| *since != installed);
+    p.time("key_since", old.and_then(|o| kept(o.key_since, o.installed_at)), kept(*key_since, *installed_at));
     p.names(old.map(|o| &o.names), names);
     p.time("not_after", old.map(|o| o.validity.not_after), Some(*not_after));
     p.time("not_before", old.map(|o| o.validity.not_before), Some(*not_before));
@@ -408,6 +316,14 @@ fn request(p: &mut Patch<'_, '_>, old: Option<&Request>, new: &Request) {
     let Request { by, at } = new;
     p.time("at", old.map(|o| o.at), Some(*at));
     p.text("by", old.map(|o| &*o.by), Some(by));
+}
+
+fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
+    let Latch { at, code, text, by } = new;
+    p.time("at", old.map(|o| o.at), Some(*at));
+    p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
+    p.text("code", old.map(|o| &*o.code), Some(code));
+    p.text("text", old.map(|o| &*o.text), Some(text));
 }
 
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {

@@ -179,6 +179,8 @@ pub struct Generation {
     pub installed_at: Timestamp,
     /// When every endpoint was last seen to serve it; `None` until then.
     pub verified_at: Option<Timestamp>,
+    /// Since when its key is in use: as long as it is installed, or longer where a renewal kept the key.
+    pub key_since: Timestamp,
 }
 
 /// Where the blame lies; decides who is told and whether another issuer helps.

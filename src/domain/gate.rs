@@ -3,13 +3,14 @@
 //! Refuses to know who asks and how the answer travels.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::certificate::{Trust, display_name};
+use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, Care, Credential, Environment, Estate, Seen, Sighting, Source};
-use crate::domain::time::{Boottime, Timestamp};
+use crate::domain::inventory::{ApprovalPath, CrlSeen, Environment, Seen};
+use crate::domain::key::Digest;
+use crate::domain::snapshot::{Dependency, Evidence, Part, PartKind, Snapshot, gather};
+use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// The credential is not configured.
 pub const UNKNOWN_CREDENTIAL: &str = "KW4001";
@@ -39,9 +40,31 @@ pub const NAMES: &str = "KW4012";
 pub const SPOOLED: &str = "KW4013";
 /// What came of an effect is not in the audit log.
 pub const UNRESOLVED: &str = "KW4014";
+/// Its certificate does not allow what it is used for.
+pub const PURPOSE: &str = "KW4015";
+/// Its key is older than the path's limit.
+pub const KEY_OVERDUE: &str = "KW4016";
+/// A person reported a key of it as compromised.
+pub const COMPROMISED: &str = "KW4017";
+/// A revocation list revokes a certificate of its chain.
+pub const REVOKED: &str = "KW4018";
+/// Whether a certificate of its chain is revoked cannot be told: a list is missing, stale, or not of its issuer.
+pub const REVOCATION_UNKNOWN: &str = "KW4019";
+/// Who renews it had no success for too long.
+pub const RENEWER: &str = "KW4020";
+/// The configuration cannot be read.
+pub const CONFIGURATION: &str = "KW4021";
+/// A path that it stands on is closed.
+pub const DEPENDENCY: &str = "KW4022";
+/// It is good again, but not for long enough.
+pub const SETTLING: &str = "KW4023";
+/// It closed so often that only a person opens it again.
+pub const FLAPPING: &str = "KW4024";
+/// A person holds the path closed for a while.
+pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 14] = [
+pub const REASONS: [&str; 25] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -56,6 +79,17 @@ pub const REASONS: [&str; 14] = [
     NAMES,
     SPOOLED,
     UNRESOLVED,
+    PURPOSE,
+    KEY_OVERDUE,
+    COMPROMISED,
+    REVOKED,
+    REVOCATION_UNKNOWN,
+    RENEWER,
+    CONFIGURATION,
+    DEPENDENCY,
+    SETTLING,
+    FLAPPING,
+    HELD,
 ];
 
 /// Why a path is closed.
@@ -86,9 +120,25 @@ pub struct Verdict {
     pub until: Timestamp,
     /// The part that ends first, for people.
     pub weakest: Option<Arc<str>>,
+    /// Digest of everything that it was made of ([`Snapshot::digest`]); zero where nothing was looked at.
+    pub inputs: Digest,
 }
 
 impl Verdict {
+    /// Closed for one reason, whatever is seen.
+    #[must_use]
+    pub fn closed(path: &PathId, reason: Reason, at: Timestamp, at_boot: Boottime) -> Self {
+        let inputs = Digest([0; 32]);
+        Self { path: path.clone(), reasons: vec![reason], at, at_boot, until: at, weakest: None, inputs }
+    }
+
+    /// What a path that stands on this one sees of it.
+    #[must_use]
+    pub fn as_dependency(&self) -> Dependency {
+        let reasons = self.reasons.iter().map(|r| Arc::from(r.code)).collect();
+        Dependency { path: self.path.clone(), reasons, until: self.until }
+    }
+
     /// Whether the path was open when this was computed.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -125,176 +175,275 @@ impl Verdict {
 /// How far wall clock and boot clock may drift apart (facts: close when they diverge by more than two seconds).
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
-/// Everything that a verdict looks at.
-#[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
-    /// What should be.
-    pub estate: &'a Estate,
-    /// What was seen.
-    pub sightings: &'a BTreeMap<CredentialId, Sighting>,
-    /// Why the clocks are not believed, if so.
-    pub clock_fault: Option<&'a str>,
-    /// Why nothing can be written, if so.
-    pub store_fault: Option<&'a str>,
-    /// Whether something that happened is not in the log yet: [`SPOOLED`] or [`UNRESOLVED`], with a sentence.
-    pub unrecorded: Option<(&'static str, &'a str)>,
-    /// Now.
-    pub now: Timestamp,
-    /// Now, on the clock that does not step.
-    pub boot: Boottime,
-}
-
 /// Computes the verdict over one path. Pure.
 #[must_use]
 pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
-    let mut reasons = Vec::new();
-    if let Some(why) = evidence.clock_fault {
-        reasons.push(reason(CLOCK, None, why.to_owned(), "the clocks agree again, or a person accepts the new time"));
+    judge(&gather(path, evidence))
+}
+
+/// Judges what was gathered. Pure: the same snapshot gives the same verdict, wherever and whenever it is judged.
+#[must_use]
+pub fn judge(snapshot: &Snapshot) -> Verdict {
+    let mut bench = Bench { snapshot, reasons: Vec::new(), until: Timestamp::MAX, weakest: None };
+    bench.guardian();
+    for dependency in &snapshot.depends {
+        bench.dependency(dependency);
     }
-    if let Some(why) = evidence.store_fault {
-        reasons.push(reason(AUDIT, None, why.to_owned(), "the state directory can be written again"));
+    if snapshot.parts.is_empty() {
+        let text = format!("{} names no credential, so nothing vouches for it", snapshot.path);
+        bench.close(UNKNOWN_CREDENTIAL, None, text, "the configuration names what it stands on");
     }
-    if let Some((code, why)) = evidence.unrecorded {
-        reasons.push(reason(code, None, why.to_owned(), "what happened is in the audit log"));
+    snapshot.parts.iter().for_each(|part| bench.part(part));
+    let Bench { reasons, until, weakest, .. } = bench;
+    Verdict {
+        path: snapshot.path.clone(),
+        until: if reasons.is_empty() { until } else { snapshot.at },
+        reasons,
+        at: snapshot.at,
+        at_boot: snapshot.at_boot,
+        weakest,
+        inputs: snapshot.digest(),
     }
-    if path.needs.is_empty() {
-        let text = format!("{} names no credential, so nothing vouches for it", path.id);
-        reasons.push(reason(UNKNOWN_CREDENTIAL, None, text, "the configuration names what it stands on"));
+}
+
+/// What was found so far.
+struct Bench<'a> {
+    snapshot: &'a Snapshot,
+    reasons: Vec<Reason>,
+    until: Timestamp,
+    weakest: Option<Arc<str>>,
+}
+
+impl Bench<'_> {
+    fn close(&mut self, code: &'static str, part: Option<&Part>, text: String, reopens: &'static str) {
+        let reason = Reason { code, credential: part.map(|p| p.credential.clone()), text, reopens };
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
     }
-    let (mut until, mut weakest) = (Timestamp::MAX, None);
-    for id in &needed(path, evidence) {
-        let before = reasons.len();
-        let sighting = evidence.sightings.get(id);
-        match evidence.estate.credentials.get(id) {
-            None if evidence.estate.watches.contains_key(id) => {
-                if let Some(observation) = sighting.and_then(|s| s.stored.as_ref()) {
-                    let nothing = matches!(observation.seen, Seen::Missing);
-                    let (code, text) =
-                        if nothing { (MISSING, "no file matches") } else { (UNREADABLE, "cannot be looked through") };
-                    reasons.push(reason(code, Some(id), format!("{id}: {text}"), "a file matches the pattern"));
-                } else if sighting.is_none() {
-                    reasons.push(reason(UNREADABLE, Some(id), format!("{id} was not looked at yet"), "it is seen"));
+
+    /// It is good until then at the latest.
+    fn ends(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
+        if at < self.until {
+            self.until = at;
+            self.weakest = Some(Arc::from(what()));
+        }
+    }
+
+    fn guardian(&mut self) {
+        let guardian = &self.snapshot.guardian;
+        let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        if let Some(why) = own(&guardian.clock) {
+            self.close(CLOCK, None, why, "the clocks agree again, or a person accepts the new time");
+        }
+        if let Some(why) = own(&guardian.store) {
+            self.close(AUDIT, None, why, "the state directory can be written again");
+        }
+        if let Some((code, why)) = &guardian.unrecorded {
+            let code = if **code == *UNRESOLVED { UNRESOLVED } else { SPOOLED };
+            self.close(code, None, why.to_string(), "what happened is in the audit log");
+        }
+        if let Some(why) = own(&guardian.configuration) {
+            self.close(CONFIGURATION, None, why, "the configuration can be read again");
+        }
+        if let Some(latch) = &self.snapshot.latch {
+            let text = format!("{} (since {})", latch.text, latch.at);
+            self.close(FLAPPING, None, text, "a person opens it again with `keyward gate reopen`");
+        }
+    }
+
+    fn dependency(&mut self, dependency: &Dependency) {
+        let Dependency { path, reasons, until } = dependency;
+        if !reasons.is_empty() || self.snapshot.at >= *until {
+            let why = if reasons.is_empty() { "its time is over".to_owned() } else { reasons.join(", ") };
+            self.close(DEPENDENCY, None, format!("{path}, which it stands on, is closed: {why}"), "that path opens");
+        } else {
+            self.ends(*until, || format!("path {path}"));
+        }
+    }
+
+    fn part(&mut self, part: &Part) {
+        let name = &part.credential;
+        match part.kind {
+            PartKind::Unknown => {
+                let text = format!("{name} is not configured");
+                self.close(UNKNOWN_CREDENTIAL, Some(part), text, "the configuration names it");
+            }
+            PartKind::Pattern => self.pattern(part),
+            PartKind::Managed | PartKind::Observed | PartKind::Endpoints => {
+                self.stored(part);
+                let seen = part.served.iter().filter_map(|(_, seen)| seen.as_ref());
+                let chains: Vec<&Arc<Chain>> = part.stored.iter().chain(seen).filter_map(Seen::chain).collect();
+                chains.iter().for_each(|chain| self.chain(part, chain));
+                // With the chain that stands for it lists were compared.
+                if let Some(chain) = chains.first() {
+                    self.revocation(part, chain);
+                }
+                self.key(part);
+                self.renewer(part);
+                if self.snapshot.environment == Environment::Production {
+                    self.served(part);
                 }
             }
-            None => reasons.push(reason(
-                UNKNOWN_CREDENTIAL,
-                Some(id),
-                format!("{id} is not configured"),
-                "the configuration names it",
-            )),
-            Some(credential) => judge(credential, sighting, path, evidence, &mut reasons),
         }
-        if let Some(chain) = sighting.and_then(Sighting::chain).filter(|_| reasons.len() == before) {
-            let end = chain.validity().not_after.minus(path.margin);
-            if end < until {
-                until = end;
-                weakest = Some(Arc::from(format!("{id}: {}", display_name(chain.weakest()))));
+    }
+
+    fn pattern(&mut self, part: &Part) {
+        let name = &part.credential;
+        match &part.stored {
+            Some(Seen::Missing) => {
+                self.close(MISSING, Some(part), format!("{name}: no file matches"), "a file matches the pattern");
+            }
+            Some(_) => {
+                let text = format!("{name}: cannot be looked through");
+                self.close(UNREADABLE, Some(part), text, "a file matches the pattern");
+            }
+            None if part.unseen => {
+                self.close(UNREADABLE, Some(part), format!("{name} was not looked at yet"), "it is seen");
+            }
+            None => {}
+        }
+    }
+
+    fn stored(&mut self, part: &Part) {
+        let name = &part.credential;
+        match &part.stored {
+            Some(Seen::Present(_)) => {}
+            // Nothing is stored only where nothing but endpoints is watched; these are judged each by itself.
+            None if part.kind == PartKind::Endpoints && part.served.iter().any(|(_, seen)| seen.is_some()) => {}
+            None => self.close(UNREADABLE, Some(part), format!("{name} was not looked at yet"), "it is seen"),
+            Some(Seen::Missing) => {
+                self.close(MISSING, Some(part), format!("{name} has no certificate"), "a certificate is installed");
+            }
+            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
+                let text = format!("{name} cannot be read: {why}");
+                self.close(UNREADABLE, Some(part), text, "a readable certificate is in place");
             }
         }
     }
-    if !reasons.is_empty() {
-        until = evidence.now;
-    }
-    Verdict { path: path.id.clone(), reasons, at: evidence.now, at_boot: evidence.boot, until, weakest }
-}
 
-/// What the path names, and for a watched pattern every file that matches it besides the pattern itself.
-fn needed(path: &ApprovalPath, evidence: &Evidence<'_>) -> BTreeSet<CredentialId> {
-    let mut all = path.needs.clone();
-    for watch in path.needs.iter().filter(|id| evidence.estate.watches.contains_key(*id)) {
-        let prefix = format!("{watch}.");
-        let matches = evidence.estate.credentials.keys().filter(|id| id.as_str().starts_with(&prefix));
-        all.extend(matches.cloned());
-    }
-    all
-}
-
-fn reason(code: &'static str, credential: Option<&CredentialId>, text: String, reopens: &'static str) -> Reason {
-    Reason { code, credential: credential.cloned(), text, reopens }
-}
-
-fn judge(
-    credential: &Credential,
-    sighting: Option<&Sighting>,
-    path: &ApprovalPath,
-    evidence: &Evidence<'_>,
-    out: &mut Vec<Reason>,
-) {
-    let id = Some(&credential.id);
-    let name = &credential.id;
-    let empty = Sighting::default();
-    let sighting = sighting.unwrap_or(&empty);
-    // Nothing is stored only where nothing but endpoints is watched; these are judged below, each by itself.
-    let served_only = matches!(credential.care, Care::Observed(Source::Endpoints)) && !sighting.served.is_empty();
-    match sighting.stored.as_ref().map(|o| &o.seen) {
-        Some(Seen::Present(_)) => {}
-        None if served_only => {}
-        None => out.push(reason(UNREADABLE, id, format!("{name} was not looked at yet"), "it is seen")),
-        Some(Seen::Missing) => {
-            out.push(reason(MISSING, id, format!("{name} has no certificate"), "a certificate is installed"));
-        }
-        Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
-            let text = format!("{name} cannot be read: {why}");
-            out.push(reason(UNREADABLE, id, text, "a readable certificate is in place"));
-        }
-    }
-    let chains = sighting.stored.iter().chain(sighting.served.values()).filter_map(|o| o.seen.chain());
-    for chain in chains {
-        judge_chain(credential, chain, path, evidence.now, out);
-    }
-    if evidence.estate.environment == Environment::Staging {
-        return;
-    }
-    let stored = sighting.stored.as_ref().and_then(|o| o.seen.chain());
-    for endpoint in &credential.endpoints {
-        let text = match sighting.served.get(endpoint).map(|o| &o.seen) {
-            Some(Seen::Present(seen)) => match stored {
-                Some(own) if own.leaf.fingerprint != seen.leaf.fingerprint => {
-                    format!("{endpoint} serves serial {}, stored is {}", seen.leaf.serial, own.leaf.serial)
-                }
-                _ => continue,
-            },
-            Some(Seen::Missing) => format!("{endpoint} presents no certificate"),
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => format!("{endpoint}: {why}"),
-            None => format!("{endpoint} was not looked at yet"),
-        };
-        out.push(reason(NOT_SERVED, id, text, "every endpoint serves the stored certificate"));
-    }
-}
-
-fn judge_chain(
-    credential: &Credential,
-    chain: &crate::domain::certificate::Chain,
-    path: &ApprovalPath,
-    now: Timestamp,
-    out: &mut Vec<Reason>,
-) {
-    let id = Some(&credential.id);
-    let name = &credential.id;
-    let mut push = |code, text: String, reopens| {
-        let new = reason(code, id, text, reopens);
-        if !out.contains(&new) {
-            out.push(new);
-        }
-    };
-    if let Some(bad) = chain.out_of_time(now) {
-        let (what, span) = (display_name(bad), bad.validity);
-        let text = format!("{name}: {what} is valid {} to {}", span.not_before, span.not_after);
-        push(OUT_OF_TIME, text, "a certificate that is valid now is in place");
-    } else {
+    fn chain(&mut self, part: &Part, chain: &Chain) {
+        let (name, now) = (&part.credential, self.snapshot.at);
         let end = chain.validity().not_after;
-        if now >= end.minus(path.margin) {
+        if let Some(bad) = chain.out_of_time(now) {
+            let (what, span) = (display_name(bad), bad.validity);
+            let text = format!("{name}: {what} is valid {} to {}", span.not_before, span.not_after);
+            self.close(OUT_OF_TIME, Some(part), text, "a certificate that is valid now is in place");
+        } else if now >= end.minus(self.snapshot.rules.margin) {
             let text = format!("{name} ends {end}, inside the path's margin");
-            push(MARGIN, text, "the credential is renewed and seen to be served");
+            self.close(MARGIN, Some(part), text, "the credential is renewed and seen to be served");
+        } else {
+            self.ends(end.minus(self.snapshot.rules.margin), || format!("{name}: {}", display_name(chain.weakest())));
+        }
+        if let Trust::Untrusted(why) = &chain.trust {
+            self.close(UNTRUSTED, Some(part), format!("{name}: {why}"), "the chain leads to a trusted root");
+        }
+        if let Some(names) = part.names.as_ref().filter(|names| !chain.leaf.names.covers_all(names)) {
+            let text = format!("{name} is for {}, not for {names}", chain.leaf.names);
+            self.close(NAMES, Some(part), text, "a certificate for the configured names is in place");
+        }
+        if let Some(purpose) = part.purpose.filter(|purpose| !chain.leaf.purposes.allow(*purpose)) {
+            let text = format!("{name}: its key usage does not allow it to be a TLS {}", purpose.as_str());
+            self.close(PURPOSE, Some(part), text, "a certificate that allows it is in place");
         }
     }
-    if let Trust::Untrusted(why) = &chain.trust {
-        push(UNTRUSTED, format!("{name}: {why}"), "the chain leads to a trusted root");
+
+    /// Every certificate below the anchor must stand on no list and be covered by a fresh one.
+    fn revocation(&mut self, part: &Part, chain: &Chain) {
+        let (name, now) = (&part.credential, self.snapshot.at);
+        if part.crls.is_empty() {
+            return;
+        }
+        let reopens = "a fresh list of each issuer of the chain is in place";
+        let mut fresh = Vec::new();
+        for (file, seen) in &part.crls {
+            let why = match seen {
+                Some(CrlSeen::Present(facts)) => match facts.next_update {
+                    Some(next) if facts.this_update <= now && now < next => {
+                        fresh.push((facts, next));
+                        continue;
+                    }
+                    Some(next) => format!("is for {} to {next}", facts.this_update),
+                    None => "does not say when the next one is due, so it is never fresh".to_owned(),
+                },
+                Some(CrlSeen::Missing) => "is missing".to_owned(),
+                Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => why.clone(),
+                None => "was not looked at yet".to_owned(),
+            };
+            self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+        }
+        let below: Vec<_> = chain.elements().collect();
+        for element in below.split_last().map_or(&[][..], |(_, below)| below) {
+            let what = display_name(element);
+            // A revoked certificate stays so, however old the list is that says so.
+            let lists = part.crls.iter().filter_map(|(_, seen)| match seen {
+                Some(CrlSeen::Present(facts)) => Some(facts),
+                Some(CrlSeen::Missing | CrlSeen::Unreadable(_) | CrlSeen::Unusable(_)) | None => None,
+            });
+            if lists.clone().any(|facts| facts.revokes.contains(&element.fingerprint)) {
+                let text = format!("{name}: {what} (serial {}) is revoked", element.serial);
+                self.close(REVOKED, Some(part), text, "another certificate is in place");
+            }
+            match fresh.iter().filter(|(f, _)| f.covers.contains(&element.fingerprint)).map(|(_, next)| *next).max() {
+                Some(next) => self.ends(next, || format!("{name}: the revocation list for {what}")),
+                None => {
+                    let text = format!("{name}: no fresh revocation list covers {what}");
+                    self.close(REVOCATION_UNKNOWN, Some(part), text, reopens);
+                }
+            }
+        }
     }
-    if let Some(managed) = credential.managed()
-        && !chain.leaf.names.covers_all(&managed.names)
-    {
-        let text = format!("{name} is for {}, not for {}", chain.leaf.names, managed.names);
-        push(NAMES, text, "a certificate for the configured names is in place");
+
+    fn key(&mut self, part: &Part) {
+        let (name, now) = (&part.credential, self.snapshot.at);
+        if let Some(spki) = part.compromised.first() {
+            let text = format!("{name}: a person reported the key with SPKI {} as compromised", spki.short());
+            self.close(COMPROMISED, Some(part), text, "a certificate with another key is in place");
+        }
+        if let Some((limit, since)) = self.snapshot.rules.key_limit.zip(part.key_since) {
+            let end = since.plus(limit);
+            if now >= end {
+                let text = format!("{name}: its key is in use since {since}, longer than {}", human_span(limit));
+                self.close(KEY_OVERDUE, Some(part), text, "the key is rotated and seen to be served");
+            } else {
+                self.ends(end, || format!("{name}: its key"));
+            }
+        }
+    }
+
+    fn renewer(&mut self, part: &Part) {
+        let (name, now) = (&part.credential, self.snapshot.at);
+        let Some((limit, (issuer, last))) = self.snapshot.rules.issuer_silence.zip(part.renewer.as_ref()) else {
+            return;
+        };
+        match last.map(|last| (last, last.plus(limit))) {
+            Some((_, end)) if now < end => self.ends(end, || format!("{name}: a success of {issuer}")),
+            Some((last, _)) => {
+                let text = format!("{name}: {issuer} renews it, and its last success was {last}");
+                self.close(RENEWER, Some(part), text, "the issuer issues again");
+            }
+            None => {
+                let text = format!("{name}: {issuer} renews it, and no success of it is known");
+                self.close(RENEWER, Some(part), text, "the issuer issues again");
+            }
+        }
+    }
+
+    fn served(&mut self, part: &Part) {
+        let stored = part.stored.as_ref().and_then(Seen::chain);
+        for (endpoint, seen) in &part.served {
+            let text = match seen {
+                Some(Seen::Present(seen)) => match stored {
+                    Some(own) if own.leaf.fingerprint != seen.leaf.fingerprint => {
+                        format!("{endpoint} serves serial {}, stored is {}", seen.leaf.serial, own.leaf.serial)
+                    }
+                    _ => continue,
+                },
+                Some(Seen::Missing) => format!("{endpoint} presents no certificate"),
+                Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => format!("{endpoint}: {why}"),
+                None => format!("{endpoint} was not looked at yet"),
+            };
+            self.close(NOT_SERVED, Some(part), text, "every endpoint serves the stored certificate");
+        }
     }
 }

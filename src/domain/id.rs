@@ -124,12 +124,20 @@ slug!(
     PathId
 );
 slug!(
+    /// Who may rely on a path's leases and permits, by the name that the configuration gives them.
+    AudienceId
+);
+slug!(
     /// An issuer (a CA's ACME account), by its id in the configuration.
     IssuerId
 );
 slug!(
     /// A challenge solver, by its id in the configuration.
     SolverId
+);
+slug!(
+    /// An enforcing proxy for mTLS, by its id in the configuration.
+    LinkId
 );
 
 /// Sortable unique id: 48 bits of milliseconds and 80 random bits in Crockford base 32 (the ULID specification).

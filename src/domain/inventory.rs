@@ -6,8 +6,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::certificate::Chain;
-use crate::domain::id::{CredentialId, IssuerId, PathId, SolverId};
+use crate::domain::certificate::{Chain, Purpose};
+use crate::domain::guard::Guard;
+use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::policy::Policy;
@@ -34,9 +35,30 @@ pub struct Estate {
     pub probe_every: Duration,
     /// At most this many attempts at once for one issuer.
     pub orders_in_flight: usize,
+    /// When a path that closed opens again.
+    pub reopening: Reopening,
     /// How often an entry says that the guardian is there, so that a log whose end was cut off shows by its age: always
     /// [`HEARTBEAT`] but in tests and simulations.
     pub heartbeat: Duration,
+}
+
+/// When a path that closed opens again by itself, and when only a person opens it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reopening {
+    /// It was found good for at least so long, in [`GOOD_EVALUATIONS`] evaluations or more; zero means at once.
+    pub after: Duration,
+    /// A path that closed so often within [`FLAPS_WITHIN`] stays closed until a person opens it; zero means never.
+    pub flaps: u32,
+}
+
+/// How often a path must be found good before it opens again, unless it does so at once.
+pub const GOOD_EVALUATIONS: u32 = 3;
+/// Closings within this time are counted together.
+pub const FLAPS_WITHIN: Duration = Duration::from_secs(600);
+
+impl Reopening {
+    /// Twelve evaluations long; and three closings in ten minutes are no accident.
+    pub const USUAL: Self = Self { after: Duration::from_secs(60), flaps: 3 };
 }
 
 /// Whoever sees a newest entry that is older than twice this knows that the guardian does not run, cannot write, or that
@@ -77,6 +99,11 @@ pub struct Credential {
     pub care: Care,
     /// Where it is served and must be seen.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// What it is used for; a certificate that does not allow it is no good for a path.
+    pub purpose: Option<Purpose>,
+    /// Files with certificate revocation lists (RFC 5280 section 5). With any, every certificate below the anchor must
+    /// stand on none of them, and be covered by a fresh one.
+    pub crls: Vec<String>,
 }
 
 impl Credential {
@@ -367,6 +394,38 @@ pub struct ApprovalPath {
     pub needs: BTreeSet<CredentialId>,
     /// The path closes this long before the earliest end of anything it stands on.
     pub margin: Duration,
+    /// Which of its requests it guards.
+    pub guard: Guard,
+    /// Other paths that it stands on: it is closed while one of them is.
+    pub depends_on: BTreeSet<PathId>,
+    /// A key that is older than this is overdue past its hard limit (NIST SP 800-57 part 1, section 5.3): the path closes.
+    pub key_limit: Option<Duration>,
+    /// An issuer without a success for so long may not be able to renew: the path closes.
+    pub issuer_silence: Option<Duration>,
+    /// Who gets leases and permits.
+    pub leases: Leases,
+}
+
+/// Who gets leases and permits of a path. Nobody does by default: a proxy that asks the gate needs none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Those who may rely on them.
+    pub audiences: BTreeSet<AudienceId>,
+    /// Where a fresh one always lies while the path is open.
+    pub file: Option<LeaseFile>,
+}
+
+/// A file with a fresh lease, gone while the path is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseFile {
+    /// Where.
+    pub path: String,
+    /// For whom.
+    pub audience: AudienceId,
+    /// Its mode.
+    pub mode: u32,
+    /// Its group, by name or number.
+    pub group: Option<String>,
 }
 
 /// What was seen of one credential in one place.
@@ -402,6 +461,32 @@ impl Seen {
     }
 }
 
+/// What a file with a certificate revocation list said about one chain, when we looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrlSeen {
+    /// A list whose signature is good under a certificate of the chain.
+    Present(CrlFacts),
+    /// No such file.
+    Missing,
+    /// It could not be read; the text says why.
+    Unreadable(String),
+    /// It is no certificate revocation list, or none that an issuer of this chain signed; the text says why.
+    Unusable(String),
+}
+
+/// A certificate revocation list as far as one chain is concerned (RFC 5280 section 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlFacts {
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// When the next one is due; without it a list is never fresh.
+    pub next_update: Option<Timestamp>,
+    /// The certificates of the chain whose issuer signed it, by SHA-256.
+    pub covers: BTreeSet<Digest>,
+    /// Those of them that it revokes.
+    pub revokes: BTreeSet<Digest>,
+}
+
 /// Everything seen of one credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sighting {
@@ -409,6 +494,8 @@ pub struct Sighting {
     pub stored: Option<Observation>,
     /// What each endpoint serves. An endpoint that was not looked at yet is absent.
     pub served: BTreeMap<Arc<Endpoint>, Observation>,
+    /// What each file with revocation lists says about the chain that stands for it, when it was last looked at.
+    pub crls: BTreeMap<String, CrlSeen>,
 }
 
 impl Sighting {

@@ -7,6 +7,7 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::id::{CredentialId, PathId};
 use crate::domain::json::{Json, Object};
 use crate::domain::key::Digest;
 
@@ -79,6 +80,8 @@ impl Tier {
     pub const LOWEST: Self = Self(0);
     /// The highest.
     pub const HIGHEST: Self = Self(4);
+    /// The highest that [`tier`] gives: people count tiers from T1, and call it T4.
+    pub const GRAVEST: Self = Self(3);
 
     /// 0–4, clamped.
     #[must_use]
@@ -143,6 +146,34 @@ impl Rule {
     }
 }
 
+/// Over which path actions on a credential are approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// The path that has to be open for it.
+    pub over: PathId,
+    /// The way for the day on which it cannot be.
+    pub repair: Option<Repair>,
+}
+
+/// How something is approved when its usual path is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// On the command line, by signatures that need no TLS and no portal.
+    Cli,
+    /// Over another path.
+    Over(PathId),
+}
+
+impl Approval {
+    fn to_json(&self) -> Json {
+        let repair = self.repair.as_ref().map(|r| match r {
+            Repair::Cli => Json::str("cli"),
+            Repair::Over(path) => Json::str(format!("path {path}")),
+        });
+        Json::obj([("over", Json::str(self.over.to_string())), ("repair", Json::opt(repair))])
+    }
+}
+
 /// The rules in force, with their digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -150,6 +181,10 @@ pub struct Policy {
     version: Digest,
     /// [`DEFAULT_RULE`], shared by the decisions.
     default: Arc<str>,
+    /// Of single credentials.
+    approvals: BTreeMap<CredentialId, Approval>,
+    /// Of all others that wait for a person.
+    usual: Option<Approval>,
 }
 
 impl Default for Policy {
@@ -163,7 +198,36 @@ impl Policy {
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         let version = Digest::of(&Json::arr(rules.iter().map(Rule::to_json)).canonical());
-        Self { rules, version, default: Arc::from(DEFAULT_RULE) }
+        Self { rules, version, default: Arc::from(DEFAULT_RULE), approvals: BTreeMap::new(), usual: None }
+    }
+
+    /// With the paths over which actions are approved. Without any of them the version stays that of the rules.
+    #[must_use]
+    pub fn with_approvals(self, approvals: BTreeMap<CredentialId, Approval>, usual: Option<Approval>) -> Self {
+        if approvals.is_empty() && usual.is_none() {
+            return self;
+        }
+        let rules = Json::arr(self.rules.iter().map(Rule::to_json));
+        let own = approvals.iter().map(|(id, a)| Json::arr([Json::str(id.to_string()), a.to_json()]));
+        let all = [
+            ("rules", rules),
+            ("approvals", Json::arr(own)),
+            ("usual", Json::opt(usual.as_ref().map(Approval::to_json))),
+        ];
+        let version = Digest::of(&Json::obj(all).canonical());
+        Self { version, approvals, usual, ..self }
+    }
+
+    /// Over which path actions on this credential are approved, if it says so itself.
+    #[must_use]
+    pub fn approval(&self, id: &CredentialId) -> Option<&Approval> {
+        self.approvals.get(id)
+    }
+
+    /// The same for every other credential on which an action waits for a person.
+    #[must_use]
+    pub fn usual_approval(&self) -> Option<&Approval> {
+        self.usual.as_ref()
     }
 
     /// Digest of the rules: it stands in every decision.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
+use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
 use crate::domain::time::{Boottime, Timestamp};
@@ -27,6 +28,51 @@ pub struct State {
     pub ledger: Ledger,
     /// The clocks as last recorded.
     pub clock: Option<ClockMark>,
+    /// What only a person may open again, and keys that are never good again.
+    pub latches: BTreeMap<LatchOn, Latch>,
+}
+
+/// What is latched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LatchOn {
+    /// An approval path: closed until a person opens it.
+    Path(PathId),
+    /// A key, by the SHA-256 of its SubjectPublicKeyInfo: compromised, for ever.
+    Key(Digest),
+}
+
+impl core::fmt::Display for LatchOn {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "path/{path}"),
+            Self::Key(spki) => write!(f, "key/{spki}"),
+        }
+    }
+}
+
+impl LatchOn {
+    /// From its text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once('/')? {
+            ("path", id) => PathId::parse(id).ok().map(Self::Path),
+            ("key", spki) => Digest::parse(spki).map(Self::Key),
+            _ => None,
+        }
+    }
+}
+
+/// Why something is latched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latch {
+    /// Since when.
+    pub at: Timestamp,
+    /// The code that says why.
+    pub code: Arc<str>,
+    /// One sentence of ours.
+    pub text: Arc<str>,
+    /// Who latched it, if it was a person.
+    pub by: Option<Arc<str>>,
 }
 
 /// What is known of a managed credential.
@@ -120,6 +166,8 @@ pub enum Change {
     AutomaticIssuance(Arc<str>, Timestamp),
     /// The clocks.
     Clock(ClockMark),
+    /// Something is latched, or not any more.
+    Latch(LatchOn, Option<Latch>),
 }
 
 impl State {
@@ -136,6 +184,8 @@ impl State {
                 note_automatic(self.ledger.automatic.entry(SetKey::from(set.clone())).or_default(), *at);
             }
             Change::Clock(mark) => self.clock = Some(mark.clone()),
+            Change::Latch(on, Some(latch)) => put(&mut self.latches, on, latch.clone()),
+            Change::Latch(on, None) => drop(self.latches.remove(on)),
         }
     }
 

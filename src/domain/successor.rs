@@ -135,6 +135,7 @@ mod tests {
             trigger: Trigger::First,
             installed_at: at(0),
             verified_at: None,
+            key_since: at(0),
         };
         let window = window.map(|day| (at(day), at(day + 1)));
         let ari = AriRecord { cert_id: id, window, picked: None, next_poll: at(0), explanation: None };
@@ -158,6 +159,7 @@ mod tests {
             validity: Validity { not_before: at(0), not_after: until },
             cert_id: None,
             may_issue: false,
+            purposes: crate::domain::certificate::Purposes::ALL,
         };
         Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }
     }

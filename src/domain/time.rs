@@ -132,6 +132,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub struct Boottime(Duration);
 
 impl Boottime {
+    /// The boot itself.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
     /// From the time since boot.
     #[must_use]
     pub const fn from_boot(span: Duration) -> Self {

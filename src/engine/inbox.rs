@@ -1,5 +1,6 @@
 //! Commands to the engine from outside its loop, and their answers.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,8 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use crate::domain::id::{CredentialId, EntryId, IssuerId};
+use crate::domain::audit::Draft;
+use crate::domain::id::{CredentialId, EntryId, IssuerId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::engine::answer::Answer;
@@ -40,6 +42,36 @@ pub enum Command {
     },
     /// Delete texts that an entry commits to.
     Forget(Forget, SyncSender<Result<(), StoreError>>),
+    /// Record what was done already.
+    Record(Box<Draft>),
+    /// End a hold before its time.
+    Release {
+        /// Over which path.
+        path: PathId,
+        /// Who asks.
+        by: Arc<str>,
+    },
+    /// Record that the gate's socket is taken away for a while.
+    Interrupt {
+        /// For how long at most.
+        span: Duration,
+        /// Who asks.
+        by: Arc<str>,
+    },
+    /// A person opens a path that only a person opens.
+    Reopen {
+        /// Which.
+        path: PathId,
+        /// Who.
+        by: Arc<str>,
+    },
+    /// A person reports a key as compromised.
+    Compromise {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest,
+        /// Who.
+        by: Arc<str>,
+    },
     /// A person vouches for the present time.
     AcceptClock {
         /// Who.

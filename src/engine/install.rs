@@ -10,7 +10,7 @@ use crate::domain::audit::Outcome;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Fault, Generation};
 use crate::domain::id::AttemptId;
-use crate::domain::inventory::{Ari, Credential, Endpoint, Environment, Managed, Observation, Reload, Seen};
+use crate::domain::inventory::{Ari, Credential, CrlSeen, Endpoint, Environment, Managed, Observation, Reload, Seen};
 use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
@@ -189,10 +189,11 @@ impl Engine {
             }
         };
         if !managed.installs.is_empty() {
-            let seen = self.ports.prober.stored(credential).await;
+            let (seen, crls) = self.stored_with_lists(credential).await;
             let mut desk = self.write();
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: now, seen });
+            sighting.crls = crls;
         }
         let mut marked = record.clone();
         marked.rolled_back = old.filter(|_| setback.code != NOT_INSTALLED).map(|_| attempt.id);
@@ -257,15 +258,16 @@ impl Engine {
         };
         draft.facts.extend(shorter.as_ref().map(|why| ("ends_earlier", Json::str(why.clone()))));
         let changes = vec![Change::Credential(credential.id.clone(), Arc::new(next)), Change::AttemptEnded(attempt.id)];
-        let seen = match managed.installs.is_empty() {
-            true => Seen::Present(chain.clone()),
-            false => self.ports.prober.stored(credential).await,
+        let (seen, crls) = match managed.installs.is_empty() {
+            true => (Seen::Present(chain.clone()), self.look_at_lists(credential, chain).await),
+            false => self.stored_with_lists(credential).await,
         };
         // Record, stored and served change in one moment: whoever looks sees all of the old or all of the new.
         let publish = |desk: &mut Desk| {
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
             sighting.served.extend(served);
+            sighting.crls = crls;
         };
         if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {
             return error.into();
@@ -283,6 +285,16 @@ impl Engine {
         let text = ["serial ", serial, " is installed", served, ", valid until ", &end.to_string(), &shorter].concat();
         self.notify(&credential.id, "KW2006", Urgency::Routine, text);
         Step::Done
+    }
+
+    /// What is stored, and what the revocation lists say about it, so that both are published together.
+    async fn stored_with_lists(&self, credential: &Credential) -> (Seen, BTreeMap<String, CrlSeen>) {
+        let seen = self.ports.prober.stored(credential).await;
+        let crls = match seen.chain() {
+            Some(chain) => self.look_at_lists(credential, chain).await,
+            None => BTreeMap::new(),
+        };
+        (seen, crls)
     }
 
     /// Removes what nothing refers to any more. A failure here costs disk space, nothing else.
@@ -333,6 +345,8 @@ fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: 
     // A repair installs what was issued for another reason.
     let same = record.current.as_ref().filter(|g| g.slot == attempt.id);
     let trigger = same.map_or_else(|| attempt.trigger.clone(), |g| g.trigger.clone());
+    // The same key may have been in use for longer than this certificate.
+    let kept = record.current.as_ref().filter(|g| g.spki == leaf.spki);
     Generation {
         slot: attempt.id,
         issuer: attempt.issuer.clone(),
@@ -345,5 +359,6 @@ fn generation(attempt: &Attempt, chain: &Chain, record: &CredentialRecord, now: 
         trigger,
         installed_at: now,
         verified_at: Some(now),
+        key_since: kept.map_or(now, |g| g.key_since),
     }
 }

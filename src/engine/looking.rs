@@ -4,19 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
-use crate::domain::audit::{Target, TargetKind, bounded_text};
-use crate::domain::certificate::CertId;
-use crate::domain::gate::{Evidence, Verdict, verdict};
+use crate::domain::certificate::{CertId, Chain};
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    ApprovalPath, Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    Care, Credential, CrlSeen, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
 };
-use crate::domain::json::Json;
 use crate::domain::plan::schedule_of;
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
-use crate::ports::{Batch, Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, Urgency};
+use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, Urgency};
 
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
@@ -91,7 +88,20 @@ impl Engine {
             &*credential.endpoints
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
-        Sighting { stored: stored.map(|seen| Observation { at, seen }), served }
+        let mut sighting =
+            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() };
+        if let Some(chain) = sighting.chain().cloned() {
+            sighting.crls = self.look_at_lists(credential, &chain).await;
+        }
+        sighting
+    }
+
+    /// What the credential's revocation lists, if it has any, say about the chain that stands for it.
+    pub(super) async fn look_at_lists(&self, credential: &Credential, chain: &Arc<Chain>) -> BTreeMap<String, CrlSeen> {
+        match credential.crls.is_empty() {
+            true => BTreeMap::new(),
+            false => self.ports.prober.crls(credential, chain).await,
+        }
     }
 
     pub(super) async fn look_at_endpoints(
@@ -140,8 +150,11 @@ impl Engine {
                 let (known, outdated, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
-                    let moved =
-                        own.is_some_and(|own| !(same_place(own, &credential) && own.endpoints == credential.endpoints));
+                    let moved = own.is_some_and(|own| {
+                        !(same_place(own, &credential)
+                            && own.endpoints == credential.endpoints
+                            && own.crls == credential.crls)
+                    });
                     let unsettled = desk.unsettled.get(&credential.id);
                     let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
                     (own.is_some(), moved || unsettled, desk.estate.probe_every)
@@ -189,6 +202,7 @@ impl Engine {
     fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp) {
         let mut desk = self.write();
         let own = desk.sightings.entry(id.clone()).or_default();
+        let looked_up = sighting.chain().map(|c| c.leaf.fingerprint);
         let newer = |old: Option<&Observation>| old.is_some_and(|o| o.at > before);
         if !newer(own.stored.as_ref()) {
             own.stored = sighting.stored;
@@ -197,6 +211,10 @@ impl Engine {
             if !newer(own.served.get(&endpoint)) {
                 own.served.insert(endpoint, seen);
             }
+        }
+        // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
+        if looked_up == own.chain().map(|c| c.leaf.fingerprint) {
+            own.crls = sighting.crls;
         }
     }
 
@@ -286,92 +304,6 @@ impl Engine {
             }
         }
     }
-
-    /// Computes verdicts again: of the paths that need one of `touched`, or of all. Closing is published at once, and its
-    /// entry waits in the spool if it cannot be written; opening adds authority, so its entry is durable first.
-    pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
-        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
-        let mut opened = Vec::new();
-        let mut batch = Batch::default();
-        // What closes is not taken back if it cannot be recorded now.
-        let mut closings = Vec::new();
-        {
-            let mut desk = self.write();
-            let fresh: Vec<Verdict> = desk
-                .estate
-                .paths
-                .values()
-                .filter(|p| touched.is_none_or(|t| stands_on(p, t)))
-                .map(|p| verdict(p, &evidence(&desk, now, boot)))
-                .collect();
-            for new in fresh {
-                let was_open = desk.verdicts.get(&new.path).is_some_and(Verdict::is_open);
-                let known = desk.verdicts.contains_key(&new.path);
-                if new.is_open() != was_open || !known {
-                    let entry = self.gate_entry(&new);
-                    if !new.is_open() {
-                        closings.push(entry.clone());
-                    }
-                    batch.entries.push(entry);
-                }
-                if new.is_open() && !was_open {
-                    opened.push(new);
-                } else {
-                    if was_open && !new.is_open() || !known {
-                        desk.since.insert(new.path.clone(), now);
-                    }
-                    desk.verdicts.insert(new.path.clone(), new);
-                }
-            }
-        }
-        if batch.entries.is_empty() {
-            return;
-        }
-        if self.commit(batch).await.is_err() {
-            self.spool(closings);
-            return;
-        }
-        let mut desk = self.write();
-        for new in opened {
-            desk.since.insert(new.path.clone(), now);
-            desk.verdicts.insert(new.path.clone(), new);
-        }
-    }
-
-    fn gate_entry(&self, verdict: &Verdict) -> crate::domain::audit::Draft {
-        let target = Target::new(TargetKind::Path, &verdict.path);
-        let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
-        let mut draft = self.draft(action, code, target);
-        draft.facts = vec![
-            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(r.code)))),
-            ("until", Json::show(&verdict.until)),
-        ];
-        if !verdict.reasons.is_empty() {
-            let reasons: Vec<String> = verdict.reasons.iter().map(|r| format!("{}: {}", r.code, r.text)).collect();
-            draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
-        }
-        draft
-    }
-}
-
-/// Whether a path stands on one of these; a watched file counts for its pattern.
-fn stands_on(path: &ApprovalPath, touched: &BTreeSet<CredentialId>) -> bool {
-    path.needs.iter().any(|need| {
-        let below = format!("{need}.");
-        touched.iter().any(|t| t == need || t.as_str().starts_with(&below))
-    })
-}
-
-pub(super) fn evidence(desk: &Desk, now: Timestamp, boot: crate::domain::time::Boottime) -> Evidence<'_> {
-    Evidence {
-        estate: &desk.estate,
-        sightings: &desk.sightings,
-        clock_fault: desk.clock.fault(),
-        store_fault: desk.store_fault.as_deref(),
-        unrecorded: desk.unrecorded(),
-        now,
-        boot,
-    }
 }
 
 pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<crate::domain::assessment::Finding> {
@@ -397,6 +329,8 @@ fn standin(id: &CredentialId, watch: &Watch) -> Arc<Credential> {
         labels: watch.labels.clone(),
         care: Care::Observed(Source::File { path: watch.pattern.clone(), password_file: watch.password_file.clone() }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     })
 }
 
@@ -431,5 +365,7 @@ fn watched(
         labels: watch.labels.clone(),
         care: Care::Observed(Source::File { path: file.to_owned(), password_file: watch.password_file.clone() }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     }))
 }

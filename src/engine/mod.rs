@@ -17,10 +17,13 @@ mod answer;
 mod clockwatch;
 mod cycle;
 mod forget;
+mod gatekeep;
 mod heartbeat;
+mod hold;
 mod inbox;
 mod install;
 mod issue;
+mod lease;
 mod looking;
 mod people;
 mod reconcile;
@@ -48,7 +51,8 @@ use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
-use crate::domain::state::State;
+use crate::domain::standing::Standing;
+use crate::domain::state::{Latch, LatchOn, State};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
@@ -57,9 +61,12 @@ use agenda::Agenda;
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
+pub use hold::{LONGEST_HOLD, NotHeld};
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
 use issue::Ending;
+use lease::Grants;
+pub use lease::{Given, Wanted};
 use looking::Looked;
 use reconcile::Reconciled;
 pub use sealed::{DAMAGED, Seal, SealedStore};
@@ -86,6 +93,7 @@ pub struct Engine {
     ports: Ports,
     desk: RwLock<Desk>,
     inbox: Inbox,
+    grants: Grants,
 }
 
 /// Everything the engine knows, in memory. Written by the loop and by attempts, read by everybody; never held over an
@@ -107,10 +115,18 @@ pub(crate) struct Desk {
     /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
     pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
     pub(crate) verdicts: BTreeMap<PathId, Verdict>,
+    /// Paths that are closed whatever their verdict says.
+    pub(crate) holds: BTreeMap<PathId, hold::Hold>,
     /// Since when each path is as it is.
     pub(crate) since: BTreeMap<PathId, Timestamp>,
     /// The issuers whose directories offer no renewal information: nobody asks them for it.
     pub(crate) without_ari: BTreeSet<IssuerId>,
+    /// What is remembered of each path between two verdicts.
+    pub(crate) standings: BTreeMap<PathId, Standing>,
+    /// Latches that hold and could not be made durable yet.
+    pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// Why the configuration cannot be read.
+    pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,

@@ -370,7 +370,8 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Issuer(..)
         | Change::Bucket(..)
         | Change::AutomaticIssuance(..)
-        | Change::Clock(_) => None,
+        | Change::Clock(_)
+        | Change::Latch(..) => None,
     }
 }
 
@@ -382,7 +383,8 @@ fn is_shared(change: &Change) -> bool {
         | Change::Forget(_)
         | Change::Attempt(_)
         | Change::AttemptEnded(_)
-        | Change::Clock(_) => false,
+        | Change::Clock(_)
+        | Change::Latch(..) => false,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::engine::inbox::Inbox;
+use crate::engine::lease::Grants;
 use crate::engine::people::People;
 use crate::engine::{Desk, Engine};
 use crate::ports::{
@@ -125,7 +126,7 @@ impl Engine {
         let mut desk = Desk::new(&ports, estate, State::default(), People::default());
         desk.store_fault = Some(seal.text.clone());
         desk.sealed = Some(seal);
-        Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() }
+        Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() }
     }
 
     /// Why the guardian runs sealed, if it does.
@@ -139,6 +140,6 @@ impl Engine {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let reopens = "a person has recovered the state, and keyward was restarted";
         let reason = Reason { code: seal.code, credential: None, text: format!("sealed: {}", seal.text), reopens };
-        Verdict { path: path.clone(), reasons: vec![reason], at: now, at_boot: boot, until: now, weakest: None }
+        Verdict::closed(path, reason, now, boot)
     }
 }

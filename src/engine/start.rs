@@ -12,6 +12,7 @@ use crate::domain::state::{Change, ClockMark, CredentialRecord, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
+use crate::engine::lease::Grants;
 use crate::engine::looking::same_place;
 use crate::engine::people::People;
 use crate::engine::spool::Waiting;
@@ -33,7 +34,7 @@ impl Engine {
         let state = ports.store.load().await?;
         let people = People::of(ports.store.people().await?);
         let desk = Desk::new(&ports, estate, state, people);
-        let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default() };
+        let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() };
         engine.load_spool().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
         {
@@ -44,9 +45,12 @@ impl Engine {
                 ("in_flight", Json::show(&desk.state.attempts.len())),
                 ("clock_fault", Json::opt(desk.clock.fault().map(|f| Json::str(f.to_owned())))),
                 ("spooled", Json::show(&desk.spool.len())),
+                // With every start, so that no key ever signed that the log does not name.
+                ("lease_keys", Json::arr(engine.statement_keys().into_iter().map(|k| Json::str(k.text)))),
             ];
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
+        engine.begin_epoch().await?;
         engine.sweep_slots().await;
         Ok(engine)
     }
@@ -149,7 +153,12 @@ impl Engine {
             Command::Estate(estate) => return self.adopt(estate, agenda).await,
             // Whoever asked may be gone by now.
             Command::Forget(wanted, answer) => drop(answer.try_send(self.forget(wanted).await)),
+            Command::Record(draft) => self.record_done(*draft).await,
+            Command::Release { path, by } => return self.release(&path, &by).await,
+            Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
+            Command::Reopen { path, by } => return self.reopen(&path, &by).await,
+            Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.by(&self.person(&by));
@@ -234,6 +243,7 @@ impl Engine {
                 }
             }
             desk.verdicts.retain(|id, _| estate.paths.contains_key(id));
+            desk.standings.retain(|id, _| estate.paths.contains_key(id));
             desk.declined.clear();
             desk.estate = Arc::new(estate);
         }
@@ -273,8 +283,12 @@ impl Desk {
             running: BTreeSet::new(),
             unsettled: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            holds: BTreeMap::new(),
             since: BTreeMap::new(),
             without_ari: BTreeSet::new(),
+            standings: BTreeMap::new(),
+            unsaved_latches: BTreeMap::new(),
+            configuration_fault: None,
             declined: BTreeMap::new(),
             clock,
             store_fault: None,

@@ -7,7 +7,7 @@ use crate::domain::assessment::Finding;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Generation};
 use crate::domain::gate::{CLOCK_TOLERANCE, STALE, UNKNOWN_PATH, Verdict};
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
 use crate::domain::inventory::{Credential, Environment, Estate, Sighting};
 use crate::domain::plan::{ActionKind, Held, HeldReason, Issue, plan, schedule_of};
 use crate::domain::policy::{Decision, Verdict as Ruling};
@@ -120,6 +120,11 @@ impl Engine {
     /// The verdict over a path as it holds right now; an unknown path is closed.
     #[must_use]
     pub fn gate(&self, path: &PathId) -> Verdict {
+        self.under_hold(self.judged(path))
+    }
+
+    /// The same without the hold that may lie over it.
+    fn judged(&self, path: &PathId) -> Verdict {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let desk = self.read();
         if let Some(seal) = desk.sealed.as_ref().filter(|_| desk.estate.paths.contains_key(path)) {
@@ -135,7 +140,7 @@ impl Engine {
                 };
                 let reason =
                     crate::domain::gate::Reason { code, credential: None, text: format!("{path} {text}"), reopens };
-                Verdict { path: path.clone(), reasons: vec![reason], at: now, at_boot: boot, until: now, weakest: None }
+                Verdict::closed(path, reason, now, boot)
             }
         }
     }
@@ -185,6 +190,12 @@ impl Engine {
         let desk = self.read();
         let all = desk.estate.watches.keys().map(|id| (id.clone(), findings(&desk, id, now)));
         all.filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    /// The key slot of what is installed for a managed credential.
+    #[must_use]
+    pub fn installed(&self, id: &CredentialId) -> Option<AttemptId> {
+        self.read().state.credentials.get(id)?.current.as_ref().map(|generation| generation.slot)
     }
 
     /// The guardian as a whole.

@@ -65,6 +65,8 @@ pub struct Page {
     pub next: Option<u64>,
     /// How many entries the log had when this was answered.
     pub size: u64,
+    /// The first of them that is here: those before it are frozen and were not searched.
+    pub begins: u64,
 }
 
 /// The log as a whole.
@@ -72,6 +74,8 @@ pub struct Page {
 pub struct Statistics {
     /// How many entries it has.
     pub size: u64,
+    /// The first of them that is here: those before it are frozen.
+    pub begins: u64,
     /// Times of the first and the last entry that are kept.
     pub span: Option<(Timestamp, Timestamp)>,
     /// Bytes on the disk: log, state and evidence.

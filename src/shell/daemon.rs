@@ -5,7 +5,7 @@
 //! ```
 //! Nothing is bound and nothing is looked at before the configuration is whole. A reload is all or nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -21,6 +21,8 @@ use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusa
 use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
+use crate::shell::leases;
+use crate::shell::link::Links;
 use crate::shell::wire::{self, FileWatch, Wired};
 use crate::shell::witness;
 
@@ -96,6 +98,8 @@ pub struct Running {
     pub engine: Arc<Engine>,
     /// Everything put together.
     pub wired: Arc<Wired>,
+    /// The enforcing proxies.
+    pub links: Arc<Links>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<Result<(), String>>>,
 }
@@ -127,7 +131,7 @@ impl Running {
 }
 
 /// What a reload through the API does: what was adopted, or why nothing was.
-pub type Reload = Arc<dyn Fn(&Arc<Engine>) -> Result<String, NotReloaded> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(&Arc<Engine>, &Links) -> Result<String, NotReloaded> + Send + Sync>;
 
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
 ///
@@ -137,7 +141,11 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let wired = Arc::new(wire::wire_or_seal(settings, clock).map_err(|e| e.to_string())?);
     let engine = Arc::new(begin(settings, &wired).await?);
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
-    let (notices, reloading) = (wired.clone(), engine.clone());
+    let doors = wire::link::doors(&wired.ports, &engine, &wired.meter.registry()).map_err(|e| e.to_string())?;
+    let links = Arc::new(Links::new(doors));
+    let prepared = links.prepare(&settings.links).await?;
+    let (notices, reloading) = (wired.clone(), (engine.clone(), links.clone()));
+    let showing_links = links.clone();
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: engine.store(),
@@ -147,7 +155,8 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         solver: wired.ports.solver.clone(),
         registry: wired.meter.registry(),
         notices: Arc::new(move || notices.notices().into_iter().map(|(_, notice)| notice).collect()),
-        reload: Arc::new(move || reload(&reloading)),
+        links: Arc::new(move || showing_links.statuses()),
+        reload: Arc::new(move || reload(&reloading.0, &reloading.1)),
         environment: settings.estate.environment,
         compat_x509: false,
         hosts: Vec::new(),
@@ -181,13 +190,25 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         }
         Ok(())
     }));
+    links.adopt(prepared).await;
+    let (ending, end) = (links.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        end.await;
+        ending.stop().await;
+        Ok(())
+    }));
+    let (leasing, doors, end) = (engine.clone(), wired.ports.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        leases::keep(&leasing, &doors, end).await;
+        Ok(())
+    }));
     let end = until(stopped);
     let web_task = tokio::spawn(async move {
         serve(web, listeners, end).await;
         Ok(())
     });
     tasks.push(web_task);
-    Ok(Running { engine, wired, stop, tasks })
+    Ok(Running { engine, wired, links, stop, tasks })
 }
 
 /// The engine; sealed where the state is there and is not to be believed.
@@ -211,7 +232,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let reload = {
         let (options, started) = (options.clone(), settings.clone());
         let in_force = Mutex::new(Some(settings.digest));
-        Arc::new(move |engine: &Arc<Engine>| reload(&options, &started, &in_force, engine))
+        Arc::new(move |engine: &Arc<Engine>, links: &Links| reload(&options, &started, &in_force, engine, links))
     };
     let mut running = start(&settings, wire::clock(), reload.clone()).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
@@ -230,14 +251,15 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let state = running.engine.seal().map_or_else(|| "guarding".to_owned(), |seal| format!("sealed: {}", seal.code));
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(&state)]);
     let mut beat = tokio::time::interval(EVALUATE_EVERY);
+    let mut configuration = Configuration::default();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                let (reload, engine) = (reload.clone(), running.engine.clone());
+                let (reload, engine, links) = (reload.clone(), running.engine.clone(), running.links.clone());
                 // It reads files and waits for the engine, and the beat must go on meanwhile.
-                drop(tokio::task::spawn_blocking(move || match reload(&engine) {
+                drop(tokio::task::spawn_blocking(move || match reload(&engine, &links) {
                     Ok(text) => tracing::info!("{text}"),
                     Err(text) => tracing::error!("the old configuration stays in force: {text}"),
                 }));
@@ -247,6 +269,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
                     break;
                 }
                 beat_once(&running.engine, &*running.wired.ports.clock);
+                running.engine.set_configuration_fault(configuration.look(&options.config));
                 // Only now the engine has taken in what was reloaded, through a signal or the API.
                 if !Arc::ptr_eq(&followed, &running.engine.estate()) {
                     followed = follow(&mut files, &running.engine);
@@ -258,6 +281,28 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     tracing::info!("stopping");
     running.stop.send_replace(true);
     running.joined().await
+}
+
+/// Whether the configuration is still there. One look that fails may meet an editor that replaces the file; three in
+/// a row say that nobody knows any more what is to be guarded.
+#[derive(Default)]
+struct Configuration {
+    misses: u32,
+}
+
+impl Configuration {
+    fn look(&mut self, path: &Path) -> Option<String> {
+        let mut byte = [0; 1];
+        let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut byte));
+        match read {
+            Ok(read) if read > 0 => self.misses = 0,
+            Ok(_) | Err(_) => self.misses = self.misses.saturating_add(1),
+        }
+        (self.misses >= 3).then(|| match read {
+            Ok(_) => format!("the configuration {} is empty", path.display()),
+            Err(error) => format!("the configuration {} cannot be read: {error}", path.display()),
+        })
+    }
 }
 
 /// Makes the loop turn, and pings systemd's watchdog only if it did: the evaluator's own liveness, not this task's.
@@ -314,6 +359,7 @@ fn reload(
     started: &Settings,
     in_force: &Mutex<Option<Digest>>,
     engine: &Engine,
+    links: &Links,
 ) -> Result<String, NotReloaded> {
     if let Some(seal) = engine.seal() {
         return Err(Refusal::Sealed(seal).into());
@@ -339,6 +385,7 @@ fn reload(
         ("solver", new.solvers != started.solvers),
         ("witness", new.witness != started.witness),
         ("audit.witness", new.audit_witness != started.audit_witness),
+        ("listen` or `side` of a `link", links.must_restart(&new.links)),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))
@@ -351,9 +398,14 @@ fn reload(
         .into());
     }
     let count = new.estate.credentials.len();
-    let asked = tokio::runtime::Handle::current().block_on(engine.ask(Command::Estate(Arc::new(new.estate))));
+    let runtime = tokio::runtime::Handle::current();
+    let prepared = runtime.block_on(links.prepare(&new.links))?;
+    let asked = runtime.block_on(engine.ask(Command::Estate(Arc::new(new.estate))));
     match asked {
-        Ok(()) => *in_force = Some(new.digest),
+        Ok(()) => {
+            *in_force = Some(new.digest);
+            runtime.block_on(links.adopt(prepared));
+        }
         Err(refusal) => {
             // Without an answer nobody knows which one is in force: the same file is news then.
             in_force.take_if(|_| refusal == Refusal::Silent);
@@ -392,6 +444,8 @@ mod tests {
         let world = World::new(1, Timestamp::from_unix(1_800_000_000), started.estate.clone());
         let ports = Ports { clock: wire::clock(), ..world.ports() };
         let engine = Arc::new(Engine::start(ports, Arc::new(started.estate.clone())).await.unwrap());
+        let doors = wire::link::doors(&world.ports(), &engine, &prometheus::Registry::new()).unwrap();
+        let links = Arc::new(Links::new(doors));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = engine.clone();
         let run = tokio::spawn(async move { running.run(async { drop(stopped.await) }).await });
@@ -399,7 +453,8 @@ mod tests {
         let again = || {
             let (options, started, in_force, engine) =
                 (options.clone(), started.clone(), in_force.clone(), engine.clone());
-            tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &engine))
+            let links = links.clone();
+            tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &engine, &links))
         };
         assert!(again().await.unwrap().unwrap().contains("did not change"));
         write(dir.path(), "/two.pem");

@@ -7,7 +7,11 @@
 //! | `KW1xxx` | findings of the engine | `explain/engine.rs` |
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
-//! | `KW4xxx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
+//! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
+//! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
+//! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -28,7 +32,11 @@ mod export;
 mod gate;
 mod host;
 mod keep;
+mod lease;
+mod link;
 mod log;
+mod proof;
+mod proxies;
 mod reading;
 mod recording;
 mod verifying;
@@ -60,6 +68,10 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Leases and permits", lease::ROWS),
+    ("Links", link::ROWS),
+    ("Proof at the proxy", proof::ROWS),
+    ("Gate: proxies", proxies::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

@@ -244,7 +244,7 @@ fn forked(size: u64) -> Stopped {
     Stopped::new(Why::Forked, text)
 }
 
-fn missing(sequence: u64) -> Stopped {
+pub(super) fn missing(sequence: u64) -> Stopped {
     let text = format!(
         "entry {sequence} is not in this log; if it was frozen and taken away, export from the first that is there (--from) \
          to a new place"
@@ -260,7 +260,7 @@ fn unsigned(finding: &Finding) -> Stopped {
     Stopped::new(why, finding.text.clone())
 }
 
-fn unread(error: &StoreError) -> Stopped {
+pub(super) fn unread(error: &StoreError) -> Stopped {
     let why = match error {
         StoreError::Unavailable(_) | StoreError::InUse(_) | StoreError::Lost(_) => Why::Host,
         StoreError::Damaged(_) => Why::Altered,

@@ -1,5 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod lease;
+pub mod link;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -35,9 +37,10 @@ use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Log, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
+use crate::ports::{Clock, Entropy, HostError, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
+pub use self::lease::{place_lease, remove_lease};
 pub use self::witness::{
     cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
 };
@@ -139,11 +142,18 @@ pub mod export {
     pub use crate::adapters::export::{Hook, HookOptions, Lines, Tree};
 }
 
+/// Freezing the oldest entries of the audit log.
+pub mod freeze {
+    pub use crate::adapters::export::{Described, ShardFiles};
+    pub use crate::adapters::store::{Choice, Freezer, NewShard, Pruned, Run, Suits};
+    pub use crate::adapters::tiles::Shard;
+}
+
 /// Keeping the state: backups, and what is left of a damaged one.
 pub mod keep {
     pub use crate::adapters::store::Accept;
     pub use crate::adapters::store::backup::{Manifest, Secrets, backup, check, plan, restore};
-    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Verdict, examine};
+    pub use crate::adapters::store::doctor::{Diagnosis, Mend, Thawed, Verdict, examine};
 
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -219,6 +229,11 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         Err(error) if seal.is_some() => (Arc::new(SealedStore(error)), None),
         Err(error) => return Err(error.into()),
     };
+    let signer = match &own {
+        Some(_) => lease::signer(&settings.state_dir, entropy.clone())?,
+        // Nobody is to rely on what is not believed.
+        None => Arc::new(Mute),
+    };
     let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
     let keys =
         Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
@@ -240,6 +255,7 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         store,
         spool,
         witnesses: publisher.clone().map_or(unwitnessed, |p| p),
+        signer,
         issuer: Arc::new(issuers),
         solver: Arc::new(solver),
         keys,
@@ -310,7 +326,8 @@ impl FileWatch {
 /// The directories in which a credential's own files change.
 fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
     let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
-    match &credential.care {
+    let mut directories: Vec<_> = credential.crls.iter().filter_map(|file| parent(file)).collect();
+    directories.extend(match &credential.care {
         Care::Observed(Source::File { path, .. }) => parent(path).into_iter().collect(),
         Care::Observed(Source::Endpoints) => Vec::new(),
         Care::Managed(managed) => managed
@@ -321,7 +338,11 @@ fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
                 Layout::Plain { files } => files.values().filter_map(|f| parent(f)).collect(),
             })
             .collect(),
-    }
+    });
+    // One event is one look, however many of its files stand there.
+    directories.sort_unstable();
+    directories.dedup();
+    directories
 }
 
 type Trust = (BTreeMap<IssuerId, Arc<Roots>>, Arc<Roots>, Arc<Roots>);

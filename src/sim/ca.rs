@@ -161,6 +161,7 @@ impl Issued {
             cert_id: Some(CertId(Arc::from(["sim.", &serial].concat()))),
             serial: Arc::from(serial),
             may_issue: false,
+            purposes: crate::domain::certificate::Purposes::ALL,
         };
         // Made of nothing but texts.
         let text = Arc::from(core::str::from_utf8(&text).unwrap_or_default());

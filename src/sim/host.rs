@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::certificate::{Certificate, Chain, Trust};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
-use crate::domain::inventory::{Credential, Endpoint, Estate, Install, KeyReuse, Reload, Seen, Source};
+use crate::domain::inventory::{
+    Credential, CrlFacts, CrlSeen, Endpoint, Estate, Install, KeyReuse, Reload, Seen, Source,
+};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -41,6 +43,24 @@ struct Inner {
     installs: u64,
     /// Sets that had ended when their successors were installed.
     lapses: u64,
+    /// Revocation lists by file.
+    lists: BTreeMap<String, SimList>,
+}
+
+/// A revocation list of the simulated root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SimList {
+    /// One that covers whatever the root signed.
+    Good {
+        /// When it was made.
+        this_update: Timestamp,
+        /// When the next one is due.
+        next_update: Timestamp,
+        /// The serials on it.
+        revoked: BTreeSet<String>,
+    },
+    /// A file that is no such list; the text says why.
+    Bad(String),
 }
 
 /// The files of a credential.
@@ -69,6 +89,7 @@ impl SimHost {
             validity: Validity { not_before: Timestamp::from_unix(0), not_after: Timestamp::MAX },
             cert_id: None,
             may_issue: true,
+            purposes: crate::domain::certificate::Purposes::ALL,
         };
         let host = Self { clock, steps, ca, root: Arc::new(root), inner: Mutex::default() };
         host.know(estate);
@@ -111,6 +132,15 @@ impl SimHost {
     /// Somebody deletes the installed files.
     pub fn delete_files(&self, id: &CredentialId) {
         self.lock().installed.remove(id);
+    }
+
+    /// Puts a revocation list into a file; without one, the file is deleted.
+    pub fn set_list(&self, file: &str, list: Option<SimList>) {
+        let mut inner = self.lock();
+        match list {
+            Some(list) => inner.lists.insert(file.to_owned(), list),
+            None => inner.lists.remove(file),
+        };
     }
 
     /// The chain that is installed for a credential, if any.
@@ -306,6 +336,33 @@ impl Prober for SimHost {
             let owner = inner.endpoints.iter().find(|(e, _)| ***e == *endpoint).map(|(_, id)| id.clone());
             owner.map_or(Seen::Missing, |id| self.chain_of(&inner, inner.loaded.get(&id)))
         })
+    }
+
+    fn crls<'a>(&'a self, credential: &'a Credential, chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
+        Box::pin(async move {
+            let inner = self.lock();
+            let seen =
+                |file: &String| (file.clone(), inner.lists.get(file).map_or(CrlSeen::Missing, |l| l.about(chain)));
+            credential.crls.iter().map(seen).collect()
+        })
+    }
+}
+
+impl SimList {
+    fn about(&self, chain: &Chain) -> CrlSeen {
+        match self {
+            Self::Bad(why) => CrlSeen::Unusable(why.clone()),
+            Self::Good { this_update, next_update, revoked } => {
+                // Everything but the root.
+                let below: Vec<_> = chain.elements().take(chain.above.len()).collect();
+                CrlSeen::Present(CrlFacts {
+                    this_update: *this_update,
+                    next_update: Some(*next_update),
+                    covers: below.iter().map(|c| c.fingerprint).collect(),
+                    revokes: below.iter().filter(|c| revoked.contains(&*c.serial)).map(|c| c.fingerprint).collect(),
+                })
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod ca;
 pub mod clock;
 pub mod host;
+pub mod signer;
 pub mod spool;
 pub mod store;
 pub mod world;

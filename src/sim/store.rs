@@ -469,6 +469,11 @@ impl Disk {
         page
     }
 
+    /// The oldest entry that is kept.
+    fn begins(&self) -> u64 {
+        self.kept.front().map_or(0, |kept| kept.entry.sequence)
+    }
+
     fn statistics(&self) -> Statistics {
         let mut counts = BTreeMap::new();
         for word in self.kept.iter().flat_map(Kept::words) {
@@ -480,6 +485,7 @@ impl Disk {
         let at = |kept: &Kept| kept.draft.at;
         Statistics {
             size: self.tree.size(),
+            begins: self.begins(),
             span: self.kept.front().map(at).zip(self.kept.back().map(at)),
             bytes: self.kept.iter().fold(0, |sum: u64, k| sum.saturating_add(length(&k.entry.bytes))),
             checkpoints: 0,

@@ -18,6 +18,7 @@ use crate::ports::{Clock, Count, Entropy, Meter, Notice, Notifier, Ports, StoreE
 use crate::sim::ca::SimCa;
 use crate::sim::clock::{SimClock, run};
 use crate::sim::host::SimHost;
+use crate::sim::signer::SimSigner;
 use crate::sim::spool::MemorySpool;
 use crate::sim::store::MemoryStore;
 
@@ -169,6 +170,7 @@ pub struct World {
     pub notifier: Arc<SimNotifier>,
     /// Counts.
     pub meter: Arc<SimMeter>,
+    signer: Arc<SimSigner>,
     entropy: Arc<SimEntropy>,
     estate: Arc<Estate>,
 }
@@ -211,6 +213,7 @@ impl World {
             meter: Arc::default(),
             clock,
             steps,
+            signer: Arc::new(SimSigner::new(seed)),
             entropy,
             estate: Arc::new(estate),
         }
@@ -225,6 +228,7 @@ impl World {
             store: self.store.clone(),
             spool: self.spool.clone(),
             witnesses: Arc::new(crate::ports::Unwitnessed),
+            signer: self.signer.clone(),
             issuer: self.ca.clone(),
             solver: self.host.clone(),
             keys: self.host.clone(),

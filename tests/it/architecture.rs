@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layer (first path element under `src/`) → the crate layers it may name.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("domain", &["domain"]),
     ("ports", &["domain"]),
     ("engine", &["domain", "ports", "engine"]),
@@ -13,6 +13,8 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("adapters", &["domain", "ports", "codec", "adapters"]),
     ("sim", &["domain", "ports", "engine", "sim"]),
     ("witness", &["domain", "codec", "adapters"]),
+    ("lease", &["domain", "ports", "codec", "adapters"]),
+    ("permit", &["domain", "codec", "lease"]),
     ("shell", &["domain", "ports", "engine", "codec", "adapters", "sim", "shell"]),
 ];
 

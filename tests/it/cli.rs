@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 38] = [
     "",
     "init",
     "check",
@@ -57,6 +57,11 @@ const COMMANDS: [&str; 33] = [
     "gate",
     "gate status",
     "gate check",
+    "gate hold",
+    "gate probe",
+    "gate lint",
+    "gate graph",
+    "snippet",
     "status",
     "backup",
     "restore",
@@ -330,6 +335,70 @@ fn a_gate_check_is_0_or_5() {
 }
 
 #[test]
+fn a_gate_is_explained_judged_again_watched_and_foreseen() {
+    let still = Still::new(two_paths());
+    let server = still.serve();
+    let open = ask(&server, &["gate", "explain", "approve"]);
+    assert!(
+        open.code == 0 && open.out.contains("approve is open until") && open.out.contains("1 of 1"),
+        "{}",
+        open.out
+    );
+    let closed = ask(&server, &["gate", "explain", "broken"]);
+    assert!(closed.code == 5 && closed.out.contains("KW4002") && closed.out.contains("opens when"), "{}", closed.out);
+    let ahead = ask(&server, &["gate", "explain", "approve", "--at", "2036-01-01T00:00:00Z"]);
+    assert!(ahead.code == 5 && ahead.out.contains("KW4004"), "{}", ahead.out);
+    for bad in [
+        ["gate", "explain", "approve", "--at", "tomorrow"],
+        ["gate", "explain", "nobody", "--at", "2036-01-01T00:00:00Z"],
+    ] {
+        let ran = ask(&server, &bad);
+        assert!(ran.code == 1 || ran.code == 2, "{}", ran.err);
+        hinted(&ran);
+    }
+
+    // The file is judged again without a daemon; whoever changes it is found out.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let told = ask(&server, &["gate", "explain", "broken", "-o", "json"]).out;
+    std::fs::write(&file, &told).unwrap();
+    let name = file.path().to_str().unwrap();
+    let same = ask(&server, &["gate", "replay", name]);
+    assert!(same.code == 0 && same.out.contains("the same comes of it"), "{}{}", same.out, same.err);
+    // Who said it is told by the guardian's key, and by no other.
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let key = keys.path().to_str().unwrap();
+    std::fs::write(&keys, ask(&server, &["gate", "keys", "-o", "name"]).out).unwrap();
+    let said = ask(&server, &["gate", "replay", name, "--key", key]);
+    assert!(said.code == 0 && said.out.contains("said by "), "{}{}", said.out, said.err);
+    std::fs::write(&file, told.replace("KW4002", "KW4003")).unwrap();
+    let bent = ask(&server, &["gate", "replay", name, "--key", key]);
+    assert!(bent.code == 1 && bent.out.contains("signature: its statement is about something else"), "{}", bent.out);
+    std::fs::write(&file, told.replace("\"open\": false", "\"open\": true")).unwrap();
+    let other = ask(&server, &["gate", "replay", name]);
+    assert!(other.code == 1 && other.out.contains("state: the file says open"), "{}{}", other.out, other.err);
+    std::fs::write(&file, "{}").unwrap();
+    hinted(&ask(&server, &["gate", "replay", name]));
+
+    let watch = ask(&server, &["gate", "watch", "approve", "--until", "open"]);
+    assert!(watch.code == 0 && watch.out.contains("approve open until"), "{}", watch.out);
+    let late = ask(&server, &["gate", "watch", "approve", "--until", "closed", "--for", "1s"]);
+    assert_eq!(late.code, 5, "{}", late.out);
+
+    let plan = ask(&server, &["gate", "reopen", "approve", "--plan"]);
+    assert!(plan.code == 0 && plan.out.contains("no person is needed"), "{}", plan.out);
+    let plan = ask(&server, &["gate", "compromised", "portal", "--plan"]);
+    assert!(plan.code == 0 && plan.out.contains("for ever"), "{}", plan.out);
+    assert_eq!(ask(&server, &["gate", "check", "approve"]).code, 0, "plans do nothing");
+    let done = still.while_turning(|| ask(&server, &["gate", "compromised", "portal"]));
+    assert_eq!(done.code, 0, "{}", done.err);
+    let closed = ask(&server, &["gate", "check", "approve"]);
+    assert!(closed.code == 5 && closed.out.contains("KW4017"), "{}", closed.out);
+    // How it was is in the audit log.
+    let then = ask(&server, &["gate", "explain", "approve", "--at", "2026-11-22T00:00:30Z"]);
+    assert!(then.out.contains("approve was") || then.err.contains("says nothing"), "{}{}", then.out, then.err);
+}
+
+#[test]
 fn a_plan_shows_everything_and_a_renewal_is_taken_up() {
     let still = Still::new(two_paths());
     let server = still.serve();
@@ -434,4 +503,43 @@ fn a_refused_reload_and_an_accepted_clock_are_told() {
     let clock = still.while_turning(|| ask(&server, &["clock", "accept"]));
     assert!(clock.code == 0 && clock.err.contains("is accepted as the true time"), "{}", clock.err);
     assert_eq!(ask(&server, &["cert", "scan"]).code, 0);
+}
+
+#[test]
+fn a_snippet_is_made_from_the_configuration_or_says_what_is_missing() {
+    let home = home();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/keyward.toml");
+    let sample = sample.to_str().unwrap();
+    let made = |more: &[&str]| keyward(home.path(), &[&["snippet", "-c", sample], more].concat());
+    let ran = made(&["nginx", "--listen", "0.0.0.0:80", "--portal", "127.0.0.1:3000"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    for line in ["listen 0.0.0.0:80;", "server 127.0.0.1:3000;", "server unix:/run/keyward/gate.sock max_fails=0;"] {
+        assert!(ran.out.contains(line), "{}", ran.out);
+    }
+    let ran = made(&["envoy", "--path", "aprove"]);
+    hinted(&ran);
+    assert!(ran.code == 1 && ran.err.contains("there are: approve"), "{}", ran.err);
+    assert_eq!(made(&["apache"]).code, 2);
+    // What another language would read in its own way is not written at all; TCP comes with a warning.
+    let text = std::fs::read_to_string(sample).unwrap();
+    let file = home.path().join("keyward.toml");
+    let own = file.to_str().unwrap();
+    for (by, code, says) in [
+        ("gate_socket = \"/run/key ward;/gate.sock\"", 1, "characters that proxies would read in different ways"),
+        ("", 0, "whoever takes 127.0.0.1:9180 while Keyward is down can answer 200"),
+    ] {
+        let mut text = text.replace("gate_socket = \"/run/keyward/gate.sock\"", by);
+        if by.is_empty() {
+            text = text.replace("gate_socket_mode = ", "# ").replace("gate_socket_group = ", "# ");
+        }
+        std::fs::write(&file, text).unwrap();
+        for proxy in ["nginx", "envoy", "envoy-http", "caddy", "haproxy"] {
+            let ran = keyward(home.path(), &["snippet", proxy, "-c", own]);
+            assert_eq!(ran.code, code, "{proxy}: {}", ran.err);
+            let said = format!("{}{}", ran.out, ran.err).replace("\n# ", " ").replace('\n', " ");
+            assert!(said.contains(says), "{proxy}: {said}");
+        }
+    }
+    let ran = keyward(home.path(), &["config", "explain", "approve", "-c", sample]);
+    assert!(ran.out.contains("reachable while it is closed: read (GET, HEAD at any URL); reject"), "{}", ran.out);
 }

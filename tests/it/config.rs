@@ -2,6 +2,7 @@
 
 mod codes;
 mod host;
+mod links;
 mod mutations;
 mod refusals;
 mod settings;

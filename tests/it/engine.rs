@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward::domain::audit::Phase;
-use keyward::domain::inventory::Estate;
+use keyward::domain::inventory::{Credential, Estate};
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::policy::{Act, Lane, Policy, Rule, Tier};
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp, Window};
+use keyward::engine::Command;
 use keyward::ports::Clock;
+use keyward::sim::host::SimList;
 use keyward::sim::world::{Life, World};
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, path, pid, served, start};
@@ -288,6 +290,54 @@ fn a_gate_opens_when_all_is_served_and_closes_before_the_expiry() {
     };
     assert_eq!(world.live_with(HOUR * 11, watch), Life::Over);
     assert_eq!(*states.lock().unwrap(), [false, true, true, false]);
+}
+
+#[test]
+fn a_renewal_under_a_revocation_list_never_closes_the_gate_and_mends_a_revoked_certificate() {
+    let mut estate = estate(&[("le", &LETS_ENCRYPT)]);
+    let listed =
+        Credential { crls: vec!["/sim/root.crl".into()], ..served("portal", managed(&["a.example.com"], &["le"])) };
+    add(&mut estate, listed);
+    path(&mut estate, "approve", &["portal"], HOUR);
+    let mut world = World::new(1, start(), estate);
+    let (clock, host) = (world.clock.clone(), world.host.clone());
+    let list = |revoked: &[&Arc<str>]| SimList::Good {
+        this_update: start(),
+        next_update: start().plus(DAY),
+        revoked: revoked.iter().map(ToString::to_string).collect(),
+    };
+    let act = |engine: Arc<keyward::engine::Engine>| async move {
+        let own = || host.installed(&cid("portal")).map(|c| c.leaf.serial.clone()).unwrap();
+        let look = || engine.command(Command::Look(cid("portal"))).unwrap();
+        let codes = || engine.gate(&pid("approve")).reasons.iter().map(|r| r.code).collect::<Vec<_>>();
+        clock.sleep(MINUTE).await;
+        assert_eq!(codes(), ["KW4019", "KW4019"], "the file is missing, and nothing covers the certificate");
+        host.set_list("/sim/root.crl", Some(list(&[])));
+        look();
+        clock.sleep(MINUTE * 10).await;
+        assert_eq!(codes(), [""; 0]);
+        let first = own();
+        World::ask_renewal(&engine, &cid("portal"), "uid:0").unwrap();
+        for _ in 0..2_400 {
+            clock.sleep(Duration::from_millis(25)).await;
+            assert_eq!(codes(), [""; 0], "{:?}", engine.gate(&pid("approve")));
+        }
+        let second = own();
+        assert_ne!(second, first);
+        host.set_list("/sim/root.crl", Some(list(&[&first, &second])));
+        look();
+        clock.sleep(MINUTE).await;
+        assert_eq!(codes(), ["KW4018"]);
+        World::ask_renewal(&engine, &cid("portal"), "uid:0").unwrap();
+        clock.sleep(MINUTE * 10).await;
+        assert_eq!(codes(), [""; 0]);
+        host.set_list("/sim/root.crl", Some(SimList::Bad("is torn".into())));
+        look();
+        clock.sleep(MINUTE).await;
+        assert_eq!(codes(), ["KW4019", "KW4019"]);
+    };
+    assert_eq!(world.live_with(HOUR, act), Life::Over);
+    assert_eq!(world.ca.tally(&iid("le")).orders, 3);
 }
 
 #[test]

@@ -3,10 +3,13 @@
 mod api;
 pub mod audit;
 mod gate;
+mod grpc;
+mod kinds;
 mod limits;
 mod metrics;
 pub mod page;
 mod sockets;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,8 @@ pub fn observed(id: &str, file: &str) -> Credential {
         labels: Default::default(),
         care: Care::Observed(Source::File { path: file.into(), password_file: None }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     }
 }
 

@@ -40,7 +40,7 @@ fn full(dir: &Path) -> State {
 }
 
 fn look(dir: &Path) -> Diagnosis {
-    keep::examine(dir, &options(), Mend::Look).unwrap_or_else(|e| panic!("{e}"))
+    keep::examine(dir, &options(), Mend::Look, None).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -181,7 +181,7 @@ fn a_sound_database_is_called_sound_and_nothing_is_changed() {
     full(dir.path());
     let before = fs::read(dir.path().join("keyward.db")).unwrap();
     for mend in [Mend::Look, Mend::Replace] {
-        let found = keep::examine(dir.path(), &options(), mend).unwrap();
+        let found = keep::examine(dir.path(), &options(), mend, None).unwrap();
         assert_eq!((found.verdict, &found.findings, &found.unknown), (Verdict::Sound, &vec![], &vec![]), "{mend:?}");
         assert_eq!(found.readable, found.expected);
     }
@@ -240,7 +240,7 @@ fn a_lost_page_of_any_table_is_mended_from_the_log_or_named() {
         let seen = look(dir.path());
         assert_ne!(seen.verdict, Verdict::Sound, "{name}");
         assert_eq!(fs::read(&database).unwrap(), damaged, "{name}: the damaged file was written to");
-        let found = keep::examine(dir.path(), &options(), Mend::Replace).unwrap();
+        let found = keep::examine(dir.path(), &options(), Mend::Replace, None).unwrap();
         match found.verdict {
             Verdict::Mendable => {
                 mended.insert(name.clone());
@@ -286,13 +286,13 @@ fn lost_entries_are_named_with_what_the_index_says_of_them() {
         copy_dir(whole.path(), dir.path());
         let database = dir.path().join("keyward.db");
         overwrite(&database, 2 + (step * 7_919) % (size - 1), step as u8);
-        let Ok(found) = keep::examine(dir.path(), &options(), Mend::Look) else { continue };
+        let Ok(found) = keep::examine(dir.path(), &options(), Mend::Look, None) else { continue };
         assert_eq!(found.readable + found.lost.len() as u64, found.expected, "{found:?}");
         with_lost += u64::from(!found.lost.is_empty());
         with_words += u64::from(found.lost.iter().any(|l| l.words.iter().any(|w| w.starts_with("code:"))));
         if !found.lost.is_empty() {
             assert_eq!(found.verdict, Verdict::Incomplete);
-            let made = keep::examine(dir.path(), &options(), Mend::Replace).unwrap();
+            let made = keep::examine(dir.path(), &options(), Mend::Replace, None).unwrap();
             let rebuilt = rusqlite::Connection::open(made.rebuilt.unwrap()).unwrap();
             let kept: i64 = rebuilt.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap();
             assert_eq!(kept as u64, found.readable, "nothing was invented and nothing left out");
@@ -309,7 +309,7 @@ fn a_truncated_file_and_a_missing_log_of_writes_are_told_apart() {
     copy_dir(whole.path(), dir.path());
     let file = OpenOptions::new().write(true).open(dir.path().join("keyward.db")).unwrap();
     file.set_len(file.metadata().unwrap().len() / 4_096 / 2 * 4_096).unwrap();
-    match keep::examine(dir.path(), &options(), Mend::Look) {
+    match keep::examine(dir.path(), &options(), Mend::Look, None) {
         Ok(found) => assert_eq!(found.verdict, Verdict::Incomplete, "{found:?}"),
         Err(error) => assert!(error.to_string().contains("KW6310"), "{error}"),
     }
@@ -328,7 +328,7 @@ fn a_truncated_file_and_a_missing_log_of_writes_are_told_apart() {
         assert_eq!(codes, ["KW6317"], "{found:?}");
     });
     let gone = TempDir::new().unwrap();
-    let text = keep::examine(gone.path(), &options(), Mend::Look).unwrap_err().to_string();
+    let text = keep::examine(gone.path(), &options(), Mend::Look, None).unwrap_err().to_string();
     assert!(text.contains("KW6310"), "{text}");
 }
 

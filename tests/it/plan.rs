@@ -204,6 +204,7 @@ fn record(past: &Past, i: usize, name: &str, now: Timestamp) -> CredentialRecord
         trigger: Trigger::First,
         installed_at: not_before,
         verified_at: None,
+        key_since: not_before,
     };
     let ari = past.ari.map(|(from, length)| {
         let window =

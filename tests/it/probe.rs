@@ -186,6 +186,8 @@ mod installs {
                 windows: vec![],
             })),
             endpoints: vec![],
+            purpose: None,
+            crls: Vec::new(),
         }
     }
 

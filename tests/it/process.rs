@@ -174,6 +174,24 @@ async fn an_account_key_is_rolled_over_on_request_and_recorded() {
     assert_eq!(place.control.orders().len(), 2);
 }
 
+/// An editor that replaces the file is no fault; a file that stays away is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_is_gone_closes_the_gate_and_its_return_opens_it() {
+    let place = Place::new().await;
+    let path = "\n[[path]]\nid = \"approve\"\nneeds = [\"portal\"]\nmargin = \"1m\"\n";
+    let config = write_config(&place, &format!("{}{path}", certificate("portal", &["portal.example.com"], "")));
+    let away = place.at("away.toml");
+    let daemon = Daemon::start(config.clone());
+    daemon.wait("the gate", |d| d.says(&["gate", "status", "-o", "json"]).contains("\"open\": true"));
+    let socket = place.at("state/admin.sock");
+    let socket = socket.to_str().unwrap();
+    fs::rename(&config, &away).unwrap();
+    daemon.wait("the closing", |d| d.says(&["gate", "status", "--socket", socket]).contains("KW4021"));
+    fs::rename(&away, &config).unwrap();
+    daemon.wait("the opening", |d| d.says(&["gate", "status", "-o", "json"]).contains("\"open\": true"));
+    assert_eq!(daemon.end(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watched_file_behind_swapped_links_is_seen_within_moments() {
     let place = Place::new().await;

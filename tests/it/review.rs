@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keyward::domain::certificate::{Certificate, Chain, Trust};
-use keyward::domain::gate::{Evidence, verdict};
+use keyward::domain::gate::verdict;
 use keyward::domain::inventory::{Care, Credential, Endpoint, Estate, Observation, Seen, Sighting, Source, Watch};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{LETS_ENCRYPT, Limit, LimitKind};
+use keyward::domain::snapshot::Evidence;
 use keyward::domain::state::State;
 use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity, Window};
 use keyward::engine::{Command, Engine};
@@ -81,6 +82,7 @@ fn chain(serial: &str, from: Timestamp, until: Timestamp) -> Arc<Chain> {
         validity: Validity { not_before: from, not_after: until },
         cert_id: None,
         may_issue: false,
+        purposes: keyward::domain::certificate::Purposes::ALL,
     };
     Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored })
 }
@@ -92,6 +94,8 @@ fn file(id: &str, at: &str) -> Credential {
         labels: Default::default(),
         care: Care::Observed(Source::File { path: at.into(), password_file: None }),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     }
 }
 
@@ -610,12 +614,16 @@ fn a_watched_file_that_is_gone_closes_the_path_although_an_endpoint_still_serves
     path(&mut watching, "approve", &["peer"], HOUR);
     let seen = |seen| Observation { at: start(), seen };
     let good = Seen::Present(chain("x", start().minus(DAY), start().plus(DAY * 9)));
-    let sighting = Sighting { stored: Some(seen(Seen::Missing)), served: [(endpoint, seen(good))].into() };
+    let sighting =
+        Sighting { stored: Some(seen(Seen::Missing)), served: [(endpoint, seen(good))].into(), ..Sighting::default() };
     let evidence = Evidence {
         estate: &watching,
+        state: &State::default(),
         sightings: &[(cid("peer"), sighting)].into(),
+        paths: &std::collections::BTreeMap::new(),
         clock_fault: None,
         store_fault: None,
+        configuration_fault: None,
         unrecorded: None,
         now: start(),
         boot: Boottime::from_boot(SECOND),

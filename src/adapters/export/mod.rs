@@ -12,10 +12,12 @@
 mod hook;
 mod lines;
 mod place;
+mod shard;
 mod tree;
 
 pub use self::hook::{Hook, HookOptions};
 pub use self::lines::Lines;
+pub use self::shard::{Described, ShardFiles};
 pub use self::tree::Tree;
 
 /// How far an export is, beside the files.

@@ -113,6 +113,26 @@ impl Place {
         Ok(true)
     }
 
+    /// A name that lies there and is none of these; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Why::Host`].
+    pub(super) fn foreign(&self, known: &[&str]) -> Result<Option<String>, Stopped> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(host("list", &self.dir, &e)),
+        };
+        for entry in entries {
+            let name = entry.map_err(|e| host("list", &self.dir, &e))?.file_name();
+            let name = name.to_string_lossy().into_owned();
+            if name != self.temporary && !known.contains(&name.as_str()) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// A file, whole; `None` if there is none.
     ///
     /// # Errors

@@ -14,9 +14,9 @@ use crate::codec::keys::KeyPair;
 use crate::codec::pem::{self, KeyForm};
 use crate::codec::verify::{self, Roots};
 use crate::codec::x509::{self, Limits};
-use crate::codec::{ParseError, pkcs12};
-use crate::domain::certificate::Trust;
-use crate::domain::inventory::{Format, Install, Layout, Seen};
+use crate::codec::{ParseError, crl, pkcs12};
+use crate::domain::certificate::{Chain, Trust};
+use crate::domain::inventory::{CrlSeen, Format, Install, Layout, Seen};
 use crate::domain::key::Digest;
 use crate::ports::HostError;
 
@@ -37,6 +37,19 @@ pub(super) fn watched(path: &str, password_file: Option<&str>, roots: &Roots) ->
         };
         present(&found, path, roots)
     })())
+}
+
+/// What a file with a revocation list says about a chain. The texts follow the file's name.
+pub(super) fn revocations(path: &str, chain: &Chain) -> CrlSeen {
+    match read_most(CWD, path, "it", crl::LARGEST) {
+        Ok(bytes) => match crl::facts(&bytes, chain) {
+            Ok(facts) => CrlSeen::Present(facts),
+            Err(error) => CrlSeen::Unusable(error.0),
+        },
+        Err(Seen::Unreadable(why)) => CrlSeen::Unreadable(format!("cannot be read: {why}")),
+        Err(Seen::Unparseable(why)) => CrlSeen::Unusable(format!("is no revocation list: {why}")),
+        Err(Seen::Missing | Seen::Present(_)) => CrlSeen::Missing,
+    }
 }
 
 /// What all places of a credential hold: the worst of it, first what installing again can mend. All have to hold the same

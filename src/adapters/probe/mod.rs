@@ -9,13 +9,15 @@ mod tls;
 
 use core::fmt;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::codec::verify::Roots;
-use crate::domain::inventory::{Care, Credential, Endpoint, Install, Layout, Seen, Source};
+use crate::domain::certificate::Chain;
+use crate::domain::inventory::{Care, Credential, CrlSeen, Endpoint, Install, Layout, Seen, Source};
 use crate::ports::{Doing, HostError, Prober};
 
 /// Files read at once. They come from the page cache; more would only wait for the same cores. A reader that hangs (a
@@ -25,12 +27,20 @@ const FILES_AT_ONCE: usize = 16;
 /// A file that takes longer than this is reported as unreadable.
 const FILE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Credentials whose revocation lists are read at once, one list after the other. A list of 16 MiB takes about 45 MiB while
+/// it is decoded, so this many take 180 MiB at the very worst; a reader that hangs keeps its place here too.
+const LISTS_AT_ONCE: usize = 4;
+
+/// So long a credential waits for its turn there: four times the deadline, so that those before it may all be late.
+const LISTS_TURN: Duration = Duration::from_secs(20);
+
 /// Looks at files and endpoints. Cheap to clone.
 #[derive(Clone)]
 pub struct SystemProber {
     roots: Arc<Roots>,
     sandbox: Option<PathBuf>,
     files: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     tls: tls::Prober,
 }
 
@@ -48,7 +58,8 @@ impl SystemProber {
     /// If the TLS library cannot be set up.
     pub fn new(roots: Arc<Roots>, sandbox: Option<PathBuf>) -> Result<Self, HostError> {
         let tls = tls::Prober::new(Arc::clone(&roots))?;
-        Ok(Self { roots, sandbox, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), tls })
+        let (files, lists) = (Semaphore::new(FILES_AT_ONCE), Semaphore::new(LISTS_AT_ONCE));
+        Ok(Self { roots, sandbox, files: Arc::new(files), lists: Arc::new(lists), tls })
     }
 
     /// Runs file work on a thread that may block, within the deadline.
@@ -59,20 +70,41 @@ impl SystemProber {
         let (roots, files) = (Arc::clone(&self.roots), Arc::clone(&self.files));
         let run = async move {
             let place = files.acquire_owned().await.map_err(|_| HostError("the prober was stopped".to_owned()))?;
-            let worker = tokio::task::spawn_blocking(move || {
-                let done = work(&roots);
-                drop(place);
-                done
-            });
-            worker.await.map_err(|_| HostError("the prober's worker was stopped".to_owned()))
+            worker(place, move || work(&roots)).await
         };
-        let late = HostError(format!("reading took longer than {} s", FILE_DEADLINE.as_secs()));
-        tokio::time::timeout(FILE_DEADLINE, run).await.unwrap_or(Err(late))
+        tokio::time::timeout(FILE_DEADLINE, run).await.unwrap_or(Err(late()))
+    }
+
+    /// The same for revocation lists, where the deadline starts when their turn comes.
+    async fn reading<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HostError> {
+        let turn = tokio::time::timeout(LISTS_TURN, Arc::clone(&self.lists).acquire_owned()).await;
+        let Ok(Ok(place)) = turn else {
+            let text = format!("others were read for longer than {} s", LISTS_TURN.as_secs());
+            return Err(HostError(text));
+        };
+        tokio::time::timeout(FILE_DEADLINE, worker(place, work)).await.unwrap_or(Err(late()))
     }
 
     async fn look(&self, work: impl FnOnce(&Roots) -> Seen + Send + 'static) -> Seen {
         self.blocking(work).await.unwrap_or_else(|error| Seen::Unreadable(error.0))
     }
+}
+
+/// Work on a thread that may block; it keeps its place until it is done, however long that takes.
+async fn worker<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, HostError> {
+    let worker = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    worker.await.map_err(|_| HostError("the prober's worker was stopped".to_owned()))
+}
+
+fn late() -> HostError {
+    HostError(format!("reading took longer than {} s", FILE_DEADLINE.as_secs()))
 }
 
 /// The set at the same paths below the sandbox.
@@ -119,5 +151,17 @@ impl Prober for SystemProber {
 
     fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen> {
         Box::pin(self.tls.served(endpoint))
+    }
+
+    fn crls<'a>(&'a self, credential: &'a Credential, chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
+        let (files, chain) = (credential.crls.clone(), Arc::clone(chain));
+        Box::pin(async move {
+            let each = move || files.into_iter().map(|f| (f.clone(), files::revocations(&f, &chain))).collect();
+            let unread = |error: HostError| {
+                let seen = CrlSeen::Unreadable(format!("cannot be read: {error}"));
+                credential.crls.iter().map(|file| (file.clone(), seen.clone())).collect()
+            };
+            self.reading(each).await.unwrap_or_else(unread)
+        })
     }
 }

@@ -114,7 +114,8 @@ impl Archive {
     /// finding too.
     #[must_use]
     pub fn verify(&self, verifier: Verifier, secret: &Secret, progress: &mut dyn FnMut(Progress)) -> Report {
-        let mut pass = pass::Pass { verifier: verifier.with_index(secret), secret, connection: &self.connection };
+        let mut pass =
+            pass::Pass { verifier: verifier.with_index(secret), secret, connection: &self.connection, begins: 0 };
         let read = pass.run(progress);
         let mut verifier = pass.verifier;
         if let Err(trouble) = read {

@@ -18,19 +18,19 @@ use crate::codec::checkpoint::Checkpoint;
 use crate::codec::note::Note;
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
-use crate::domain::tree::Frontier;
 use crate::ports::StoreError;
 
 use super::connection::{self, Trouble};
 use super::walk::{Found, walk};
-use super::{checkpoint, directory, load};
+use super::{checkpoint, directory, load, shard};
 
 /// The manifest's file name; it is written last.
 const MANIFEST: &str = "manifest.json";
 /// A manifest with 100,000 files has some 15 MB.
 const LONGEST_MANIFEST: u64 = 64 * 1_024 * 1_024;
 /// What holds private keys, by names in the state directory.
-const SECRETS: [&str; 5] = ["log.key", "log.key.old", "log.key.next", "keys", "accounts"];
+const SECRETS: [&str; 7] =
+    ["log.key", "log.key.old", "log.key.next", "lease.key", "lease.key.next", "keys", "accounts"];
 /// Files are nested at most this deep there: `keys/SLOT/key`, and a little more.
 const DEEPEST: usize = 6;
 /// Far more files than the keys of 10,000 credentials make.
@@ -58,6 +58,9 @@ pub struct Manifest {
     pub with_keys: bool,
     /// Entries of the audit log.
     pub entries: u64,
+    /// The first of them that is in it: those before it are frozen, and lie in shards.
+    #[serde(default)]
+    pub begins: u64,
     /// Credentials of which something is known.
     pub credentials: u64,
     /// The newest checkpoint: whoever keeps it elsewhere can tell whether this is the whole log of that day.
@@ -131,6 +134,7 @@ fn fill(dir: &Path, partial: &Path, secrets: Secrets, now: Timestamp) -> Result<
         made: now.to_string(),
         with_keys: secrets == Secrets::Included,
         entries: read.entries,
+        begins: read.begins,
         credentials: read.credentials,
         checkpoint: read.checkpoint,
         files: files.into_iter().map(copied).collect::<Result<_, _>>()?,
@@ -183,8 +187,8 @@ pub fn check(backup: &Path) -> Result<Manifest, StoreError> {
         }
     }
     let read = read_back(&backup.join(directory::DATABASE))?;
-    let said = (manifest.entries, manifest.credentials, &manifest.checkpoint);
-    if (read.entries, read.credentials, &read.checkpoint) != said {
+    let said = (manifest.entries, manifest.begins, manifest.credentials, &manifest.checkpoint);
+    if (read.entries, read.begins, read.credentials, &read.checkpoint) != said {
         return Err(damaged("its database is not the one that the manifest describes".to_owned()));
     }
     Ok(manifest)
@@ -217,6 +221,7 @@ pub fn restore(backup: &Path, to: &Path) -> Result<Manifest, StoreError> {
 /// What a database holds, read to the last entry.
 struct ReadBack {
     entries: u64,
+    begins: u64,
     credentials: u64,
     checkpoint: Option<String>,
 }
@@ -233,8 +238,11 @@ fn read_back(path: &Path) -> Result<ReadBack, StoreError> {
     }
     let newest = checkpoint::newest(&connection).map_err(|e| connection::about(path, StoreError::from(e)))?;
     let size = newest.as_ref().map_or(0, |row| row.size);
-    let mut tree = Frontier::default();
-    walk(&connection, size, |sequence, found| match found {
+    let about = |trouble: Trouble| connection::about(path, StoreError::from(trouble));
+    shard::check(&connection).map_err(about)?;
+    let mut tree = shard::beginning(&connection).map_err(about)?.tree;
+    let begins = tree.size();
+    walk(&connection, begins..size, |sequence, found| match found {
         Found::Whole(_, leaf, _) => {
             tree.push(leaf, |_, _| {});
             Ok(())
@@ -251,7 +259,7 @@ fn read_back(path: &Path) -> Result<ReadBack, StoreError> {
     }
     let state = load::state(&mut connection).map_err(|e| connection::about(path, StoreError::from(e)))?;
     let credentials = u64::try_from(state.credentials.len()).unwrap_or(u64::MAX);
-    Ok(ReadBack { entries: size, credentials, checkpoint: newest.map(|row| row.note) })
+    Ok(ReadBack { entries: size, begins, credentials, checkpoint: newest.map(|row| row.note) })
 }
 
 /// Makes the directory that becomes `to` at the end.

@@ -51,6 +51,25 @@ pub(super) fn last_kept(connection: &Connection) -> Result<Option<Timestamp>, ru
         .optional()
 }
 
+/// Those that are kept of these sizes, both ends included, the smallest first.
+///
+/// # Errors
+/// [`Trouble`].
+pub(super) fn kept(connection: &Connection, from: u64, to: u64) -> Result<Vec<Row>, Trouble> {
+    let place = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut statement = connection
+        .prepare("SELECT size, at, note FROM checkpoint WHERE kept = 1 AND size >= ?1 AND size <= ?2 ORDER BY size")?;
+    let mut rows = statement.query([place(from), place(to)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let size: i64 = row.get(0)?;
+        let size = u64::try_from(size)
+            .map_err(|_| Trouble::Damaged(format!("a checkpoint has the impossible size {size}")))?;
+        found.push(Row { size, at: Timestamp::from_unix(row.get(1)?), note: row.get(2)? });
+    }
+    Ok(found)
+}
+
 /// Writes one in place of the newest, unless that is kept.
 ///
 /// # Errors

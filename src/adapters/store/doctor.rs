@@ -18,6 +18,7 @@ use super::directory::{self, Lock};
 use super::lockfile::LockFile;
 use super::mend::NewDatabase;
 use super::patient::Patient;
+pub use super::patient::Thawed;
 use super::{LogOptions, migrations, trust};
 
 /// What to do besides looking.
@@ -68,6 +69,8 @@ pub struct Diagnosis {
     pub verdict: Verdict,
     /// Entries that the log had, as far as can be told.
     pub expected: u64,
+    /// The first of them that must be here: those before it are frozen.
+    pub begins: u64,
     /// Entries that are there.
     pub readable: u64,
     /// The others, the first thousand.
@@ -82,11 +85,12 @@ pub struct Diagnosis {
     pub set_aside: Option<PathBuf>,
 }
 
-/// Looks at the database of a state directory that no guardian holds.
+/// Looks at the database of a state directory that no guardian holds. `thawed` are its frozen entries, if it has some and
+/// all their shards are there: without them the state before is unknown, and is never made anew.
 ///
 /// # Errors
 /// [`StoreError::InUse`]; [`StoreError::Damaged`] if it cannot be opened at all; [`StoreError::Unavailable`].
-pub fn examine(dir: &Path, options: &LogOptions, mend: Mend) -> Result<Diagnosis, StoreError> {
+pub fn examine(dir: &Path, options: &LogOptions, mend: Mend, thawed: Option<Thawed>) -> Result<Diagnosis, StoreError> {
     let _lock = Lock::take(dir)?;
     let path = dir.join(directory::DATABASE);
     let hopeless = |why: String| {
@@ -104,7 +108,7 @@ pub fn examine(dir: &Path, options: &LogOptions, mend: Mend) -> Result<Diagnosis
         Mend::Look => None,
         Mend::Replace => Some(NewDatabase::begin(dir).map_err(about)?),
     };
-    let mut patient = Patient::new(source, target, size, lock_note(dir, options));
+    let mut patient = Patient::new(source, target, size, lock_note(dir, options), thawed);
     let mut diagnosis = patient.examine().map_err(about)?;
     if let Some(target) = patient.into_new() {
         let rebuilt = target.finish().map_err(about)?;

@@ -16,7 +16,7 @@ use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
-use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Request, State};
+use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
 use super::connection::Trouble;
@@ -34,6 +34,7 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     attempts(connection, &mut state, None)?;
     issuers(connection, &mut state, None)?;
     ledger(connection, &mut state)?;
+    latches(connection, &mut state, None)?;
     clock(connection, &mut state)?;
     Ok(state)
 }
@@ -67,6 +68,12 @@ impl Before for Rows<'_> {
         let mut statement = self.0.prepare_cached("SELECT at FROM automatic WHERE names = ?1 ORDER BY place")?;
         let times = statement.query_map([names], |row| row.get(0).map(Timestamp::from_unix))?;
         Ok(times.collect::<Result<_, _>>()?)
+    }
+
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Trouble> {
+        let mut state = State::default();
+        latches(self.0, &mut state, Some(&on.to_string()))?;
+        Ok(state.latches.remove(on).map(Cow::Owned))
     }
 }
 
@@ -127,7 +134,7 @@ fn request(f: &mut Fields<'_>) -> Result<Option<Request>, Trouble> {
 fn generations(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
     const SQL: &str =
         "SELECT credential, place, slot, issuer, fingerprint, spki, serial, cert_id, not_before, not_after,
-        names, cause, cause_detail, installed_at, verified_at FROM generation";
+        names, cause, cause_detail, installed_at, verified_at, key_since FROM generation";
     each(connection, "generation", SQL, id.map(|id| ("credential", id)), |f| {
         let credential = f.parse(slug(CredentialId::parse))?;
         let place: String = f.take()?;
@@ -146,6 +153,7 @@ fn generations(connection: &Connection, state: &mut State, id: Option<&str>) -> 
             },
             installed_at: f.time()?,
             verified_at: f.opt_time()?,
+            key_since: f.time()?,
         };
         let Some(record) = state.credentials.get_mut(&credential) else {
             return Err(f.bad("a generation without its credential"));
@@ -213,6 +221,16 @@ fn ledger(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     each(connection, "automatic", "SELECT names, at FROM automatic ORDER BY place", None, |f| {
         let set: Arc<str> = f.take()?;
         state.ledger.automatic.entry(set.into()).or_default().push(f.time()?);
+        Ok(())
+    })
+}
+
+fn latches(connection: &Connection, state: &mut State, on: Option<&str>) -> Result<(), Trouble> {
+    const SQL: &str = "SELECT subject, at, code, text, by FROM latch";
+    each(connection, "latch", SQL, on.map(|on| ("subject", on)), |f| {
+        let on = f.parse(LatchOn::parse)?;
+        let latch = Latch { at: f.time()?, code: f.take()?, text: f.take()?, by: f.take()? };
+        state.latches.insert(on, latch);
         Ok(())
     })
 }

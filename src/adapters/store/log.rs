@@ -13,7 +13,8 @@ use crate::ports::StoredEntry;
 use super::connection::Trouble;
 use super::private;
 use super::save::NotSaved;
-use super::tree;
+use super::walk::number;
+use super::{shard, tree};
 
 /// More entries than this are never given at once: some 10 MiB of usual ones.
 const LARGEST_ANSWER: usize = 10_000;
@@ -30,8 +31,12 @@ pub(super) fn append(
     tree: &mut Frontier,
 ) -> Result<(), NotSaved> {
     let place = tree.size();
-    let target = word_id(connection, &target_word(&draft.target.key()))?;
-    let previous = newest_leaf(connection, target)?;
+    let target = draft.target.key();
+    let word = word_id(connection, &target_word(&target))?;
+    let previous = match newest_leaf(connection, word)? {
+        None => shard::link(connection, &target)?,
+        known => known,
+    };
     let sealed = private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous, told))?;
     if sealed.bytes.len() > LONGEST_ENTRY {
         let size = sealed.bytes.len();
@@ -122,13 +127,15 @@ pub(super) fn newest_time(connection: &Connection) -> Result<Option<Timestamp>, 
 /// When SQLite fails or a row is not what was written.
 pub(super) fn newest(connection: &Connection, target: Option<&str>, limit: usize) -> Result<Vec<StoredEntry>, Trouble> {
     let limit = i64::try_from(limit.min(LARGEST_ANSWER)).unwrap_or(i64::MAX);
+    let begins = number(shard::begins(connection)?);
     let Some(target) = target else {
-        return read(connection, "SELECT sequence, leaf, body FROM entry ORDER BY sequence DESC LIMIT ?1", [limit]);
+        let sql = "SELECT sequence, leaf, body FROM entry WHERE sequence >= ?1 ORDER BY sequence DESC LIMIT ?2";
+        return read(connection, sql, [begins, limit]);
     };
     let word = known_word(connection, &target_word(target))?;
     let sql = "SELECT entry.sequence, leaf, body FROM mark JOIN entry ON entry.sequence = mark.sequence
-               WHERE word = ?1 ORDER BY mark.sequence DESC LIMIT ?2";
-    read(connection, sql, params![word, limit])
+               WHERE word = ?1 AND mark.sequence >= ?2 ORDER BY mark.sequence DESC LIMIT ?3";
+    read(connection, sql, params![word, begins, limit])
 }
 
 /// One entry by its place.
@@ -137,6 +144,9 @@ pub(super) fn newest(connection: &Connection, target: Option<&str>, limit: usize
 /// As [`newest`].
 pub(super) fn at(connection: &Connection, sequence: u64) -> Result<Option<StoredEntry>, Trouble> {
     let Ok(sequence) = i64::try_from(sequence) else { return Ok(None) };
+    if sequence < number(shard::begins(connection)?) {
+        return Ok(None);
+    }
     let found = read(connection, "SELECT sequence, leaf, body FROM entry WHERE sequence = ?1", [sequence])?;
     Ok(found.into_iter().next())
 }
@@ -146,11 +156,11 @@ pub(super) fn at(connection: &Connection, sequence: u64) -> Result<Option<Stored
 /// # Errors
 /// As [`newest`].
 pub(super) fn range(connection: &Connection, from: u64, to: u64, limit: usize) -> Result<Vec<StoredEntry>, Trouble> {
-    let place = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit.min(LARGEST_ANSWER)).unwrap_or(i64::MAX);
+    let from = from.max(shard::begins(connection)?);
     let sql =
         "SELECT sequence, leaf, body FROM entry WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence LIMIT ?3";
-    read(connection, sql, params![place(from), place(to), limit])
+    read(connection, sql, params![number(from), number(to), limit])
 }
 
 /// Intents without an outcome, the oldest first.

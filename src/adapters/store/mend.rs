@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 
 use crate::codec::entry::Entry;
+use crate::codec::ledger::Beginning;
 use crate::domain::audit::Phase;
 use crate::domain::key::Digest;
 use crate::domain::private::Private;
 use crate::domain::state::{Change, State};
-use crate::domain::tree::Frontier;
+use crate::domain::tree::{Frontier, Subtree};
 
 use super::checkpoint::Row;
 use super::connection::Trouble;
 use super::save::NotSaved;
 use super::walk::number;
-use super::{directory, log, migrations, save, tree};
+use super::{directory, log, migrations, save, shard, tree};
 
 /// The file beside the damaged one.
 const NAME: &str = "keyward.db.rebuilt";
@@ -49,9 +50,32 @@ impl NewDatabase {
         let mut connection = Connection::open(&path)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrations::migrate(&mut connection)?;
-        // What is lost leaves a gap; the guard comes back at the end.
-        connection.execute_batch("BEGIN IMMEDIATE; DROP TRIGGER entry_insert;")?;
+        // What is lost leaves a gap, and who froze what may be frozen itself; the guards come back at the end.
+        connection.execute_batch("BEGIN IMMEDIATE; DROP TRIGGER entry_insert; DROP TRIGGER shard_insert;")?;
         Ok(Self { connection, path, tree: Frontier::default(), whole: true })
+    }
+
+    /// What is kept of the frozen entries; before the first entry.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn before(&mut self, beginning: &Beginning, subtrees: &[(Subtree, Digest)]) -> Result<(), Trouble> {
+        self.tree = beginning.tree.clone();
+        shard::replace_beginning(&self.connection, beginning)?;
+        let sql = "INSERT INTO subtree (level, place, hash) VALUES (?1, ?2, ?3)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for (subtree, hash) in subtrees {
+            statement.execute(params![subtree.level, number(subtree.place), hash.0])?;
+        }
+        Ok(())
+    }
+
+    /// A shard that was frozen.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn shard(&self, row: &shard::Row) -> Result<(), Trouble> {
+        Ok(shard::insert(&self.connection, row)?)
     }
 
     /// An entry with everything that is derived from it.
@@ -140,6 +164,7 @@ impl NewDatabase {
     /// [`Trouble`].
     pub(super) fn finish(self) -> Result<PathBuf, Trouble> {
         self.connection.execute_batch(migrations::ENTRY_INSERT)?;
+        self.connection.execute_batch(migrations::SHARD_INSERT)?;
         self.connection.execute_batch("COMMIT")?;
         let found: String = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
@@ -153,7 +178,7 @@ impl NewDatabase {
 /// A state as the changes that make it.
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
-    let State { credentials, attempts, issuers, ledger, clock } = state;
+    let State { credentials, attempts, issuers, ledger, clock, latches } = state;
     all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), record.clone())));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
@@ -162,5 +187,6 @@ fn rows(state: &State) -> Vec<Change> {
         ledger.automatic.iter().flat_map(|(names, times)| times.iter().map(move |at| (names.text().clone(), *at)));
     all.extend(automatic.map(|(names, at)| Change::AutomaticIssuance(names, at)));
     all.extend(clock.iter().cloned().map(Change::Clock));
+    all.extend(latches.iter().map(|(on, latch)| Change::Latch(on.clone(), Some(latch.clone()))));
     all
 }

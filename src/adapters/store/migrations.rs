@@ -13,17 +13,9 @@ use super::connection::Trouble;
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
 const APPLICATION_ID: i32 = 0x4b57_5244;
 
-/// Every table whose size is bounded: those of the state, the intents without an outcome and the checkpoints that are
-/// kept, one an hour.
-pub(super) const BOUNDED_TABLES: [&str; 9] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "open_intent", "checkpoint"];
-
-/// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 7] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock"];
-
-/// Every table.
-pub(super) const TABLES: [&str; 15] = [
+/// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
+/// one an hour, and what frozen entries leave behind.
+pub(super) const BOUNDED_TABLES: [&str; 13] = [
     "credential",
     "generation",
     "attempt",
@@ -31,6 +23,28 @@ pub(super) const TABLES: [&str; 15] = [
     "bucket",
     "automatic",
     "clock",
+    "latch",
+    "open_intent",
+    "checkpoint",
+    "shard",
+    "link",
+    "pending",
+];
+
+/// Every table of the state.
+pub(super) const STATE_TABLES: [&str; 8] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch"];
+
+/// Every table.
+pub(super) const TABLES: [&str; 19] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "latch",
     "entry",
     "checkpoint",
     "subtree",
@@ -39,6 +53,9 @@ pub(super) const TABLES: [&str; 15] = [
     "open_intent",
     "private",
     "evidence",
+    "shard",
+    "link",
+    "pending",
 ];
 
 /// The guard of the log's order, which is in [`FIRST`] too.
@@ -53,7 +70,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 3] = [FIRST, LATCHES, FREEZING];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 
@@ -233,6 +250,82 @@ CREATE TABLE evidence (
 ) STRICT;
 CREATE TRIGGER evidence_update BEFORE UPDATE ON evidence BEGIN
     SELECT RAISE(ABORT, 'evidence is never changed');
+END;
+";
+
+/// What only a person opens again; and since when a key is in use, which until now was as long as it was installed.
+const LATCHES: &str = "
+CREATE TABLE latch (
+    subject TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    code    TEXT NOT NULL,
+    text    TEXT NOT NULL,
+    by      TEXT
+) STRICT, WITHOUT ROWID;
+ALTER TABLE generation ADD COLUMN key_since INTEGER NOT NULL DEFAULT 0;
+UPDATE generation SET key_since = installed_at;
+";
+
+/// The guard of what is frozen, which is in [`FREEZING`] too.
+pub(super) const SHARD_INSERT: &str = "
+CREATE TRIGGER shard_insert BEFORE INSERT ON shard
+WHEN NEW.until <= (SELECT ifnull(max(until), 0) FROM shard)
+    OR NOT EXISTS (
+        SELECT 1 FROM entry WHERE sequence = NEW.freeze AND sequence >= NEW.until
+            AND json_extract(CAST(body AS TEXT), '$.data.action') = 'audit.freeze'
+            AND json_extract(CAST(body AS TEXT), '$.data.facts.until') = CAST(NEW.until AS TEXT)
+            AND json_extract(CAST(body AS TEXT), '$.data.facts.manifest') = lower(hex(NEW.manifest)))
+BEGIN
+    SELECT RAISE(ABORT, 'what is frozen only grows, and an entry of the log says so');
+END;
+";
+
+/// Freezing (decision 0012): what may be missing, what it leaves behind, and guards that let just that go.
+const FREEZING: &str = "
+CREATE TABLE shard (
+    until    INTEGER PRIMARY KEY CHECK (until > 0 AND until % 256 = 0),
+    manifest BLOB NOT NULL CHECK (length(manifest) = 32),
+    freeze   INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER shard_insert BEFORE INSERT ON shard
+WHEN NEW.until <= (SELECT ifnull(max(until), 0) FROM shard)
+    OR NOT EXISTS (
+        SELECT 1 FROM entry WHERE sequence = NEW.freeze AND sequence >= NEW.until
+            AND json_extract(CAST(body AS TEXT), '$.data.action') = 'audit.freeze'
+            AND json_extract(CAST(body AS TEXT), '$.data.facts.until') = CAST(NEW.until AS TEXT)
+            AND json_extract(CAST(body AS TEXT), '$.data.facts.manifest') = lower(hex(NEW.manifest)))
+BEGIN
+    SELECT RAISE(ABORT, 'what is frozen only grows, and an entry of the log says so');
+END;
+CREATE TRIGGER shard_update BEFORE UPDATE ON shard BEGIN
+    SELECT RAISE(ABORT, 'what is frozen is never changed');
+END;
+CREATE TRIGGER shard_delete BEFORE DELETE ON shard BEGIN
+    SELECT RAISE(ABORT, 'what is frozen is never changed');
+END;
+
+-- Of the frozen entries: the newest about each target, and the intents whose outcome comes after them.
+CREATE TABLE link (
+    target TEXT PRIMARY KEY,
+    leaf   BLOB NOT NULL CHECK (length(leaf) = 32)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pending (
+    id       BLOB PRIMARY KEY CHECK (length(id) = 16),
+    sequence INTEGER NOT NULL,
+    target   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+DROP TRIGGER entry_delete;
+CREATE TRIGGER entry_delete BEFORE DELETE ON entry
+WHEN OLD.sequence >= (SELECT ifnull(max(until), 0) FROM shard)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit log is append-only: an entry is never deleted unless it is frozen');
+END;
+DROP TRIGGER checkpoint_delete;
+CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint
+WHEN OLD.kept = 1 AND OLD.size >= (SELECT ifnull(max(until), 0) FROM shard)
+BEGIN
+    SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');
 END;
 ";
 

@@ -17,6 +17,7 @@ mod checkpoint;
 mod connection;
 mod directory;
 pub mod doctor;
+mod freeze;
 mod key;
 mod load;
 mod lockfile;
@@ -28,10 +29,12 @@ mod patient;
 mod place;
 mod query;
 mod private;
+mod prune;
 mod reader;
 mod rotate;
 mod save;
 mod sealer;
+mod shard;
 mod tree;
 mod walk;
 mod trust;
@@ -54,7 +57,9 @@ use crate::ports::{
 };
 
 pub use archive::{Archive, Progress};
+pub use freeze::{Choice, Freezer, Last, NewShard, Run, Suits};
 pub use offline::OfflineLog;
+pub use prune::Pruned;
 pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 

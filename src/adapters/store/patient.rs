@@ -1,6 +1,8 @@
 //! A damaged database under examination: what can be read of it, whether it is what the log gives, and the rows for a new
 //! one. [`super::doctor`] says what is done about it.
 
+mod frozen;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codec::checkpoint::Checkpoint;
 use crate::codec::entry::Entry;
+use crate::codec::ledger::{FREEZE, Frozen};
 use crate::codec::note::Note;
 use crate::codec::replay::Replay;
 use crate::domain::audit::{Phase, leaf_hash};
@@ -23,6 +26,10 @@ use super::doctor::{Diagnosis, Finding, LostEntry, Verdict};
 use super::mend::NewDatabase;
 use super::walk::{Found, number, walk};
 use super::{checkpoint, load, migrations};
+
+pub use self::frozen::Thawed;
+
+use self::frozen::{Before, edge};
 
 /// Lost entries that are named one by one; of more only the number is told.
 const MOST_NAMED: usize = 1_000;
@@ -43,6 +50,10 @@ pub(super) struct Patient {
     /// Size of the file in bytes.
     size: u64,
     lock: Option<String>,
+    /// The frozen entries, if their shards were given.
+    thawed: Option<Thawed>,
+    /// Set if no state can be given although the log is whole.
+    stateless: bool,
     damaged: BTreeSet<&'static str>,
     findings: Vec<Finding>,
     lost: Vec<LostEntry>,
@@ -61,6 +72,7 @@ struct Log {
     replay: Replay,
     /// The first thing that the replay could not take.
     unreadable: Option<String>,
+    freezes: Vec<Frozen>,
     evidence: BTreeSet<Digest>,
     intents: BTreeSet<EntryId>,
     doubtful: Vec<u64>,
@@ -69,12 +81,20 @@ struct Log {
 
 impl Patient {
     /// Before anything was looked at.
-    pub(super) fn new(source: Connection, target: Option<NewDatabase>, size: u64, lock: Option<String>) -> Self {
+    pub(super) fn new(
+        source: Connection,
+        target: Option<NewDatabase>,
+        size: u64,
+        lock: Option<String>,
+        thawed: Option<Thawed>,
+    ) -> Self {
         Self {
             source,
             target,
             size,
             lock,
+            thawed,
+            stateless: false,
             damaged: BTreeSet::new(),
             findings: Vec::new(),
             lost: Vec::new(),
@@ -100,17 +120,24 @@ impl Patient {
     pub(super) fn examine(&mut self) -> Result<Diagnosis, Trouble> {
         self.check_tables();
         let notes = self.notes();
-        let expected = self.expected(&notes);
-        let log = self.read_log(expected, &notes)?;
-        let agrees = self.judge(expected, &notes, &log)?;
+        let before = match self.before() {
+            Ok(before) => before,
+            Err(why) => return Ok(self.hopeless(why)),
+        };
+        self.copy_before(&before)?;
+        let begins = before.beginning.size();
+        let expected = self.expected(&notes, begins);
+        let log = self.read_log(expected, &notes, &before)?;
+        let mut agrees = self.judge(expected, &notes, &log)?;
         if self.lost_count == 0 {
-            self.check_derived(&log);
+            self.check_derived(&log, &before);
+            agrees &= self.check_frozen(&before, &log)?;
         }
         self.copy_private(&log.replay.commitments())?;
         self.copy_evidence(&log.evidence)?;
-        self.state(&log, agrees)?;
+        self.state(&log, agrees, before.replay.is_some())?;
         self.name_lost();
-        let verdict = match (agrees, self.findings.is_empty()) {
+        let verdict = match (agrees && !self.stateless, self.findings.is_empty()) {
             (true, true) => Verdict::Sound,
             (true, false) => Verdict::Mendable,
             (false, _) => Verdict::Incomplete,
@@ -118,13 +145,30 @@ impl Patient {
         Ok(Diagnosis {
             verdict,
             expected,
-            readable: expected.saturating_sub(self.lost_count),
+            begins,
+            readable: expected.saturating_sub(begins).saturating_sub(self.lost_count),
             lost: core::mem::take(&mut self.lost),
             findings: core::mem::take(&mut self.findings),
             unknown: core::mem::take(&mut self.unknown),
             rebuilt: None,
             set_aside: None,
         })
+    }
+
+    /// Nothing can be said of the log.
+    fn hopeless(&mut self, why: String) -> Diagnosis {
+        self.found("KW6313", why);
+        Diagnosis {
+            verdict: Verdict::Incomplete,
+            expected: 0,
+            begins: 0,
+            readable: 0,
+            lost: Vec::new(),
+            findings: core::mem::take(&mut self.findings),
+            unknown: vec!["everything else: where the log begins is not known".to_owned()],
+            rebuilt: None,
+            set_aside: None,
+        }
     }
 
     /// Page by page, with the indexes.
@@ -174,7 +218,7 @@ impl Patient {
 
     /// How many entries the log of this file had: what its newest checkpoint says. The lock counts only where no
     /// checkpoint is left; if it has seen more than the file ever had, the file is an older copy or lost its end.
-    fn expected(&mut self, notes: &[Said]) -> u64 {
+    fn expected(&mut self, notes: &[Said], begins: u64) -> u64 {
         let own: Option<i64> =
             self.source.query_row("SELECT max(size) FROM checkpoint", [], |row| row.get(0)).ok().flatten();
         let own = own.and_then(|size| u64::try_from(size).ok());
@@ -182,7 +226,7 @@ impl Patient {
         let rows: Option<i64> =
             self.source.query_row("SELECT max(sequence) + 1 FROM entry", [], |row| row.get(0)).ok().flatten();
         // A damaged page may give any number.
-        let most = self.size / SHORTEST_ENTRY;
+        let most = begins.saturating_add(self.size / SHORTEST_ENTRY);
         let rows = rows.and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows <= most);
         let lock = self.lock.as_deref().and_then(head_of).map(|head| head.size);
         let known = own.max(rows);
@@ -203,14 +247,15 @@ impl Patient {
         known.max(lock.filter(|lock| *lock <= most)).unwrap_or(0)
     }
 
-    fn read_log(&mut self, expected: u64, notes: &[Said]) -> Result<Log, Trouble> {
-        let mut log = Log::default();
+    fn read_log(&mut self, expected: u64, notes: &[Said], before: &Before) -> Result<Log, Trouble> {
+        let mut log = Log::after(before);
+        let begins = before.beginning.size();
         let wanted: BTreeSet<u64> = notes.iter().map(|said| said.head.size).collect();
         let check_marks = !["word", "mark"].iter().any(|table| self.damaged.contains(table));
         let mut source = Connection::open_in_memory()?;
         // The walk borrows the source while everything else of the patient changes.
         core::mem::swap(&mut source, &mut self.source);
-        let done = walk(&source, expected, |sequence, found| -> Result<(), Trouble> {
+        let done = walk(&source, begins..expected, |sequence, found| -> Result<(), Trouble> {
             let (entry, leaf, body) = match found {
                 Found::Whole(entry, leaf, body) => (entry, leaf, body),
                 Found::Doubtful(entry, body) => {
@@ -297,7 +342,7 @@ impl Patient {
     }
 
     /// Whether the derived tables are what the entries give.
-    fn check_derived(&mut self, log: &Log) {
+    fn check_derived(&mut self, log: &Log, before: &Before) {
         if log.unmarked > 0 {
             self.found("KW6313", format!("{} entries are not found by all their words", log.unmarked));
         }
@@ -310,9 +355,11 @@ impl Patient {
         if whole && found != intents {
             self.found("KW6313", "the open intents are not those of the entries");
         }
-        let mut tree = Frontier::default();
+        let mut tree = edge(before);
         let mut differs = false;
-        let leaves = each_row(&self.source, "SELECT leaf FROM entry ORDER BY sequence", |row| {
+        let begins = tree.size();
+        let sql = format!("SELECT leaf FROM entry WHERE sequence >= {begins} ORDER BY sequence");
+        let leaves = each_row(&self.source, &sql, |row| {
             let mut complete = Vec::new();
             tree.push(Digest(row.get(0)?), |subtree, hash| {
                 if subtree.level.is_multiple_of(8) && subtree.level > 0 {
@@ -400,7 +447,7 @@ impl Patient {
     }
 
     /// The state's tables: from the log if it is whole, else as they are if they can be read, else unknown.
-    fn state(&mut self, log: &Log, agrees: bool) -> Result<(), Trouble> {
+    fn state(&mut self, log: &Log, agrees: bool, from_the_first: bool) -> Result<(), Trouble> {
         let damaged: Vec<&str> =
             migrations::STATE_TABLES.into_iter().filter(|table| self.damaged.contains(table)).collect();
         let clock_known = !damaged.contains(&"clock");
@@ -408,15 +455,19 @@ impl Patient {
         if old.is_none() && damaged.is_empty() {
             self.found("KW6314", "the tables of the state cannot be read");
         }
-        if !agrees {
+        if !agrees || !from_the_first {
+            let why =
+                if agrees { "; the shards of the frozen entries say it: give all of them with --shard" } else { "" };
             match &old {
                 Some(old) => {
-                    self.unknown.push("whether the state is that of the log: it is kept as it was found".to_owned());
+                    let text = format!("whether the state is that of the log: it is kept as it was found{why}");
+                    self.unknown.push(text);
                     return self.keep(old);
                 }
                 None => {
-                    let tables = damaged.join(", ");
-                    self.unknown.push(format!("the state ({tables}): its tables are damaged, and so is the log"));
+                    self.stateless = true;
+                    let (tables, log) = (damaged.join(", "), if agrees { "" } else { ", and so is the log" });
+                    self.unknown.push(format!("the state ({tables}): its tables are damaged{log}{why}"));
                     return Ok(());
                 }
             }
@@ -474,6 +525,9 @@ impl Log {
     fn take(&mut self, entry: &Entry, body: &[u8]) {
         if let Err(error) = self.replay.entry(body) {
             self.unreadable.get_or_insert(format!("entry {}: {error}", entry.sequence));
+        }
+        if entry.action == FREEZE {
+            self.freezes.extend(Frozen::read(body));
         }
         self.evidence.extend(entry.evidence.iter().map(|piece| piece.sha256));
         match (entry.phase, entry.intent) {

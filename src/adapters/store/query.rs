@@ -16,6 +16,7 @@ use crate::domain::words;
 use crate::ports::{Page, Statistics, StoredEntry};
 
 use super::connection::Trouble;
+use super::shard;
 
 /// Looks into the index that one page may cost: some 3 µs each, so a third of a second at most. A search that needs more
 /// gives what it has and where to go on.
@@ -28,8 +29,9 @@ const LONGEST_SEARCH: usize = 100_000;
 pub(super) fn page(connection: &Connection, question: &Question) -> Result<Page, Trouble> {
     let moment = connection.unchecked_transaction()?;
     let size = size(&moment)?;
-    let page = Search::prepare(&moment, question, size)?.map_or_else(|| Ok(Page::default()), Search::run)?;
-    Ok(Page { size, ..page })
+    let begins = shard::begins(&moment)?;
+    let page = Search::prepare(&moment, question, begins, size)?.map_or_else(|| Ok(Page::default()), Search::run)?;
+    Ok(Page { size, begins, ..page })
 }
 
 /// One entry by its id.
@@ -41,7 +43,8 @@ pub(super) fn entry(connection: &Connection, id: EntryId) -> Result<Option<Store
         .prepare_cached("SELECT sequence FROM entry WHERE id = ?1")?
         .query_row([id.0.to_bytes()], |row| row.get(0))
         .optional()?;
-    Ok(match sequence {
+    let begins = to_sql(shard::begins(connection)?);
+    Ok(match sequence.filter(|sequence| *sequence >= begins) {
         Some(sequence) => read(connection, sequence, |_| true)?,
         None => None,
     })
@@ -53,23 +56,25 @@ pub(super) fn entry(connection: &Connection, id: EntryId) -> Result<Option<Store
 /// SQLite's.
 pub(super) fn statistics(connection: &Connection) -> Result<Statistics, Trouble> {
     let moment = connection.unchecked_transaction()?;
+    let begins = shard::begins(&moment)?;
     let count = |sql: &str| -> Result<u64, Trouble> { Ok(from_sql(moment.query_row(sql, [], |row| row.get(0))?)) };
     let time = |order: &str| -> Result<Option<Timestamp>, Trouble> {
-        let sql = format!("SELECT at FROM entry ORDER BY sequence {order} LIMIT 1");
-        Ok(moment.query_row(&sql, [], |row| row.get(0)).optional()?.map(Timestamp::from_unix))
+        let sql = format!("SELECT at FROM entry WHERE sequence >= ?1 ORDER BY sequence {order} LIMIT 1");
+        Ok(moment.query_row(&sql, [to_sql(begins)], |row| row.get(0)).optional()?.map(Timestamp::from_unix))
     };
     let mut counts = std::collections::BTreeMap::new();
     for kind in ["code:", "outcome:"] {
         for (id, text) in words_with(&moment, kind)? {
             let number = moment
-                .prepare_cached("SELECT count(*) FROM mark WHERE word = ?1")?
-                .query_row([id], |row| row.get(0))
+                .prepare_cached("SELECT count(*) FROM mark WHERE word = ?1 AND sequence >= ?2")?
+                .query_row([id, to_sql(begins)], |row| row.get(0))
                 .map(from_sql)?;
             counts.insert(text, number);
         }
     }
     Ok(Statistics {
         size: size(&moment)?,
+        begins,
         span: time("ASC")?.zip(time("DESC")?),
         bytes: count("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")?,
         checkpoints: count("SELECT count(*) FROM checkpoint WHERE kept = 1")?,
@@ -117,7 +122,12 @@ enum Look {
 
 impl<'a> Search<'a> {
     /// `None` if nothing can fit.
-    fn prepare(connection: &'a Connection, question: &'a Question, size: u64) -> Result<Option<Self>, Trouble> {
+    fn prepare(
+        connection: &'a Connection,
+        question: &'a Question,
+        begins: u64,
+        size: u64,
+    ) -> Result<Option<Self>, Trouble> {
         let alternatives = question.all_of.iter().map(Vec::len).max().unwrap_or(0);
         if question.all_of.len() > MOST_CONDITIONS || alternatives > MOST_ALTERNATIVES {
             let text = format!("a question has at most {MOST_CONDITIONS} conditions of {MOST_ALTERNATIVES} words");
@@ -140,11 +150,11 @@ impl<'a> Search<'a> {
             conditions.push(ids.into_iter().map(|word| Term { word, nearest: Nearest::NotAsked }).collect());
         }
         let Some(last) = size.checked_sub(1) else { return Ok(None) };
-        let (mut low, mut high) = (0, to_sql(last));
+        let (mut low, mut high) = (to_sql(begins), to_sql(last));
         if let Some(beyond) = question.beyond {
             match question.order {
                 Order::NewestFirst => high = high.min(to_sql(beyond).saturating_sub(1)),
-                Order::OldestFirst => low = to_sql(beyond).saturating_add(1),
+                Order::OldestFirst => low = low.max(to_sql(beyond).saturating_add(1)),
             }
         }
         let days = Days::of(connection, question)?;

@@ -8,7 +8,7 @@ use crate::domain::execution::{Attempt, Generation};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey};
 use crate::domain::name::NameSet;
-use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
+use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn};
 use crate::domain::time::Timestamp;
 
 /// Why something was not written.
@@ -40,6 +40,7 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::Bucket(key, full_at) => bucket(connection, key, *full_at),
         Change::AutomaticIssuance(names, at) => automatic(connection, names, *at),
         Change::Clock(mark) => clock(connection, mark),
+        Change::Latch(on, latch) => save_latch(connection, on, latch.as_ref()),
     }
 }
 
@@ -89,8 +90,8 @@ fn generation(connection: &Connection, id: &CredentialId, place: &str, kept: &Ge
     connection
         .prepare_cached(
             "INSERT INTO generation (credential, place, slot, issuer, fingerprint, spki, serial, cert_id, not_before,
-                 not_after, names, cause, cause_detail, installed_at, verified_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 not_after, names, cause, cause_detail, installed_at, verified_at, key_since)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             id.as_str(),
@@ -108,6 +109,7 @@ fn generation(connection: &Connection, id: &CredentialId, place: &str, kept: &Ge
             kept.trigger.detail(),
             kept.installed_at.unix(),
             seconds(kept.verified_at),
+            kept.key_since.unix(),
         ])?;
     Ok(())
 }
@@ -182,6 +184,17 @@ fn automatic(connection: &Connection, names: &str, at: Timestamp) -> Result<(), 
     connection
         .prepare_cached("INSERT INTO automatic (names, at) VALUES (?1, ?2)")?
         .execute(params![names, at.unix()])?;
+    Ok(())
+}
+
+fn save_latch(connection: &Connection, on: &LatchOn, latch: Option<&Latch>) -> Result<(), NotSaved> {
+    let on = on.to_string();
+    match latch {
+        Some(latch) => connection
+            .prepare_cached("INSERT OR REPLACE INTO latch (subject, at, code, text, by) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![on, latch.at.unix(), &*latch.code, &*latch.text, latch.by.as_deref()])?,
+        None => connection.prepare_cached("DELETE FROM latch WHERE subject = ?1")?.execute([on])?,
+    };
     Ok(())
 }
 

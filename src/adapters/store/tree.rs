@@ -8,7 +8,7 @@ use crate::domain::tree::{self, Frontier, Subtree, TreeError};
 use crate::ports::{Consistency, Inclusion};
 
 use super::connection::Trouble;
-use super::{checkpoint, log};
+use super::{checkpoint, log, shard};
 
 /// The levels that are stored are the multiples of this one: at level 8 a row of 40 bytes stands for 256 entries, which is
 /// next to nothing, and 255 leaves are read in well under a millisecond.
@@ -58,6 +58,9 @@ pub(super) fn inclusion(connection: &mut Connection, sequence: u64) -> Result<Op
     // One read transaction, so that entry and checkpoint are of the same commit.
     let connection = &*connection.transaction()?;
     let Some(newest) = checkpoint::newest(connection)? else { return Ok(None) };
+    if sequence < shard::begins(connection)? {
+        return Ok(None);
+    }
     let Some(entry) = log::at(connection, sequence)?.filter(|entry| entry.sequence < newest.size) else {
         return Ok(None);
     };
@@ -72,24 +75,36 @@ pub(super) fn inclusion(connection: &mut Connection, sequence: u64) -> Result<Op
 pub(super) fn consistency(connection: &mut Connection, old: u64) -> Result<Option<Consistency>, Trouble> {
     let connection = &*connection.transaction()?;
     let Some(newest) = checkpoint::newest(connection)?.filter(|newest| old <= newest.size) else { return Ok(None) };
+    if !is_provable(connection, old)? {
+        return Ok(None);
+    }
     let proof = tree::prove_consistency(old, newest.size, |subtree| hash(connection, subtree))?;
     Ok(Some(Consistency { proof, note: newest.note }))
 }
 
-/// That the tree over the first `old` entries is the beginning of that over the first `new`; `None` if there are fewer.
+/// That the tree over the first `old` entries is the beginning of that over the first `new`; `None` if there are fewer, or
+/// what it takes is frozen.
 ///
 /// # Errors
 /// [`Trouble`].
 pub(super) fn between(connection: &mut Connection, old: u64, new: u64) -> Result<Option<Vec<Digest>>, Trouble> {
     let connection = &*connection.transaction()?;
-    if old > new || new > log::size(connection)? {
+    if old > new || new > log::size(connection)? || !is_provable(connection, old)? || !is_provable(connection, new)? {
         return Ok(None);
     }
     Ok(Some(tree::prove_consistency(old, new, |subtree| hash(connection, subtree))?))
 }
 
+/// Whether the hashes are there that a tree of this size is made of: of what is frozen only every 256th.
+fn is_provable(connection: &Connection, size: u64) -> Result<bool, Trouble> {
+    Ok(size.is_multiple_of(shard::ALIGNED) || size >= shard::begins(connection)?)
+}
+
 /// The hash of a complete subtree, from the highest stored level at or below its own.
-fn hash(connection: &Connection, subtree: Subtree) -> Result<Digest, Trouble> {
+///
+/// # Errors
+/// [`Trouble::Distrusted`] if hashes are missing.
+pub(super) fn hash(connection: &Connection, subtree: Subtree) -> Result<Digest, Trouble> {
     let stored = subtree.level / STEP * STEP;
     let above = subtree.level.saturating_sub(stored);
     let first = subtree.place << above;
@@ -114,7 +129,11 @@ fn hash(connection: &Connection, subtree: Subtree) -> Result<Digest, Trouble> {
     Ok(made.root())
 }
 
-fn stored_hash(connection: &Connection, subtree: Subtree) -> Result<Option<Digest>, rusqlite::Error> {
+/// The hash of a complete subtree of a stored level, if it is there.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn stored_hash(connection: &Connection, subtree: Subtree) -> Result<Option<Digest>, rusqlite::Error> {
     let place = number(subtree.place);
     let found: Option<[u8; 32]> = if subtree.level == 0 {
         let sql = "SELECT leaf FROM entry WHERE sequence = ?1";
@@ -126,7 +145,8 @@ fn stored_hash(connection: &Connection, subtree: Subtree) -> Result<Option<Diges
     Ok(found.map(Digest))
 }
 
-fn missing(level: u8, place: u64) -> Trouble {
+/// A hash is not there.
+pub(super) fn missing(level: u8, place: u64) -> Trouble {
     Trouble::Distrusted(
         super::trust::TAMPERED,
         match level {

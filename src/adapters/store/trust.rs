@@ -27,7 +27,7 @@ use super::key::LogKeys;
 use super::lockfile::{LockFile, NotAdvanced};
 use super::save::NotSaved;
 use super::sealer::{self, Sealer};
-use super::{LogOptions, checkpoint, key, log, private, rotate, tree};
+use super::{LogOptions, checkpoint, key, log, private, rotate, shard, tree};
 
 /// Checkpoint's signature, or root and entries, do not agree.
 pub(super) const TAMPERED: &str = "KW6001";
@@ -124,6 +124,7 @@ pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOption
     }
     let tree = tree::frontier(connection, size)?;
     check_checkpoint(connection, &keys, &tree)?;
+    shard::check(connection)?;
     check_tail(connection)?;
     let mut judge = Judge { accept: &options.accept, waived: Vec::new() };
     let tail = match &lock {
@@ -248,6 +249,15 @@ impl Judge<'_> {
         if said.size > size {
             let seen = format!("the state has {size} entries, and its lock {shown} has seen {}", said.size);
             self.broken(Accept::RolledBack, seen, "put the newer state directory back")?;
+            return Ok(None);
+        }
+        let begins = shard::begins(connection).map_err(Trouble::from)?;
+        if said.size < begins {
+            let seen = format!(
+                "the audit lock {shown} has seen {} entries, and the first {begins} are frozen, which it had seen",
+                said.size
+            );
+            self.broken(Accept::LockDamaged, seen, "put the log's own lock back")?;
             return Ok(None);
         }
         let root = tree::frontier(connection, said.size)?.root();

@@ -21,14 +21,14 @@ type Read = (i64, Result<(Digest, Vec<u8>), String>);
 
 const COLUMNS: &str = "SELECT sequence, leaf, body FROM entry";
 
-/// Tells `each` what lies at each place below `size`, in order. A page that cannot be read costs the entries on it: those
+/// Tells `each` what lies at each of these places, in order. A page that cannot be read costs the entries on it: those
 /// after it are looked for one by one until the rows can be followed again.
 pub(super) fn walk<E>(
     connection: &Connection,
-    size: u64,
+    places: core::ops::Range<u64>,
     mut each: impl FnMut(u64, Found) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut next = 0;
+    let (mut next, size) = (places.start, places.end);
     while next < size {
         let broken = follow(connection, size, &mut next, &mut each)?;
         let Some(why) = broken else { break };

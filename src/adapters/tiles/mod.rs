@@ -12,9 +12,9 @@
 //! each kind has `.p/` and how much is in it. Files beyond the checkpoint are passed over. Refuses to know what an entry
 //! means; see [`crate::codec::ledger`].
 
+mod shard;
 mod web;
 
-use std::io::{ErrorKind, Read as _};
 use std::path::PathBuf;
 
 use futures_util::stream::{StreamExt as _, iter};
@@ -26,6 +26,7 @@ use crate::codec::tiles::{CHECKPOINT, WIDTH, bundle_path, partial_width, read_bu
 use crate::domain::audit::LONGEST_ENTRY;
 use crate::domain::key::Digest;
 
+pub use shard::Shard;
 pub use web::Web;
 
 /// A tile has at most so many bytes.
@@ -67,19 +68,7 @@ impl Tree {
 
     async fn read(&self, path: &str, cap: usize) -> Result<Vec<u8>, NotRead> {
         match self {
-            Self::Directory(dir) => {
-                let mut bytes = Vec::new();
-                let most = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
-                let read = std::fs::File::open(dir.join(path)).and_then(|file| file.take(most).read_to_end(&mut bytes));
-                match read {
-                    Ok(_) if bytes.len() > cap => Err(NotRead::TooLong(cap)),
-                    Ok(_) => Ok(bytes),
-                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                        Err(NotRead::Absent)
-                    }
-                    Err(e) => Err(NotRead::Failed(e.to_string())),
-                }
-            }
+            Self::Directory(dir) => shard::read(&dir.join(path), cap),
             Self::Web(web) => web.read(path, cap).await,
         }
     }

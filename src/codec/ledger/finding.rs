@@ -84,6 +84,10 @@ pub enum Rule {
     Time,
     /// A proof that does not lead from its entry to its checkpoint, or is none.
     Proof,
+    /// A shard of frozen entries, or what is kept of them, is not what the log says.
+    Shard,
+    /// Frozen entries were not read.
+    Frozen,
 }
 
 impl Rule {
@@ -110,6 +114,8 @@ impl Rule {
             Self::Unreadable => "KW6117",
             Self::Time => "KW6118",
             Self::Proof => "KW6119",
+            Self::Shard => "KW6120",
+            Self::Frozen => "KW6121",
         }
     }
 }

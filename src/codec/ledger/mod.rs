@@ -11,8 +11,12 @@
 //!                 ─► root at the size of what is known from outside = the root that it says
 //! ```
 //!
+//! Where the first entries are frozen (decision 0012), a pass begins behind them with what they leave behind
+//! ([`Beginning`]), or with their shards, one after the other.
+//!
 //! An entry is proved if its bytes have its leaf's hash and a signed checkpoint beyond it has the root over the leaves.
 
+mod beginning;
 mod finding;
 mod fold;
 mod inspect;
@@ -22,6 +26,7 @@ mod report;
 mod trust;
 mod verifier;
 
+pub use beginning::{Beginning, Claimed, FREEZE, FROZE, Frozen, LONGEST_BEGINNING, Pending};
 pub use finding::{Finding, Findings, Grade, Rule};
 pub use fold::{Fold, Secret, WordHash};
 pub use inspect::{Stored, expect_rows, inspect};

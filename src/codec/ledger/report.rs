@@ -18,7 +18,9 @@ pub struct Blobs {
 pub struct Report {
     /// Which log, as its checkpoints say.
     pub origin: Option<String>,
-    /// Entries that were read.
+    /// The first entry that was read: those before it are frozen.
+    pub begins: u64,
+    /// Entries of the log up to the last that was read.
     pub entries: u64,
     /// When the first and the newest of them were written, as they say.
     pub span: Option<(Timestamp, Timestamp)>,
@@ -67,6 +69,10 @@ impl Report {
     #[must_use]
     pub fn trustworthy(&self) -> Vec<String> {
         let mut out = Vec::new();
+        let begins = self.begins;
+        if begins > 0 {
+            out.push(format!("{} frozen: only the root over them is known", entries(0, begins)));
+        }
         let proved = self.proved.map_or(0, |head| head.size);
         match (proved, self.first_bad()) {
             (0, _) if self.entries == 0 && self.proved.is_some() => {
@@ -74,8 +80,8 @@ impl Report {
             }
             (0, _) => out.push("no entry is proved by a checkpoint".into()),
             (size, Some(bad)) if bad < size => {
-                if bad > 0 {
-                    out.push(format!("{} proved by the checkpoint of size {size}", entries(0, bad)));
+                if bad > begins {
+                    out.push(format!("{} proved by the checkpoint of size {size}", entries(begins, bad)));
                 }
                 out.push(format!("entry {bad} is the first that is not what was signed"));
                 if bad.saturating_add(1) < size {
@@ -83,10 +89,10 @@ impl Report {
                     out.push(format!("{rest} proved by the same checkpoint, but for those that are named"));
                 }
             }
-            (size, _) => out.push(format!("{} proved by the checkpoint of size {size}", entries(0, size))),
+            (size, _) => out.push(format!("{} proved by the checkpoint of size {size}", entries(begins, size))),
         }
         if proved < self.entries {
-            let rest = entries(proved, self.entries);
+            let rest = entries(proved.max(begins), self.entries);
             out.push(format!("{} not proved by any checkpoint", rest));
         }
         out

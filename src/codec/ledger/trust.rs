@@ -107,6 +107,9 @@ pub struct Trust {
     pub keys: Vec<RangedKey>,
     /// Those of witnesses.
     pub witnesses: Vec<VerifierKey>,
+    /// Whether entries of rotations may be among frozen ones that are not read: a key that is not known may have followed one
+    /// that is.
+    pub gaps: bool,
 }
 
 /// A checkpoint whose signatures were looked at.
@@ -199,6 +202,13 @@ impl Trust {
                     key.from
                 );
                 Err(bad(text))
+            }
+            (None, None) if self.gaps && self.keys.iter().any(|ranged| ranged.key.name() == origin) => {
+                let text = format!(
+                    "{what} is not signed by a key that is known, and the log's key may have been rotated in the frozen \
+                     entries: give their shards with --shard, or the newer key with --key"
+                );
+                Err(Box::new(Finding::new(Grade::Unverifiable, Rule::Unsigned, text)))
             }
             (None, None) if self.keys.iter().any(|ranged| ranged.key.name() == origin) => Err(bad(format!(
                 "{what} says that it is of {origin} and is not signed by its key; if the log's key was changed \

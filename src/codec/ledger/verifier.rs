@@ -1,7 +1,11 @@
 //! The one pass over a log.
 
+mod frozen;
+
 use std::collections::BTreeMap;
 
+use self::frozen::Began;
+use super::beginning::{Claimed, Frozen};
 use super::finding::{Finding, Findings, Grade, Rule};
 use super::fold::{Fold, Secret};
 use super::inspect::{Stored, inspect};
@@ -72,6 +76,14 @@ pub struct Verifier {
     index: Option<Fold>,
     seen: Seen,
     target: String,
+    /// Where it began, if not with the first entry.
+    began: Option<Began>,
+    /// What entries of freezes say.
+    freezes: Vec<Frozen>,
+    /// Shards that were read.
+    claimed: Vec<Claimed>,
+    /// Set if it ends with a shard.
+    early: bool,
 }
 
 /// The newest entry about a target.
@@ -125,6 +137,10 @@ impl Verifier {
             index: None,
             seen: Seen::default(),
             target: String::new(),
+            began: None,
+            freezes: Vec::new(),
+            claimed: Vec::new(),
+            early: false,
         };
         verifier.compare_anchors();
         verifier
@@ -146,6 +162,12 @@ impl Verifier {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.next
+    }
+
+    /// The first entry that is read: those before it are frozen.
+    #[must_use]
+    pub fn begins(&self) -> u64 {
+        self.began.as_ref().map_or(0, Began::size)
     }
 
     /// Whether no entry is missing, so that derived tables can be compared with the entries; after every checkpoint.
@@ -179,6 +201,7 @@ impl Verifier {
         {
             self.relate(stored.sequence, &record, Link { leaf, bytes: hash });
             self.count(&record, stored.sequence, &mut needs);
+            self.freezes.extend(Frozen::of(value, &record));
         }
         if self.bytes.is_none() && leaf != hash {
             self.bytes = Some(self.tree.clone());
@@ -319,7 +342,7 @@ impl Verifier {
         };
         let judged = match self.trust.judge(&what, signed.note) {
             Ok(judged) => judged,
-            Err(finding) => return self.seen.findings.add(*finding),
+            Err(finding) => return self.unjudged(*finding, signed.note),
         };
         let head = judged.head;
         self.seen.claimed = self.seen.claimed.max(Some(head.size));
@@ -376,7 +399,7 @@ impl Verifier {
             self.prove(head);
             return true;
         }
-        let from = self.seen.proved.map_or(0, |proved| proved.size);
+        let from = self.seen.proved.map_or(self.begins(), |proved| proved.size);
         let last = head.size.saturating_sub(1);
         let text = format!(
             "the root over entries 0–{last} is not the one that {what} says: something in {from}–{last} was changed"
@@ -442,11 +465,14 @@ impl Verifier {
             self.seen.findings.add(back);
         }
         self.finish_sizes();
+        self.finish_beginning();
         self.finish_anchors();
         self.finish_trust();
+        let begins = self.begins();
         let seen = self.seen;
         Report {
             origin: seen.origin,
+            begins,
             entries: self.next,
             span: self.first.zip(self.newest),
             proved: seen.proved,

@@ -40,6 +40,7 @@ pub(in crate::shell) async fn entries(
         next: next.map(|place| question::cursor(order, place)),
         more: page.next.is_some(),
         size: page.size.to_string(),
+        begins: (page.begins > 0).then(|| page.begins.to_string()),
     })
 }
 
@@ -66,7 +67,7 @@ async fn texts_of(log: &dyn Log, all: impl Iterator<Item = &StoredEntry>) -> Res
 /// # Errors
 /// When there is none, or the log cannot be read.
 pub(in crate::shell) async fn detail(log: &dyn Log, name: &str) -> Result<Detail, Refusal> {
-    let stored = find(log, name).await?.ok_or_else(|| Refusal::absent(name))?;
+    let Some(stored) = find(log, name).await? else { return Err(Refusal::gone(log, name).await) };
     let (mut evidence, mut partner) = (Vec::new(), None);
     if let Ok(entry) = Entry::parse(&stored.bytes) {
         evidence = pieces(log, &entry).await?;
@@ -105,6 +106,7 @@ pub(in crate::shell) async fn statistics(log: &dyn Log) -> Result<Stats, Refusal
     };
     Ok(Stats {
         size: found.size.to_string(),
+        begins: (found.begins > 0).then(|| found.begins.to_string()),
         oldest: found.span.map(|s| s.0.to_string()),
         newest: found.span.map(|s| s.1.to_string()),
         bytes: found.bytes.to_string(),
@@ -144,7 +146,7 @@ pub(in crate::shell) async fn explain(log: &dyn Log, name: &str) -> Result<Story
         told.sort_by_key(|stored| stored.sequence);
     }
     if told.is_empty() {
-        return Err(Refusal::absent(name));
+        return Err(Refusal::gone(log, name).await);
     }
     let mut chapters = Vec::with_capacity(told.len());
     let texts = texts_of(log, told.iter()).await?;

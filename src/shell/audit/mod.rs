@@ -13,23 +13,26 @@ mod story;
 
 pub(in crate::shell) use self::answer::{detail, entries, explain, row, statistics, value_text};
 pub(in crate::shell) use self::proof::proof;
-pub(in crate::shell) use self::question::PARAMETERS;
+pub(in crate::shell) use self::question::{PARAMETERS, time};
 
 use core::fmt;
 
-use crate::ports::StoreError;
+use crate::domain::question::Question;
+use crate::ports::{Log, StoreError};
 
 /// The question is not understood.
 pub(in crate::shell) const BAD_QUESTION: &str = "KW6201";
 /// There is no such entry.
 pub(in crate::shell) const NO_ENTRY: &str = "KW6202";
+/// The entry was frozen.
+pub(in crate::shell) const FROZEN: &str = "KW6203";
 /// The log cannot be read.
 pub(in crate::shell) const UNREADABLE: &str = "KW5010";
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::shell) struct Refusal {
-    /// [`BAD_QUESTION`], [`NO_ENTRY`] or [`UNREADABLE`].
+    /// [`BAD_QUESTION`], [`NO_ENTRY`], [`FROZEN`] or [`UNREADABLE`].
     pub(in crate::shell) code: &'static str,
     pub(in crate::shell) text: String,
     pub(in crate::shell) hint: String,
@@ -43,6 +46,28 @@ impl Refusal {
     fn absent(what: &str) -> Self {
         let text = format!("the audit log has no entry {}", shown(what));
         Self { code: NO_ENTRY, text, hint: "find it with keyward audit query".into() }
+    }
+}
+
+impl Refusal {
+    /// There is none by this name, or it is frozen.
+    async fn gone(log: &dyn Log, name: &str) -> Self {
+        let asked = Question { limit: 1, ..Question::default() };
+        let begins = log.query(asked).await.map_or(0, |page| page.begins);
+        match name.parse::<u64>() {
+            Ok(place) if place < begins => Self {
+                code: FROZEN,
+                text: format!("entry {place} is frozen: the log begins with entry {begins} here"),
+                hint: "look into the shard with its place between the two numbers of its name".into(),
+            },
+            _ if begins > 0 => {
+                let Self { code, text, .. } = Self::absent(name);
+                let hint =
+                    format!("find it with keyward audit query, or in the shards: entries before {begins} are frozen");
+                Self { code, text, hint }
+            }
+            _ => Self::absent(name),
+        }
     }
 }
 

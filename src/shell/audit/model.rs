@@ -16,6 +16,9 @@ pub(in crate::shell) struct Entries {
     pub(in crate::shell) more: bool,
     /// How many entries the log has.
     pub(in crate::shell) size: String,
+    /// The first that is here and was searched, if those before it are frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::shell) begins: Option<String>,
 }
 
 /// One entry in short, and whole.
@@ -102,6 +105,9 @@ pub(in crate::shell) struct Partner {
 pub(in crate::shell) struct Stats {
     /// How many entries.
     pub(in crate::shell) size: String,
+    /// The first that is here, if those before it are frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::shell) begins: Option<String>,
     /// Time of the first entry.
     pub(in crate::shell) oldest: Option<String>,
     /// Time of the last entry.

@@ -7,8 +7,8 @@ use crate::ports::Log;
 
 /// The proof of the entry with this id, or at this place.
 pub(in crate::shell) async fn proof(log: &dyn Log, name: &str) -> Result<Proof, Refusal> {
-    let stored = find(log, name).await?.ok_or_else(|| Refusal::absent(name))?;
-    let found = log.inclusion(stored.sequence).await?.ok_or_else(|| Refusal::absent(name))?;
+    let Some(stored) = find(log, name).await? else { return Err(Refusal::gone(log, name).await) };
+    let Some(found) = log.inclusion(stored.sequence).await? else { return Err(Refusal::gone(log, name).await) };
     Ok(Proof {
         sequence: stored.sequence,
         entry: found.entry.bytes,

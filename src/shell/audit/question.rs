@@ -128,7 +128,8 @@ fn limit(text: &str) -> Result<usize, Refusal> {
 }
 
 /// RFC 3339, a date, or a span back from now.
-fn time(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+/// A time, a date, or how long ago.
+pub(in crate::shell) fn time(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
     let date = || Timestamp::parse(&format!("{text}T00:00:00Z"));
     let parsed = Timestamp::parse(text).or_else(date).or_else(|| Some(now.minus(span(text)?)));
     parsed.ok_or_else(|| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::audit::args::{Audit, Place};
+use super::gate_args::{Gate, Snippet};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -140,6 +141,18 @@ No network, no root; everything is below one directory, which is removed at the 
     /// Approval paths and whether they are open
     #[command(subcommand, arg_required_else_help = true)]
     Gate(Gate),
+    /// Configuration for a proxy that asks the gate before it lets anybody through
+    #[command(after_help = "\
+Examples:
+  keyward snippet nginx --path approve --listen 0.0.0.0:80 --portal 127.0.0.1:8080
+  keyward snippet envoy > envoy.yaml              ext_authz over gRPC
+  keyward snippet haproxy -c /etc/keyward/keyward.toml
+
+Made from the configuration: where the gate listens, and whether the path guards kinds of request only.")]
+    Snippet(Snippet),
+    /// Enforcing proxies for mTLS
+    #[command(subcommand, arg_required_else_help = true)]
+    Link(super::link::Link),
     /// The guardian as a whole
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]
@@ -265,6 +278,9 @@ pub(super) struct Doctor {
     /// Print what would be done, and do nothing but read
     #[arg(long)]
     pub(super) plan: bool,
+    /// A shard of frozen entries, or a directory that holds shards: together they must be all that there are
+    #[arg(long = "shard", value_name = "DIR", conflicts_with = "accept")]
+    pub(super) shards: Vec<PathBuf>,
     /// Open it once although this rule refuses: lock-missing, lock-damaged, rolled-back, forked or clock-back
     #[arg(long, value_name = "RULE", conflicts_with = "repair")]
     pub(super) accept: Vec<String>,
@@ -363,22 +379,6 @@ pub(super) struct Renew {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Gate {
-    /// All approval paths
-    Status,
-    /// Ask one path, as a proxy would
-    #[command(after_help = "\
-Example:
-  keyward gate check approve && ./release.sh
-
-Exits with 0 if it is open, and 5 if it is closed or nobody can tell.")]
-    Check {
-        /// The path's id
-        path: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum Config {
     /// Read the file and show every problem in its place
     #[command(after_help = "Exits with 0 if it may be used and 64 if not. Nothing is opened, bound or asked.")]
@@ -420,7 +420,7 @@ Example:
 }
 
 /// `90s`, `10m`, `2h`; a bare number is seconds.
-fn span(text: &str) -> Result<core::time::Duration, String> {
+pub(super) fn span(text: &str) -> Result<core::time::Duration, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let number: u64 = digits.parse().map_err(|_| "write a number with s, m or h, for example 90s".to_owned())?;
     let scale = match unit {

@@ -16,7 +16,7 @@ use super::args::Common;
 use super::console::{Exit, Failure};
 use crate::shell::audit::BAD_QUESTION;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
-use crate::shell::http::model::Problem;
+use crate::shell::http::model::{Gate, Problem};
 
 /// The daemon answers within ten seconds or says that it cannot.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -77,6 +77,25 @@ impl Daemon {
     /// The same, where something else is waited for too.
     pub(super) async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.understand(&self.asked("GET", path, Bytes::new()).await?)
+    }
+
+    /// Has it do something, where something else is waited for too.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        self.understand(&self.asked("POST", path, Bytes::from(body)).await?)
+    }
+
+    /// A gate's answer, whatever it says.
+    pub(super) async fn gate(&self, path: &str) -> Result<Gate, Failure> {
+        let (_, body) = self.asked("GET", &format!("/v1/gate/{path}"), Bytes::new()).await?;
+        serde_json::from_slice(&body).map_err(|e| {
+            let text = format!("the gate's answer is not understood: {e}");
+            Failure::new(Exit::GateClosed, text, "is the daemon of the same version?")
+        })
     }
 
     /// Waits for what asks the daemon.

@@ -29,6 +29,22 @@ pub(super) enum Exit {
 }
 
 impl Exit {
+    /// The one that matters more: a failure, then what is not known.
+    pub(super) fn worse(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Failed
+            | Self::Usage
+            | Self::Waiting
+            | Self::GateClosed
+            | Self::Verdict(_)
+            | Self::Refused
+            | Self::BadConfig => 2,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     pub(super) fn code(self) -> u8 {
         match self {
             Self::Ok => 0,

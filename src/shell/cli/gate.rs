@@ -6,7 +6,7 @@ use super::args::Output;
 use super::cert::{segment, tone};
 use super::console::{Cell, Exit, Failure, Tone, moment, relative};
 use super::{Done, Run};
-use crate::shell::http::model::{Gate, Status};
+use crate::shell::http::model::{Gate, StatementKey, Status};
 
 impl Run {
     pub(super) fn gate_status(&self) -> Done {
@@ -50,6 +50,41 @@ impl Run {
             }
         }
         Ok(if open && gate.open { Exit::Ok } else { Exit::GateClosed })
+    }
+
+    pub(super) fn gate_keys(&self) -> Done {
+        let daemon = self.daemon()?;
+        let keys: Vec<StatementKey> = daemon.get("/v1/keys")?;
+        self.banner(&daemon);
+        match self.output {
+            Output::Json => self.console.json(&keys)?,
+            Output::Name => keys.iter().for_each(|k| self.console.out(&k.key)),
+            Output::Table => {
+                let rows: Vec<Vec<Cell>> =
+                    keys.iter().map(|k| vec![k.standing.clone().into(), k.key.clone().into()]).collect();
+                self.console.table(&["STANDING", "KEY"], &rows);
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) fn gate_rotate_key(&self, finish: bool) -> Done {
+        let daemon = self.daemon()?;
+        let step = if finish { "/v1/keys/advance" } else { "/v1/keys/announce" };
+        let key: StatementKey = daemon.post(step, &serde_json::json!({}))?;
+        self.banner(&daemon);
+        match self.output {
+            Output::Json => self.console.json(&key)?,
+            Output::Name | Output::Table => {
+                self.console.note(if finish {
+                    "this key signs from now on, and the one before it is destroyed; consumers may drop that one"
+                } else {
+                    "give the line below to every consumer, beside the key in use; then: keyward gate rotate-key --finish"
+                });
+                self.console.out(&key.key);
+            }
+        }
+        Ok(Exit::Ok)
     }
 
     pub(super) fn status(&self) -> Done {

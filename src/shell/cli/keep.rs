@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::args::{Backup, Doctor, Output, Restore};
 use super::console::{Exit, Failure};
-use super::{Done, Run, client};
+use super::{Done, Run, client, thaw};
 use crate::ports::StoreError;
 use crate::shell::config::Settings;
 use crate::shell::wire;
@@ -65,7 +65,8 @@ impl Run {
             return self.accept(&dir, options, told);
         }
         let mend = if told.repair && !told.plan { Mend::Replace } else { Mend::Look };
-        let found = keep::examine(&dir, &options, mend).map_err(failed)?;
+        let thawed = thaw::thawed(&told.shards)?;
+        let found = keep::examine(&dir, &options, mend, thawed).map_err(failed)?;
         match self.output {
             Output::Json => self.console.json(&as_json(&found))?,
             Output::Table | Output::Name => lines(&found).iter().for_each(|line| self.console.out(line)),
@@ -114,16 +115,20 @@ impl Run {
 
     /// The directory that was named, or that of the configuration. Where its lock lies says the configuration, if it is
     /// that of this directory.
-    fn place(&self, named: Option<&Path>) -> Result<(PathBuf, LogOptions), Failure> {
+    pub(super) fn place(&self, named: Option<&Path>) -> Result<(PathBuf, LogOptions), Failure> {
         let Some(dir) = named else {
             let settings = self.own()?;
             let options = keep::log_options(Some(&settings));
             return Ok((settings.state_dir, options));
         };
+        Ok((dir.to_owned(), keep::log_options(self.settings_of(dir).as_ref())))
+    }
+
+    /// The configuration, if it is that of this directory.
+    pub(super) fn settings_of(&self, dir: &Path) -> Option<Settings> {
         let known = client::config_path(&self.common).ok().and_then(|path| client::settings(&path, &self.common).ok());
         let real = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-        let known = known.filter(|settings| real(&settings.state_dir) == real(dir));
-        Ok((dir.to_owned(), keep::log_options(known.as_ref())))
+        known.filter(|settings| real(&settings.state_dir) == real(dir))
     }
 
     fn state_dir(&self) -> Result<PathBuf, Failure> {
@@ -144,6 +149,11 @@ impl Run {
             return self.console.json(manifest);
         }
         let bytes = manifest.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+        if manifest.begins > 0 {
+            let frozen = manifest.begins;
+            self.console
+                .note(format!("the first {frozen} entries are frozen: they lie in shards, which are no part of it"));
+        }
         self.console.out(format!(
             "{}: made {}, {} entries, {} credentials, {} files with {bytes} bytes; read back to the last entry",
             place.display(),
@@ -165,7 +175,11 @@ fn about_keys(with_keys: bool) -> &'static str {
 }
 
 fn lines(found: &Diagnosis) -> Vec<String> {
-    let mut out = vec![format!("{} of {} entries can be read", found.readable, found.expected)];
+    let here = found.expected.saturating_sub(found.begins);
+    let mut out = vec![format!("{} of {here} entries can be read", found.readable)];
+    if found.begins > 0 {
+        out.push(format!("the {} entries before them are frozen, and lie in shards", found.begins));
+    }
     out.extend(found.findings.iter().map(|f| format!("{} {}", f.code, f.text)));
     out.extend(found.lost.iter().map(|lost| {
         let words = if lost.words.is_empty() { String::new() } else { format!(" ({})", lost.words.join(" ")) };
@@ -185,6 +199,7 @@ fn as_json(found: &Diagnosis) -> serde_json::Value {
     serde_json::json!({
         "verdict": verdict,
         "expected": found.expected,
+        "begins": found.begins,
         "readable": found.readable,
         "findings": found.findings.iter().map(|f| serde_json::json!({"code": f.code, "text": f.text})).collect::<Vec<_>>(),
         "lost": found.lost.iter().map(|l| {

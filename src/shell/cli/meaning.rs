@@ -1,9 +1,11 @@
 //! `keyward config explain`: what the file means, defaults included, in sentences.
 
 use core::fmt::Write as _;
+use std::collections::BTreeSet;
 
 use super::console::{Exit, Failure, Tone};
 use super::{Done, Run};
+use crate::domain::guard::{self, Guard, Kind};
 use crate::domain::inventory::{Ari, Care, Credential, Environment, KeyReuse, Layout, Managed, ReloadHow, Source};
 use crate::domain::policy::{Act, Subject, Verdict, decide};
 use crate::domain::time::human_span;
@@ -34,10 +36,19 @@ impl Run {
         for path in estate.paths.values() {
             let needs: Vec<&str> = path.needs.iter().map(crate::domain::id::CredentialId::as_str).collect();
             let margin = human_span(path.margin);
-            let sentences = vec![
+            let mut sentences = vec![
                 format!("is an approval path: open while {} are proved good.", needs.join(", ")),
                 format!("closes {margin} before the end of the first of them, and whenever anything cannot be told."),
             ];
+            let audiences: Vec<&str> =
+                path.leases.audiences.iter().map(crate::domain::id::AudienceId::as_str).collect();
+            if !audiences.is_empty() {
+                sentences.push(format!("gives leases and permits to {}.", audiences.join(", ")));
+            }
+            if let Some(file) = &path.leases.file {
+                sentences.push(format!("keeps a lease for {} in {} while it is open.", file.audience, file.path));
+            }
+            sentences.extend(reachable(&path.guard));
             say(path.id.as_str(), sentences);
         }
         match (found, name) {
@@ -49,6 +60,20 @@ impl Run {
             _ => Ok(Exit::Ok),
         }
     }
+}
+
+/// What stays reachable while a path is closed.
+fn reachable(guard: &Guard) -> Option<String> {
+    let kind = |kind: &Kind| {
+        let list = |all: &BTreeSet<String>, any: &str| {
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            if all.is_empty() { any.to_owned() } else { all.join(", ") }
+        };
+        let (methods, prefixes) = (list(&kind.methods, "any method"), list(&kind.prefixes, "any URL"));
+        format!("{} ({methods} at {prefixes})", kind.name)
+    };
+    let kinds: Vec<String> = guard.kinds().iter().filter(|k| k.care == guard::Care::Reachable).map(kind).collect();
+    (!kinds.is_empty()).then(|| format!("leaves these requests reachable while it is closed: {}.", kinds.join("; ")))
 }
 
 fn guardian(settings: &Settings) -> Vec<String> {
@@ -63,6 +88,9 @@ fn guardian(settings: &Settings) -> Vec<String> {
     if let Some(gate) = &settings.listen.gate_socket {
         let group = gate.group.as_deref().map(|g| format!(", group {g}")).unwrap_or_default();
         out.push(format!("answers gate checks at {} (mode {:04o}{group}).", gate.path.display(), gate.mode));
+    }
+    if let Some(tls) = &settings.listen.gate_tls {
+        out.push(format!("answers gate checks over TLS at {} with {}.", tls.listen, tls.certificate_file.display()));
     }
     out.push(format!("takes commands at {}.", settings.listen.admin_socket.display()));
     let estate = &settings.estate;

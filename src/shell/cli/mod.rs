@@ -9,20 +9,27 @@ mod cert;
 mod client;
 mod console;
 mod gate;
+mod gate_args;
+mod gate_story;
 mod host;
 mod keep;
+mod link;
 mod meaning;
 mod plans;
+mod proof;
 mod renew;
+mod snippet;
+mod thaw;
 mod witness;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
-use self::args::{Cert, Cli, Clock, Command, Common, Config, Format, Gate, Issuer, Output};
+use self::args::{Cert, Cli, Clock, Command, Common, Config, Format, Issuer, Output};
 use self::client::Daemon;
 use self::console::{Console, Exit, Failure};
+use self::gate_args::Gate;
 use crate::shell::http::model::Accepted;
 use crate::shell::{daemon, demo};
 
@@ -83,9 +90,22 @@ impl Run {
             Command::Cert(Cert::Scan) => self.start("/v1/scan"),
             Command::Gate(Gate::Status) => self.gate_status(),
             Command::Gate(Gate::Check { path }) => self.gate_check(&path),
+            Command::Gate(Gate::Keys) => self.gate_keys(),
+            Command::Gate(Gate::RotateKey { finish }) => self.gate_rotate_key(finish),
+            Command::Gate(Gate::Hold(hold)) => self.gate_hold(&hold),
+            Command::Gate(Gate::Probe(probe)) => self.gate_probe(&probe),
+            Command::Gate(Gate::Lint(lint)) => self.gate_lint(&lint),
+            Command::Gate(Gate::Graph(graph)) => self.gate_graph(&graph),
+            Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
+            Command::Gate(Gate::Replay { file, key }) => self.gate_replay(&file, key.as_deref()),
+            Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
+            Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
+            Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
+            Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),
+            Command::Link(link::Link::Status) => self.link_status(),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),

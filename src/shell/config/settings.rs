@@ -6,11 +6,13 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::codec::note::VerifierKey;
 use crate::domain::id::{IssuerId, SolverId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
+use crate::domain::link::Link;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub witness: Option<Witness>,
     /// Who witnesses our own log; nobody in staging.
     pub audit_witness: Option<AuditWitness>,
+    /// Enforcing proxies, in the order of the file; none in staging, where nothing of production is touched.
+    pub links: Vec<Arc<Link>>,
     /// SHA-256 of the text.
     pub digest: Digest,
     /// The file, if it came from one.
@@ -83,6 +87,8 @@ pub struct Listen {
     pub http: SocketAddr,
     /// Gate checks over a Unix socket.
     pub gate_socket: Option<GateSocket>,
+    /// Gate checks over TLS.
+    pub gate_tls: Option<GateTls>,
     /// The command line's door to the daemon; only its own user may use it.
     pub admin_socket: PathBuf,
 }
@@ -96,6 +102,17 @@ pub struct GateSocket {
     pub mode: u32,
     /// Its group; unchanged if `None`.
     pub group: Option<String>,
+}
+
+/// Gate checks over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateTls {
+    /// Where.
+    pub listen: SocketAddr,
+    /// The chain in PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// Its private key in PEM.
+    pub key_file: PathBuf,
 }
 
 /// A CA's ACME service.

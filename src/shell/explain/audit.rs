@@ -137,6 +137,24 @@ pub(super) const ROWS: &[Entry] = &[
         "Look the reasons up; each says what reopens the path.",
     ),
     row(
+        "KW2303",
+        "gate latched",
+        "The path closed so often in a short time that only a person opens it again.",
+        "Find out why it closes, then `keyward gate reopen PATH`.",
+    ),
+    row(
+        "KW2304",
+        "gate reopened by a person",
+        "A person opened a latched path; it opens when all is good.",
+        "Nothing.",
+    ),
+    row(
+        "KW2305",
+        "key reported as compromised",
+        "A person reported a key as compromised: every path that stands on a certificate with it is closed, for ever.",
+        "Put a certificate with another key in place, and revoke those that hold this one.",
+    ),
+    row(
         "KW2401",
         "daemon started",
         "With how many credentials, and how many attempts in flight from before.",

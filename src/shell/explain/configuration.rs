@@ -298,4 +298,10 @@ pub(super) const ROWS: &[Entry] = &[
         "http-01 needs `listen` or `webroot`; tls-alpn-01 needs `listen`; dns-01 needs exactly one of `rfc2136`, `exec` and `webhook`.",
         "Keep one way; another way is another [[solver]].",
     ),
+    row(
+        "KW0063",
+        "a path that stands on itself",
+        "The paths under `depends_on` form a circle: each would wait for the other to open.",
+        "Remove one of the dependencies.",
+    ),
 ];

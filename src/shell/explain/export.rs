@@ -66,4 +66,10 @@ pub(super) const ROWS: &[Entry] = &[
         "The URL, the secret file or the options cannot be used as they are; the message says which.",
         "Correct them; nothing was written.",
     ),
+    row(
+        "KW6520",
+        "entries were frozen",
+        "Somebody had the oldest entries written as a shard of static files and deleted here. The entry names the run (`from` to `until`), the root over everything up to its end, the SHA-256 of the shard's manifest, and that of what the frozen entries leave behind (`beginning`).",
+        "Keep the shard: whoever verifies the whole log needs it (keyward audit verify --shard DIR).",
+    ),
 ];

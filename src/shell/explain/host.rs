@@ -67,7 +67,7 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW0111",
         "sockets",
-        "The directories of the sockets must be there or creatable, and nothing else may lie in their place.",
+        "The directories of the sockets must be there or creatable, and nothing else may lie in their place. Nobody but Keyward should be able to write the directory of the gate's socket.",
         "Create the directory, with systemd by RuntimeDirectory=keyward.",
     ),
     row(

@@ -16,4 +16,10 @@ pub(super) const ROWS: &[Entry] = &[
         "The audit log has no entry with this id, at this place, or with this correlation id.",
         "Find it with keyward audit query. If an outside record says that it was there, run keyward audit verify --against that record's checkpoint.",
     ),
+    row(
+        "KW6203",
+        "entry is frozen",
+        "The log had an entry at this place. It lies in a shard of frozen entries and not here any more.",
+        "Look into the shard whose name has the place between its two numbers: tile/entries holds the entries' bytes.",
+    ),
 ];

@@ -120,4 +120,16 @@ pub(super) const ROWS: &[Entry] = &[
         "A proof file does not lead from its entry to its checkpoint, or is no proof.",
         "Ask for it again; if it stays so, the entry was not in that log.",
     ),
+    row(
+        "KW6120",
+        "shard altered",
+        "A file of a shard of frozen entries is not the one that was frozen, or a shard, or what the log keeps of the frozen entries, is not what the entry of the freeze says. Entries that are missing without such an entry were not frozen but removed.",
+        "Take the shard from another copy. If no copy fits the log, compare the log with a checkpoint from elsewhere (--against).",
+    ),
+    row(
+        "KW6121",
+        "frozen entries not read",
+        "The oldest entries lie in shards, and these were not given, or not all of them. A warning if none is missing in between: the signed roots cover the entries all the same.",
+        "Give the directory of the shards with --shard.",
+    ),
 ];

@@ -32,6 +32,10 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/metrics", get(scrape))
         .route("/v1/status", get(status))
         .route("/v1/gates", get(gates))
+        .route("/v1/links", get(super::links::list))
+        .route("/v1/explanations/{path}", get(super::gatekeeping::explanation))
+        .route("/v1/paths/{path}/reopen", post(super::gatekeeping::reopen))
+        .route("/v1/keys/{spki}/compromised", post(super::gatekeeping::compromised))
         .route("/v1/credentials", get(credentials))
         .route("/v1/credentials/{id}", get(credential))
         .route("/v1/credentials/{id}/why", get(why))
@@ -46,8 +50,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint =
-        "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/audit/entries";
+    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/graph, /v1/links, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 
@@ -164,7 +167,7 @@ fn unreadable(error: StoreError) -> Problem {
 pub(super) fn actor(door: Door) -> Answer<Arc<str>> {
     match door {
         Door::Admin { uid } => Ok(Arc::from(format!("uid:{uid}"))),
-        Door::Http { .. } | Door::Gate => {
+        Door::Http { .. } | Door::Gate | Door::Tls => {
             let text = "nothing is started through this door";
             Err(Problem::new(StatusCode::FORBIDDEN, problem::WRONG_DOOR, text, "use the admin socket"))
         }
@@ -224,7 +227,7 @@ pub(super) async fn command(app: &App, command: Command) -> Answer<()> {
     app.web.engine.ask(command).await.map_err(|refusal| refused(&refusal))
 }
 
-fn refused(refusal: &Refusal) -> Problem {
+pub(super) fn refused(refusal: &Refusal) -> Problem {
     let (code, hint) = match refusal {
         Refusal::Busy(_) => (problem::BUSY, "try again in a moment"),
         Refusal::Silent => (problem::TOO_SLOW, "see keyward status, and the history of what it is about"),

@@ -4,30 +4,35 @@
 //! comes for a URL below `/v1/gate/`, however malformed, by whatever method, gets one of these two.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{Web, model, views};
 use crate::domain::gate::{Reason, STALE, UNKNOWN_PATH, Verdict};
+use crate::domain::guard::Asked;
 use crate::domain::id::PathId;
 use crate::domain::inventory::Environment;
+use crate::domain::lease::is_nonce;
 use crate::ports::Count;
 
 /// The stable codes of the reasons, joined by commas.
-const REASONS: &str = "keyward-reasons";
+pub(super) const REASONS: &str = "keyward-reasons";
+/// The kind of the request, where that lets it through a closed path.
+const KIND: &str = "keyward-kind";
+/// What was answered to a nonce, signed: `keyward-check-v1` of docs/lease.md.
+const PROOF: &str = "keyward-proof";
 /// Says so when the answer is about nothing real.
 pub(super) const ENVIRONMENT: &str = "keyward-environment";
-/// A nonce has at most this many characters: 256 bits in base64 are 43.
-const LONGEST_NONCE: usize = 64;
 /// What is echoed of a path that is none.
 const LONGEST_ECHO: usize = 80;
 
 /// How much an asker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Detail {
+    /// Codes only: whoever named a foreign host may be a web page that reached us by DNS rebinding, and a proxy may hand
+    /// the answer on to strangers.
+    Codes,
     /// Everything.
     Full,
-    /// Codes only: whoever named a foreign host may be a web page that reached us by DNS rebinding.
-    Codes,
 }
 
 /// Whether a URL's path is the gate's: everything that begins like one, but the list of gates.
@@ -35,50 +40,143 @@ pub(super) fn is_gate(path: &str) -> bool {
     path.starts_with("/v1/gate") && path != "/v1/gates"
 }
 
+/// A question to the gate.
+struct Question<'a> {
+    /// The path's name, as it was written.
+    name: &'a str,
+    /// The request that it is about, if the proxy told it.
+    asked: Option<Asked<'a>>,
+    nonce: Option<String>,
+    /// Whether the answer may reach strangers: Envoy and Traefik hand on what the gate said.
+    detail: Detail,
+}
+
 /// Answers a URL below `/v1/gate`.
-pub(super) fn answer(web: &Web, method: &Method, path: &str, query: Option<&str>, detail: Detail) -> Response<Body> {
-    let asked = path.strip_prefix("/v1/gate").and_then(|p| p.strip_prefix('/')).unwrap_or_default();
-    let known = PathId::parse(asked).ok().filter(|_| method == Method::GET);
-    let (answer, counted) = match known {
-        Some(id) => {
-            let verdict = web.engine.gate(&id);
-            let configured = !verdict.reasons.iter().any(|r| r.code == UNKNOWN_PATH);
-            (views::gate(&verdict, web.engine.gate_since(&id), web.environment), configured.then_some(id))
+pub(super) fn answer<B>(web: &Web, request: &Request<B>, detail: Detail) -> Response<Body> {
+    let (mut detail, mut proof) = (detail, None);
+    let answer = match question(request) {
+        Ok(question) => {
+            detail = detail.min(question.detail);
+            let (answer, verdict) = decide(web, question.name, question.asked.as_ref());
+            // Whoever sends a nonce wants to know that no other process answers in our place.
+            let nonce = question.nonce;
+            proof = nonce.as_deref().zip(verdict).and_then(|(n, verdict)| web.engine.proof(&verdict, Some(n)).ok());
+            model::Gate { nonce, ..answer }
         }
-        None => {
-            let text = if method == Method::GET {
-                "no approval path has such a name".to_owned()
-            } else {
-                "a gate is asked with GET".to_owned()
-            };
-            (refusal(web, asked, UNKNOWN_PATH, text, "the configuration names it, and it is asked for by GET"), None)
+        Err(name) => {
+            let text = "a gate is asked with GET".to_owned();
+            count(web, None, "closed");
+            refusal(web, name, UNKNOWN_PATH, text, "the configuration names it, and it is asked for by GET")
         }
     };
-    // Names that nobody configured would be an unbounded set of series.
-    if let Some(path) = counted.or_else(|| PathId::parse("unknown").ok()) {
-        web.meter.count(Count::Gate { path, decision: if answer.open { "open" } else { "closed" } });
+    let mut response = respond(answer, web.environment, detail);
+    if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(PROOF, value);
     }
-    respond(model::Gate { nonce: query.and_then(nonce), ..answer }, web.environment, detail)
+    response
+}
+
+/// `/v1/gate/PATH?nonce=…&told=…` by GET, or `/v1/gate/PATH/the/original/target` by the original method: so Envoy asks
+/// over HTTP. Then all but PATH comes from the client, its query too.
+///
+/// # Errors
+/// The name in a question that is none.
+fn question<B>(request: &Request<B>) -> Result<Question<'_>, &str> {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let rest = path.strip_prefix("/v1/gate").and_then(|p| p.strip_prefix('/')).unwrap_or_default();
+    if let Some((name, _)) = rest.split_once('/') {
+        let whole = request.uri().path_and_query().map_or(path, axum::http::uri::PathAndQuery::as_str);
+        let target = whole.get(path.len().saturating_sub(rest.len()).saturating_add(name.len())..).unwrap_or_default();
+        let asked = Some(Asked { method: request.method().as_str(), target });
+        return Ok(Question { name, asked, nonce: None, detail: Detail::Codes });
+    }
+    if request.method() != Method::GET {
+        return Err(rest);
+    }
+    let asked = query.and_then(|query| told(query, request.headers()));
+    let by_proxy = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("told=")));
+    let detail = if by_proxy { Detail::Codes } else { Detail::Full };
+    Ok(Question { name: rest, asked, nonce: query.and_then(nonce), detail })
+}
+
+/// The original request, from the headers that the proxy's own configuration vouches for by `told=…` in the URL that it
+/// asks. Without it anybody could have set them. Two of a kind tell nothing.
+fn told<'a>(query: &str, headers: &'a HeaderMap) -> Option<Asked<'a>> {
+    let mut said = query.split('&').filter_map(|pair| pair.strip_prefix("told="));
+    let (method, target) = match (said.next()?, said.next()) {
+        ("original", None) => ("x-original-method", "x-original-uri"),
+        ("forwarded", None) => ("x-forwarded-method", "x-forwarded-uri"),
+        _ => return None,
+    };
+    let only = |name: &str| {
+        let mut all = headers.get_all(name).iter();
+        let (Some(first), None) = (all.next(), all.next()) else { return None };
+        first.to_str().ok()
+    };
+    Some(Asked { method: only(method)?, target: only(target)? })
+}
+
+/// The answer about a path, which may let this request through although it is closed, and the verdict that it is made of.
+pub(super) fn decide(web: &Web, name: &str, asked: Option<&Asked<'_>>) -> (model::Gate, Option<Verdict>) {
+    let Ok(id) = PathId::parse(name) else {
+        count(web, None, "closed");
+        let text = "no approval path has such a name".to_owned();
+        return (refusal(web, name, UNKNOWN_PATH, text, "the configuration names it"), None);
+    };
+    let verdict = web.engine.gate(&id);
+    let configured = !verdict.reasons.iter().any(|r| r.code == UNKNOWN_PATH);
+    let kind = asked.filter(|_| !verdict.is_open() && configured).and_then(|asked| {
+        let estate = web.engine.estate();
+        let kind = estate.paths.get(&id)?.guard.reachable(asked)?;
+        Some(kind.name.to_string())
+    });
+    let answer = model::Gate { kind, ..views::gate(&verdict, web.engine.gate_since(&id), web.environment) };
+    let decision = match (answer.open, &answer.kind) {
+        (true, _) => "open",
+        (false, Some(_)) => "reachable",
+        (false, None) => "closed",
+    };
+    count(web, configured.then_some(id), decision);
+    (answer, Some(verdict))
+}
+
+fn count(web: &Web, path: Option<PathId>, decision: &'static str) {
+    // Names that nobody configured would be an unbounded set of series.
+    if let Some(path) = path.or_else(|| PathId::parse("unknown").ok()) {
+        web.meter.count(Count::Gate { path, decision });
+    }
+}
+
+/// Whether the request may go on: the path is open, or does not guard such a request.
+pub(super) fn lets_through(answer: &model::Gate) -> bool {
+    answer.open || answer.kind.is_some()
+}
+
+/// The stable codes of the reasons, joined by commas.
+pub(super) fn codes(answer: &model::Gate) -> String {
+    let mut codes: Vec<&str> = answer.reasons.iter().map(|r| r.code.as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes.join(",")
 }
 
 /// What everybody gets while too many connections are open.
 pub(super) fn overloaded(web: &Web, path: &str) -> Response<Body> {
     let asked = path.strip_prefix("/v1/gate/").unwrap_or_default();
-    let text = "too many connections are open; nobody has time to look".to_owned();
-    let answer = refusal(web, asked, STALE, text, "connections are closed again");
-    respond(answer, web.environment, Detail::Full)
+    respond(busy(web, asked), web.environment, Detail::Full)
 }
 
-fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'static str) -> model::Gate {
+/// A closed gate, because nobody looked.
+pub(super) fn busy(web: &Web, asked: &str) -> model::Gate {
+    let text = "too many connections are open; nobody has time to look".to_owned();
+    refusal(web, asked, STALE, text, "connections are closed again")
+}
+
+/// A closed gate for a question that is about no known path.
+pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'static str) -> model::Gate {
     let now = web.clock.now();
-    let verdict = PathId::parse("unknown").ok().map(|path| Verdict {
-        path,
-        reasons: vec![Reason { code, credential: None, text, reopens }],
-        at: now,
-        at_boot: web.clock.boottime(),
-        until: now,
-        weakest: None,
-    });
+    let reason = Reason { code, credential: None, text, reopens };
+    let verdict = PathId::parse("unknown").ok().map(|path| Verdict::closed(&path, reason, now, web.clock.boottime()));
     let path = asked.chars().filter(|c| !c.is_control()).take(LONGEST_ECHO).collect();
     match verdict {
         Some(verdict) => model::Gate { path, ..views::gate(&verdict, None, web.environment) },
@@ -92,25 +190,21 @@ fn refusal(web: &Web, asked: &str, code: &'static str, text: String, reopens: &'
             weakest: None,
             evaluated_at: now.to_string(),
             environment: web.environment.as_str().to_owned(),
+            kind: None,
             nonce: None,
         },
     }
 }
 
-fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
-    let codes: Vec<&str> = answer.reasons.iter().map(|r| r.code.as_str()).collect();
-    let codes = dedup(codes).join(",");
+pub(super) fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
+    let codes = codes(&answer);
     if detail == Detail::Codes {
-        answer.weakest = None;
-        for reason in &mut answer.reasons {
-            reason.credential = None;
-            reason.text = format!("see `keyward explain {}`; ask with a loopback Host header for more", reason.code);
-        }
+        answer = codes_only(answer);
     }
     // A body that cannot be written would be no reason to open: the status decides.
     let body = serde_json::to_vec(&answer).unwrap_or_default();
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = if answer.open { StatusCode::OK } else { StatusCode::FORBIDDEN };
+    *response.status_mut() = if lets_through(&answer) { StatusCode::OK } else { StatusCode::FORBIDDEN };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -118,7 +212,20 @@ fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) ->
     if let Some(value) = HeaderValue::try_from(codes).ok().filter(|v| !v.is_empty()) {
         headers.insert(REASONS, value);
     }
+    if let Some(value) = answer.kind.and_then(|kind| HeaderValue::try_from(kind).ok()) {
+        headers.insert(KIND, value);
+    }
     response
+}
+
+/// The answer without what only this machine should know.
+pub(super) fn codes_only(mut answer: model::Gate) -> model::Gate {
+    answer.weakest = None;
+    for reason in &mut answer.reasons {
+        reason.credential = None;
+        reason.text = format!("see `keyward explain {}`; ask with a loopback Host header for more", reason.code);
+    }
+    answer
 }
 
 /// Every answer of a dry run says that it is one.
@@ -128,17 +235,10 @@ pub(super) fn mark_staging(headers: &mut HeaderMap, environment: Environment) {
     }
 }
 
-fn dedup(mut codes: Vec<&str>) -> Vec<&str> {
-    codes.sort_unstable();
-    codes.dedup();
-    codes
-}
-
 /// The caller's nonce: 1–64 characters of the URL-safe base64 alphabet, or none.
 fn nonce(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("nonce="))?;
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
-    (!value.is_empty() && value.len() <= LONGEST_NONCE && value.chars().all(safe)).then(|| value.to_owned())
+    is_nonce(value).then(|| value.to_owned())
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::keeper;
+use super::tls::{BadCertificate, GateCertificate};
 use crate::shell::config::Listen;
 
 /// Why a listener is not there.
@@ -42,6 +44,9 @@ pub enum BindError {
         /// Which.
         group: String,
     },
+    /// What gate checks over TLS are answered with.
+    #[error("{0}")]
+    Certificate(#[from] BadCertificate),
     /// Anything else.
     #[error("cannot listen on {}: {what}: {source}", path.display())]
     Unix {
@@ -61,10 +66,16 @@ pub struct Listeners {
     pub http: TcpListener,
     /// The gate's Unix socket.
     pub gate: Option<UnixListener>,
+    /// Gate checks over TLS.
+    pub gate_tls: Option<(TcpListener, GateCertificate)>,
     /// The command line's door.
     pub admin: UnixListener,
     /// Socket files to remove.
     pub files: SocketFiles,
+    /// Where the gate's socket is.
+    pub(super) gate_path: Option<PathBuf>,
+    /// What a probe of an earlier run left there.
+    pub(super) found: Option<String>,
 }
 
 /// Removes socket files when dropped, so that the next start finds none of a dead process.
@@ -88,6 +99,7 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     let mut files = SocketFiles::default();
     let admin = unix(&listen.admin_socket, 0o600, None, 0o700)?;
     files.0.push(listen.admin_socket.clone());
+    let found = listen.gate_socket.as_ref().and_then(|gate| keeper::sweep(&gate.path));
     let gate = match &listen.gate_socket {
         None => None,
         Some(gate) => {
@@ -96,7 +108,30 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
             Some(bound)
         }
     };
-    Ok(Listeners { http, gate, admin, files })
+    let gate_path = listen.gate_socket.as_ref().map(|gate| gate.path.clone());
+    let gate_tls = match &listen.gate_tls {
+        None => None,
+        Some(tls) => {
+            let certificate = GateCertificate::load(&tls.certificate_file, &tls.key_file)?;
+            let address = tls.listen;
+            let bound = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+            Some((bound, certificate))
+        }
+    };
+    Ok(Listeners { http, gate, gate_tls, admin, files, gate_path, found })
+}
+
+/// A Unix socket, and what removes its file.
+///
+/// # Errors
+/// [`BindError`].
+pub(crate) fn unix_socket(
+    path: &Path,
+    mode: u32,
+    group: Option<&str>,
+) -> Result<(UnixListener, SocketFiles), BindError> {
+    let listener = unix(path, mode, group, 0o755)?;
+    Ok((listener, SocketFiles(vec![path.to_owned()])))
 }
 
 /// Binds below a private directory, sets mode and group there, and only then moves the socket to its place.

@@ -263,6 +263,8 @@ fn credentials(web: &Web, out: &mut String) {
             labels: watch.labels.clone(),
             care: Care::Observed(source),
             endpoints: Vec::new(),
+            purpose: None,
+            crls: Vec::new(),
         };
         families.put(&empty, None, None, paths.get(&id).unwrap_or(&none));
     }

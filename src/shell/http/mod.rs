@@ -2,8 +2,8 @@
 //!
 //! | door | who comes | what they may |
 //! |---|---|---|
-//! | gate socket | proxies, by the socket's mode and group | ask gates |
-//! | HTTP, loopback | this machine | ask gates, scrape, look |
+//! | gate socket | proxies and portals, by the socket's mode and group | ask gates, get leases and permits |
+//! | HTTP, loopback | this machine | ask gates, get leases, scrape, look |
 //! | admin socket | the daemon's own user and root | everything |
 //!
 //! What changes something comes through the admin socket only, and carries the peer's uid into the audit entry. Refuses
@@ -15,14 +15,22 @@ mod audit_page;
 mod exposition;
 mod forget;
 mod gate;
+mod gatekeeping;
+mod grpc;
 mod heavy;
+mod hold;
+mod keeper;
+mod lease;
+mod links;
 mod listen;
 mod metrics;
 pub mod model;
 mod page;
+mod preface;
 mod problem;
 mod server;
 mod shield;
+mod tls;
 mod views;
 mod witness;
 
@@ -30,15 +38,20 @@ use core::fmt;
 use std::sync::Arc;
 
 use crate::domain::inventory::Environment;
+use crate::domain::link::Status;
 use crate::engine::{Engine, Refusal};
 use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 
+pub use self::links::Link;
 pub use self::listen::{BindError, Listeners, bind};
+pub(crate) use self::listen::{SocketFiles, unix_socket};
 pub use self::server::serve;
 pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
+/// How the links are now, in the order of their ids.
+pub type LinkStatuses = Arc<dyn Fn() -> Vec<Status> + Send + Sync>;
 /// Reads the configuration again: what was adopted, or why nothing was. May block.
 pub type ReloadHook = Arc<dyn Fn() -> Result<String, NotReloaded> + Send + Sync>;
 
@@ -78,6 +91,8 @@ pub struct Web {
     pub registry: prometheus::Registry,
     /// What was said to people lately.
     pub notices: Notices,
+    /// How the links are now.
+    pub links: LinkStatuses,
     /// What `POST /v1/reload` does.
     pub reload: ReloadHook,
     /// Production or staging: said in every answer.

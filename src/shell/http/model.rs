@@ -25,6 +25,9 @@ pub struct Gate {
     pub evaluated_at: String,
     /// `production` or `staging`: what is open in staging is open nowhere else.
     pub environment: String,
+    /// The kind of the request, if it is let through because the path does not guard such requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// What the caller sent to be sure of a fresh answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
@@ -41,6 +44,27 @@ pub struct Reason {
     pub text: String,
     /// What reopens the path.
     pub reopens: String,
+}
+
+/// For which decision a permit is wanted: the body of `POST /v1/permits`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedPermit {
+    /// The path that is to be open.
+    pub path: String,
+    /// Who will rely on it.
+    pub audience: String,
+    /// SHA-256 of the decision, 64 hexadecimal digits.
+    pub digest: String,
+}
+
+/// A key that statements are signed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementKey {
+    /// `NAME+ID+KEY`, as consumers pin it.
+    pub key: String,
+    /// `in use` or `announced`.
+    pub standing: String,
 }
 
 /// The guardian as a whole.
@@ -234,6 +258,9 @@ pub struct Element {
     pub not_before: String,
     /// End of validity.
     pub not_after: String,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    #[serde(default)]
+    pub spki_sha256: String,
 }
 
 /// What one endpoint serves.
@@ -345,6 +372,134 @@ pub struct Renew {
     /// Only say what would be done.
     #[serde(default)]
     pub plan: bool,
+}
+
+/// Closes a path for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Which path.
+    pub path: String,
+    /// For how long.
+    pub seconds: u64,
+}
+
+/// A path that is held closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which path.
+    pub path: String,
+    /// Until then, if nobody ends it before.
+    pub until: String,
+}
+
+/// Ends a hold before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Which path.
+    pub path: String,
+}
+
+/// Takes the gate's socket away for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupt {
+    /// For how long from now on.
+    pub seconds: u64,
+    /// What the first answer said, to have it longer.
+    #[serde(default)]
+    pub token: Option<u64>,
+}
+
+/// The gate's socket is aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupted {
+    /// Its usual place.
+    pub socket: String,
+    /// Its mode.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Whoever knows it may ask for longer.
+    pub token: u64,
+}
+
+/// What stands on what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Everything.
+    pub nodes: Vec<Node>,
+    /// From what must be good to what stands on it.
+    pub edges: Vec<Edge>,
+    /// Approvals that stand on what they repair.
+    pub cycles: Vec<Cycle>,
+}
+
+/// A thing in the graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// `issuer`, `credential`, `endpoint`, `install`, `link` or `path`.
+    pub kind: String,
+    /// Its name among those of its kind.
+    pub name: String,
+}
+
+/// One thing stands on another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// What must be good.
+    pub from: Node,
+    /// How, in words.
+    pub relation: String,
+    /// What stands on it.
+    pub to: Node,
+}
+
+/// Credentials that nobody can repair once all of them have expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cycle {
+    /// `KW4471` or `KW4472`.
+    pub code: String,
+    /// In a sentence.
+    pub text: String,
+    /// The credentials of the ring.
+    pub credentials: Vec<String>,
+    /// The paths over which they are approved.
+    pub paths: Vec<String>,
+    /// The highest tier among them, from 0.
+    pub tier: u8,
+    /// Whether a configuration with it is refused.
+    pub refused: bool,
+    /// More credentials whose approval the ring keeps away.
+    pub behind: usize,
+}
+
+impl From<&crate::domain::graph::Graph> for Graph {
+    fn from(graph: &crate::domain::graph::Graph) -> Self {
+        let node = |n: &crate::domain::graph::Node| Node { kind: n.kind().to_owned(), name: n.name().to_owned() };
+        let edge = |(from, relation, to): &(_, crate::domain::graph::Relation, _)| Edge {
+            from: node(from),
+            relation: relation.as_str().to_owned(),
+            to: node(to),
+        };
+        let cycle = |c: &crate::domain::graph::Cycle| Cycle {
+            code: if c.is_refused() { "KW4471" } else { "KW4472" }.to_owned(),
+            text: format!("once expired nobody can approve the repair: {c}"),
+            credentials: c.ring.iter().map(|(id, _)| id.to_string()).collect(),
+            paths: c.ring.iter().map(|(_, path)| path.to_string()).collect(),
+            tier: c.tier.level(),
+            refused: c.is_refused(),
+            behind: c.behind,
+        };
+        Self {
+            nodes: graph.nodes.iter().map(node).collect(),
+            edges: graph.edges.iter().map(edge).collect(),
+            cycles: graph.cycles.iter().map(cycle).collect(),
+        }
+    }
 }
 
 /// Why a credential is as it is.

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::model;
-use crate::shell::audit::{BAD_QUESTION, NO_ENTRY, Refusal};
+use crate::shell::audit::{BAD_QUESTION, FROZEN, NO_ENTRY, Refusal};
 
 /// The credential does not exist.
 pub(super) const NO_CREDENTIAL: &str = "KW5001";
@@ -29,6 +29,8 @@ pub(super) const POLICY: &str = "KW5009";
 pub(super) const UNREADABLE: &str = "KW5010";
 /// The answer took too long.
 pub(super) const TOO_SLOW: &str = "KW5011";
+/// The lease key was not changed.
+pub(super) const KEY_UNCHANGED: &str = "KW4106";
 
 /// An error on its way out.
 #[derive(Clone, Debug)]
@@ -55,6 +57,7 @@ impl From<Refusal> for Problem {
         let status = match refusal.code {
             BAD_QUESTION => StatusCode::BAD_REQUEST,
             NO_ENTRY => StatusCode::NOT_FOUND,
+            FROZEN => StatusCode::GONE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, refusal.code, refusal.text, refusal.hint)

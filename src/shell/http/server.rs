@@ -4,19 +4,18 @@ use core::future::Future;
 use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion, header};
 use axum::response::IntoResponse;
 use axum::serve::Listener;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
@@ -25,10 +24,13 @@ use tokio::time::timeout;
 
 use super::gate::{self, Detail};
 use super::heavy::Turn;
+use super::keeper::Keeper;
 use super::listen::Listeners;
+use super::preface::{self, Version};
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
-use super::{Web, api, audit, audit_page, page};
+use super::tls;
+use super::{Web, api, audit, audit_page, grpc, hold, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -45,6 +47,17 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST_HEAD: usize = 16 * 1_024;
 /// A head has at most so many fields.
 const MOST_FIELDS: usize = 64;
+/// Over HTTP/2 fields are counted with 32 bytes on top of each (RFC 9113 section 6.5.2).
+const LONGEST_HEAD_H2: u32 = 16 * 1_024 + 64 * 32;
+/// So many questions at once on one connection: a proxy that has more opens another.
+const MOST_STREAMS: u32 = 128;
+/// What a peer may send on a connection before we have taken it: a long question. With 1,024 connections 96 MiB at the very
+/// most.
+const WINDOW: u32 = 96 * 1_024;
+/// So many questions are read at once, over all connections: 96 KiB each are 96 MiB. Others wait.
+const MOST_QUESTIONS: usize = 1_024;
+/// A silent HTTP/2 connection is asked this often whether its peer is still there, and has as long to say so.
+const PING: Duration = Duration::from_secs(20);
 /// A body has at most so many bytes; ours have a few dozen.
 const LONGEST_BODY: usize = 64 * 1_024;
 /// So many answers that cost memory (scrapes, pages, lists) are made at once.
@@ -62,6 +75,8 @@ pub(super) enum Door {
     },
     /// The gate's socket.
     Gate,
+    /// Gate checks over TLS: whoever reaches the address may ask, so leases and permits are not given there.
+    Tls,
     /// The admin socket, with the peer's user id.
     Admin {
         /// Who.
@@ -75,6 +90,14 @@ pub(super) struct App {
     pub(super) web: Arc<Web>,
     /// Taken by answers that cost memory.
     heavy: Arc<Semaphore>,
+    /// Taken by questions over gRPC while they are read.
+    questions: Semaphore,
+    /// Taken by streams of leases.
+    pub(super) streams: Arc<Semaphore>,
+    /// Says when everything ends.
+    pub(super) stopped: watch::Receiver<()>,
+    /// Watches over the gate's socket, if there is one.
+    pub(super) keeper: Option<Arc<Keeper>>,
 }
 
 impl App {
@@ -86,10 +109,19 @@ impl App {
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
-    let app = Arc::new(App { web, heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)) });
-    let router = TowerToHyperService::new(router(app.clone()));
+    let Listeners { http, gate, gate_tls, admin, files, gate_path, found } = listeners;
+    let keeper = gate_path.map(|path| Arc::new(Keeper::new(path, found)));
     let (stopping, stopped) = watch::channel(());
-    let Listeners { http, gate, admin, files } = listeners;
+    let app = Arc::new(App {
+        web,
+        heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
+        questions: Semaphore::new(MOST_QUESTIONS),
+        streams: Arc::new(Semaphore::new(lease::MOST_STREAMS)),
+        stopped: stopped.clone(),
+        keeper: keeper.clone(),
+    });
+    let router = TowerToHyperService::new(router(app.clone()));
+    let (engine, clock) = (app.web.engine.clone(), app.web.clock.clone());
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
     let run = Run { app, router, stopped };
     let http = run.listen(Nodelay(http), move |_| Door::Http { loopback });
@@ -103,20 +135,40 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
             run.listen(gate, |_| Door::Gate).await;
         }
     };
+    let secured = async {
+        let Some((listener, certificate)) = gate_tls else { return };
+        let (acceptor, mut stopped) = (certificate.acceptor(), run.stopped.clone());
+        let secure = |stream| {
+            let acceptor = acceptor.clone();
+            async move { timeout(tls::HANDSHAKE, acceptor.accept(stream)).await.ok()?.ok() }
+        };
+        let following = async {
+            tokio::select! {
+                () = certificate.follow() => {}
+                _ = stopped.changed() => {}
+            }
+        };
+        futures_util::join!(run.listen_secured(Nodelay(listener), |_| Door::Tls, secure), following);
+    };
     let stop = async move {
-        stop.await;
+        match keeper {
+            Some(keeper) => keeper.watch(&engine, &*clock, stop).await,
+            None => stop.await,
+        }
         // Gone before anybody else may bind there.
         drop(files);
         drop(stopping);
     };
-    futures_util::join!(http, admin, gate, stop);
+    futures_util::join!(http, admin, gate, secured, stop);
 }
 
 fn router(app: Arc<App>) -> Router {
     api::routes()
         .merge(audit::routes())
+        .merge(hold::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
+        .merge(lease::routes())
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(app)
 }
@@ -146,6 +198,26 @@ struct Run {
     stopped: watch::Receiver<()>,
 }
 
+/// The connection ends without an answer, as if nobody were there.
+#[derive(Debug, thiserror::Error)]
+#[error("the gate is interrupted")]
+struct Muted;
+
+fn is_muted(app: &App, door: Door, path: &str) -> bool {
+    let asks_us = matches!(door, Door::Gate | Door::Http { .. } | Door::Tls);
+    let gate = gate::is_gate(path) || path == crate::codec::ext_authz::CHECK;
+    asks_us && gate && app.keeper.as_ref().is_some_and(|k| k.is_muted())
+}
+
+/// When a kept connection to the gate has to end, if ever.
+async fn kicked(kicks: Option<watch::Receiver<u64>>) {
+    match kicks {
+        // The keeper lives as long as the server.
+        Some(mut kicks) => drop(kicks.changed().await),
+        None => core::future::pending().await,
+    }
+}
+
 /// How a connection is treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Crowd {
@@ -154,7 +226,17 @@ enum Crowd {
 }
 
 impl Run {
-    async fn listen<L: Listener>(&self, mut listener: L, door: impl Fn(&L::Io) -> Door) {
+    async fn listen<L: Listener>(&self, listener: L, door: impl Fn(&L::Io) -> Door) {
+        self.listen_secured(listener, door, |stream| core::future::ready(Some(stream))).await;
+    }
+
+    /// `secure` makes of each stream the one that is talked over, or nothing.
+    async fn listen_secured<L, S, F>(&self, mut listener: L, door: impl Fn(&L::Io) -> Door, secure: impl Fn(L::Io) -> F)
+    where
+        L: Listener,
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = Option<S>> + Send + 'static,
+    {
         let mut connections = JoinSet::new();
         let mut stopped = self.stopped.clone();
         loop {
@@ -165,7 +247,12 @@ impl Run {
                 Some(_) = connections.join_next() => {}
                 (stream, _) = listener.accept(), if open < MOST_CONNECTIONS.saturating_add(MOST_TURNED_AWAY) => {
                     let crowd = if open < MOST_CONNECTIONS { Crowd::Room } else { Crowd::Full };
-                    connections.spawn(self.clone().connection(door(&stream), stream, crowd));
+                    let (run, door, secured) = (self.clone(), door(&stream), secure(stream));
+                    connections.spawn(async move {
+                        if let Some(stream) = secured.await {
+                            run.connection(door, stream, crowd).await;
+                        }
+                    });
                 }
             }
         }
@@ -178,26 +265,72 @@ impl Run {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
+        let patience = if crowd == Crowd::Full { HURRY } else { HEAD_DEADLINE };
+        let told = tokio::select! {
+            told = timeout(patience, preface::tell(Shield::new(stream))) => told,
+            _ = self.stopped.changed() => return,
+        };
+        // A peer that went away or says nothing is its own affair, here and below.
+        let Ok(Ok((version, stream))) = told else { return };
+        let stream = TokioIo::new(stream);
         let (app, router) = (self.app, self.router);
+        let kicks = app.keeper.as_ref().filter(|_| door == Door::Gate).map(|k| k.kicks());
         let service = service_fn(move |request: Request<Incoming>| {
             let (app, router) = (app.clone(), router.clone());
-            async move { Ok::<_, Infallible>(finish(&app.web, respond(&app, &router, door, crowd, request).await)) }
+            async move {
+                if is_muted(&app, door, request.uri().path()) {
+                    return Err(Muted);
+                }
+                Ok(finish(&app.web, respond(&app, &router, door, crowd, request).await))
+            }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(if crowd == Crowd::Full { HURRY } else { HEAD_DEADLINE })
-            .max_buf_size(LONGEST_HEAD)
-            .max_headers(MOST_FIELDS)
-            .keep_alive(crowd == Crowd::Room)
-            .serve_connection(TokioIo::new(Shield::new(stream)), service);
-        let mut connection = pin!(connection);
-        tokio::select! {
-            // A peer that went away or spoke nonsense is its own affair.
-            _ = connection.as_mut() => return,
-            _ = self.stopped.changed() => {}
+        match version {
+            Version::One => {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(patience)
+                    .max_buf_size(LONGEST_HEAD)
+                    .max_headers(MOST_FIELDS)
+                    .keep_alive(crowd == Crowd::Room)
+                    .serve_connection(stream, service);
+                let mut connection = pin!(connection);
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    _ = self.stopped.changed() => {}
+                    () = kicked(kicks) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
+            Version::Two => {
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(MOST_STREAMS)
+                    .max_header_list_size(LONGEST_HEAD_H2)
+                    .initial_stream_window_size(WINDOW)
+                    .initial_connection_window_size(WINDOW)
+                    .max_send_buf_size(LONGEST_BODY)
+                    .keep_alive_interval(PING)
+                    .keep_alive_timeout(PING)
+                    .serve_connection(stream, service);
+                let mut connection = pin!(connection);
+                let turned_away = async {
+                    match crowd {
+                        Crowd::Room => core::future::pending().await,
+                        // Time for what came along with the preface.
+                        Crowd::Full => drop(timeout(HURRY, core::future::pending::<()>()).await),
+                    }
+                };
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    () = turned_away => {}
+                    _ = self.stopped.changed() => {}
+                    () = kicked(kicks) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                drop(timeout(DRAIN, connection).await);
+            }
         }
-        connection.as_mut().graceful_shutdown();
-        drop(connection.await);
     }
 }
 
@@ -211,15 +344,27 @@ async fn respond(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let host_is_ours = match door {
         Door::Http { loopback } => host_is_ours(&request, loopback, &app.web.hosts),
-        Door::Gate | Door::Admin { .. } => true,
+        Door::Gate | Door::Tls | Door::Admin { .. } => true,
     };
+    if grpc::is_check(&path) && request.version() == HttpVersion::HTTP_2 {
+        if crowd == Crowd::Full {
+            return grpc::overloaded(&app.web);
+        }
+        return grpc::answer(&app.web, &app.questions, request).await;
+    }
     if gate::is_gate(&path) {
         if crowd == Crowd::Full {
             return gate::overloaded(&app.web, &path);
         }
         // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
         let detail = if host_is_ours { Detail::Full } else { Detail::Codes };
-        return gate::answer(&app.web, &method, &path, request.uri().query(), detail);
+        return gate::answer(&app.web, &request, detail);
+    }
+    if lease::is_grant(&path) && door != Door::Tls {
+        if crowd == Crowd::Full {
+            return gate::overloaded(&app.web, &path);
+        }
+        return lease::answer(app, door, host_is_ours, request).await;
     }
     if crowd == Crowd::Full {
         let text = format!("{MOST_CONNECTIONS} connections are open");
@@ -244,9 +389,12 @@ fn admit(door: Door, host_is_ours: bool, method: &Method) -> Result<(), Problem>
     let forbid = |code, text: &str, hint: &str| Err(Problem::new(StatusCode::FORBIDDEN, code, text, hint));
     match door {
         Door::Admin { .. } => Ok(()),
-        Door::Gate => {
-            forbid(problem::WRONG_DOOR, "this socket answers /v1/gate/PATH only", "use the admin socket or HTTP")
-        }
+        Door::Gate => forbid(
+            problem::WRONG_DOOR,
+            "this socket answers /v1/gate/PATH, /v1/lease/PATH and /v1/permits only",
+            "use the admin socket or HTTP",
+        ),
+        Door::Tls => forbid(problem::WRONG_DOOR, "this listener answers /v1/gate/PATH only", "use a socket or HTTP"),
         Door::Http { .. } if !host_is_ours => forbid(
             problem::WRONG_HOST,
             "the Host header names something that is not served here (a web page may have rebound its own name)",

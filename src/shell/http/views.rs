@@ -41,6 +41,7 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         weakest: verdict.weakest.as_deref().map(str::to_owned),
         evaluated_at: text(verdict.at),
         environment: environment.as_str().to_owned(),
+        kind: None,
         nonce: None,
     }
 }
@@ -270,6 +271,7 @@ pub(super) fn detail(view: &CredentialView, now: Timestamp, environment: Environ
         serial: c.serial.to_string(),
         not_before: text(c.validity.not_before),
         not_after: text(c.validity.not_after),
+        spki_sha256: text(c.spki),
     };
     let failure = |f: &crate::domain::execution::Failure| model::Failure {
         at: text(f.at),

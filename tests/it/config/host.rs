@@ -161,6 +161,19 @@ fn a_file_in_the_place_of_a_socket_and_a_missing_watched_file_are_found() {
 }
 
 #[test]
+fn a_directory_in_which_another_could_pose_as_the_gate_is_a_warning() {
+    let dir = good();
+    let run = dir.path().join("run");
+    fs::create_dir_all(&run).unwrap();
+    for (mode, level) in [(0o755, Level::Ok), (0o775, Level::Warning), (0o1777, Level::Warning), (0o700, Level::Ok)] {
+        fs::set_permissions(&run, fs::Permissions::from_mode(mode)).unwrap();
+        let checks = verify_host(&settings(dir.path(), ""), NOW);
+        let check = of(&checks, "KW0111")[0];
+        assert_eq!(check.level, level, "{mode:o}: {check:?}");
+    }
+}
+
+#[test]
 fn a_clock_before_the_release_is_an_error() {
     let dir = good();
     let checks = verify_host(&settings(dir.path(), ""), Timestamp::from_unix(0));

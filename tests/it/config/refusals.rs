@@ -9,6 +9,7 @@ type Row = (&'static str, &'static str, &'static str, &'static str, &'static str
 const NAMES: &str = "names = [\"review.example.com\"]";
 const SOLVERS: &str = "solvers = [\"web\", \"dns\"]";
 const RELOAD: &str = "exec = [\"/usr/sbin/nginx\", \"-s\", \"reload\"]";
+const AUDIENCES: &str = "audiences = [\"portal\", \"release-bot\"]";
 const DIR: &str = "dir = \"/etc/keyward/live/portal\" ";
 const FILES: &str = "files = { fullchain = \"/etc/nginx/tls/portal.pem\"";
 
@@ -22,6 +23,24 @@ const ROWS: &[Row] = &[
     ("margin =", "marign =", "KW0003", "marign", "did you mean `margin`?"),
     ("starttls =", "zzz =", "KW0003", "zzz", "may hold: connect, sni, starttls"),
     ("id = \"approve\"", "", "KW0004", "[[path]]", "add, for example: id = \"approve\""),
+    // Kinds of request.
+    ("guards = [\"approve\"]", "", "KW4501", "kind", "add guards"),
+    ("guards = [\"approve\"]", "guards = []", "KW4501", "[]", "name the kinds"),
+    ("guards = [\"approve\"]", "guards = [\"approve\", \"read\", \"reject\"]", "KW4501", "[\"approve\", \"read\", \"reject\"]", "stays reachable"),
+    ("guards = [\"approve\"]", "guards = [\"aprove\"]", "KW0012", "\"aprove\"", "did you mean \"approve\"?"),
+    ("id = \"read\"", "id = \"approve\"", "KW0011", "\"approve\"", "own id"),
+    ("  methods = [\"GET\", \"HEAD\"]", "", "KW4502", "[[path.kind]]", "add methods"),
+    ("methods = [\"GET\", \"HEAD\"]", "methods = []", "KW4502", "[]", "leave it out"),
+    ("methods = [\"GET\", \"HEAD\"]", "methods = [\"get\"]", "KW4502", "\"get\"", "capitals"),
+    ("methods = [\"GET\", \"HEAD\"]", "method = [\"GET\"]\n  methods = [\"GET\"]", "KW0003", "method", "did you mean `methods`?"),
+    ("prefixes = [\"/approve\"]", "prefixes = [\"approve\"]", "KW4502", "\"approve\"", "from its '/'"),
+    ("prefixes = [\"/approve\"]", "prefixes = [\"/a/../b\"]", "KW4502", "\"/a/../b\"", "dot segments"),
+    ("prefixes = [\"/approve\"]", "prefixes = [\"/a%70prove\"]", "KW4502", "\"/a%70prove\"", "without escapes"),
+    // Gate checks over TLS.
+    ("# gate_tls = { listen = \"127.0.0.1:9183\"", "gate_tls = { listen = \"0.0.0.0:9183\"", "KW0050", "\"0.0.0.0:9183\"", "allow_remote"),
+    ("# gate_tls = { listen = \"127.0.0.1:9183\",", "gate_tls = {", "KW0004", "{ certificate_file", "listen = "),
+    ("# gate_tls = { listen", "gate_tls = { lsten = \"x\", listen", "KW0003", "lsten", "did you mean `listen`?"),
+    ("# gate_tls = { listen = \"127.0.0.1:9183\"", "gate_tls = { listen = \"9183\"", "KW0020", "\"9183\"", "127.0.0.1:9180"),
     ("state_dir =", "# state_dir =", "KW0004", "", "add, for example: state_dir = \"/var/lib/keyward\""),
     ("gate_socket = ", "# gate_socket = ", "KW0004", "gate_socket_mode", "add gate_socket"),
     ("key_mode = \"0640\"", "key_mode = 640", "KW0005", "640", "key_mode = \"0640\""),
@@ -94,6 +113,14 @@ const ROWS: &[Row] = &[
     ("days = [\"sat\", \"sun\"]", "days = []", "KW0038", "[]", "every day"),
     ("renew_at = \"66%\"", "renew_at = \"85%\"", "KW0038", "[[certificate.window]]", "renew earlier"),
     ("emergency_at = \"5%\"", "emergency_at = \"40%\"", "KW0039", "\"66%\"", "below 100%"),
+    (AUDIENCES, "audiences = [\"Portal 1\"]", "KW0010", "\"Portal 1\"", "write for example \"portal\""),
+    (AUDIENCES, "audiences = [\"portal\", \"portal\"]", "KW0011", "\"portal\"]", "remove one"),
+    (AUDIENCES, "audiences = [\"release-bot\"]", "KW0012", "\"portal\", mode", "list it: audiences = [\"portal\"]"),
+    (AUDIENCES, "audiences = \"portal\"", "KW0005", "\"portal\"", "audiences = [\"portal\"]"),
+    ("lease_file = {", "lease_fiel = {", "KW0003", "lease_fiel", "did you mean `lease_file`?"),
+    ("audience = \"portal\", mode", "mode", "KW0004", "{ path", "add, for example: audience = \"portal\""),
+    ("mode = \"0640\", group = \"www-data\" }", "mode = \"0666\" }", "KW0018", "\"0666\"", "nobody else may write a lease"),
+    ("\"/run/keyward/approve.lease\"", "\"approve.lease\"", "KW0017", "\"approve.lease\"", "from the root"),
     ("margin = \"2h\"", "margin = \"20d\"", "KW0049", "\"20d\"", "well below 15 d"),
     // Places.
     ("dir = \"/etc/keyward/live/wildcard\"", "dir = \"/etc/keyward/live/portal\"", "KW0040", "\"/etc/keyward/live/portal\"", "its own files"),

@@ -50,6 +50,11 @@ fn the_reference_sample_means_what_it_says() {
     assert_eq!(portal.labels["data_class"], "restricted");
 
     let path = &e.paths[&PathId::parse("approve").unwrap()];
+    let audiences: Vec<&str> = path.leases.audiences.iter().map(|a| a.as_str()).collect();
+    assert_eq!(audiences, ["portal", "release-bot"]);
+    let file = path.leases.file.as_ref().unwrap();
+    assert_eq!((file.path.as_str(), file.audience.as_str()), ("/run/keyward/approve.lease", "portal"));
+    assert_eq!((file.mode, file.group.as_deref()), (0o640, Some("www-data")));
     assert_eq!((path.needs.len(), path.margin), (2, Duration::from_secs(7_200)));
     assert_eq!(e.policy.rules()[0].lane, Lane::ReviewRequired);
     let issuers: Vec<_> = e.issuers.values().map(|i| i.limits.to_vec()).collect();
@@ -182,4 +187,30 @@ fn ten_thousand_mistakes_do_not_take_quadratic_time() {
         ));
     }
     assert_eq!(parse(&text).unwrap_err().problems().len(), 200);
+}
+
+#[test]
+fn a_dry_run_writes_no_lease_file_and_a_path_without_audiences_has_none() {
+    let staging = super::parse_staging(&super::sample("keyward.toml")).unwrap();
+    let path = &staging.estate.paths[&PathId::parse("approve").unwrap()];
+    assert!(path.leases.file.is_none() && path.leases.audiences.len() == 2);
+    let text = super::sample("keyward.toml");
+    let without: String = text
+        .lines()
+        .filter(|l| !l.starts_with("audiences") && !l.starts_with("lease_file"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let path = &super::parse(&without).unwrap().estate.paths[&PathId::parse("approve").unwrap()];
+    assert_eq!(path.leases, keyward::domain::inventory::Leases::default());
+}
+
+#[test]
+fn two_leases_do_not_lie_in_one_file() {
+    let text = super::sample("keyward.toml");
+    let twice = format!(
+        "{text}\n[[path]]\nid = \"again\"\nneeds = [\"portal\"]\naudiences = [\"portal\"]\n\
+         lease_file = {{ path = \"/run/keyward/approve.lease\", audience = \"portal\" }}\n"
+    );
+    let error = super::parse(&twice).unwrap_err().to_string();
+    assert!(error.contains("two leases cannot lie in one file") && error.contains("first time"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keyward::domain::gate::Verdict;
-use keyward::domain::time::{DAY, HOUR};
+use keyward::domain::time::{DAY, HOUR, MINUTE};
 use keyward::engine::Command;
 use keyward::ports::Clock as _;
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -403,6 +403,114 @@ async fn a_renewal_that_succeeds_never_closes_the_gate() {
     look(&life, "portal");
     assert!(!life.notices().iter().any(|n| n.code == "KW1007"), "our own certificate is no stranger's");
     assert_eq!(life.count("KW2302").await, 1, "closed once, before the first certificate");
+    life.stop().await;
+}
+
+/// A list of `ca`, made an hour ago and due again in so many seconds.
+fn list(place: &Place, ca: &rcgen::CertifiedIssuer<'static, KeyPair>, due: i64, revoked: &[u64]) -> String {
+    let at = |from_now: i64| {
+        let unix = u64::try_from(place.clock.now().unix() + from_now).unwrap();
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(unix)
+    };
+    let revoked = revoked.iter().map(|serial| rcgen::RevokedCertParams {
+        serial_number: (*serial).into(),
+        revocation_time: at(-3_600),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: at(-3_600),
+        next_update: at(due),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(ca).unwrap().pem().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_certificate_or_a_list_that_cannot_tell_closes_the_gate() {
+    let place = Place::new().await;
+    let pki = Pki::new(&place, YEAR * 5);
+    let numbered = |mut params: CertificateParams, serial: u64| {
+        params.serial_number = Some(serial.into());
+        params
+    };
+    let params = numbered(ca_params(&place, "Observed Intermediate", YEAR * 5), 71);
+    let between = rcgen::CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &pki.root).unwrap();
+    let issue = |serial: u64| {
+        let mut params = numbered(CertificateParams::new(vec!["a.example.test".to_owned()]).unwrap(), serial);
+        dated(&mut params, &place, YEAR);
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &between).unwrap().pem();
+        // Written beside and renamed, so that no look meets half a file.
+        fs::write(place.at("new"), format!("{leaf}{}", between.pem())).unwrap();
+        fs::rename(place.at("new"), place.at("peer.pem")).unwrap();
+    };
+    let put = |name: &str, text: &str| {
+        fs::write(place.at("new"), text).unwrap();
+        fs::rename(place.at("new"), place.at(name)).unwrap();
+    };
+    fs::create_dir(place.at("lists")).unwrap();
+    let of_root = |due, revoked: &[u64]| put("lists/root.crl", &list(&place, &pki.root, due, revoked));
+    let of_between = |due, revoked: &[u64]| put("lists/between.crl", &list(&place, &between, due, revoked));
+    issue(81);
+    of_root(30 * 86_400, &[]);
+    of_between(30 * 86_400, &[1, 80]);
+    let rest = "[[observe]]\nid = \"peer\"\nfile = \"@/peer.pem\"\ncrls = [\"@/lists/root.crl\", \"@/lists/between.crl\"]\n\
+                [[path]]\nid = \"approve\"\nneeds = [\"peer\"]\n";
+    let life = place.start(&toml(&place, &pki, rest)).await;
+    open(&life, "approve").await;
+    let closes = async |code: &str, text: &str| {
+        // A path that closes three times in ten minutes would stay closed until a person opens it.
+        place.advance(MINUTE * 11);
+        look(&life, "peer");
+        let what = format!("the gate is closed by {code}: {text}");
+        life.wait(&what, |l| {
+            let verdict = l.engine.gate(&pid("approve"));
+            verdict.reasons.iter().any(|r| r.code == code && r.text.contains(text)).then_some(verdict)
+        })
+        .await
+    };
+    let opens = async || {
+        look(&life, "peer");
+        open(&life, "approve").await;
+    };
+    of_between(30 * 86_400, &[1, 80, 81]);
+    let verdict = closes("KW4018", "a.example.test (serial 51) is revoked").await;
+    assert_eq!(verdict.reasons.len(), 1, "{verdict:?}");
+    // Another certificate is good again, under the same list.
+    issue(82);
+    opens().await;
+    of_root(30 * 86_400, &[71]);
+    closes("KW4018", "Observed Intermediate (serial 47) is revoked").await;
+    of_root(30 * 86_400, &[]);
+    opens().await;
+    for (broken, text) in [
+        (list(&place, &between, -60, &[]), "is for"),
+        (String::new(), "is empty"),
+        ("garbage".to_owned(), "holds no revocation list"),
+        (list(&place, &Pki::named(&place, "Observed Intermediate", YEAR).root, 86_400, &[]), "was not signed"),
+        (list(&place, &pki.root, 86_400, &[]), "no fresh revocation list covers a.example.test"),
+    ] {
+        put("lists/between.crl", &broken);
+        closes("KW4019", text).await;
+        of_between(30 * 86_400, &[]);
+        opens().await;
+    }
+    fs::remove_file(place.at("lists/between.crl")).unwrap();
+    closes("KW4019", "between.crl is missing").await;
+    fs::create_dir(place.at("lists/between.crl")).unwrap();
+    closes("KW4019", "cannot be read: it is a directory").await;
+    fs::remove_dir(place.at("lists/between.crl")).unwrap();
+    of_between(7_200, &[]);
+    opens().await;
+    // It becomes stale where it stands, without any look or evaluation in between.
+    place.advance(HOUR * 3);
+    assert!(!life.engine.gate(&pid("approve")).is_open());
+    closes("KW4019", "between.crl is for").await;
+    of_between(30 * 86_400, &[]);
+    opens().await;
     life.stop().await;
 }
 

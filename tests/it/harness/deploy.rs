@@ -99,6 +99,7 @@ impl KeyStore for Keys {
                     validity: Validity { not_before: Timestamp::MIN, not_after: Timestamp::MAX },
                     cert_id: None,
                     may_issue: false,
+                    purposes: keyward::domain::certificate::Purposes::ALL,
                 })
             };
             let all: Vec<_> = ders(&pem).iter().map(facts).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyward::domain::id::{CredentialId, IssuerId, PathId, SolverId};
 use keyward::domain::inventory::{
     ApprovalPath, Ari, Care, Credential, Endpoint, Environment, Estate, Format, Install, Issuer, KeyReuse, Layout,
-    Managed, Reload, ReloadHow, RenewalRules, StartTls,
+    Leases, Managed, Reload, ReloadHow, RenewalRules, Reopening, StartTls,
 };
 use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::limits::Limit;
@@ -56,6 +56,7 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
         full_scan: Duration::from_secs(7 * 86_400),
         probe_every: Duration::from_secs(7 * 86_400),
         orders_in_flight: 8,
+        reopening: Reopening::default(),
         // Years of the usual five minutes would be a million entries that no scenario looks at; `heartbeat` scenarios say
         // so for themselves.
         heartbeat: Duration::from_secs(7 * 86_400),
@@ -91,6 +92,8 @@ pub fn credential(id: &str, managed: Managed) -> Credential {
         labels: BTreeMap::new(),
         care: Care::Managed(Box::new(managed)),
         endpoints: Vec::new(),
+        purpose: None,
+        crls: Vec::new(),
     }
 }
 
@@ -113,6 +116,15 @@ pub fn served(id: &str, mut managed: Managed) -> Credential {
 }
 
 pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
-    let path = ApprovalPath { id: pid(id), needs: needs.iter().map(|n| cid(n)).collect(), margin };
+    let path = ApprovalPath {
+        id: pid(id),
+        needs: needs.iter().map(|n| cid(n)).collect(),
+        margin,
+        depends_on: BTreeSet::new(),
+        key_limit: None,
+        issuer_silence: None,
+        guard: Default::default(),
+        leases: Leases::default(),
+    };
     estate.paths.insert(pid(id), Arc::new(path));
 }

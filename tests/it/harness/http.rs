@@ -83,6 +83,7 @@ pub fn seen(seed: &str, subject: &str, issuer: &str, days: u64) -> Seen {
         validity: Validity { not_before: start().minus(DAY * 10), not_after: start().plus(DAY * u32_of(days)) },
         cert_id: None,
         may_issue: false,
+        purposes: keyward::domain::certificate::Purposes::ALL,
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }
@@ -156,6 +157,7 @@ impl Still {
                 let notifier = self.world.notifier.clone();
                 Arc::new(move || notifier.notices())
             },
+            links: Arc::new(Vec::new),
             reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".to_owned().into())),
             environment: self.environment,
             compat_x509: false,
@@ -189,6 +191,7 @@ impl Server {
         let listen = Listen {
             http: "127.0.0.1:0".parse().unwrap(),
             gate_socket: Some(GateSocket { path: gate.clone(), mode: 0o660, group: None }),
+            gate_tls: None,
             admin_socket: admin.clone(),
         };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -45,7 +45,7 @@ pub struct Note {
     pub note: String,
 }
 
-fn id(n: u64) -> Ulid {
+pub fn id(n: u64) -> Ulid {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&n.to_be_bytes());
     Ulid::new(Timestamp::from_unix(BEGIN), random)
@@ -134,7 +134,7 @@ impl Written {
     }
 
     pub fn trust(&self) -> Trust {
-        Trust { keys: vec![RangedKey::always(self.key()).unwrap()], witnesses: Vec::new() }
+        Trust { keys: vec![RangedKey::always(self.key()).unwrap()], ..Trust::default() }
     }
 
     /// Another directory with the same files.

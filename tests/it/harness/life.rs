@@ -85,7 +85,7 @@ impl Place {
     /// The same with more keys at the top and for the issuer.
     pub fn toml_with(&self, top: &str, issuer: &str, rest: &str) -> String {
         let text = format!(
-            "state_dir = \"@/state\"\n{top}\n[listen]\nhttp = \"127.0.0.1:9180\"\n[timing]\nprobe_every = \"10s\"\n\
+            "state_dir = \"@/state\"\n{top}\n[listen]\nhttp = \"127.0.0.1:9180\"\n[timing]\nreopen_after = \"0s\"\nprobe_every = \"10s\"\n\
              full_scan = \"1m\"\n[[issuer]]\nid = \"ca\"\ndirectory = \"{}\"\nroot_files = [\"@/root.pem\"]\n\
              contacts = [\"mailto:ops@example.com\"]\nterms_agreed = true\nrequests_per_second = 1000\n{issuer}\n\
              [[solver]]\nid = \"web\"\ntype = \"http-01\"\nlisten = [\"{}\"]\n{rest}",
@@ -367,10 +367,11 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A loopback address of this process alone, so that no other test takes its ports.
-fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     let pid = std::process::id();
-    let part = |shift: u32| u8::try_from(pid >> shift & 0xff).unwrap();
-    IpAddr::V4(Ipv4Addr::new(127, 100 + part(16) % 100, part(8), part(0).clamp(2, 253)))
+    let part = |shift: u32, mask: u32| u8::try_from(pid >> shift & mask).unwrap();
+    // Neighbours start at the same time, so no two of them may share an address.
+    IpAddr::V4(Ipv4Addr::new(127, 100 + part(15, 0x7f) % 100, part(7, 0xff), 2 + part(0, 0x7f)))
 }
 
 /// A port that nobody has used in this process and that is free for TCP and UDP.

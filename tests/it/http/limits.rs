@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::http::{Still, ask};
-use crate::http::two_paths;
+use crate::http::{grpc, two_paths};
 
 const GATE: &[u8] = b"GET /v1/gate/approve HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -26,6 +26,7 @@ fn beyond_a_thousand_connections_a_gate_is_closed_and_opens_again() {
     let mut late = UnixStream::connect(&server.gate).unwrap();
     let reply = ask(&mut late, GATE);
     assert_eq!((reply.status, reply.header("keyward-reasons"), reply.header("connection")), (403, "KW4008", "close"));
+    assert!(grpc::is_denied_once(&server, "KW4008"), "over gRPC too");
     assert_eq!(server.get("/v1/gate/approve").status, 200, "each listener has its own bound");
     assert_eq!(ask(&mut idle[0], GATE).status, 200, "who was there first is not sent away");
     idle.truncate(10);

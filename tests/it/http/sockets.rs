@@ -11,6 +11,7 @@ fn listen(dir: &Path, group: Option<&str>) -> Listen {
     Listen {
         http: "127.0.0.1:0".parse().unwrap(),
         gate_socket: Some(GateSocket { path: dir.join("gate.sock"), mode: 0o660, group: group.map(str::to_owned) }),
+        gate_tls: None,
         admin_socket: dir.join("state/admin.sock"),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyward::domain::limits::{BucketKey, LimitKind};
 use keyward::domain::state::{Change, ClockMark};
 use keyward::domain::time::Boottime;
-use keyward::ports::{Store, StoreError};
+use keyward::ports::{Batch, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -111,14 +111,61 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
     assert!(fs::read(dir.path().join("keyward.db")).unwrap() == before, "it was changed");
 }
 
+/// Takes away what the newest migration brings.
+const WITHOUT_SHARDS: &str = "
+    DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
+    DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
+    CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
+    CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
+        BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
+
 #[test]
 fn a_newer_schema_is_refused_and_named() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    let newest: i64 = by_hand(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     by_hand(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     assert!(damaged(dir.path()).contains("version 99"));
-    by_hand(dir.path()).pragma_update(None, "user_version", 2).unwrap();
+    by_hand(dir.path()).pragma_update(None, "user_version", newest).unwrap();
     assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
+}
+
+#[test]
+fn a_database_of_the_first_schema_is_migrated_and_its_keys_are_as_old_as_they_are_installed() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).unwrap();
+    let record = full_record(0);
+    let change = Change::Credential(credential("portal"), Arc::new(record.clone()));
+    block_on(store.commit(Batch { changes: vec![change], ..one(1) })).unwrap();
+    drop(store);
+    let back = "DROP TABLE latch; ALTER TABLE generation DROP COLUMN key_since; PRAGMA user_version = 2;";
+    by_hand(dir.path()).execute_batch(&format!("{WITHOUT_SHARDS} {back}")).unwrap();
+    let state = block_on(open(dir.path()).unwrap().load()).unwrap();
+    let current = state.credentials.values().next().unwrap().current.as_ref().unwrap();
+    assert_eq!((current.key_since, &current.spki), (current.installed_at, &record.current.as_ref().unwrap().spki));
+    assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
+}
+
+#[test]
+fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_date_at_a_start() {
+    let dir = TempDir::new().unwrap();
+    block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    by_hand(dir.path()).execute_batch(&format!("{WITHOUT_SHARDS} PRAGMA user_version = 3;")).unwrap();
+    let path = dir.path().to_str().unwrap();
+    for words in [
+        ["audit", "verify", path].as_slice(),
+        &["audit", "query", "--database", path],
+        &["audit", "stats", "--database", path],
+    ] {
+        let (code, text) = crate::harness::ledger::keyward(words);
+        assert_eq!(code, 0, "{words:?}: {text}");
+    }
+    assert_eq!(crate::harness::ledger::python(&[], &[dir.path().to_owned()])[0].0, 0);
+    assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
+    let version: i64 = by_hand(dir.path()).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 4);
+    let shards: i64 = by_hand(dir.path()).query_row("SELECT count(*) FROM shard", [], |row| row.get(0)).unwrap();
+    assert_eq!(shards, 0);
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use keyward::domain::certificate::CertId;
 use keyward::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use keyward::domain::id::{AttemptId, CredentialId, EntryId, IssuerId};
+use keyward::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{AUTOMATIC_SPAN, BucketKey, LimitKind};
 use keyward::domain::name::{Name, NameSet};
 use keyward::domain::state::{
-    AriRecord, Change, ClockMark, CredentialRecord, FULL_BUCKETS_KEPT, IssuerRecord, Request, State,
+    AriRecord, Change, ClockMark, CredentialRecord, FULL_BUCKETS_KEPT, IssuerRecord, Latch, LatchOn, Request, State,
 };
 use keyward::domain::time::{Boottime, Timestamp, Validity};
 use proptest::collection::vec;
@@ -75,9 +75,9 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 
 fn generation() -> impl Strategy<Value = Generation> {
     let who = (slot(), issuer(), digest(), digest(), text());
-    let what = (cert_id(), time(), time(), names(), trigger(), time(), option::of(time()));
+    let what = (cert_id(), time(), time(), names(), trigger(), time(), option::of(time()), time());
     (who, what).prop_map(|((slot, issuer, fingerprint, spki, serial), what)| {
-        let (cert_id, not_before, not_after, names, trigger, installed_at, verified_at) = what;
+        let (cert_id, not_before, not_after, names, trigger, installed_at, verified_at, key_since) = what;
         let validity = Validity { not_before, not_after };
         Generation {
             slot,
@@ -91,6 +91,7 @@ fn generation() -> impl Strategy<Value = Generation> {
             trigger,
             installed_at,
             verified_at,
+            key_since,
         }
     })
 }
@@ -148,6 +149,12 @@ fn change() -> impl Strategy<Value = Change> {
     let mark = (time(), 0..=u64::MAX >> 1, 0..1_000_000_000_u32, text()).prop_map(|(wall, seconds, nanos, boot_id)| {
         ClockMark { wall, boot: Boottime::from_boot(Duration::new(seconds, nanos)), boot_id }
     });
+    let latched = prop_oneof![
+        select(vec!["a", "b"]).prop_map(|id| LatchOn::Path(PathId::parse(id).unwrap())),
+        select(vec![1_u8, 2]).prop_map(|n| LatchOn::Key(Digest([n; 32]))),
+    ];
+    let latch =
+        (time(), text(), text(), option::of(text())).prop_map(|(at, code, text, by)| Latch { at, code, text, by });
     prop_oneof![
         3 => (credential(), record()).prop_map(|(id, record)| Change::Credential(id, Arc::new(record))),
         1 => credential().prop_map(Change::Forget),
@@ -157,6 +164,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (bucket, time()).prop_map(|(key, full)| Change::Bucket(key, full)),
         4 => (set, time()).prop_map(|(set, at)| Change::AutomaticIssuance(set, at)),
         1 => mark.prop_map(Change::Clock),
+        2 => (latched, option::of(latch)).prop_map(|(on, latch)| Change::Latch(on, latch)),
     ]
 }
 

@@ -8,13 +8,15 @@ use keyward::codec::replay::Replay;
 use keyward::domain::audit::{Draft, Evidence, Outcome, Phase, Policy, Target, TargetKind, leaf_hash};
 use keyward::domain::certificate::CertId;
 use keyward::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use keyward::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
+use keyward::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId, Ulid};
 use keyward::domain::json::Json;
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{BucketKey, LimitKind};
 use keyward::domain::name::{Name, NameSet};
 use keyward::domain::question::{LARGEST_PAGE, Order, Question};
-use keyward::domain::state::{AriRecord, Change, ClockMark, CredentialRecord, IssuerRecord, Request, State};
+use keyward::domain::state::{
+    AriRecord, Change, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State,
+};
 use keyward::domain::time::{Boottime, Timestamp, Validity};
 use keyward::ports::{Batch, Store, StoredEntry};
 
@@ -53,6 +55,16 @@ pub fn generation(n: u64) -> Generation {
         trigger: Trigger::Changed(Arc::from("names were a, are now b")),
         installed_at: at(5),
         verified_at: Some(at(7)),
+        key_since: at(if n.is_multiple_of(2) { 5 } else { 1 }),
+    }
+}
+
+pub fn latch(n: i64, by: Option<&str>) -> Latch {
+    Latch {
+        at: at(n),
+        code: Arc::from("KW4024"),
+        text: Arc::from("it closed 3 times in 10 min"),
+        by: by.map(Arc::from),
     }
 }
 
@@ -125,6 +137,12 @@ pub fn every_change() -> Vec<Change> {
         Change::AutomaticIssuance(Arc::from("a.example.org,b.example.org"), at(0)),
         Change::AutomaticIssuance(Arc::from("c.example.org"), at(0)),
         Change::AutomaticIssuance(Arc::from("c.example.org"), at(86_400)),
+        Change::Latch(LatchOn::Key(Digest::of(b"key")), Some(latch(0, Some("pseudonym")))),
+        Change::Latch(LatchOn::Path(PathId::parse("approve").unwrap()), Some(latch(1, None))),
+        Change::Latch(LatchOn::Path(PathId::parse("approve").unwrap()), Some(latch(2, None))),
+        Change::Latch(LatchOn::Path(PathId::parse("gone").unwrap()), Some(latch(3, None))),
+        Change::Latch(LatchOn::Path(PathId::parse("gone").unwrap()), None),
+        Change::Latch(LatchOn::Path(PathId::parse("never-there").unwrap()), None),
         Change::Clock(ClockMark {
             wall: at(0),
             boot: Boottime::from_boot(Duration::from_secs(1)),

@@ -5,6 +5,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::Progress;
 use crate::adapters::store::connection::Trouble;
+use crate::adapters::store::{prune, shard};
 use crate::codec::ledger::{Finding, Fold, Grade, Named, Needs, Rule, Secret, Signed, Stored, Verifier, expect_rows};
 use crate::domain::key::Digest;
 
@@ -16,6 +17,8 @@ pub(super) struct Pass<'a> {
     pub(super) verifier: Verifier,
     pub(super) secret: &'a Secret,
     pub(super) connection: &'a Connection,
+    /// The first entry that is here.
+    pub(super) begins: u64,
 }
 
 /// A checkpoint's row.
@@ -36,8 +39,10 @@ impl Pass<'_> {
         let snapshot = self.connection.unchecked_transaction()?;
         let total = snapshot.query_row("SELECT ifnull(max(sequence), -1) + 1 FROM entry", [], |row| row.get(0))?;
         let total = number(total);
+        self.begin(&snapshot)?;
         let subtrees = self.entries(&snapshot, &mut |done| progress(Progress { done, total }))?;
         progress(Progress { done: total, total });
+        self.shards(&snapshot)?;
         self.count_subtrees(&snapshot, subtrees)?;
         self.open_intents(&snapshot)?;
         self.evidence(&snapshot)?;
@@ -45,15 +50,87 @@ impl Pass<'_> {
         self.index(&snapshot)
     }
 
+    /// Goes to where this log begins: behind what is frozen. A verifier that has read the shards is there already.
+    fn begin(&mut self, snapshot: &Connection) -> Result<(), Trouble> {
+        self.begins = shard::begins(snapshot)?;
+        let (begins, reached) = (self.begins, self.verifier.size());
+        if begins == 0 && reached == 0 {
+            return Ok(());
+        }
+        let beginning = shard::beginning(snapshot)?;
+        let sound = self.verifier.is_sound();
+        if reached == begins {
+            if sound && self.verifier.carry() != beginning {
+                let text = "what is kept of the frozen entries is not what their shards leave behind";
+                self.verifier.find(Finding::new(Grade::Tampered, Rule::Derived, text));
+            }
+        } else {
+            if reached > begins && sound {
+                let text =
+                    format!("the shards have {reached} entries, and this log begins with entry {begins}: it is older");
+                self.verifier.find(Finding::new(Grade::RolledBack, Rule::Frozen, text));
+            } else if reached > 0 && sound {
+                let last = begins.saturating_sub(1);
+                let text = format!(
+                    "the shard of the entries {reached}–{last} is missing: the shards end before this log begins"
+                );
+                self.verifier.find(Finding::new(Grade::Incomplete, Rule::Frozen, text));
+            }
+            self.verifier.begin(&beginning);
+        }
+        let left = prune::left_over(snapshot)?;
+        if left > 0 {
+            let text =
+                format!("{left} frozen entries are still here, and were not read: a freeze was cut off; run it again");
+            self.verifier.find(Finding::new(Grade::Warning, Rule::Frozen, text));
+        }
+        Ok(())
+    }
+
+    /// What is said to be frozen is what the entries of the freezes say.
+    fn shards(&mut self, snapshot: &Connection) -> Result<(), Trouble> {
+        let rows = shard::rows(snapshot)?;
+        let first = self.verifier.begins();
+        let mut wrong = Vec::new();
+        for row in rows.iter().filter(|row| row.freeze >= first) {
+            let said = self.verifier.freezes().iter().find(|said| said.sequence == row.freeze);
+            if said.is_none_or(|said| said.head.size != row.until || said.manifest != row.manifest) {
+                let last = row.until.saturating_sub(1);
+                wrong.push(format!(
+                    "entries up to {last} are said to be frozen, and entry {} does not say so",
+                    row.freeze
+                ));
+            }
+        }
+        for said in self.verifier.freezes() {
+            if !rows.iter().any(|row| row.freeze == said.sequence) {
+                wrong.push(format!(
+                    "entry {} says that a shard was frozen, and the table of shards lacks it",
+                    said.sequence
+                ));
+            }
+        }
+        for text in wrong {
+            self.verifier.find(Finding::new(Grade::Tampered, Rule::Shard, text));
+        }
+        Ok(())
+    }
+
     /// Every entry and every checkpoint in order; gives how many subtrees there must be.
     fn entries(&mut self, snapshot: &Connection, told: &mut dyn FnMut(u64)) -> Result<i64, Trouble> {
-        let mut statement = snapshot.prepare("SELECT size, at, note, kept FROM checkpoint ORDER BY size")?;
-        let mut notes = statement.query([])?;
+        let begins = place(self.begins);
+        // The checkpoints of sizes that are frozen are in their shards, or still here because a freeze was cut off.
+        let sql = "SELECT size, at, note, kept FROM checkpoint WHERE size >= ?1 OR ?1 = 0 ORDER BY size";
+        let mut statement = snapshot.prepare(sql)?;
+        let mut notes = statement.query([begins])?;
         let mut due = self.next_checkpoint(notes.next()?);
-        let mut statement = snapshot.prepare("SELECT sequence, id, at, leaf, body FROM entry ORDER BY sequence")?;
-        let mut rows = statement.query([])?;
+        let sql = "SELECT sequence, id, at, leaf, body FROM entry WHERE sequence >= ?1 OR ?1 = 0 ORDER BY sequence";
+        let mut statement = snapshot.prepare(sql)?;
+        let mut rows = statement.query([begins])?;
         let mut look = Look::new(snapshot)?;
-        let mut subtrees = 0_i64;
+        // Those of what is frozen stay.
+        let frozen = [8, 16, 24, 32, 40, 48, 56].map(|level| place(self.begins >> level));
+        let mut subtrees = frozen.into_iter().fold(0_i64, i64::saturating_add);
         while let Some(row) = rows.next()? {
             while let Some(row) = due.take_if(|due| number(due.size) <= self.verifier.size()) {
                 due = self.next_checkpoint(notes.next()?);
@@ -182,11 +259,11 @@ impl Pass<'_> {
         let size = self.verifier.size();
         let mut wrong = None;
         if let Some(fold) = self.verifier.index() {
-            wrong = marks(snapshot, size, |word, sequence| {
+            wrong = marks(snapshot, self.begins..size, |word, sequence| {
                 let word = fold.word(word);
                 fold.found(word, sequence);
             })?;
-            found_by(snapshot, fold, 0..size)?;
+            found_by(snapshot, fold, self.begins..size, 0)?;
         }
         let difference = self.verifier.index().and_then(|fold| fold.difference());
         if let Some(range) = difference.filter(|_| wrong.is_none()) {
@@ -216,13 +293,13 @@ impl Pass<'_> {
             // A row whose number is not its entry's was found before.
             expect_rows(&mut fine, body, range.start);
         }
-        marks(snapshot, size, |word, sequence| {
+        marks(snapshot, self.begins..size, |word, sequence| {
             if range.contains(&sequence) {
                 let word = fine.word(word);
                 fine.found(word, sequence.saturating_sub(range.start));
             }
         })?;
-        found_by(snapshot, &mut fine, range.clone())?;
+        found_by(snapshot, &mut fine, range.clone(), range.start)?;
         Ok(match fine.difference() {
             Some(at) => {
                 let at = range.start.saturating_add(at.start);
@@ -259,7 +336,7 @@ fn words_by_text(snapshot: &Connection, fold: &mut Fold) -> Result<Option<String
 }
 
 /// The rows of the index of ids, read alone and in its own order: not through the table.
-fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>) -> Result<(), Trouble> {
+fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>, first: u64) -> Result<(), Trouble> {
     let sql = "SELECT id, sequence FROM entry INDEXED BY sqlite_autoindex_entry_1 ORDER BY id";
     let mut statement = snapshot.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -267,7 +344,7 @@ fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>
         if let (ValueRef::Blob(id), ValueRef::Integer(sequence)) = (row.get_ref(0)?, row.get_ref(1)?)
             && range.contains(&number(sequence))
         {
-            fold.found(fold.id(id), number(sequence).saturating_sub(range.start));
+            fold.found(fold.id(id), number(sequence).saturating_sub(first));
         }
     }
     Ok(())
@@ -275,7 +352,13 @@ fn found_by(snapshot: &Connection, fold: &mut Fold, range: core::ops::Range<u64>
 
 /// Every mark with its word. Both tables are read once, in the order of the words; a row that cannot be one, or that has no
 /// counterpart, is said. Marks of entries beyond the last are passed over: those are missing, and that is said elsewhere.
-fn marks(snapshot: &Connection, size: u64, mut each: impl FnMut(&str, u64)) -> Result<Option<String>, Trouble> {
+/// So are those of frozen entries, unless all of these are gone.
+fn marks(
+    snapshot: &Connection,
+    places: core::ops::Range<u64>,
+    mut each: impl FnMut(&str, u64),
+) -> Result<Option<String>, Trouble> {
+    let is_pruned = prune::left_over(snapshot)? == 0;
     let mut words = snapshot.prepare("SELECT id, text FROM word ORDER BY id")?;
     let mut words = words.query([])?;
     let mut statement = snapshot.prepare("SELECT word, sequence FROM mark ORDER BY word, sequence")?;
@@ -301,7 +384,10 @@ fn marks(snapshot: &Connection, size: u64, mut each: impl FnMut(&str, u64)) -> R
             Some((known, text)) if *known == id => {
                 used = true;
                 match u64::try_from(sequence) {
-                    Ok(sequence) if sequence < size => each(text, sequence),
+                    Ok(sequence) if places.contains(&sequence) => each(text, sequence),
+                    Ok(sequence) if sequence < places.start && is_pruned => {
+                        wrong = Some(format!("the index finds entry {sequence}, which is frozen"));
+                    }
                     Ok(_) => {}
                     Err(_) => wrong = Some(format!("the index finds the impossible entry {sequence}")),
                 }

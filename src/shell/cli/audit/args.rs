@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::export::Export;
+use super::freeze::Freeze;
 use super::prove::{CheckProof, Prove};
 use super::verify::Verify;
 
@@ -60,6 +61,9 @@ text and of a random salt, and both are deleted. You are named in the audit log.
     /// Write the log for others: static files, events, tables, or to a webhook
     #[command(after_help = super::export::HELP)]
     Export(Export),
+    /// Move the oldest entries into a shard of static files; the daemon must be stopped
+    #[command(after_help = super::freeze::HELP)]
+    Freeze(Freeze),
     /// Print the public key of the log, for its witnesses and for whoever verifies it
     Key,
     /// Give the log a new key; the daemon must be stopped

@@ -172,7 +172,7 @@ fn private_file(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, Stopped> {
     Ok(bytes)
 }
 
-fn failure(stopped: Stopped) -> Failure {
+pub(super) fn failure(stopped: Stopped) -> Failure {
     let exit = stopped.why.grade().map_or(Exit::Failed, |grade| Exit::Verdict(grade.exit()));
     let hint = format!("keyward explain {}", stopped.why.code());
     Failure::new(exit, stopped.to_string(), hint)

@@ -3,6 +3,7 @@
 pub(super) mod args;
 mod export;
 mod forget;
+mod freeze;
 mod progress;
 mod prove;
 mod query;
@@ -28,6 +29,7 @@ impl Run {
             Audit::Prove(prove) => self.audit_prove(prove),
             Audit::CheckProof(check) => self.audit_check_proof(check),
             Audit::Export(export) => self.audit_export(export),
+            Audit::Freeze(told) => self.audit_freeze(told),
             Audit::Forget(told) => self.audit_forget(told),
             Audit::Key => self.audit_key(),
             Audit::RotateKey(told) => self.audit_rotate_key(told),

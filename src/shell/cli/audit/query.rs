@@ -45,7 +45,7 @@ impl Run {
                 Format::Table | Format::Json => all.entries.extend(page.entries),
             }
             let go_on = page.more && given < wanted;
-            (all.next, all.more, all.size) = (page.next, page.more, page.size);
+            (all.next, all.more, all.size, all.begins) = (page.next, page.more, page.size, page.begins);
             if !go_on {
                 break;
             }
@@ -57,6 +57,9 @@ impl Run {
             Format::Table if all.entries.is_empty() => self.console.note("no entry is like that"),
             Format::Table => self.rows(&all.entries),
             Format::Csv | Format::Jsonl | Format::Name => {}
+        }
+        if let Some(begins) = &all.begins {
+            self.console.note(format!("entries before {begins} are frozen and were not searched"));
         }
         if let (true, Some(next)) = (all.more, &all.next) {
             self.console.note(format!("there is more: --cursor {next}"));

@@ -31,6 +31,10 @@ impl Run {
         let time = |at: &Option<String>| at.as_deref().map(moment).unwrap_or_default();
         self.console.pairs(&[
             ("entries", stats.size.clone()),
+            (
+                "frozen",
+                stats.begins.as_ref().map_or_else(String::new, |n| format!("the first {n}: they lie in shards")),
+            ),
             ("oldest", time(&stats.oldest)),
             ("newest", time(&stats.newest)),
             ("on disk", stats.bytes.parse().map_or_else(|_| stats.bytes.clone(), sized)),

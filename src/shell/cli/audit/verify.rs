@@ -9,11 +9,13 @@ use serde_json::json;
 use super::progress::Progress;
 use super::trust::{Keys, notes};
 use crate::codec::ledger::{Anchor, Finding, Grade, RangedKey, Report, Rule, Trust, Verifier};
+use crate::codec::shard::MANIFEST;
 use crate::ports::StoreError;
 use crate::shell::cli::args::Output;
 use crate::shell::cli::console::{Exit, Failure, Tone};
 use crate::shell::cli::{Done, Run, client};
 use crate::shell::wire;
+use crate::shell::wire::freeze::Shard;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -21,10 +23,13 @@ Examples:
   keyward audit verify /backup/keyward.db
   keyward audit verify ./exported-log --key 'NAME+ID+KEY' --witness 'NAME+ID+KEY'
   keyward audit verify https://logs.example.org/keyward --key 'NAME+ID+KEY' --json
+  keyward audit verify /var/lib/keyward --shard /srv/shards
+  keyward audit verify /srv/shards/000000000000-000000004096 --key 'NAME+ID+KEY'
 
 Nothing is written, and a daemon may run meanwhile. Without --key the key that lies beside the database is taken, which
 whoever can change the log can change too. Keep a checkpoint or a witness elsewhere and give it: without, a log that was
-made anew with the same key looks like the first one.
+made anew with the same key looks like the first one. Where the oldest entries were frozen (keyward audit freeze), give their
+shards with --shard; without them the log is read from where it begins now, and what is before rests on the signed root.
 
 Exit codes:
   0 ok: everything is what was signed            4 incomplete: something that was signed is not there
@@ -34,13 +39,16 @@ An unknown option also ends with 2.";
 
 #[derive(Debug, Args)]
 pub(in crate::shell::cli) struct Verify {
-    /// A state directory, a database file, a directory of static files, or the URL of one [default: the configured state
-    /// directory]
+    /// A state directory, a database file, a directory of static files, the URL of one, or a shard [default: the configured
+    /// state directory]
     #[arg(value_name = "DIR|URL|DATABASE")]
     source: Option<String>,
     /// A checkpoint that was saved before, or that a witness has signed: the log must go on from it
     #[arg(long, value_name = "CHECKPOINT")]
     against: Vec<PathBuf>,
+    /// A shard of frozen entries, or a directory that holds shards: they are read first
+    #[arg(long = "shard", value_name = "DIR")]
+    shards: Vec<PathBuf>,
     #[command(flatten)]
     keys: Keys,
     /// The audit lock, if it does not lie beside the database
@@ -78,10 +86,34 @@ impl Known {
         }
     }
 
+    /// The shards in order; none if they are no chain, which is a finding.
+    fn shards(&mut self, dirs: &[PathBuf]) -> Vec<Shard> {
+        Shard::chain(dirs).unwrap_or_else(|finding| {
+            self.findings.push(*finding);
+            Vec::new()
+        })
+    }
+
     fn verifier(self, trust: Trust) -> Verifier {
         let mut verifier = Verifier::new(trust, self.anchors);
         self.findings.into_iter().for_each(|finding| verifier.find(finding));
         verifier
+    }
+}
+
+/// Reads the shards one after the other, from where the first begins.
+fn read_shards(shards: &[Shard], verifier: &mut Verifier, progress: &mut Progress) {
+    let (Some(first), Some(last)) = (shards.first(), shards.last()) else { return };
+    match first.beginning() {
+        Ok(beginning) => verifier.begin(&beginning),
+        Err(finding) => return verifier.find(*finding),
+    }
+    for shard in shards {
+        shard.verify(verifier, &mut |at| progress.tell(at, last.until()));
+        if verifier.size() != shard.until() {
+            // What follows it cannot be compared with anything; why, is found.
+            return;
+        }
     }
 }
 
@@ -96,7 +128,9 @@ impl Run {
         let web = source.starts_with("http://") || source.starts_with("https://");
         let path = Path::new(&source);
         let is_tree = !path.join("keyward.db").exists() && path.join("checkpoint").exists();
-        let (report, about) = if web || is_tree {
+        let (report, about) = if !web && path.join(MANIFEST).exists() {
+            self.verify_shards(path, told, trust, &given)?
+        } else if web || is_tree {
             self.verify_tree(&source, web, trust, &given)?
         } else {
             self.verify_database(path, told, trust, &given)?
@@ -121,9 +155,13 @@ impl Run {
         if key_beside {
             trust.keys.extend(archive.own_key().and_then(|key| RangedKey::always(key).ok()));
         }
-        // What cannot be read now cannot be read later, and is told then.
-        trust.learn(&archive.handovers().unwrap_or_default());
         let mut known = Known::default();
+        let shards = known.shards(&told.shards);
+        // What cannot be read now cannot be read later, and is told then.
+        let mut handovers = archive.handovers().unwrap_or_default();
+        handovers.extend(shards.iter().flat_map(Shard::handovers));
+        trust.learn(&handovers);
+        trust.gaps = shards.first().map_or_else(|| archive.begins().unwrap_or(0), Shard::from) > 0;
         // Before the log, which is then never behind it.
         let lock = match archive.lock(told.lock.as_deref()) {
             Ok(Some(note)) => {
@@ -157,9 +195,41 @@ impl Run {
             lock,
             took: Duration::ZERO,
         };
-        let report = archive.verify(known.verifier(trust), &secret, &mut |p| progress.tell(p.done, p.total));
+        let mut verifier = known.verifier(trust);
+        read_shards(&shards, &mut verifier, &mut progress);
+        let report = archive.verify(verifier, &secret, &mut |p| progress.tell(p.done, p.total));
         about.took = progress.done();
         Ok((report, about))
+    }
+
+    /// Shards that stand for themselves: whether the log that they were taken from names them cannot be said.
+    fn verify_shards(
+        &self,
+        path: &Path,
+        told: &Verify,
+        mut trust: Trust,
+        given: &[(String, String)],
+    ) -> Result<(Report, About), Failure> {
+        let mut known = Known::default();
+        let all: Vec<PathBuf> = told.shards.iter().cloned().chain([path.to_owned()]).collect();
+        let shards = known.shards(&all);
+        trust.learn(&shards.iter().flat_map(Shard::handovers).collect::<Vec<_>>());
+        trust.gaps = shards.first().is_some_and(|first| first.from() > 0);
+        given.iter().for_each(|(what, note)| known.note(&trust, what.clone(), note));
+        let mut about = About {
+            source: path.display().to_string(),
+            signed_by: shown(&trust),
+            key_beside: false,
+            outside: !given.is_empty() || !trust.witnesses.is_empty(),
+            lock: None,
+            took: Duration::ZERO,
+        };
+        let mut progress = Progress::new();
+        let mut verifier = known.verifier(trust);
+        read_shards(&shards, &mut verifier, &mut progress);
+        verifier.ends_early();
+        about.took = progress.done();
+        Ok((verifier.finish(), about))
     }
 
     fn verify_tree(
@@ -216,6 +286,10 @@ impl Run {
     fn show(&self, report: &Report, about: &About) {
         let tone = if report.exit() == 0 { Tone::Good } else { Tone::Bad };
         let span = report.span.map_or_else(String::new, |(first, last)| format!(", {first} to {last}"));
+        let begins = match report.begins {
+            0 => String::new(),
+            begins => format!(", the first {begins} of them frozen and not read"),
+        };
         let mut compared = report.agrees.clone();
         if !about.outside {
             compared.push(NOTHING_OUTSIDE.to_owned());
@@ -229,7 +303,7 @@ impl Run {
             ("verdict", self.console.paint(report.verdict(), tone)),
             ("source", about.source.clone()),
             ("log", report.origin.clone().unwrap_or_default()),
-            ("entries", format!("{}{span}", report.entries)),
+            ("entries", format!("{}{begins}{span}", report.entries)),
             ("believe", report.trustworthy().join("\n")),
             ("signed by", signed_by.join("\n")),
             ("agrees with", compared.join("\n")),
@@ -245,7 +319,8 @@ impl Run {
         if report.findings.more() > 0 {
             self.console.out(format!("and {} findings more", report.findings.more()));
         }
-        self.console.note(format!("{} entries in {:.1} s", report.entries, about.took.as_secs_f64()));
+        let read = report.entries.saturating_sub(report.begins);
+        self.console.note(format!("{read} entries in {:.1} s", about.took.as_secs_f64()));
     }
 }
 
@@ -285,6 +360,7 @@ fn as_json(report: &Report, about: &About) -> serde_json::Value {
         "source": about.source,
         "origin": report.origin,
         "entries": report.entries,
+        "begins": report.begins,
         "first_time": report.span.map(|(first, _)| first.to_string()),
         "last_time": report.span.map(|(_, last)| last.to_string()),
         "proved_size": report.proved.map(|head| head.size),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::TcpListener;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::Access;
@@ -21,6 +21,7 @@ const MOST_PROCESSES: usize = 100_000;
 
 pub(super) fn addresses(report: &mut Report, settings: &Settings) {
     let mut wanted: BTreeSet<SocketAddr> = BTreeSet::from([settings.listen.http]);
+    wanted.extend(settings.listen.gate_tls.as_ref().map(|tls| tls.listen));
     for solver in &settings.solvers {
         match &solver.kind {
             SolverKind::Http01(HttpChallenge::Listen(listen)) | SolverKind::TlsAlpn01 { listen } => {
@@ -29,6 +30,10 @@ pub(super) fn addresses(report: &mut Report, settings: &Settings) {
             SolverKind::Http01(HttpChallenge::Webroot(_)) | SolverKind::Dns01 { .. } => {}
         }
     }
+    wanted.extend(settings.links.iter().filter_map(|link| match &link.listen {
+        crate::domain::link::Listen::Tcp(address) => Some(*address),
+        crate::domain::link::Listen::Unix { .. } => None,
+    }));
     let (mut free, mut allowed) = (Found::default(), Found::default());
     let mut ours = 0_usize;
     for address in &wanted {
@@ -122,5 +127,23 @@ pub(super) fn gate_socket(report: &mut Report, settings: &Settings) {
             found.error(text, fix);
         }
     }
+    if let Some(gate) = &settings.listen.gate_socket {
+        takeover(&mut found, gate.path.parent().unwrap_or(Path::new("/")));
+    }
     report.put("KW0111", Group::Listeners, found, format!("{} sockets have their directories", sockets.len()));
+}
+
+/// Whoever may write the directory of the gate's socket can put another in its place, and answer 200 while we are down.
+fn takeover(found: &mut Found, dir: &Path) {
+    let Ok(meta) = fs::metadata(dir) else { return };
+    if meta.permissions().mode() & 0o022 != 0 {
+        let text = format!(
+            "{} can be written by others than its owner, who could answer 200 in the gate's place while keyward is down",
+            dir.display()
+        );
+        found.warning(
+            text,
+            format!("sudo chmod go-w {}; or choose a directory of keyward's own for `gate_socket`", sh(dir)),
+        );
+    }
 }

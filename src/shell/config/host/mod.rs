@@ -7,6 +7,7 @@ mod accounts;
 mod files;
 mod listeners;
 
+use crate::domain::graph::Graph;
 use crate::domain::time::{DAY, Timestamp};
 use crate::shell::config::settings::Settings;
 
@@ -32,6 +33,8 @@ pub enum Group {
     Programs,
     /// Where files are installed and watched.
     Files,
+    /// Approval paths.
+    Paths,
     /// Addresses and sockets.
     Listeners,
     /// The clock.
@@ -47,6 +50,7 @@ impl Group {
             Self::Secrets => "secrets and roots",
             Self::Programs => "programs",
             Self::Files => "files",
+            Self::Paths => "paths",
             Self::Listeners => "listeners",
             Self::Clock => "clock",
         }
@@ -80,10 +84,22 @@ pub fn verify_host(settings: &Settings, now: Timestamp) -> Vec<Check> {
         accounts::known(&mut report, settings);
     }
     files::watched(&mut report, settings);
+    rings(&mut report, settings);
     listeners::addresses(&mut report, settings);
     listeners::gate_socket(&mut report, settings);
     clock(&mut report, now);
     report.checks
+}
+
+/// Approvals that stand on what they repair, where the configuration bears them.
+fn rings(report: &mut Report, settings: &Settings) {
+    let mut found = Found::default();
+    let graph = Graph::of(&settings.estate);
+    for cycle in &graph.cycles {
+        let text = format!("once it has expired nobody can approve its repair: {cycle}");
+        found.warning(text, "add repair = \"cli\" to it; keyward gate graph shows all of it");
+    }
+    report.put_counted("KW4472", Group::Paths, found, graph.cycles.len(), "");
 }
 
 /// 2026-11-01: no true clock is earlier than this release.

@@ -9,6 +9,7 @@ use super::issuer::{Issuers, KnownCa};
 use super::lifetime::{self, Profile};
 use super::solver::{Proves, Solvers};
 use super::{Ids, install, scalar, schedule};
+use crate::domain::certificate::Purpose;
 use crate::domain::id::{CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{
     Ari, Care, Credential, Endpoint, KeyReuse, Managed, RenewalRules, Source, StartTls, Watch,
@@ -22,6 +23,8 @@ use crate::shell::config::raw::{At, Section, Wrong, understood};
 /// The most that any public CA takes in one certificate.
 const MOST_NAMES: usize = 100;
 const MOST_ENDPOINTS: usize = 64;
+/// One list for each issuer of a chain, and as many that are handed over from one to the next.
+const MOST_CRLS: usize = 16;
 
 /// All credentials of a file.
 #[derive(Default)]
@@ -31,7 +34,17 @@ pub(super) struct Credentials<'a> {
     pub(super) watches: BTreeMap<CredentialId, Arc<Watch>>,
     /// For those whose lifetime is known beforehand: the shortest, and what is left of it when a renewal is due.
     pub(super) lifetimes: BTreeMap<CredentialId, (Duration, Duration)>,
+    /// What they say about approvals: the path, and the way for repairs.
+    pub(super) approvals: Vec<(CredentialId, super::graph::Written<'a>)>,
     places: install::Places,
+}
+
+/// What is said of every kind of credential.
+struct About {
+    owner: Option<String>,
+    labels: BTreeMap<String, String>,
+    purpose: Option<Purpose>,
+    crls: Vec<String>,
 }
 
 /// What certificates may refer to.
@@ -58,7 +71,9 @@ impl<'a> Credentials<'a> {
         let key_reuse = s.flag(p, "key_reuse").is_some_and(|f| f.value);
         let profile = s.parsed(p, "profile", "\"tlsserver\"", scalar::short_text);
         let (rules, possible) = renewal(p, &mut s);
-        let (owner, labels) = about(p, &mut s);
+        let mut about = about(p, &mut s);
+        // Nobody asks a public CA for a certificate that no server may use, unless they say so.
+        about.purpose = about.purpose.or(Some(Purpose::Server));
         let installs = install::read_all(p, &mut s, &mut self.places, world.state_dir);
         let reload = s.section(p, "reload", "[certificate.reload]");
         let reload = install::read_reload(p, reload);
@@ -68,6 +83,7 @@ impl<'a> Credentials<'a> {
         });
         let endpoints = endpoints(p, &mut s, "[[certificate.endpoint]]", host.as_deref());
         let windows = schedule::read(p, &mut s);
+        let approval = super::graph::read(p, &mut s);
 
         provable(p, &names, &solvers, world.solvers);
         let public = issuers.iter().any(|i| world.issuers.known.get(&i.value) == Some(&KnownCa::LetsEncrypt));
@@ -85,6 +101,7 @@ impl<'a> Credentials<'a> {
         }
         s.close(p);
         let Some(id) = id else { return };
+        self.approvals.extend(approval.map(|approval| (id.value.clone(), approval)));
         let managed = Managed {
             names: NameSet::new(names.into_iter().map(|n| n.value)),
             key: key.map_or(KeyAlgorithm::P256, |k| k.value),
@@ -97,7 +114,7 @@ impl<'a> Credentials<'a> {
             reload,
             windows: windows.into_iter().map(|w| w.value).collect(),
         };
-        self.add(id.value, owner, labels, Care::Managed(Box::new(managed)), endpoints);
+        self.add(id.value, about, Care::Managed(Box::new(managed)), endpoints);
     }
 
     pub(super) fn read_observed(&mut self, p: &mut Problems, root: &mut Section<'a>) {
@@ -112,10 +129,13 @@ impl<'a> Credentials<'a> {
         let glob = s.parsed(p, "glob", "\"/etc/peers/*.pem\"", pattern);
         let password_file = s.parsed(p, "password_file", "\"/etc/keyward/p12.pass\"", scalar::path);
         let password_file = password_file.map(|f| f.value);
-        let (owner, labels) = about(p, &mut s);
+        let about = about(p, &mut s);
         let endpoints = endpoints(p, &mut s, "[[observe.endpoint]]", None);
         let contradiction = match (s.has("file"), s.has("glob"), s.has("endpoint")) {
             (true, true, _) => Some("`file` and `glob` contradict each other"),
+            (_, true, _) if s.has("purpose") || s.has("crls") => {
+                Some("a `glob` has neither `purpose` nor `crls`: name each file that a path needs them for")
+            }
             (_, true, true) => Some("a `glob` has no endpoints: which of its files would they serve?"),
             (false, false, false) => Some("there is nothing to observe"),
             (false, false, true) if s.has("password_file") => Some("`password_file` without `file` or `glob`"),
@@ -129,26 +149,20 @@ impl<'a> Credentials<'a> {
         let Some(id) = id else { return };
         match (glob, file) {
             (Some(glob), _) => {
-                let watch = Watch { pattern: glob.value, password_file, owner, labels };
+                let watch = Watch { pattern: glob.value, password_file, owner: about.owner, labels: about.labels };
                 self.watches.insert(id.value, Arc::new(watch));
             }
             (None, Some(file)) => {
                 let source = Source::File { path: file.value, password_file };
-                self.add(id.value, owner, labels, Care::Observed(source), endpoints);
+                self.add(id.value, about, Care::Observed(source), endpoints);
             }
-            (None, None) => self.add(id.value, owner, labels, Care::Observed(Source::Endpoints), endpoints),
+            (None, None) => self.add(id.value, about, Care::Observed(Source::Endpoints), endpoints),
         }
     }
 
-    fn add(
-        &mut self,
-        id: CredentialId,
-        owner: Option<String>,
-        labels: BTreeMap<String, String>,
-        care: Care,
-        endpoints: Vec<Arc<Endpoint>>,
-    ) {
-        let credential = Credential { id: id.clone(), owner, labels, care, endpoints };
+    fn add(&mut self, id: CredentialId, about: About, care: Care, endpoints: Vec<Arc<Endpoint>>) {
+        let About { owner, labels, purpose, crls } = about;
+        let credential = Credential { id: id.clone(), owner, labels, care, endpoints, purpose, crls };
         self.managed_and_observed.insert(id, Arc::new(credential));
     }
 }
@@ -259,9 +273,18 @@ fn renewal(p: &mut Problems, s: &mut Section<'_>) -> (RenewalRules, bool) {
 }
 
 /// Owner and labels.
-fn about(p: &mut Problems, s: &mut Section<'_>) -> (Option<String>, BTreeMap<String, String>) {
+fn about(p: &mut Problems, s: &mut Section<'_>) -> About {
     let owner = s.parsed(p, "owner", "\"platform\"", scalar::short_text);
-    (owner.map(|o| o.value), labels(p, s))
+    let labels = labels(p, s);
+    let purpose = s.word(p, "purpose", &Purpose::ALL);
+    let crls = s.texts(p, "crls", MOST_CRLS, "[\"/etc/pki/root.crl\"]").map_or(Vec::new(), |list| list.value);
+    let crls = crls.into_iter().filter_map(|file| understood(p, "crls", file, scalar::path));
+    About {
+        owner: owner.map(|o| o.value),
+        labels,
+        purpose: purpose.map(|p| p.value),
+        crls: crls.map(|file| file.value).collect(),
+    }
 }
 
 /// Labels: keys of letters, digits, '-', '_' and '.', values of at most 128 characters.

@@ -6,9 +6,12 @@
 
 mod audit;
 mod certificate;
+mod graph;
+mod guard;
 mod install;
 mod issuer;
 mod lifetime;
+mod link;
 mod path;
 mod place;
 mod scalar;
@@ -23,7 +26,7 @@ use super::diagnostic::{ConfigError, Problems, Span, quoted};
 use super::raw::{self, At, Section, Wrong};
 use super::settings::Settings;
 use super::{LONGEST_FILE, Overrides};
-use crate::domain::inventory::{Environment, Estate, HEARTBEAT};
+use crate::domain::inventory::{Environment, Estate, HEARTBEAT, Reopening};
 use crate::domain::key::Digest;
 use crate::domain::time::{DAY, HOUR, MINUTE};
 
@@ -31,6 +34,9 @@ use crate::domain::time::{DAY, HOUR, MINUTE};
 const FULL_SCAN: core::ops::RangeInclusive<Duration> = MINUTE..=DAY;
 /// A gate closes when a probe's answer is stale: six hours is what a 6-day certificate can bear.
 const PROBE_EVERY: core::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(6 * 3_600);
+
+/// Longer than an hour nobody waits for what is good again; zero opens at once.
+const REOPEN_AFTER: core::ops::RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 
 /// Reads a whole text.
 pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> Result<Settings, ConfigError> {
@@ -59,10 +65,13 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
-    let paths = path::read_paths(p, &mut root, &credentials);
-    let policy = path::read_policy(p, &mut root);
+    let paths = path::read_paths(p, &mut root, &credentials, place.environment);
+    let (policy, usual) = path::read_policy(p, &mut root);
+    let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
+    let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    // A dry run vouches for nobody.
+    let links = link::read_all(p, &mut root, &credentials, &paths);
+    // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
 
@@ -76,8 +85,10 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
         orders_in_flight: timing.orders_in_flight,
+        reopening: timing.reopening,
         heartbeat: HEARTBEAT,
     };
+    graph::judge(p, &estate, &approvals);
     let state_dir = place.state_dir?;
     Some(Settings {
         estate,
@@ -89,6 +100,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         solvers: solvers.settings,
         witness: own_witness.filter(|_| real),
         audit_witness,
+        links: if real { links } else { Vec::new() },
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
@@ -98,12 +110,18 @@ struct Timing {
     full_scan: Duration,
     probe_every: Duration,
     orders_in_flight: usize,
+    reopening: Reopening,
 }
 
 fn timing(p: &mut Problems, section: Option<Section<'_>>) -> Timing {
     // A probe of each endpoint every five minutes notices a wrong certificate before most people do; eight orders at once
     // keep well below the CAs' request limits.
-    let mut timing = Timing { full_scan: HOUR, probe_every: Duration::from_secs(300), orders_in_flight: 8 };
+    let mut timing = Timing {
+        full_scan: HOUR,
+        probe_every: Duration::from_secs(300),
+        orders_in_flight: 8,
+        reopening: Reopening::USUAL,
+    };
     let Some(mut s) = section else { return timing };
     if let Some(span) = s.parsed(p, "full_scan", "\"1h\"", |t| scalar::duration(t, FULL_SCAN)) {
         timing.full_scan = span.value;
@@ -113,6 +131,12 @@ fn timing(p: &mut Problems, section: Option<Section<'_>>) -> Timing {
     }
     if let Some(number) = s.number(p, "orders_in_flight", 1..=64) {
         timing.orders_in_flight = usize::try_from(number.value).unwrap_or(1);
+    }
+    if let Some(span) = s.parsed(p, "reopen_after", "\"60s\"", |t| scalar::duration(t, REOPEN_AFTER)) {
+        timing.reopening.after = span.value;
+    }
+    if let Some(number) = s.number(p, "flaps", 0..=100) {
+        timing.reopening.flaps = number.value;
     }
     s.close(p);
     timing

@@ -8,7 +8,7 @@ use crate::domain::inventory::Environment;
 use crate::shell::config::Overrides;
 use crate::shell::config::diagnostic::{Problems, Span, quoted};
 use crate::shell::config::raw::{At, Section};
-use crate::shell::config::settings::{GateSocket, Listen};
+use crate::shell::config::settings::{GateSocket, GateTls, Listen};
 
 /// Where gate checks, metrics and pages are served if the file says nothing.
 const HTTP: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 9_180);
@@ -83,6 +83,7 @@ fn listen(
     state: Option<(&Path, Span)>,
 ) -> Option<Listen> {
     let (mut http, mut staging_http, mut gate, mut mode, mut group, mut admin) = (None, None, None, None, None, None);
+    let mut tls = None;
     if let Some(mut s) = section {
         http = s.parsed(p, "http", "\"127.0.0.1:9180\"", scalar::address);
         staging_http = s.parsed(p, "staging_http", "\"127.0.0.1:9181\"", scalar::address);
@@ -93,6 +94,8 @@ fn listen(
         mode = s.parsed(p, "gate_socket_mode", "\"0660\"", |t| scalar::mode(t, 0o666, 0o600, why));
         group = s.parsed(p, "gate_socket_group", "\"www-data\"", scalar::account);
         admin = s.parsed(p, "admin_socket", "\"/run/keyward/admin.sock\"", scalar::socket_path);
+        let section = s.section(p, "gate_tls", "[listen.gate_tls]");
+        tls = section.and_then(|t| gate_tls(p, t, remote, environment));
         let alone = ["gate_socket_mode", "gate_socket_group"].into_iter().find(|key| s.has(key));
         if let Some(key) = alone.filter(|_| !s.has("gate_socket")) {
             let what = format!("`{key}` without `gate_socket`");
@@ -133,7 +136,22 @@ fn listen(
     let mode = mode.map_or(0o660, |m| m.value);
     let gate_socket = gate.map(|g| GateSocket { path: g.value, mode, group: group.map(|g| g.value) });
     let http = in_environment(http.map_or(HTTP, |a| a.value), staging_http.map(|a| a.value), environment);
-    Some(Listen { http, gate_socket, admin_socket: admin.value })
+    Some(Listen { http, gate_socket, gate_tls: tls, admin_socket: admin.value })
+}
+
+/// Where gate checks are answered over TLS; checked in staging and not used there: a proxy of production asks it.
+fn gate_tls(p: &mut Problems, mut s: Section<'_>, remote: bool, environment: Environment) -> Option<GateTls> {
+    let listen = s.need(p, "listen", "\"127.0.0.1:9183\"", scalar::address);
+    let certificate = s.need(p, "certificate_file", "\"/etc/keyward/live/gate/current/fullchain.pem\"", scalar::path);
+    let key = s.need(p, "key_file", "\"/etc/keyward/live/gate/current/key.pem\"", scalar::path);
+    s.close(p);
+    if let Some(at) = listen.as_ref().filter(|a| !a.value.ip().is_loopback() && !remote) {
+        let mend = "listen on 127.0.0.1, or set `allow_remote = true` if proxies on other machines ask the gate";
+        p.add("KW0050", &at.span, "`gate_tls` listens for other machines", "not a loopback address", mend);
+    }
+    let (certificate_file, key_file) = (PathBuf::from(certificate?.value), PathBuf::from(key?.value));
+    let tls = GateTls { listen: listen?.value, certificate_file, key_file };
+    (environment == Environment::Production).then_some(tls)
 }
 
 fn addresses(p: &mut Problems, http: Option<&At<SocketAddr>>, staging: Option<&At<SocketAddr>>, remote: bool) {

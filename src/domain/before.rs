@@ -1,0 +1,142 @@
+//! The state before some changes, and after some that are not applied yet: what a patch is made against.
+//!
+//! Refuses to know how a patch is written: that is [`crate::domain::changes`].
+
+use std::borrow::Cow;
+
+use crate::domain::execution::Attempt;
+use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::name::SetKey;
+use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
+use crate::domain::time::Timestamp;
+
+/// The state before an entry's changes, as far as they are about it. What a store says here must be what lies on its
+/// disk: a patch against anything else would lead somewhere else.
+pub trait Before {
+    /// Why it cannot be told.
+    type Error;
+    /// A credential's record.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error>;
+    /// An attempt in flight.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error>;
+    /// An issuer's record.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error>;
+    /// The automatic issuances of a set of names, as they were written.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error>;
+    /// What is latched.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error>;
+}
+
+impl Before for State {
+    type Error = core::convert::Infallible;
+
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
+        Ok(self.credentials.get(id).map(|record| Cow::Borrowed(&**record)))
+    }
+
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
+        Ok(self.attempts.get(&id).map(|attempt| Cow::Borrowed(&**attempt)))
+    }
+
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {
+        Ok(self.issuers.get(id).map(Cow::Borrowed))
+    }
+
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
+        Ok(self.ledger.automatic.get(&SetKey::from(names)).cloned().unwrap_or_default())
+    }
+
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
+        Ok(self.latches.get(on).map(Cow::Borrowed))
+    }
+}
+
+/// A state after some changes that are not applied yet.
+#[derive(Debug)]
+pub struct After<'a, B> {
+    /// The state.
+    pub state: &'a B,
+    /// The changes, in order.
+    pub changes: &'a [Change],
+}
+
+impl<B: Before> Before for After<'_, B> {
+    type Error = B::Error;
+
+    fn credential(&self, id: &CredentialId) -> Result<Option<Cow<'_, CredentialRecord>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Credential(other, record) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(record)));
+            }
+            if matches!(change, Change::Forget(other) if other == id) {
+                return Ok(None);
+            }
+        }
+        self.state.credential(id)
+    }
+
+    fn attempt(&self, id: AttemptId) -> Result<Option<Cow<'_, Attempt>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Attempt(attempt) = change
+                && attempt.id == id
+            {
+                return Ok(Some(Cow::Borrowed(attempt)));
+            }
+            if matches!(change, Change::AttemptEnded(other) if *other == id) {
+                return Ok(None);
+            }
+        }
+        self.state.attempt(id)
+    }
+
+    fn issuer(&self, id: &IssuerId) -> Result<Option<Cow<'_, IssuerRecord>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Issuer(other, record) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(record)));
+            }
+        }
+        self.state.issuer(id)
+    }
+
+    fn automatic(&self, names: &str) -> Result<Vec<Timestamp>, Self::Error> {
+        let mut times = self.state.automatic(names)?;
+        for change in self.changes {
+            if let Change::AutomaticIssuance(other, at) = change
+                && **other == *names
+            {
+                note_automatic(&mut times, *at);
+            }
+        }
+        Ok(times)
+    }
+
+    fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Latch(other, latch) = change
+                && other == on
+            {
+                return Ok(latch.as_ref().map(Cow::Borrowed));
+            }
+        }
+        self.state.latch(on)
+    }
+}

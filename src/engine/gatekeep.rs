@@ -1,0 +1,264 @@
+//! Keeping the gates: verdicts are computed again, settled over time, recorded and published.
+//!
+//! Closing is published at once, and its entry waits in the spool if it cannot be written; opening adds authority, so its
+//! entry is durable first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
+use crate::domain::gate::{FLAPPING, Verdict, verdict};
+use crate::domain::id::{CredentialId, PathId};
+use crate::domain::inventory::{ApprovalPath, Estate};
+use crate::domain::json::Json;
+use crate::domain::key::Digest;
+use crate::domain::snapshot::{Dependency, Evidence, Snapshot, gather};
+use crate::domain::standing::Standing;
+use crate::domain::state::{Change, Latch, LatchOn};
+use crate::domain::time::{Boottime, Timestamp};
+use crate::engine::{Desk, EVALUATION_DEADLINE, Engine};
+use crate::ports::{Batch, Notice, StoreError, Urgency};
+
+/// What one evaluation found.
+#[derive(Default)]
+struct Found {
+    batch: Batch,
+    /// What is open from now on, once that is durable; with how the path stood before.
+    opened: Vec<(Verdict, Standing, Standing)>,
+    /// What closes is not taken back if it cannot be recorded now.
+    closings: Vec<Draft>,
+    latched: Vec<(PathId, Latch)>,
+}
+
+impl Engine {
+    /// Computes verdicts again: of the paths that need one of `touched`, and of those that stand on them; or of all.
+    pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let Found { batch, opened, closings, latched } = self.find(touched, now, boot);
+        for (path, latch) in latched {
+            let text = format!("{path} stays closed until a person opens it: {}", latch.text);
+            let notice = Notice { about: path.to_string(), owner: None, code: "KW2303", text, urgent: Urgency::Act };
+            self.ports.notifier.notify(notice);
+        }
+        if batch.entries.is_empty() && batch.changes.is_empty() {
+            return;
+        }
+        if self.commit(batch).await.is_err() {
+            self.spool(closings);
+            return;
+        }
+        let mut desk = self.write();
+        desk.unsaved_latches.clear();
+        for (verdict, standing, before) in opened {
+            let path = verdict.path.clone();
+            // Something may have been found meanwhile; then that counts.
+            if desk.standings.get(&path).is_none_or(|s| *s == before) {
+                desk.since.insert(path.clone(), now);
+                desk.standings.insert(path.clone(), standing);
+                desk.verdicts.insert(path, verdict);
+            }
+        }
+    }
+
+    fn find(&self, touched: Option<&BTreeSet<CredentialId>>, now: Timestamp, boot: Boottime) -> Found {
+        let mut found = Found::default();
+        let mut guard = self.write();
+        let desk = &mut *guard;
+        let estate = desk.estate.clone();
+        // What was published holds for those that are not looked at again.
+        let mut paths: BTreeMap<PathId, Dependency> = BTreeMap::new();
+        for (id, verdict) in &desk.verdicts {
+            paths.insert(id.clone(), verdict.at_moment(now, boot, EVALUATION_DEADLINE).as_dependency());
+        }
+        let mut fresh = BTreeSet::new();
+        for path in in_order(&estate) {
+            let again = touched.is_none_or(|t| stands_on(path, t)) || path.depends_on.iter().any(|d| fresh.contains(d));
+            if !again {
+                continue;
+            }
+            let before = desk.standings.get(&path.id).cloned().unwrap_or_default();
+            let mut standing = before.clone();
+            let outcome = standing.next(verdict(path, &evidence(desk, &paths, now, boot)), &estate.reopening);
+            let new = outcome.verdict;
+            paths.insert(path.id.clone(), new.as_dependency());
+            fresh.insert(path.id.clone());
+            let known = desk.verdicts.contains_key(&path.id);
+            let was_open = desk.verdicts.get(&path.id).is_some_and(Verdict::is_open);
+            if new.is_open() != was_open || !known {
+                let entry = self.gate_entry(&new);
+                if !new.is_open() {
+                    found.closings.push(entry.clone());
+                }
+                found.batch.entries.push(entry);
+            }
+            if let Some(latch) = outcome.latch {
+                let on = LatchOn::Path(path.id.clone());
+                // What only removes authority holds at once, durable or not.
+                desk.state.latches.insert(on.clone(), latch.clone());
+                desk.unsaved_latches.insert(on, latch.clone());
+                let entry = self.latch_entry(&path.id, &latch);
+                found.closings.push(entry.clone());
+                found.batch.entries.push(entry);
+                found.latched.push((path.id.clone(), latch));
+            }
+            if new.is_open() && !was_open {
+                found.opened.push((new, standing, before));
+            } else {
+                if was_open && !new.is_open() || !known {
+                    desk.since.insert(path.id.clone(), now);
+                }
+                desk.standings.insert(path.id.clone(), standing);
+                desk.verdicts.insert(path.id.clone(), new);
+            }
+        }
+        let unsaved = desk.unsaved_latches.iter();
+        found.batch.changes.extend(unsaved.map(|(on, latch)| Change::Latch(on.clone(), Some(latch.clone()))));
+        // After a commit that failed the entry of a latch is in the spool, and its change goes with the next entry.
+        if found.batch.entries.is_empty() {
+            found.batch.changes.clear();
+        }
+        found
+    }
+
+    fn gate_entry(&self, verdict: &Verdict) -> Draft {
+        let target = Target::new(TargetKind::Path, &verdict.path);
+        let (action, code) = if verdict.is_open() { ("gate.open", "KW2301") } else { ("gate.close", "KW2302") };
+        let mut draft = self.draft(action, code, target);
+        draft.facts = vec![
+            ("inputs", Json::show(&verdict.inputs)),
+            ("reasons", Json::arr(verdict.reasons.iter().map(|r| Json::str(r.code)))),
+            ("until", Json::show(&verdict.until)),
+        ];
+        if !verdict.reasons.is_empty() {
+            let reasons: Vec<String> = verdict.reasons.iter().map(|r| format!("{}: {}", r.code, r.text)).collect();
+            draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
+        }
+        draft
+    }
+
+    fn latch_entry(&self, path: &PathId, latch: &Latch) -> Draft {
+        let mut draft = self.draft("gate.latch", "KW2303", Target::new(TargetKind::Path, path));
+        draft.facts = vec![("reason", Json::shared(latch.code.clone())), ("text", Json::shared(latch.text.clone()))];
+        draft
+    }
+
+    /// A person opens a path that was latched: it opens when what it stands on is good.
+    pub(super) async fn reopen(&self, path: &PathId, by: &str) -> Result<(), StoreError> {
+        let on = LatchOn::Path(path.clone());
+        if !self.read().state.latches.contains_key(&on) {
+            return Ok(());
+        }
+        let mut draft = self.draft("gate.reopen", "KW2304", Target::new(TargetKind::Path, path));
+        draft.by(&self.person(by));
+        draft.facts = vec![("reason", Json::str(FLAPPING))];
+        let changes = vec![Change::Latch(on.clone(), None)];
+        let publish = |desk: &mut Desk| {
+            desk.unsaved_latches.remove(&on);
+            if let Some(standing) = desk.standings.get_mut(path) {
+                standing.forgive();
+            }
+        };
+        self.commit_with(Batch { changes, entries: vec![draft] }, publish).await?;
+        self.evaluate(None).await;
+        Ok(())
+    }
+
+    /// A person reports a key as compromised: it is never good again, in no certificate.
+    pub(super) async fn compromise(&self, spki: Digest, by: &str) -> Result<(), StoreError> {
+        let on = LatchOn::Key(spki);
+        if self.read().state.latches.contains_key(&on) {
+            return Ok(());
+        }
+        let mut target = Target::new(TargetKind::Daemon, "keyward");
+        target.spki = Some(spki);
+        let mut draft = self.draft("key.compromised", "KW2305", target);
+        let person = self.person(by);
+        draft.by(&person);
+        let pseudonym = Arc::from(person.commitment().to_string());
+        let text = Arc::from("a person reported it as compromised");
+        let code = Arc::from(crate::domain::gate::COMPROMISED);
+        let latch = Latch { at: self.ports.clock.now(), code, text, by: Some(pseudonym) };
+        // It only removes authority: it holds at once, and is told again if it cannot be written.
+        self.write().state.latches.insert(on.clone(), latch.clone());
+        self.evaluate(None).await;
+        let changes = vec![Change::Latch(on, Some(latch))];
+        self.commit(Batch { changes, entries: vec![draft] }).await
+    }
+
+    /// Why the configuration cannot be read any more, or that it can again.
+    pub fn set_configuration_fault(&self, fault: Option<String>) {
+        self.write().configuration_fault = fault;
+    }
+
+    /// What the verdict over a path looks at right now, or would look at later with what is known now; with the verdict
+    /// itself judged over it. `None` if it is not configured.
+    #[must_use]
+    pub fn snapshot(&self, path: &PathId, at: Option<Timestamp>) -> Option<Snapshot> {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        let at = at.unwrap_or(now);
+        let desk = self.read();
+        let own = desk.estate.paths.get(path)?;
+        let ahead = now.until(at);
+        let boot = boot.plus(ahead);
+        let mut paths = BTreeMap::new();
+        for other in in_order(&desk.estate) {
+            // Now they are as they were published; later as they would be found.
+            let verdict = match desk.verdicts.get(&other.id) {
+                Some(published) if ahead.is_zero() => published.at_moment(at, boot, EVALUATION_DEADLINE),
+                Some(_) | None => verdict(other, &evidence(&desk, &paths, at, boot)),
+            };
+            paths.insert(other.id.clone(), verdict.as_dependency());
+        }
+        Some(gather(own, &evidence(&desk, &paths, at, boot)))
+    }
+}
+
+/// The paths so that each comes after those that it stands on; what stands in a circle comes last, and finds what it stands
+/// on unknown.
+fn in_order(estate: &Estate) -> Vec<&ApprovalPath> {
+    let (mut done, mut order) = (BTreeSet::new(), Vec::with_capacity(estate.paths.len()));
+    let mut left: Vec<&ApprovalPath> = estate.paths.values().map(|path| &**path).collect();
+    loop {
+        let before = left.len();
+        left.retain(|path| {
+            let ready = path.depends_on.iter().all(|d| done.contains(d) || !estate.paths.contains_key(d));
+            if ready {
+                done.insert(&path.id);
+                order.push(*path);
+            }
+            !ready
+        });
+        if left.is_empty() || left.len() == before {
+            order.append(&mut left);
+            return order;
+        }
+    }
+}
+
+/// Whether a path stands on one of these; a watched file counts for its pattern.
+fn stands_on(path: &ApprovalPath, touched: &BTreeSet<CredentialId>) -> bool {
+    path.needs.iter().any(|need| {
+        let below = format!("{need}.");
+        touched.iter().any(|t| t == need || t.as_str().starts_with(&below))
+    })
+}
+
+fn evidence<'a>(
+    desk: &'a Desk,
+    paths: &'a BTreeMap<PathId, Dependency>,
+    now: Timestamp,
+    boot: Boottime,
+) -> Evidence<'a> {
+    Evidence {
+        estate: &desk.estate,
+        state: &desk.state,
+        sightings: &desk.sightings,
+        paths,
+        clock_fault: desk.clock.fault(),
+        store_fault: desk.store_fault.as_deref(),
+        configuration_fault: desk.configuration_fault.as_deref(),
+        unrecorded: desk.unrecorded(),
+        now,
+        boot,
+    }
+}
