@@ -85,7 +85,7 @@ impl Place {
     /// The same with more keys at the top and for the issuer.
     pub fn toml_with(&self, top: &str, issuer: &str, rest: &str) -> String {
         let text = format!(
-            "state_dir = \"@/state\"\n{top}\n[listen]\nhttp = \"127.0.0.1:9180\"\n[timing]\nreopen_after = \"0s\"\nprobe_every = \"10s\"\n\
+            "state_dir = \"@/state\"\n{top}\n[listen]\nhttp = \"127.0.0.1:9180\"\n[timing]\nreopen_after = \"0s\"\nflaps = 0\nprobe_every = \"10s\"\n\
              full_scan = \"1m\"\n[[issuer]]\nid = \"ca\"\ndirectory = \"{}\"\nroot_files = [\"@/root.pem\"]\n\
              contacts = [\"mailto:ops@example.com\"]\nterms_agreed = true\nrequests_per_second = 1000\n{issuer}\n\
              [[solver]]\nid = \"web\"\ntype = \"http-01\"\nlisten = [\"{}\"]\n{rest}",
