@@ -203,7 +203,7 @@ impl Log for MemoryStore {
     }
 
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>> {
-        Box::pin(async { Ok(Some(self.open_log()?.note())) })
+        Box::pin(async { Ok(Some(self.open_disk()?.note())) })
     }
 
     fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
@@ -423,6 +423,10 @@ impl Disk {
 
     /// The checkpoint, unsigned.
     fn note(&self) -> String {
+        // A start wants to know how many there are; a root is nobody's to have.
+        if let Some(counted) = self.counted {
+            return format!("keyward/simulation\n{counted}\nnone\n");
+        }
         let head = self.tree.head();
         format!("keyward/simulation\n{}\n{}\n", head.size, STANDARD.encode(head.root.0))
     }
