@@ -145,7 +145,10 @@ impl Engine {
             match proof {
                 Proof::Served => return Ok(served),
                 Proof::NotServed(misses) if self.ports.clock.boottime().since(began) >= SERVE_DEADLINE => {
-                    self.write().sightings.entry(credential.id.clone()).or_default().served.extend(served);
+                    let mut desk = self.write();
+                    let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+                    served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, began));
+                    drop(desk);
                     let text = format!("the new certificate is not served: {}", misses.join("; "));
                     return Err(Setback::host("KW2206", text));
                 }
@@ -266,7 +269,8 @@ impl Engine {
         let publish = |desk: &mut Desk| {
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
-            sighting.served.extend(served);
+            let now = self.ports.clock.boottime();
+            served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, now));
             sighting.crls = crls;
         };
         if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {

@@ -7,7 +7,7 @@ use crate::domain::assessment::{Severity, Subject, assess};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    Care, Credential, CrlSeen, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    Care, Credential, CrlSeen, Endpoint, Environment, MOST_MISSES, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::plan::schedule_of;
 use crate::domain::time::{Boottime, Timestamp};
@@ -19,6 +19,9 @@ use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, Urgen
 const ENDPOINTS_AT_ONCE: usize = 8;
 /// A look that met a change under way is repeated after this.
 const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
+/// A look that missed an endpoint is repeated after this: three that are refused at once take four seconds, and three that
+/// hang for their five seconds each take longer than misses are borne.
+const LOOK_AFTER_MISS: core::time::Duration = core::time::Duration::from_secs(2);
 
 /// For so long after an installation a look may still meet what was there before: nginx lets its old workers accept for
 /// 100 ms after the new ones have started.
@@ -89,8 +92,10 @@ impl Engine {
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
         let mut sighting =
-            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() };
-        if let Some(chain) = sighting.chain().cloned() {
+            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, ..Sighting::default() };
+        // Where nobody was reached the lists are asked about what stands for that: whether it is revoked is never guessed.
+        let last = || self.read().sightings.get(&credential.id).and_then(Sighting::last_chain).cloned();
+        if let Some(chain) = sighting.chain().cloned().or_else(last) {
             sighting.crls = self.look_at_lists(credential, &chain).await;
         }
         sighting
@@ -171,7 +176,8 @@ impl Engine {
                 // What is missing or damaged may be installed again: the planner knows. Where all is as it should be, its
                 // next plan has its time already.
                 let sound = sighting.stored.as_ref().is_some_and(|o| matches!(o.seen, Seen::Present(_)));
-                self.note_sighting(&credential, sighting, before);
+                let missed = self.note_sighting(&credential, sighting, before, began);
+                let again = if missed { again.min(LOOK_AFTER_MISS) } else { again };
                 agenda.by(Task::Look(credential.clone()), now.plus(again));
                 if !(sound && agenda.has(&Task::Plan(credential.clone()))) {
                     agenda.by(Task::Plan(credential.clone()), now);
@@ -198,24 +204,26 @@ impl Engine {
         self.write().unsettled.insert(credential.id.clone(), Some(until));
     }
 
-    /// An attempt may have looked later than this look began; the later one counts.
-    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp) {
+    /// An attempt may have looked later than this look began; the later one counts. Returns whether an endpoint is missed
+    /// that a path may bear for now.
+    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp, began: Boottime) -> bool {
         let mut desk = self.write();
         let own = desk.sightings.entry(id.clone()).or_default();
-        let looked_up = sighting.chain().map(|c| c.leaf.fingerprint);
+        let looked_up = sighting.chain().or_else(|| own.last_chain()).map(|c| c.leaf.fingerprint);
         let newer = |old: Option<&Observation>| old.is_some_and(|o| o.at > before);
         if !newer(own.stored.as_ref()) {
             own.stored = sighting.stored;
         }
         for (endpoint, seen) in sighting.served {
             if !newer(own.served.get(&endpoint)) {
-                own.served.insert(endpoint, seen);
+                own.look(&endpoint, seen, began);
             }
         }
         // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
-        if looked_up == own.chain().map(|c| c.leaf.fingerprint) {
+        if looked_up == own.last_chain().map(|c| c.leaf.fingerprint) {
             own.crls = sighting.crls;
         }
+        own.missed.values().any(|missed| missed.times < MOST_MISSES)
     }
 
     fn note_matches(

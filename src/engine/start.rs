@@ -334,5 +334,6 @@ fn forget_moved(desk: &mut Desk, estate: &Estate) {
             sighting.stored = None;
         }
         sighting.served.retain(|endpoint, _| new.endpoints.contains(endpoint));
+        sighting.missed.retain(|endpoint, _| new.endpoints.contains(endpoint));
     }
 }

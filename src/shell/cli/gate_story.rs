@@ -266,7 +266,7 @@ fn row(part: &crate::domain::snapshot::Part, at: Timestamp) -> Vec<Cell> {
     let (stored, tone) = match &part.stored {
         Some(Seen::Present(chain)) => (format!("serial {}", chain.leaf.serial), Tone::Plain),
         Some(Seen::Missing) => ("missing".to_owned(), Tone::Bad),
-        Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => (why.clone(), Tone::Bad),
+        Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => (why.clone(), Tone::Bad),
         None if matches!(part.kind, PartKind::Endpoints | PartKind::Pattern) => ("-".to_owned(), Tone::Plain),
         None => ("not looked at yet".to_owned(), Tone::Bad),
     };
