@@ -195,8 +195,7 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
 /// Judges what was gathered. Pure: the same snapshot gives the same verdict, wherever and whenever it is judged.
 #[must_use]
 pub fn judge(snapshot: &Snapshot) -> Verdict {
-    let mut bench =
-        Bench { snapshot, reasons: Vec::new(), warnings: Vec::new(), until: Timestamp::MAX, weakest: None };
+    let mut bench = Bench { snapshot, reasons: Vec::new(), warnings: Vec::new(), until: Timestamp::MAX, weakest: None };
     bench.guardian();
     for dependency in &snapshot.depends {
         bench.dependency(dependency);
@@ -254,8 +253,10 @@ impl Bench<'_> {
             self.close(AUDIT, None, why, "the state directory can be written again");
         }
         if let Some((code, why)) = &guardian.unrecorded {
-            let code = if **code == *UNRESOLVED { UNRESOLVED } else { SPOOLED };
-            self.close(code, None, why.to_string(), "what happened is in the audit log");
+            let code = [UNRESOLVED, BROKEN_LOG].into_iter().find(|known| *known == &**code).unwrap_or(SPOOLED);
+            let reopens =
+                if code == BROKEN_LOG { "the audit log is whole again" } else { "what happened is in the audit log" };
+            self.close(code, None, why.to_string(), reopens);
         }
         if let Some(why) = own(&guardian.configuration) {
             self.close(CONFIGURATION, None, why, "the configuration can be read again");

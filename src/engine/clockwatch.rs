@@ -23,6 +23,11 @@ pub(crate) struct ClockWatch {
     start: Option<String>,
     /// A step that was seen: taken back, it is mended.
     step: Option<String>,
+    /// The way in which the wall clock went backwards, until somebody takes that in: that it is right again says nothing
+    /// about what was judged meanwhile.
+    back: Option<String>,
+    /// Whether the step that is seen is one backwards.
+    behind: bool,
 }
 
 impl ClockWatch {
@@ -45,7 +50,8 @@ impl ClockWatch {
                 format!("the wall clock says {wall}, expected {expected}: it stepped while keyward did not run")
             })
         });
-        Self { wall, boot, start, step: None }
+        let back = start.clone().filter(|_| mark.is_some_and(|m| wall < m.wall));
+        Self { wall, boot, start, step: None, back, behind: false }
     }
 
     /// Compares; returns whether the fault is new or gone.
@@ -56,12 +62,16 @@ impl ClockWatch {
         let off = apart(wall, expected);
         if off > TOLERANCE {
             let way = if wall > expected { "ahead of" } else { "behind" };
-            self.step = Some(format!(
+            let text = format!(
                 "the wall clock says {wall}, {} {way} what the time since boot tells ({expected})",
                 human_span(off)
-            ));
+            );
+            if wall < expected && !self.behind {
+                self.back = Some(text.clone());
+            }
+            (self.behind, self.step) = (wall < expected, Some(text));
         } else if self.step.is_some() {
-            self.step = None;
+            (self.behind, self.step) = (false, None);
         } else if passed >= ANCHOR_EVERY {
             (self.wall, self.boot) = (wall, boot);
         }
@@ -75,7 +85,17 @@ impl ClockWatch {
 
     /// A person vouches for the time as it is.
     pub(crate) fn accept(&mut self, wall: Timestamp, boot: Boottime) {
-        *self = Self { wall, boot, start: None, step: None };
+        *self = Self { wall, boot, start: None, step: None, behind: false, back: None };
+    }
+
+    /// Whether the wall clock went backwards, and nobody has taken that in yet.
+    pub(crate) fn went_back(&self) -> bool {
+        self.back.is_some()
+    }
+
+    /// How the wall clock went backwards, once.
+    pub(crate) fn take_rollback(&mut self) -> Option<String> {
+        self.back.take()
     }
 
     /// Why the wall clock is not believed.

@@ -13,7 +13,7 @@ use crate::domain::plan::schedule_of;
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
-use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, Urgency};
+use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, StoreError, Urgency};
 
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
@@ -44,6 +44,8 @@ pub(crate) enum Looked {
     Meta { issuer: IssuerId, answer: Result<IssuerMeta, IssuerError> },
     /// An account's key was changed, or not.
     RolledOver { issuer: IssuerId, intent: EntryId, result: Result<(), IssuerError> },
+    /// What a look at the log brought: where the next one begins.
+    Log(Result<u64, StoreError>),
     /// The files that match a watch.
     Matches { watch: CredentialId, files: Result<Vec<String>, HostError> },
 }
@@ -56,6 +58,7 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
+            Task::Inspect => Some(self.inspect()),
             Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
@@ -186,6 +189,7 @@ impl Engine {
             }
             Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
             Looked::Meta { issuer, answer } => self.note_meta(issuer, answer, agenda).await,
+            Looked::Log(found) => self.note_log(found, agenda).await,
             Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
             Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
         }

@@ -23,6 +23,7 @@ mod hold;
 mod inbox;
 mod install;
 mod issue;
+mod latch;
 mod lease;
 mod looking;
 mod people;
@@ -125,6 +126,10 @@ pub(crate) struct Desk {
     pub(crate) standings: BTreeMap<PathId, Standing>,
     /// Latches that hold and could not be made durable yet.
     pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// Why the audit log is not to be believed, since it was looked at last.
+    pub(crate) log_fault: Option<String>,
+    /// Where the next look at the log begins.
+    pub(crate) inspected: u64,
     /// Why the configuration cannot be read.
     pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
@@ -210,6 +215,7 @@ impl Engine {
             if self.watch_clock(now, began) {
                 agenda = self.first_agenda();
             }
+            self.latch_rollback().await;
             self.retry_store(&mut agenda, now).await;
             if let Some(why) = self.medium_lost() {
                 drop(crew);

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{SPOOLED, UNRESOLVED};
+use crate::domain::gate::{BROKEN_LOG, SPOOLED, UNRESOLVED};
 use crate::domain::id::EntryId;
 use crate::domain::json::Json;
 use crate::engine::{Desk, Engine};
@@ -77,6 +77,10 @@ fn weight(draft: &Draft) -> usize {
 impl Desk {
     /// Whether something that happened is not in the log, as a reason for which every path is closed.
     pub(crate) fn unrecorded(&self) -> Option<(&'static str, &str)> {
+        // Whatever it holds, nobody can say that it is the log.
+        if let Some(why) = &self.log_fault {
+            return Some((BROKEN_LOG, why));
+        }
         if let Some(why) = &self.spool.unread {
             return Some((SPOOLED, why));
         }

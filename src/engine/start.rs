@@ -31,7 +31,14 @@ impl Engine {
     /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
         crate::engine::witnessed::ask(&ports).await?;
-        let state = ports.store.load().await?;
+        let state = match ports.store.load().await {
+            Ok(state) => state,
+            Err(error) => {
+                // If it cannot be remembered, it cannot be mended here either: this start fails again, or another is told.
+                drop(ports.store.doubt(Some((ports.clock.now(), error.clone()))).await);
+                return Err(error);
+            }
+        };
         let people = People::of(ports.store.people().await?);
         let desk = Desk::new(&ports, estate, state, people);
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() };
@@ -51,6 +58,7 @@ impl Engine {
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
         engine.begin_epoch().await?;
+        engine.latch_doubted().await?;
         engine.sweep_slots().await;
         Ok(engine)
     }
@@ -97,6 +105,7 @@ impl Engine {
         agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
         drop(desk);
         self.plan_heartbeat(&mut agenda, now);
+        self.plan_inspection(&mut agenda, now);
         agenda
     }
 
@@ -157,7 +166,7 @@ impl Engine {
             Command::Release { path, by } => return self.release(&path, &by).await,
             Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
-            Command::Reopen { path, by } => return self.reopen(&path, &by).await,
+            Command::Reopen { path, by, why } => return self.reopen(&path, &by, &why).await,
             Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
@@ -166,7 +175,10 @@ impl Engine {
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
                 let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
-                self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await?;
+                let mut changes = vec![Change::Clock(mark)];
+                // Whoever says what time it is has seen that it went backwards.
+                changes.extend(self.rolled_back().into_iter().map(|on| Change::Latch(on, None)));
+                self.commit(Batch { changes, entries: vec![draft] }).await?;
                 self.write().clock.accept(now, self.ports.clock.boottime());
                 *agenda = self.first_agenda();
                 self.evaluate(None).await;
@@ -289,6 +301,8 @@ impl Desk {
             standings: BTreeMap::new(),
             unsaved_latches: BTreeMap::new(),
             configuration_fault: None,
+            log_fault: None,
+            inspected: 0,
             declined: BTreeMap::new(),
             clock,
             store_fault: None,

@@ -36,6 +36,7 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         path: text(&verdict.path),
         open: verdict.is_open(),
         reasons: verdict.reasons.iter().map(reason).collect(),
+        warnings: verdict.warnings.iter().map(reason).collect(),
         since: since.map(text),
         until: verdict.is_open().then(|| text(verdict.until)),
         weakest: verdict.weakest.as_deref().map(str::to_owned),
