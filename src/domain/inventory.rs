@@ -511,6 +511,8 @@ pub struct Sighting {
     pub crls: BTreeMap<String, CrlSeen>,
     /// The endpoints that served something, and that the newest looks did not reach.
     pub missed: BTreeMap<Arc<Endpoint>, Missed>,
+    /// What began to look before this says nothing any more; on the clock that does not step, for the other may be set.
+    pub looked: Option<Boottime>,
 }
 
 /// An endpoint that the newest looks did not reach, with what the look before them saw.

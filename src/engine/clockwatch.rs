@@ -50,7 +50,11 @@ impl ClockWatch {
                 format!("the wall clock says {wall}, expected {expected}: it stepped while keyward did not run")
             })
         });
-        let back = start.clone().filter(|_| mark.is_some_and(|m| wall < m.wall));
+        let expected = |m: &ClockMark| {
+            let same_boot = &*m.boot_id == boot_id && m.boot <= boot;
+            if same_boot { m.wall.plus(boot.since(m.boot)) } else { m.wall }
+        };
+        let back = start.clone().filter(|_| mark.is_some_and(|m| wall < expected(m)));
         Self { wall, boot, start, step: None, back, behind: false }
     }
 

@@ -148,6 +148,7 @@ impl Engine {
                     let mut desk = self.write();
                     let sighting = desk.sightings.entry(credential.id.clone()).or_default();
                     served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, began));
+                    sighting.looked = Some(self.ports.clock.boottime());
                     drop(desk);
                     let text = format!("the new certificate is not served: {}", misses.join("; "));
                     return Err(Setback::host("KW2206", text));
@@ -196,6 +197,7 @@ impl Engine {
             let mut desk = self.write();
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: now, seen });
+            sighting.looked = Some(self.ports.clock.boottime());
             sighting.crls = crls;
         }
         let mut marked = record.clone();
@@ -271,6 +273,7 @@ impl Engine {
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
             let now = self.ports.clock.boottime();
             served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, now));
+            sighting.looked = Some(now);
             sighting.crls = crls;
         };
         if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{BROKEN_LOG, ROLLED_BACK};
+use crate::domain::gate::{BROKEN_LOG, FLAPPING, ROLLED_BACK};
 use crate::domain::id::PathId;
 use crate::domain::json::Json;
 use crate::domain::state::{Change, Latch, LatchOn};
@@ -22,6 +22,8 @@ use crate::ports::{Batch, Doing, Notice, StoreError, Urgency};
 const INSPECTIONS_A_BEAT: u32 = 5;
 /// And never more often than this.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// The action of the entry about a latch.
+const LATCHED: &str = "gate.latch";
 /// The rule of a log whose newest entry is of the future: that is the clock, not the log.
 const CLOCK_BACK: &str = "KW6005";
 
@@ -33,7 +35,7 @@ impl Engine {
     }
 
     pub(super) fn latch_entry(&self, path: &PathId, latch: &Latch) -> Draft {
-        let mut draft = self.draft("gate.latch", "KW2303", Target::new(TargetKind::Path, path));
+        let mut draft = self.draft(LATCHED, "KW2303", Target::new(TargetKind::Path, path));
         draft.facts = vec![("reason", Json::shared(latch.code.clone())), ("text", Json::shared(latch.text.clone()))];
         draft
     }
@@ -70,14 +72,16 @@ impl Engine {
             return;
         }
         self.evaluate(None).await;
-        let changes = {
-            let desk = self.read();
-            desk.state.latches.iter().filter(|(_, latch)| *latch.code == *code).map(change).collect()
-        };
-        if self.commit(Batch { changes, entries: entries.clone() }).await.is_err() {
+        let batch = Batch { changes: self.unsaved(), entries: entries.clone() };
+        if self.commit_with(batch, |desk| desk.unsaved_latches.clear()).await.is_err() {
             self.spool(entries);
             self.evaluate(None).await;
         }
+    }
+
+    /// Latches that hold and are not durable yet, as changes.
+    pub(super) fn unsaved(&self) -> Vec<Change> {
+        self.read().unsaved_latches.iter().map(change).collect()
     }
 
     /// An earlier start did not believe the log: what is open now was never told what that start found.
@@ -90,7 +94,7 @@ impl Engine {
         let Some(doubt) = doubt else { return Ok(()) };
         let code = if *doubt.code == *CLOCK_BACK { ROLLED_BACK } else { BROKEN_LOG };
         let entries = self.latch_all(code, &doubt.text);
-        let mut changes: Vec<Change> = self.read().unsaved_latches.iter().map(change).collect();
+        let mut changes = self.unsaved();
         changes.push(Change::Latch(LatchOn::Log, None));
         let mut draft = self.draft("gate.doubt", "KW4054", Target::new(TargetKind::Daemon, "keyward"));
         draft.facts = vec![("rule", Json::shared(doubt.code.clone())), ("since", Json::show(&doubt.at))];
@@ -186,6 +190,26 @@ impl Engine {
         self.evaluate(None).await;
         Ok(())
     }
+}
+
+/// The latch that a spooled entry tells of.
+pub(super) fn latched(draft: &Draft) -> Option<(LatchOn, Latch)> {
+    if draft.action != LATCHED || draft.target.kind != TargetKind::Path {
+        return None;
+    }
+    let fact = |wanted: &str| {
+        let (_, value) = draft.facts.iter().find(|(key, _)| *key == wanted)?;
+        match value {
+            Json::Str(text) => Some(Arc::from(text.as_ref())),
+            Json::Shared(text) => Some(text.clone()),
+            Json::Null | Json::Bool(_) | Json::Int(_) | Json::Hash(_) | Json::Time(_) | Json::Arr(_) | Json::Obj(_) => {
+                None
+            }
+        }
+    };
+    let on = LatchOn::Path(PathId::parse(&draft.target.id).ok()?);
+    let text = fact("text").unwrap_or_else(|| Arc::from("an earlier run latched it"));
+    Some((on, Latch { at: draft.at, code: fact("reason").unwrap_or_else(|| Arc::from(FLAPPING)), text, by: None }))
 }
 
 fn change((on, latch): (&LatchOn, &Latch)) -> Change {

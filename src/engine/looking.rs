@@ -35,7 +35,6 @@ pub(crate) enum Looked {
         credential: Arc<Credential>,
         sighting: Sighting,
         /// When it began.
-        before: Timestamp,
         began: Boottime,
     },
     /// A CA's renewal information.
@@ -73,9 +72,9 @@ impl Engine {
             (desk.estate.credentials.get(id).cloned()?, desk.estate.environment)
         };
         Some(Box::pin(async move {
-            let (before, began) = (self.ports.clock.now(), self.ports.clock.boottime());
+            let began = self.ports.clock.boottime();
             let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential, sighting, before, began })
+            Event::Looked(Looked::Seen { credential, sighting, began })
         }))
     }
 
@@ -154,7 +153,7 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, sighting, before, began } => {
+            Looked::Seen { credential, sighting, began } => {
                 let (known, outdated, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
@@ -179,7 +178,7 @@ impl Engine {
                 // What is missing or damaged may be installed again: the planner knows. Where all is as it should be, its
                 // next plan has its time already.
                 let sound = sighting.stored.as_ref().is_some_and(|o| matches!(o.seen, Seen::Present(_)));
-                let missed = self.note_sighting(&credential, sighting, before, began);
+                let missed = self.note_sighting(&credential, sighting, began);
                 let again = if missed { again.min(LOOK_AFTER_MISS) } else { again };
                 agenda.by(Task::Look(credential.clone()), now.plus(again));
                 if !(sound && agenda.has(&Task::Plan(credential.clone()))) {
@@ -208,24 +207,20 @@ impl Engine {
         self.write().unsettled.insert(credential.id.clone(), Some(until));
     }
 
-    /// An attempt may have looked later than this look began; the later one counts. Returns whether an endpoint is missed
-    /// that a path may bear for now.
-    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp, began: Boottime) -> bool {
+    /// Two looks may be under way at once, and an attempt may look meanwhile: the one that began last counts, by the clock
+    /// that does not step. Returns whether an endpoint is missed that a path may bear for now.
+    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, began: Boottime) -> bool {
         let mut desk = self.write();
         let own = desk.sightings.entry(id.clone()).or_default();
-        let looked_up = sighting.chain().or_else(|| own.last_chain()).map(|c| c.leaf.fingerprint);
-        let newer = |old: Option<&Observation>| old.is_some_and(|o| o.at > before);
-        if !newer(own.stored.as_ref()) {
+        if own.looked.is_none_or(|newest| newest <= began) {
+            let looked_up = sighting.chain().or_else(|| own.last_chain()).map(|c| c.leaf.fingerprint);
+            own.looked = Some(began);
             own.stored = sighting.stored;
-        }
-        for (endpoint, seen) in sighting.served {
-            if !newer(own.served.get(&endpoint)) {
-                own.look(&endpoint, seen, began);
+            sighting.served.into_iter().for_each(|(endpoint, seen)| own.look(&endpoint, seen, began));
+            // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
+            if looked_up == own.last_chain().map(|c| c.leaf.fingerprint) {
+                own.crls = sighting.crls;
             }
-        }
-        // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
-        if looked_up == own.last_chain().map(|c| c.leaf.fingerprint) {
-            own.crls = sighting.crls;
         }
         own.missed.values().any(|missed| missed.times < MOST_MISSES)
     }
@@ -291,7 +286,8 @@ impl Engine {
     pub(super) fn plan_evaluation(&self, agenda: &mut Agenda, now: Timestamp) {
         // Without a path nobody asks, and nothing has to be computed in time.
         if !self.read().estate.paths.is_empty() {
-            agenda.set(Task::Evaluate, now.plus(EVALUATE_EVERY));
+            // In whole seconds: a sleep that begins late in one ends late in another, and five is the most.
+            agenda.set(Task::Evaluate, now.plus(EVALUATE_EVERY.saturating_sub(core::time::Duration::from_secs(1))));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
 use crate::domain::gate::{BROKEN_LOG, SPOOLED, UNRESOLVED};
 use crate::domain::id::EntryId;
 use crate::domain::json::Json;
+use crate::engine::latch::latched;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, More, Notice, Spooled, Urgency};
 
@@ -103,11 +104,17 @@ impl Engine {
         let loaded = self.ports.spool.load().await;
         let unreadable = loaded.as_ref().map(|s| s.unreadable.clone()).unwrap_or_default();
         let strangers: Vec<Draft> = unreadable.iter().map(|line| self.stranger(line)).collect();
-        let mut desk = self.write();
+        let mut guard = self.write();
+        let desk = &mut *guard;
         let spool = &mut desk.spool;
         match loaded {
             Ok(Spooled { drafts, more, unreadable }) => {
                 spool.unread = None;
+                // What was latched is latched, although its change was never written.
+                for (on, latch) in drafts.iter().filter_map(latched) {
+                    desk.unsaved_latches.insert(on.clone(), latch.clone());
+                    desk.state.latches.insert(on, latch);
+                }
                 spool.kept |= !drafts.is_empty() || more.is_some() || !unreadable.is_empty();
                 spool.more = spool.more.or(more);
                 // What the door gave is bounded by the door; nothing of it is dropped.
@@ -176,7 +183,8 @@ impl Engine {
             let targets = entries.clone();
             // Last, so that the newest entry of the log has the present time.
             entries.push(self.drained(entries.len()));
-            if self.commit(Batch { changes: Vec::new(), entries }).await.is_err() {
+            let changes = self.unsaved();
+            if self.commit_with(Batch { changes, entries }, |desk| desk.unsaved_latches.clear()).await.is_err() {
                 // One of them may be there already: its commit was answered with an error that came too late.
                 let known = self.known(&targets).await;
                 self.write().spool.drop_ids(&known);

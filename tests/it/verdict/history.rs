@@ -65,8 +65,10 @@ struct Inner {
     ways: Vec<Way>,
     revoked: bool,
     next_update: Option<Timestamp>,
-    /// What looks have brought that are under way.
-    pending: Vec<(usize, Duration, Way)>,
+    /// The looks that began, by the chain that they met; which of them counted last; what they have brought.
+    looks: Vec<Arc<Chain>>,
+    counted: usize,
+    pending: Vec<(usize, usize, Duration, Way)>,
     known: Vec<Known>,
     /// What was seen to end when: of the portal, the peer, the list.
     seen_ends: [Option<Timestamp>; 3],
@@ -132,7 +134,10 @@ impl Prober for Place {
         Box::pin(async move {
             let mut inner = self.inner.lock().unwrap();
             let chain = Self::chain(&inner, which, false);
-            inner.seen_ends[which] = Some(end(&chain));
+            match which {
+                0 => inner.looks.push(chain.clone()),
+                _ => inner.seen_ends[which] = Some(end(&chain)),
+            }
             Seen::Present(chain)
         })
     }
@@ -143,13 +148,15 @@ impl Prober for Place {
 
     fn served<'a>(&'a self, endpoint: &'a Endpoint) -> Doing<'a, Seen> {
         let number = usize::from(endpoint.port);
+        // Asked in the moment in which the file was read.
+        let look = self.inner.lock().unwrap().looks.len() - 1;
         Box::pin(async move {
             let (began, way) = (self.now(), self.inner.lock().unwrap().ways[number]);
             if let Way::Away(after) = way {
                 self.clock.sleep(after).await;
             }
             let mut inner = self.inner.lock().unwrap();
-            inner.pending.push((number, began, way));
+            inner.pending.push((look, number, began, way));
             match way {
                 Way::Right | Way::Wrong => Seen::Present(Self::chain(&inner, 0, way == Way::Wrong)),
                 Way::Bare => Seen::Missing,
@@ -164,7 +171,14 @@ impl Prober for Place {
             let now = self.now();
             let mut inner = self.inner.lock().unwrap();
             let inner = &mut *inner;
-            for (number, began, way) in inner.pending.drain(..) {
+            let look = inner.looks.iter().position(|one| Arc::ptr_eq(one, chain)).unwrap();
+            let all = core::mem::take(&mut inner.pending);
+            let (own, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|(one, ..)| *one == look);
+            inner.pending = rest;
+            // One that began before another that has counted says nothing any more.
+            let counts = look >= inner.counted;
+            inner.counted = inner.counted.max(look);
+            for (_, number, began, way) in own.into_iter().filter(|_| counts) {
                 let known = &mut inner.known[number];
                 if let Way::Away(_) = way {
                     known.misses += 1;
@@ -173,11 +187,16 @@ impl Prober for Place {
                     *known = Known { good: way == Way::Right, misses: 0, since: None };
                 }
             }
+            if counts {
+                inner.seen_ends[0] = Some(end(chain));
+            }
             let wrong = inner.known.iter().any(|known| !known.good);
             Self::bad(inner, Bad::Wrong, wrong, now);
             let revoked = inner.revoked;
-            Self::bad(inner, Bad::Revoked, revoked, now);
-            inner.seen_ends[2] = inner.next_update;
+            if counts {
+                Self::bad(inner, Bad::Revoked, revoked, now);
+                inner.seen_ends[2] = inner.next_update;
+            }
             let covers: Vec<Digest> = chain.elements().take(2).map(|c| c.fingerprint).collect();
             let facts = CrlFacts {
                 this_update: start().minus(SECOND * 3_600),
@@ -311,6 +330,8 @@ impl History {
             known: vec![Known::default(); number],
             revoked: false,
             pending: Vec::new(),
+            looks: Vec::new(),
+            counted: 0,
             seen_ends: [None; 3],
             bad: BTreeMap::new(),
         };
@@ -340,7 +361,11 @@ impl History {
                 let list = own == 0 && *end == inner.seen_ends[2];
                 let margin = if list { Duration::ZERO } else { self.margin };
                 let end = end.unwrap_or_else(|| panic!("{}", say("something was not looked at")));
-                assert!(self.truth() < end.minus(margin) || list && self.truth() < end, "{}", say("it has ended"));
+                assert!(
+                    self.truth() < end.minus(margin) || list && self.truth() < end,
+                    "{}",
+                    say(&format!("{end} has ended, {:?}, it is {}", inner.seen_ends, self.truth()))
+                );
             }
             for (bad, since) in &inner.bad {
                 let shared = matches!(bad, Bad::Clock | Bad::Audit | Bad::Log | Bad::Configuration);
@@ -403,6 +428,10 @@ impl History {
     async fn beside(&mut self, engine: &Engine) -> Duration {
         let clock = self.world.clock.clone();
         let mut before = (false, vec![0; 9]);
+        // Whether an earlier life has seen it or not: the clock stands before where it stood.
+        if self.off < 0 {
+            self.latched = Some(self.place.now());
+        }
         loop {
             clock.sleep(TICK).await;
             let now = self.place.now();
@@ -411,9 +440,16 @@ impl History {
             }
             while let Some((_, event)) = self.events.pop_if(|(at, _)| *at <= now) {
                 if let Event::Away(span) = event {
+                    // What came a moment before its end, and is over, it may never have met.
+                    self.latched = self.latched.filter(|since| now - *since > FIVE);
                     return span;
                 }
+                let person = matches!(event, Event::Person);
                 self.happen(event, engine, now);
+                if person {
+                    // What a person vouches for is as they saw it.
+                    break;
+                }
             }
             self.judge(engine, &mut before);
         }
@@ -435,7 +471,7 @@ impl History {
             Event::Way(which, way) => inner.ways[which] = way,
             Event::Revoked(is) => inner.revoked = is,
             Event::Stepped(seconds) => {
-                clock_step(&self.world, seconds);
+                self.world.clock.step(seconds);
                 self.off += seconds;
                 Place::bad(inner, Bad::Clock, self.off != 0, now);
                 if seconds < 0 && self.off < 0 {
@@ -476,17 +512,13 @@ impl History {
                 // Nobody vouches for a clock that is wrong.
                 if self.off == 0 {
                     engine.command(Command::AcceptClock { by: Arc::from("uid:0") }).unwrap();
-                    self.latched = None;
                 }
+                self.latched = None;
                 ["sign-in", "approve"].into_iter().for_each(|path| engine.command(reopen(path)).unwrap());
             }
             Event::Away(_) => unreachable!(),
         }
     }
-}
-
-fn clock_step(world: &World, seconds: i64) {
-    world.clock.step(seconds);
 }
 
 #[test]
