@@ -237,7 +237,9 @@ struct History {
     margin: Duration,
     /// How far the wall clock is off.
     off: i64,
-    /// A person has to act: the clock went backwards, the log was broken.
+    /// Since when it stands before the truth.
+    behind: Option<Duration>,
+    /// Since when a person has to act: it stood there for so long that a guardian has seen it.
     latched: Option<Duration>,
     told: Told,
 }
@@ -339,7 +341,7 @@ impl History {
         let world = World::new(seed, start(), (*estate).clone());
         let place = Arc::new(Place { clock: world.clock.clone(), inner: Mutex::new(inner) });
         let told = Told::default();
-        Self { seed, world, place, estate, events, span, margin, off: 0, latched: None, told }
+        Self { seed, world, place, estate, events, span, margin, off: 0, behind: None, latched: None, told }
     }
 
     /// The time as it is, whatever the wall clock says.
@@ -373,9 +375,7 @@ impl History {
                     assert!(now - *since <= FIVE, "{}", say(&format!("{bad:?} since {since:?}")));
                 }
             }
-            if let Some(since) = self.latched {
-                assert!(now - since <= FIVE, "{}", say("only a person opens it"));
-            }
+            assert!(self.latched.is_none(), "{}", say("only a person opens it"));
         }
         if approve.is_open() {
             assert!(sign_in.is_open(), "{}", say("what it stands on is closed"));
@@ -427,11 +427,7 @@ impl History {
     /// What happens beside the guardian until it dies, and for how long it is away then.
     async fn beside(&mut self, engine: &Engine) -> Duration {
         let clock = self.world.clock.clone();
-        let mut before = (false, vec![0; 9]);
-        // Whether an earlier life has seen it or not: the clock stands before where it stood.
-        if self.off < 0 {
-            self.latched = Some(self.place.now());
-        }
+        let (mut before, began) = ((false, vec![0; 9]), self.place.now());
         loop {
             clock.sleep(TICK).await;
             let now = self.place.now();
@@ -440,8 +436,6 @@ impl History {
             }
             while let Some((_, event)) = self.events.pop_if(|(at, _)| *at <= now) {
                 if let Event::Away(span) = event {
-                    // What came a moment before its end, and is over, it may never have met.
-                    self.latched = self.latched.filter(|since| now - *since > FIVE);
                     return span;
                 }
                 let person = matches!(event, Event::Person);
@@ -450,6 +444,9 @@ impl History {
                     // What a person vouches for is as they saw it.
                     break;
                 }
+            }
+            if self.behind.is_some_and(|since| now - since > FIVE && now - began > FIVE) {
+                self.latched.get_or_insert(now);
             }
             self.judge(engine, &mut before);
         }
@@ -474,9 +471,7 @@ impl History {
                 self.world.clock.step(seconds);
                 self.off += seconds;
                 Place::bad(inner, Bad::Clock, self.off != 0, now);
-                if seconds < 0 && self.off < 0 {
-                    self.latched.get_or_insert(now);
-                }
+                self.behind = (self.off < 0).then_some(now);
             }
             Event::Compromised => {
                 let spki = Place::chain(inner, 0, false).leaf.spki;
@@ -513,7 +508,8 @@ impl History {
                 if self.off == 0 {
                     engine.command(Command::AcceptClock { by: Arc::from("uid:0") }).unwrap();
                 }
-                self.latched = None;
+                // Who opens what was latched knows how the clock stood.
+                (self.latched, self.behind) = (None, None);
                 ["sign-in", "approve"].into_iter().for_each(|path| engine.command(reopen(path)).unwrap());
             }
             Event::Away(_) => unreachable!(),
