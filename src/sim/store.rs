@@ -92,8 +92,7 @@ impl MemoryStore {
         self.disk().faults.lost.map_or(0, |asked| asked.saturating_sub(1))
     }
 
-    /// Somebody changes the log under the guardian: looks at it find that out, and a start that believes it all the same
-    /// was told to.
+    /// Somebody changes the log under the guardian: looks at it find that out.
     pub fn break_log(&self) {
         self.disk().faults.broken = true;
     }
@@ -194,11 +193,8 @@ impl Store for MemoryStore {
 
     fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
         Box::pin(async move {
-            if self.open_disk()?.faults.broken {
-                let text = "the simulated log was changed".to_owned();
-                return Err(StoreError::Distrusted { code: "KW6001", text });
-            }
-            Ok(from)
+            let broken = || StoreError::Distrusted { code: "KW6001", text: "the simulated log was changed".to_owned() };
+            if self.open_disk()?.faults.broken { Err(broken()) } else { Ok(from) }
         })
     }
 

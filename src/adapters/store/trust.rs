@@ -331,8 +331,7 @@ fn record(
         let (rule, seen) = waived.first()?;
         Some(Doubt { code: rule.code().to_owned(), at: options.now, text: seen.clone() })
     });
-    let doubted = drafts.len();
-    drafts.extend(doubt.as_ref().map(|doubt| doubt_draft(doubt, options)));
+    drafts.splice(..0, doubt.as_ref().map(|doubt| doubt_draft(doubt, options)));
     let latch = doubt.as_ref().map(latch);
     let over = keys.old.take_if(|(_, until)| *until <= options.now);
     drafts.extend(over.as_ref().map(|(old, _)| rotate::over(&keys, old, &tree, options)));
@@ -344,7 +343,7 @@ fn record(
         _ => {
             let transaction = connection.transaction().map_err(Trouble::from)?;
             for (number, draft) in drafts.iter().enumerate() {
-                let changes = latch.as_slice().get(..usize::from(number == doubted)).unwrap_or_default();
+                let changes = if number == 0 { latch.as_slice() } else { &[] };
                 log::append(&transaction, draft, changes, &mut tree).map_err(Trouble::from)?;
                 changes.iter().try_for_each(|change| save::change(&transaction, change)).map_err(Trouble::from)?;
             }
