@@ -270,7 +270,7 @@ fn a_log_that_is_changed_in_use_is_found_out_wherever_it_is() {
         ),
         ("a gap before entry 701", "DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 700"),
         (
-            "entries 0–255 are",
+            "root of the newest checkpoint",
             "DROP TRIGGER IF EXISTS subtree_update; UPDATE subtree SET hash = randomblob(32) WHERE level = 8 AND place = 0",
         ),
         (
