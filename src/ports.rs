@@ -19,12 +19,14 @@ use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
+mod holder;
 mod reading;
 mod signer;
 mod spool;
 mod store;
 mod witness;
 
+pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
