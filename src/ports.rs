@@ -17,9 +17,11 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, CrlSeen, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
+use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Boottime, Timestamp};
 
 mod holder;
+mod mint;
 mod reading;
 mod signer;
 mod spool;
@@ -27,6 +29,7 @@ mod store;
 mod witness;
 
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
+pub use mint::{Anchors, Asked, Blank, Mint, MintError, Shelf};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
@@ -156,6 +159,8 @@ pub struct OrderRequest {
     pub profile: Option<String>,
     /// What it replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
+    /// The SPIFFE ID to ask for; only private CAs have any.
+    pub spiffe: Option<SpiffeId>,
 }
 
 /// An order's status (RFC 8555 section 7.1.6).
