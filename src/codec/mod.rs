@@ -2,6 +2,7 @@
 //! signature or a salt needs by its own rules.
 
 pub mod accounts;
+pub mod ca;
 pub mod canonical;
 mod constraints;
 pub mod crl;

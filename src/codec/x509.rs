@@ -147,7 +147,7 @@ impl GeneralName<'_> {
     }
 
     /// For people, at most 80 characters of it.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let kind = match self.tag {
             0x81 => "email",
             Self::DNS => "DNS",
