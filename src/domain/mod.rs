@@ -13,6 +13,7 @@ pub mod spiffe;
 pub mod statement;
 pub mod certificate;
 pub mod authority;
+pub mod rotation;
 pub mod limits;
 pub mod policy;
 pub mod guard;
