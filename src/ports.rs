@@ -365,6 +365,21 @@ pub struct Accepted {
     pub chain: Arc<Chain>,
 }
 
+/// What a certificate has to cover, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected<'a> {
+    /// Host names and addresses.
+    pub names: &'a NameSet,
+    /// The SPIFFE ID.
+    pub spiffe: Option<&'a SpiffeId>,
+}
+
+impl<'a> From<&'a NameSet> for Expected<'a> {
+    fn from(names: &'a NameSet) -> Self {
+        Self { names, spiffe: None }
+    }
+}
+
 /// A private key's PKCS#8 DER: wiped when dropped, never printed.
 pub struct PrivateKey(pub zeroize::Zeroizing<Vec<u8>>);
 
@@ -387,13 +402,13 @@ pub trait KeyStore: Send + Sync {
         previous: Option<AttemptId>,
     ) -> Doing<'a, Result<Vec<u8>, HostError>>;
     /// Checks a downloaded chain (PEM) and keeps it if it may be installed: it parses, matches the slot's key, chains to
-    /// a configured or system root with every element in time at `now`, and covers exactly `names`.
+    /// a configured or system root with every element in time at `now`, and covers exactly what is expected.
     fn accept<'a>(
         &'a self,
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>>;
     /// The accepted chain of a slot, as facts and as PEM (leaf first, without the root).

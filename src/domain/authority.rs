@@ -279,6 +279,33 @@ pub const BACKDATE: Duration = MINUTE;
 /// A list begins so long before it is made, for the same reason.
 pub const LIST_BACKDATE: Duration = HOUR;
 
+/// Whether a CA issues for these by this profile, at any time.
+///
+/// # Errors
+/// [`Refusal`] says what is not covered.
+pub fn covers(ca: &Ca, profile: &Profile, names: &NameSet, spiffe: Option<&SpiffeId>) -> Result<(), Refusal> {
+    if names.is_empty() && spiffe.is_none() {
+        return Err(Refusal::Nameless);
+    }
+    for name in names.iter() {
+        if !profile.names.iter().any(|pattern| pattern.covers(name)) {
+            return Err(Refusal::NotCovered { profile: profile.id.clone(), name: name.to_string() });
+        }
+        if !ca.constraints.allow(name) {
+            return Err(Refusal::Constrained(name.to_string()));
+        }
+    }
+    if let Some(id) = spiffe {
+        if ca.trust_domain.as_ref().is_none_or(|domain| domain.as_str() != id.trust_domain()) {
+            return Err(Refusal::TrustDomain { id: id.clone(), domain: ca.trust_domain.clone() });
+        }
+        if !profile.ids.iter().any(|pattern| pattern.covers(id)) {
+            return Err(Refusal::NotCovered { profile: profile.id.clone(), name: id.to_string() });
+        }
+    }
+    Ok(())
+}
+
 /// Decides a wish. `above` is the intersection of the validities of everything above the leaf, the root included: a leaf
 /// never outlives anything above it.
 ///
@@ -292,25 +319,7 @@ pub fn decide(
     serial: SerialNumber,
     now: Timestamp,
 ) -> Result<Leaf, Refusal> {
-    if wish.names.is_empty() && wish.spiffe.is_none() {
-        return Err(Refusal::Nameless);
-    }
-    for name in wish.names.iter() {
-        if !profile.names.iter().any(|pattern| pattern.covers(name)) {
-            return Err(Refusal::NotCovered { profile: profile.id.clone(), name: name.to_string() });
-        }
-        if !ca.constraints.allow(name) {
-            return Err(Refusal::Constrained(name.to_string()));
-        }
-    }
-    if let Some(id) = &wish.spiffe {
-        if ca.trust_domain.as_ref().is_none_or(|domain| domain.as_str() != id.trust_domain()) {
-            return Err(Refusal::TrustDomain { id: id.clone(), domain: ca.trust_domain.clone() });
-        }
-        if !profile.ids.iter().any(|pattern| pattern.covers(id)) {
-            return Err(Refusal::NotCovered { profile: profile.id.clone(), name: id.to_string() });
-        }
-    }
+    covers(ca, profile, &wish.names, wish.spiffe.as_ref())?;
     if !above.contains(now) {
         return Err(Refusal::NotNow { above, now });
     }

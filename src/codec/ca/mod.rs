@@ -21,7 +21,8 @@ pub use list::revocation_list;
 pub use request::{LONGEST_REQUEST, Request, request};
 pub use strength::{Weakness, algorithm, strength};
 
-use crate::codec::ParseError;
+use crate::codec::der::{self, Reader};
+use crate::codec::{ParseError, verify};
 use crate::codec::x509::Parsed;
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::time::Validity;
@@ -119,6 +120,17 @@ pub fn assemble(to_sign: &ToSign, signature: &[u8]) -> Vec<u8> {
         w.whole_bits(signature);
     });
     w.into_bytes()
+}
+
+/// Whether this signature is good for these bytes under a public key (SubjectPublicKeyInfo, DER).
+#[must_use]
+pub fn is_signed(to_sign: &ToSign, signature: &[u8], signer: &[u8]) -> bool {
+    let parts = || {
+        let mut info = Reader::inside(signer, der::SEQUENCE)?;
+        Some((info.expect(der::SEQUENCE)?, info.whole_bits()?))
+    };
+    let algorithm = signature_algorithm(to_sign.algorithm);
+    parts().is_some_and(|key| verify::is_signature_of(algorithm, &to_sign.bytes, signature, key))
 }
 
 /// The contents of the AlgorithmIdentifier by which a key of this kind signs (RFC 5758 section 3.2, RFC 8410 section 3, RFC
