@@ -6,6 +6,7 @@ pub mod clock;
 pub mod deploy;
 pub mod entropy;
 pub mod export;
+pub mod holder;
 pub mod keystore;
 pub mod lease_file;
 pub mod link;
