@@ -31,6 +31,7 @@ mod fault;
 mod freeze;
 mod http;
 mod keep;
+mod keyholder;
 mod keystore;
 mod lease;
 mod ledger;
