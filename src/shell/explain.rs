@@ -12,6 +12,7 @@
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
+//! | `KW46xx` | private CAs | `explain/pki.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -35,6 +36,7 @@ mod keep;
 mod lease;
 mod link;
 mod log;
+mod pki;
 mod proof;
 mod proxies;
 mod reading;
@@ -71,6 +73,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
+    ("Private CAs", pki::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),

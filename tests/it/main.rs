@@ -17,6 +17,7 @@ mod harness;
 
 mod acme;
 mod acme_server;
+mod ca;
 mod challenge;
 mod cli;
 mod config;

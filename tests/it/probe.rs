@@ -174,6 +174,7 @@ mod installs {
             owner: None,
             labels: BTreeMap::new(),
             care: Care::Managed(Box::new(Managed {
+                spiffe: None,
                 names: NameSet::parse_key("a.example").unwrap(),
                 key: KeyAlgorithm::P256,
                 key_reuse: KeyReuse::Fresh,
