@@ -18,6 +18,7 @@ mod harness;
 mod acme;
 mod acme_server;
 mod challenge;
+mod ca_bytes;
 mod cli;
 mod config;
 mod crash;
