@@ -19,6 +19,7 @@ mod acme;
 mod acme_server;
 mod ca;
 mod challenge;
+mod ca_bytes;
 mod cli;
 mod config;
 mod crash;

@@ -1,6 +1,7 @@
 //! What several test modules use: processes, ports, waiting.
 
 pub mod acme;
+pub mod ca_bytes;
 pub mod challenge;
 pub mod deploy;
 pub mod estate;
