@@ -36,7 +36,11 @@ impl ClockWatch {
                     m.wall
                 ));
             }
-            let same_boot = &*m.boot_id == boot_id && m.boot <= boot;
+            let same_boot = &*m.boot_id == boot_id;
+            if same_boot && boot < m.boot {
+                let text = "the time since boot is shorter than what was recorded in the same boot: it went backwards";
+                return Some(text.to_owned());
+            }
             // Slewing is honest: 0.5 ms/s at most, and twice that is allowed.
             let passed = boot.since(m.boot);
             let slack = TOLERANCE.saturating_add(passed / 1_000);

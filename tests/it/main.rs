@@ -19,6 +19,7 @@ mod acme;
 mod acme_server;
 mod challenge;
 mod cli;
+mod clocks;
 mod config;
 mod crash;
 mod crl;

@@ -2,6 +2,7 @@
 
 pub mod acme;
 pub mod challenge;
+pub mod clocks;
 pub mod deploy;
 pub mod estate;
 pub mod fault;
