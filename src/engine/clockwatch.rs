@@ -163,4 +163,14 @@ mod tests {
             assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{wall_now}");
         }
     }
+
+    #[test]
+    fn a_time_since_boot_that_goes_back_within_one_boot_is_a_fault() {
+        let (wall, boot) = at(0, 500);
+        let mark = ClockMark { wall, boot, boot_id: "a".into() };
+        for (boot_now, boot_id, fault) in [(499, "a", true), (499, "b", false), (510, "a", false)] {
+            let (wall, boot) = at(10, boot_now);
+            assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{boot_now}");
+        }
+    }
 }

@@ -49,8 +49,6 @@ impl Engine {
     /// Starts a look, if there still is something to look at.
     pub(super) fn begin_look<'a>(&'a self, task: &Task, crew: &mut Crew<'a>) {
         let future: Option<Doing<'a, Event>> = match task {
-            // Their answers are written down as times; once the clock is believed again they stand in the agenda again.
-            Task::Ari(_) | Task::Meta(_) if self.distrusts_clock() => None,
             Task::Look(id) => self.look_at(id),
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),

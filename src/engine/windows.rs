@@ -45,10 +45,6 @@ impl Engine {
         agenda: &mut Agenda,
     ) {
         let now = self.ports.clock.now();
-        if self.distrusts_clock() {
-            // The next time to ask would be counted from a time that is not believed.
-            return;
-        }
         if self.is_attempted(id) {
             // The attempt may be writing the same record. Once it has ended, the window is asked for again.
             return;
@@ -132,9 +128,6 @@ impl Engine {
         answer: Result<IssuerMeta, IssuerError>,
         agenda: &mut Agenda,
     ) {
-        if self.distrusts_clock() {
-            return;
-        }
         let now = self.ports.clock.now();
         agenda.set(Task::Meta(issuer.clone()), now.plus(if answer.is_ok() { DAY } else { HOUR }));
         let Ok(meta) = answer else { return };

@@ -232,6 +232,11 @@ fn caddy(dir: &Path, snippet: &str) -> Command {
 fn envoy(dir: &Path, snippet: &str) -> Command {
     let file = dir.join("envoy.yaml");
     fs::write(&file, snippet).unwrap();
+    envoy_with(&file)
+}
+
+/// Envoy with this configuration, as tests/run installed it. It ends with the thread that starts it.
+pub fn envoy_with(file: &Path) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     // The package brings the program along.
     let lib = target.join("tools/envoy/lib");
