@@ -17,14 +17,19 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, CrlSeen, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
+use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Boottime, Timestamp};
 
+mod holder;
+mod mint;
 mod reading;
 mod signer;
 mod spool;
 mod store;
 mod witness;
 
+pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
+pub use mint::{Anchors, Asked, Blank, Mint, MintError, Shelf};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
@@ -154,6 +159,8 @@ pub struct OrderRequest {
     pub profile: Option<String>,
     /// What it replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
+    /// The SPIFFE ID to ask for; only private CAs have any.
+    pub spiffe: Option<SpiffeId>,
 }
 
 /// An order's status (RFC 8555 section 7.1.6).

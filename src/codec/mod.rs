@@ -1,6 +1,8 @@
 //! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
 //! signature or a salt needs by its own rules.
 
+pub mod accounts;
+pub mod ca;
 pub mod canonical;
 mod constraints;
 pub mod crl;

@@ -173,6 +173,7 @@ impl Engine {
                 names: attempt.names.clone(),
                 profile: managed.profile.clone(),
                 replaces: attempt.replaces.clone(),
+                spiffe: managed.spiffe.clone(),
             };
             match self.order_once(attempt, &request, unsure).await {
                 Ok(url) => break url,

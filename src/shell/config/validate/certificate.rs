@@ -103,6 +103,7 @@ impl<'a> Credentials<'a> {
         let Some(id) = id else { return };
         self.approvals.extend(approval.map(|approval| (id.value.clone(), approval)));
         let managed = Managed {
+            spiffe: None,
             names: NameSet::new(names.into_iter().map(|n| n.value)),
             key: key.map_or(KeyAlgorithm::P256, |k| k.value),
             key_reuse: if key_reuse { KeyReuse::Keep } else { KeyReuse::Fresh },
