@@ -8,6 +8,7 @@
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW409x` | clocks, and time in which nobody ran | `explain/clocks.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
@@ -27,6 +28,7 @@
 mod acme;
 mod api;
 mod audit;
+mod clocks;
 mod configuration;
 mod engine;
 mod export;
@@ -70,6 +72,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Clocks", clocks::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),

@@ -21,6 +21,7 @@ mod ca;
 mod challenge;
 mod ca_bytes;
 mod cli;
+mod clocks;
 mod config;
 mod crash;
 mod crl;

@@ -176,6 +176,7 @@ mod installs {
             care: Care::Managed(Box::new(Managed {
                 spiffe: None,
                 names: NameSet::parse_key("a.example").unwrap(),
+                spiffe: None,
                 key: KeyAlgorithm::P256,
                 key_reuse: KeyReuse::Fresh,
                 issuers: vec![],
