@@ -26,6 +26,7 @@ pub mod words;
 pub mod question;
 pub mod audit;
 pub mod execution;
+pub mod register;
 pub mod state;
 pub mod before;
 pub mod changes;

@@ -371,7 +371,9 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Bucket(..)
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
-        | Change::Latch(..) => None,
+        | Change::Latch(..)
+        | Change::Generation(..)
+        | Change::Issued(..) => None,
     }
 }
 
@@ -384,7 +386,9 @@ fn is_shared(change: &Change) -> bool {
         | Change::Attempt(_)
         | Change::AttemptEnded(_)
         | Change::Clock(_)
-        | Change::Latch(..) => false,
+        | Change::Latch(..)
+        | Change::Generation(..)
+        | Change::Issued(..) => false,
     }
 }
 

@@ -12,6 +12,7 @@ mod freeze;
 pub mod http;
 pub mod snippet;
 pub mod link;
+pub mod keyholder;
 pub mod leases;
 pub mod texts;
 pub mod wire;

@@ -22,6 +22,7 @@ use crate::adapters::challenge::{Binding, Secret, SolverConfig, SolverKind, Solv
 use crate::adapters::clock::SystemClock;
 use crate::adapters::deploy::FileDeployer;
 use crate::adapters::entropy::OsEntropy;
+use crate::adapters::holder::SocketHolder;
 use crate::adapters::keystore::FileKeyStore;
 use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
@@ -37,7 +38,9 @@ use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
+use crate::ports::{
+    Clock, Entropy, HostError, KeyHolder, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses,
+};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
 pub use self::lease::{place_lease, remove_lease};
@@ -123,6 +126,12 @@ impl Wired {
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
         self.notifier.recent()
     }
+}
+
+/// The key holder that listens at this socket; with `owner`, only if that user does.
+#[must_use]
+pub fn key_holder(socket: &Path, owner: Option<u32>) -> Arc<dyn KeyHolder> {
+    Arc::new(SocketHolder::new(socket, owner))
 }
 
 /// The system's clock.

@@ -13,6 +13,7 @@ mod gate_args;
 mod gate_story;
 mod host;
 mod keep;
+mod keyholder;
 mod link;
 mod meaning;
 mod plans;
@@ -115,6 +116,7 @@ impl Run {
             Command::Audit(audit) => self.audit(&audit),
             Command::Explain { code, all: _, place } => self.explain(code.as_deref(), &place),
             Command::Witness(command) => return self.witness(command),
+            Command::Keyholder(holder) => return self.keyholder(&holder),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {
