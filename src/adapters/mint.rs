@@ -30,11 +30,10 @@ impl Mint for X509Mint {
         certificate: &CaCertificate,
         above: &[Arc<[u8]>],
         others: &[Arc<[u8]>],
-        ca: &Ca,
+        // The locations in its configuration are those of the leaves' lists and issuer; a root has none.
+        _ca: &Ca,
     ) -> Result<Blank, MintError> {
         let signer = above.first().map(|der| Above::new(der)).transpose()?;
-        // The locations of a CA's lists and certificate are those of the leaves below it; a root's own have no place.
-        let _ = ca;
         let made = ca::ca_certificate(certificate, signer.as_ref(), &[], &[])?;
         let key = match above.first() {
             Some(der) => key_of(der)?,

@@ -22,8 +22,8 @@ pub use request::{LONGEST_REQUEST, Request, request};
 pub use strength::{Weakness, algorithm, strength};
 
 use crate::codec::der::{self, Reader};
-use crate::codec::{ParseError, verify};
 use crate::codec::x509::Parsed;
+use crate::codec::{ParseError, verify};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::time::Validity;
 use write::Writer;

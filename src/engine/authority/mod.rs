@@ -31,6 +31,7 @@ use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, 
 
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
+pub use self::lists::Whose;
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 
 /// The private CAs of a guardian. Cheap to share; [`Authority::run`] is called once.
@@ -171,8 +172,8 @@ impl Authority {
         Signer::of(id, &generation).ok_or_else(|| Denied::NotMade(ca.clone()))
     }
 
-    /// Tells whoever verifies chains what to trust.
-    fn anchor(&self) {
+    /// Tells whoever verifies chains on this machine what to trust for these CAs.
+    pub fn anchor(&self) {
         for ca in self.cas().keys() {
             let trusted = self.generations(ca).into_iter().filter(|(_, g)| g.phase.is_trusted());
             let roots: Vec<Arc<[u8]>> =

@@ -42,6 +42,9 @@ pub(super) struct Keyholder {
     /// Start only if the kernel can confine it in every way that it knows
     #[arg(long)]
     require_confinement: bool,
+    /// End when standard input ends: with whoever started it
+    #[arg(long)]
+    ends_with_input: bool,
     /// The longest life of a certificate that is no CA's, in days
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
     max_leaf_days: u32,
@@ -88,8 +91,23 @@ impl Run {
             },
             confinement: if asked.require_confinement { Wanted::Whole } else { Wanted::Possible },
         };
+        if asked.ends_with_input {
+            end_with_input()
+                .map_err(|e| Failure::new(Exit::Failed, format!("a thread cannot be started: {e}"), hint))?;
+        }
         let console = self.console;
         let why = keyholder::run(&options, wire::clock(), wire::entropy(), &|line| console.note(line));
         Err(Failure::new(Exit::Failed, format!("the key holder ended: {why}"), hint))
     }
+}
+
+/// Whoever holds the other end of the pipe may die in any way: the pipe ends with him.
+fn end_with_input() -> std::io::Result<()> {
+    use std::io::Read as _;
+    std::thread::Builder::new().name("input".into()).spawn(|| {
+        let mut rest = [0; 64];
+        while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+        std::process::exit(0)
+    })?;
+    Ok(())
 }
