@@ -37,39 +37,50 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, its name, and from where to where it leads.
-    pub const ALL: [(Self, &'static str, &'static [(Phase, Phase)]); 7] = [
-        (Self::Stage, "stage", &[(Phase::Standby, Phase::Staged)]),
-        (Self::Activate, "activate", &[(Phase::Staged, Phase::Signing)]),
-        (Self::Drain, "drain", &[(Phase::Signing, Phase::Draining)]),
-        (Self::Retire, "retire", &[(Phase::Draining, Phase::Retired)]),
-        (Self::Destroy, "destroy", &[(Phase::Retired, Phase::Destroyed)]),
-        (
-            Self::Abandon,
-            "abandon",
-            // Nobody trusts what is on standby: it needs no draining.
-            &[(Phase::Standby, Phase::Retired), (Phase::Staged, Phase::Draining), (Phase::Signing, Phase::Draining)],
-        ),
-        (Self::Resume, "resume", &[(Phase::Draining, Phase::Signing)]),
+    /// Every kind with its name.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Stage, "stage"),
+        (Self::Activate, "activate"),
+        (Self::Drain, "drain"),
+        (Self::Retire, "retire"),
+        (Self::Destroy, "destroy"),
+        (Self::Abandon, "abandon"),
+        (Self::Resume, "resume"),
     ];
 
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
     /// By its name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(kind, ..)| *kind)
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind)
+    }
+
+    /// From where to where it leads.
+    #[must_use]
+    pub fn moves(self) -> &'static [(Phase, Phase)] {
+        match self {
+            Self::Stage => &[(Phase::Standby, Phase::Staged)],
+            Self::Activate => &[(Phase::Staged, Phase::Signing)],
+            Self::Drain => &[(Phase::Signing, Phase::Draining)],
+            Self::Retire => &[(Phase::Draining, Phase::Retired)],
+            Self::Destroy => &[(Phase::Retired, Phase::Destroyed)],
+            // Nobody trusts what is on standby: it needs no draining.
+            Self::Abandon => {
+                &[(Phase::Standby, Phase::Retired), (Phase::Staged, Phase::Draining), (Phase::Signing, Phase::Draining)]
+            }
+            Self::Resume => &[(Phase::Draining, Phase::Signing)],
+        }
     }
 
     /// Where it leads from `from`, if it starts there.
     #[must_use]
     pub fn leads(self, from: Phase) -> Option<Phase> {
-        let moves = Self::ALL.iter().find(|(kind, ..)| *kind == self).map(|(.., moves)| *moves);
-        moves.unwrap_or_default().iter().find(|(start, _)| *start == from).map(|(_, to)| *to)
+        self.moves().iter().find(|(start, _)| *start == from).map(|(_, to)| *to)
     }
 }
 

@@ -133,6 +133,36 @@ fn an_observed_leaf_that_nobody_recorded_keeps_the_old_ca() {
     assert!(world.review().findings.iter().any(|f| matches!(f, Finding::Undrained { generation: 1, .. })));
     world.evidence.leaves.remove(&1);
     assert_eq!(hold(&world, 1, Kind::Retire), Hold::Uncounted(1));
+    let drained = world.standing.generation(1).unwrap().times.draining.unwrap().plus(LEAF * 2 + SKEW);
+    for (looked, good) in [(drained.minus(MINUTE), false), (world.now.plus(MINUTE), false), (drained, true)] {
+        world.evidence.leaves.insert(1, Leaves { recorded: 0, observed: 0, latest: None, looked });
+        assert_eq!(gate(&world.standing, step(&world, 1, Kind::Retire), world.facts()).is_ok(), good, "{looked}");
+    }
+}
+
+#[test]
+fn a_canary_counts_while_it_is_fresh_and_since_the_generation_is_in_the_bundle() {
+    let mut world = asked(Renewal::Both);
+    until(&mut world, 2, Phase::Staged);
+    world.pass(HOUR * 2);
+    world.settle();
+    let staged = world.standing.generation(2).unwrap().times.staged.unwrap();
+    let now = world.now;
+    let cases = [
+        (Canary::Accepted(now.minus(HOUR)), None),
+        (Canary::Accepted(now.minus(HOUR + MINUTE)), Some(Lack::Old(now.minus(HOUR + MINUTE)))),
+        (Canary::Accepted(staged.minus(MINUTE)), Some(Lack::Canary)),
+        (Canary::Accepted(now.plus(MINUTE)), Some(Lack::Canary)),
+        (Canary::Refused(now), Some(Lack::Refused(now))),
+    ];
+    for (canary, lack) in cases {
+        world.evidence.canaries.insert((party(1), 2), canary);
+        match (gate(&world.standing, step(&world, 2, Kind::Activate), world.facts()), lack) {
+            (Ok(_), None) => {}
+            (Err(Hold::Missing(lacking)), Some(lack)) => assert!(lacking.len() == 1 && lacking[0].lack == lack),
+            (other, lack) => panic!("{canary:?}: {other:?} instead of {lack:?}"),
+        }
+    }
 }
 
 #[test]
@@ -298,8 +328,8 @@ fn names_of_phases_and_moves_survive_their_texts() {
     for (phase, name) in Phase::ALL {
         assert_eq!(Phase::parse(name), Some(phase));
     }
-    for (kind, name, moves) in Kind::ALL {
+    for (kind, name) in Kind::ALL {
         assert_eq!(Kind::parse(name), Some(kind));
-        assert!(moves.iter().all(|(from, to)| kind.leads(*from) == Some(*to)));
+        assert!(kind.moves().iter().all(|(from, to)| kind.leads(*from) == Some(*to)));
     }
 }

@@ -47,7 +47,7 @@ enum Op {
 }
 
 fn calm() -> impl Strategy<Value = Op> {
-    let kinds: Vec<Kind> = Kind::ALL.iter().map(|(kind, ..)| *kind).collect();
+    let kinds: Vec<Kind> = Kind::ALL.iter().map(|(kind, _)| *kind).collect();
     let phases: Vec<Phase> = Phase::ALL.iter().map(|(phase, _)| *phase).collect();
     let spans = vec![Duration::from_secs(1), MINUTE * 7, HOUR / 2, HOUR, HOUR * 3, DAY, DAY * 8, DAY * 40];
     prop_oneof![
@@ -80,7 +80,9 @@ fn wild() -> impl Strategy<Value = Op> {
 
 fn do_it(world: &mut World, op: &Op) {
     match op {
-        Op::Propose(nth) => drop(world.propose_and_take(*nth)),
+        Op::Propose(nth) => {
+            world.propose_and_take(*nth);
+        }
         Op::Try(kind, generation, from) => {
             drop(world.take(Step { generation: *generation, from: *from, kind: *kind }));
         }
@@ -113,10 +115,14 @@ fn do_it(world: &mut World, op: &Op) {
             }
         }
         Op::Take(n, heard) => world.party_takes(&party(*n), *heard),
-        Op::Lose(n) => drop(world.evidence.acknowledged.remove(&party(*n))),
+        Op::Lose(n) => {
+            world.evidence.acknowledged.remove(&party(*n));
+        }
         Op::Probe(p, n) => world.probe(&party(*p), *n),
         Op::Look => world.look(),
-        Op::Issue => drop(world.issue()),
+        Op::Issue => {
+            world.issue();
+        }
         Op::Pass(span) => world.pass(*span),
         Op::Crash => world.crash(),
         Op::Run(rounds) => world.run(*rounds),
@@ -228,28 +234,25 @@ proptest! {
     fn one_silent_party_stops_a_rotation_for_ever_and_its_owner_is_told(
         silent in 0..PARTIES, spans in vec(1..2_000_u32, 1..30), how in 0..3_u8
     ) {
-        let mut world = start(10, false);
+        // It lives for longer than all of the waiting, so that nothing but the party is missing.
+        let mut world = start(4_000, false);
         world.evidence.asked = Some({ let mut order = world.order(); order.at = order.at.plus(MINUTE); order });
         world.propose_and_take(0);
         world.propose_and_take(0);
         prop_assert_eq!(world.phase(2), Phase::Staged);
         for hours in spans {
             world.settle();
-            for n in 1..40 {
-                match how {
-                    0 => drop(world.evidence.acknowledged.remove(&party(silent))),
-                    1 => drop(world.evidence.canaries.remove(&(party(silent), n))),
-                    _ => drop(world.evidence.canaries.insert((party(silent), n), Canary::Refused(world.now))),
-                }
+            match how {
+                0 => _ = world.evidence.acknowledged.remove(&party(silent)),
+                1 => _ = world.evidence.canaries.remove(&(party(silent), 2)),
+                _ => _ = world.evidence.canaries.insert((party(silent), 2), Canary::Refused(world.now)),
             }
-            // The one that waits may end and be replaced; nothing else may happen.
-            (0..3).for_each(|_| drop(world.propose_and_take(0)));
-            prop_assert_eq!(signer(&world.standing).map(|g| g.number), Some(1));
+            prop_assert!(!world.propose_and_take(0));
+            prop_assert_eq!((world.phase(1), world.phase(2)), (Phase::Signing, Phase::Staged));
             let told = world.review().findings.into_iter().any(|f| {
                 matches!(f, Finding::Missing(m) if m.party == party(silent) && *m.owner == format!("owner-{silent}"))
             });
-            let staged = world.standing.in_phase(Phase::Staged).any(|g| g.validity().contains(world.now));
-            prop_assert!(told || !staged, "nobody was told");
+            prop_assert!(told, "nobody was told");
             world.pass(HOUR * hours);
         }
     }
