@@ -9,6 +9,7 @@ use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, CrlSeen, Endpoint, Environment, MISSED_FOR, Missed, Seen};
 use crate::domain::key::Digest;
+pub use crate::domain::snapshot::UNKNOWN_PATH;
 use crate::domain::snapshot::{Dependency, Evidence, Part, PartKind, Snapshot, gather, millis};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
@@ -30,8 +31,6 @@ pub const NOT_SERVED: &str = "KW4007";
 pub const STALE: &str = "KW4008";
 /// The clocks disagree.
 pub const CLOCK: &str = "KW4009";
-/// The path is not configured.
-pub const UNKNOWN_PATH: &str = "KW4010";
 /// The state or the audit trail cannot be written.
 pub const AUDIT: &str = "KW4011";
 /// The certificate is not for the configured names.
@@ -64,13 +63,11 @@ pub const FLAPPING: &str = "KW4024";
 pub const MISSED: &str = "KW4050";
 /// The guardian found its own audit log broken.
 pub const BROKEN_LOG: &str = "KW4051";
-/// The wall clock went backwards.
-pub const ROLLED_BACK: &str = "KW4052";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 28] = [
+pub const REASONS: [&str; 27] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -97,7 +94,6 @@ pub const REASONS: [&str; 28] = [
     FLAPPING,
     MISSED,
     BROKEN_LOG,
-    ROLLED_BACK,
     HELD,
 ];
 
@@ -247,7 +243,7 @@ impl Bench<'_> {
         let guardian = &self.snapshot.guardian;
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         if let Some(why) = own(&guardian.clock) {
-            self.close(CLOCK, None, why, "the clocks agree again, or a person accepts the new time");
+            self.close(CLOCK, None, why, "the time is right again, or a person accepts it with `keyward clock accept`");
         }
         if let Some(why) = own(&guardian.store) {
             self.close(AUDIT, None, why, "the state directory can be written again");
@@ -263,8 +259,15 @@ impl Bench<'_> {
         }
         if let Some(latch) = &self.snapshot.latch {
             let text = format!("{} (since {})", latch.text, latch.at);
-            let code = [BROKEN_LOG, ROLLED_BACK].into_iter().find(|code| *code == &*latch.code).unwrap_or(FLAPPING);
-            self.close(code, None, text, "a person opens it again with `keyward gate reopen`");
+            let (code, reopens) = match &*latch.code {
+                CLOCK => (
+                    CLOCK,
+                    "the time is right, and a person accepts it with `keyward clock accept` or opens the path with `keyward gate reopen`",
+                ),
+                BROKEN_LOG => (BROKEN_LOG, "the log is whole, and a person opens the path with `keyward gate reopen`"),
+                _ => (FLAPPING, "a person opens it again with `keyward gate reopen`"),
+            };
+            self.close(code, None, text, reopens);
         }
     }
 

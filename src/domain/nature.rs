@@ -4,8 +4,8 @@
 
 use crate::domain::gate::{
     AUDIT, BROKEN_LOG, CLOCK, COMPROMISED, CONFIGURATION, DEPENDENCY, FLAPPING, HELD, KEY_OVERDUE, MARGIN, MISSED,
-    MISSING, NAMES, NOT_SERVED, OUT_OF_TIME, PURPOSE, RENEWER, REVOCATION_UNKNOWN, REVOKED, ROLLED_BACK, SETTLING,
-    SPOOLED, STALE, UNKNOWN_CREDENTIAL, UNKNOWN_PATH, UNREADABLE, UNRESOLVED, UNTRUSTED,
+    MISSING, NAMES, NOT_SERVED, OUT_OF_TIME, PURPOSE, RENEWER, REVOCATION_UNKNOWN, REVOKED, SETTLING, SPOOLED, STALE,
+    UNKNOWN_CREDENTIAL, UNKNOWN_PATH, UNREADABLE, UNRESOLVED, UNTRUSTED,
 };
 
 /// How fast a reason closes.
@@ -29,7 +29,7 @@ pub enum Opens {
 }
 
 /// Every reason with its kind, in the order of the codes.
-pub const NATURES: [(&str, Firmness, Opens); 28] = [
+pub const NATURES: [(&str, Firmness, Opens); 27] = [
     (UNKNOWN_CREDENTIAL, Firmness::Hard, Opens::Itself),
     (MISSING, Firmness::Hard, Opens::Itself),
     (UNREADABLE, Firmness::Hard, Opens::Itself),
@@ -38,8 +38,8 @@ pub const NATURES: [(&str, Firmness, Opens); 28] = [
     (UNTRUSTED, Firmness::Hard, Opens::Itself),
     (NOT_SERVED, Firmness::Hard, Opens::Itself),
     (STALE, Firmness::Hard, Opens::Itself),
-    // A step ahead that is taken back; a step back is ROLLED_BACK too.
-    (CLOCK, Firmness::Hard, Opens::Itself),
+    // Also when the step was taken back.
+    (CLOCK, Firmness::Hard, Opens::Person),
     (UNKNOWN_PATH, Firmness::Hard, Opens::Itself),
     (AUDIT, Firmness::Hard, Opens::Itself),
     (NAMES, Firmness::Hard, Opens::Itself),
@@ -57,7 +57,6 @@ pub const NATURES: [(&str, Firmness, Opens); 28] = [
     (FLAPPING, Firmness::Hard, Opens::Person),
     (MISSED, Firmness::Soft, Opens::Itself),
     (BROKEN_LOG, Firmness::Hard, Opens::Person),
-    (ROLLED_BACK, Firmness::Hard, Opens::Person),
     (HELD, Firmness::Hard, Opens::Itself),
 ];
 

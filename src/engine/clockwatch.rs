@@ -23,11 +23,6 @@ pub(crate) struct ClockWatch {
     start: Option<String>,
     /// A step that was seen: taken back, it is mended.
     step: Option<String>,
-    /// The way in which the wall clock went backwards, until somebody takes that in: that it is right again says nothing
-    /// about what was judged meanwhile.
-    back: Option<String>,
-    /// Whether the step that is seen is one backwards.
-    behind: bool,
 }
 
 impl ClockWatch {
@@ -41,7 +36,11 @@ impl ClockWatch {
                     m.wall
                 ));
             }
-            let same_boot = &*m.boot_id == boot_id && m.boot <= boot;
+            let same_boot = &*m.boot_id == boot_id;
+            if same_boot && boot < m.boot {
+                let text = "the time since boot is shorter than what was recorded in the same boot: it went backwards";
+                return Some(text.to_owned());
+            }
             // Slewing is honest: 0.5 ms/s at most, and twice that is allowed.
             let passed = boot.since(m.boot);
             let slack = TOLERANCE.saturating_add(passed / 1_000);
@@ -50,12 +49,7 @@ impl ClockWatch {
                 format!("the wall clock says {wall}, expected {expected}: it stepped while keyward did not run")
             })
         });
-        let expected = |m: &ClockMark| {
-            let same_boot = &*m.boot_id == boot_id && m.boot <= boot;
-            if same_boot { m.wall.plus(boot.since(m.boot)) } else { m.wall }
-        };
-        let back = start.clone().filter(|_| mark.is_some_and(|m| wall < expected(m)));
-        Self { wall, boot, start, step: None, back, behind: false }
+        Self { wall, boot, start, step: None }
     }
 
     /// Compares; returns whether the fault is new or gone.
@@ -66,16 +60,12 @@ impl ClockWatch {
         let off = apart(wall, expected);
         if off > TOLERANCE {
             let way = if wall > expected { "ahead of" } else { "behind" };
-            let text = format!(
+            self.step = Some(format!(
                 "the wall clock says {wall}, {} {way} what the time since boot tells ({expected})",
                 human_span(off)
-            );
-            if wall < expected && !self.behind {
-                self.back = Some(text.clone());
-            }
-            (self.behind, self.step) = (wall < expected, Some(text));
+            ));
         } else if self.step.is_some() {
-            (self.behind, self.step) = (false, None);
+            self.step = None;
         } else if passed >= ANCHOR_EVERY {
             (self.wall, self.boot) = (wall, boot);
         }
@@ -89,17 +79,7 @@ impl ClockWatch {
 
     /// A person vouches for the time as it is.
     pub(crate) fn accept(&mut self, wall: Timestamp, boot: Boottime) {
-        *self = Self { wall, boot, start: None, step: None, behind: false, back: None };
-    }
-
-    /// Whether the wall clock went backwards, and nobody has taken that in yet.
-    pub(crate) fn went_back(&self) -> bool {
-        self.back.is_some()
-    }
-
-    /// How the wall clock went backwards, once.
-    pub(crate) fn take_rollback(&mut self) -> Option<String> {
-        self.back.take()
+        *self = Self { wall, boot, start: None, step: None };
     }
 
     /// Why the wall clock is not believed.
@@ -181,6 +161,16 @@ mod tests {
         {
             let (wall, boot) = at(wall_now, boot_now);
             assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{wall_now}");
+        }
+    }
+
+    #[test]
+    fn a_time_since_boot_that_goes_back_within_one_boot_is_a_fault() {
+        let (wall, boot) = at(0, 500);
+        let mark = ClockMark { wall, boot, boot_id: "a".into() };
+        for (boot_now, boot_id, fault) in [(499, "a", true), (499, "b", false), (510, "a", false)] {
+            let (wall, boot) = at(10, boot_now);
+            assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{boot_now}");
         }
     }
 }

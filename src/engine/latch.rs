@@ -1,14 +1,14 @@
 //! Latches: what closes a path until a person opens it.
 //!
-//! A path is latched because it flaps ([`crate::domain::standing`]), because the wall clock went backwards, or because the
-//! audit log was found broken: while it is in use, or at an earlier start, which the store then tells
-//! ([`LatchOn::Log`]).
+//! A path is latched because it flaps ([`crate::domain::standing`]), because the wall clock stepped
+//! ([`crate::engine::gatekeep`]), or because the audit log was found broken: while it is in use, or at an earlier start, which
+//! the store then tells ([`LatchOn::Log`]).
 
 use core::time::Duration;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{BROKEN_LOG, FLAPPING, ROLLED_BACK};
+use crate::domain::gate::{BROKEN_LOG, CLOCK, FLAPPING};
 use crate::domain::id::PathId;
 use crate::domain::json::Json;
 use crate::domain::state::{Change, Latch, LatchOn};
@@ -92,7 +92,7 @@ impl Engine {
             desk.state.latches.get(&LatchOn::Log).filter(|_| !desk.estate.paths.is_empty()).cloned()
         };
         let Some(doubt) = doubt else { return Ok(()) };
-        let code = if *doubt.code == *CLOCK_BACK { ROLLED_BACK } else { BROKEN_LOG };
+        let code = if *doubt.code == *CLOCK_BACK { CLOCK } else { BROKEN_LOG };
         let entries = self.latch_all(code, &doubt.text);
         let mut changes = self.unsaved();
         changes.push(Change::Latch(LatchOn::Log, None));
@@ -100,23 +100,6 @@ impl Engine {
         draft.facts = vec![("rule", Json::shared(doubt.code.clone())), ("since", Json::show(&doubt.at))];
         let entries = core::iter::once(draft).chain(entries).collect();
         self.commit_with(Batch { changes, entries }, |desk| desk.unsaved_latches.clear()).await
-    }
-
-    /// The wall clock went backwards: also where somebody sets it right at once, a person has to know.
-    pub(super) async fn latch_rollback(&self) {
-        // Almost always there is nothing to take.
-        if !self.read().clock.went_back() {
-            return;
-        }
-        let Some(text) = self.write().clock.take_rollback() else { return };
-        self.latch_and_record(ROLLED_BACK, &text).await;
-    }
-
-    /// What is latched because the clock went backwards.
-    pub(super) fn rolled_back(&self) -> Vec<LatchOn> {
-        let desk = self.read();
-        let latches = desk.state.latches.iter().filter(|(_, latch)| *latch.code == *ROLLED_BACK);
-        latches.map(|(on, _)| on.clone()).collect()
     }
 
     pub(super) fn plan_inspection(&self, agenda: &mut Agenda, now: Timestamp) {

@@ -191,7 +191,7 @@ const BENDS: &[Bend] = &[
     (gate::DEPENDENCY, |s| s.depends[0].until = start()),
     (gate::FLAPPING, |s| latch(s, gate::FLAPPING)),
     (gate::BROKEN_LOG, |s| latch(s, gate::BROKEN_LOG)),
-    (gate::ROLLED_BACK, |s| latch(s, gate::ROLLED_BACK)),
+    (gate::CLOCK, |s| latch(s, gate::CLOCK)),
     (gate::FLAPPING, |s| latch(s, "KW0000")),
 ];
 

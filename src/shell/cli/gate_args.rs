@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::{Planned, span};
 use super::proof::args as proof;
+use crate::shell::snippet::Proxy;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Gate {
@@ -94,7 +95,7 @@ With --until it exits with 0 once the path is so, and with 5 if that did not com
         #[arg(long = "for", value_name = "SPAN", value_parser = span)]
         span: Option<core::time::Duration>,
     },
-    /// Open a path that only a person opens: it flapped, the clock went backwards, the audit log was broken
+    /// Open a path that only a person opens: it flapped, the clock stepped, the audit log was broken
     #[command(after_help = "\
 Example:
   keyward gate reopen approve --reason \"the disk was replaced, the log is verified: INC-4711\"
@@ -146,14 +147,4 @@ pub(super) struct Snippet {
     /// What it guards
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(super) portal: core::net::SocketAddr,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Proxy {
-    Nginx,
-    Envoy,
-    EnvoyHttp,
-    Caddy,
-    Traefik,
-    Haproxy,
 }

@@ -139,7 +139,7 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW2303",
         "gate latched",
-        "Only a person opens the path again: it closed too often in a short time, the wall clock went backwards, or the audit log was found broken. The entry says which.",
+        "Only a person opens the path again: it closed too often in a short time, the wall clock stepped, or the audit log was found broken. The entry says which.",
         "Find out why, then `keyward gate reopen PATH --reason TEXT`.",
     ),
     row(

@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW4009",
         "clocks disagree",
         "The wall clock stepped, so expiry dates cannot be judged.",
-        "Mend the time, or run `keyward clock accept` if the new time is right.",
+        "Mend the time and run `keyward gate reopen PATH`; or, if the present time is right, `keyward clock accept`. A path that met a step waits for one of them, also after a restart and when the clock was put right.",
     ),
     row(
         "KW4010",
@@ -149,12 +149,6 @@ pub(super) const ROWS: &[Entry] = &[
         "the audit log was broken",
         "The guardian found its own audit log altered, damaged, rolled back or otherwise not to be believed, at a start or while it ran. Nobody knows what was done meanwhile.",
         "Find out what happened and put the log in order (docs/backup.md), then `keyward gate reopen PATH --reason TEXT`.",
-    ),
-    row(
-        "KW4052",
-        "the clock went backwards",
-        "The wall clock stepped backwards, or stood before what was recorded. Also where it is right again, what was judged meanwhile may have been judged wrongly.",
-        "Find out who set the clock, then `keyward clock accept`, or `keyward gate reopen PATH --reason TEXT`.",
     ),
     row(
         "KW4053",

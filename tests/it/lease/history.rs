@@ -139,14 +139,6 @@ struct Told {
 
 const FILES: u64 = 3;
 const LIST: &str = "/m/list";
-static NOTHING: State = State {
-    credentials: BTreeMap::new(),
-    attempts: BTreeMap::new(),
-    issuers: BTreeMap::new(),
-    ledger: keyward::domain::limits::Ledger { full_at: BTreeMap::new(), automatic: BTreeMap::new() },
-    clock: None,
-    latches: BTreeMap::new(),
-};
 
 impl History {
     fn new(seed: u64) -> Self {
@@ -233,10 +225,10 @@ impl History {
             (cid(&format!("m{n}")), Sighting { stored, crls, ..Sighting::default() })
         });
         let sightings = sightings.collect();
-        let (none, mut paths) = (BTreeMap::new(), BTreeMap::new());
+        let (state, none, mut paths) = (State::default(), BTreeMap::new(), BTreeMap::new());
         let evidence = |paths| Evidence {
             estate: &self.estate,
-            state: &NOTHING,
+            state: &state,
             sightings: &sightings,
             paths,
             clock_fault: None,

@@ -237,9 +237,9 @@ struct History {
     margin: Duration,
     /// How far the wall clock is off.
     off: i64,
-    /// Since when it stands before the truth.
-    behind: Option<Duration>,
-    /// Since when a person has to act: it stood there for so long that a guardian has seen it.
+    /// Since when it is.
+    stepped: Option<Duration>,
+    /// Since when a person has to act: it was off for so long that a guardian has seen it.
     latched: Option<Duration>,
     told: Told,
 }
@@ -341,7 +341,7 @@ impl History {
         let world = World::new(seed, start(), (*estate).clone());
         let place = Arc::new(Place { clock: world.clock.clone(), inner: Mutex::new(inner) });
         let told = Told::default();
-        Self { seed, world, place, estate, events, span, margin, off: 0, behind: None, latched: None, told }
+        Self { seed, world, place, estate, events, span, margin, off: 0, stepped: None, latched: None, told }
     }
 
     /// The time as it is, whatever the wall clock says.
@@ -445,7 +445,7 @@ impl History {
                     break;
                 }
             }
-            if self.behind.is_some_and(|since| now - since > FIVE && now - began > FIVE) {
+            if self.stepped.is_some_and(|since| now - since > FIVE && now - began > FIVE) {
                 self.latched.get_or_insert(now);
             }
             self.judge(engine, &mut before);
@@ -471,7 +471,7 @@ impl History {
                 self.world.clock.step(seconds);
                 self.off += seconds;
                 Place::bad(inner, Bad::Clock, self.off != 0, now);
-                self.behind = (self.off < 0).then_some(now);
+                self.stepped = (self.off != 0).then_some(now);
             }
             Event::Compromised => {
                 let spki = Place::chain(inner, 0, false).leaf.spki;
@@ -509,7 +509,7 @@ impl History {
                     engine.command(Command::AcceptClock { by: Arc::from("uid:0") }).unwrap();
                 }
                 // Who opens what was latched knows how the clock stood.
-                (self.latched, self.behind) = (None, None);
+                (self.latched, self.stepped) = (None, None);
                 ["sign-in", "approve"].into_iter().for_each(|path| engine.command(reopen(path)).unwrap());
             }
             Event::Away(_) => unreachable!(),

@@ -1,12 +1,10 @@
-//! What only a person opens: a clock that went backwards, and a log that was broken, in use and over a restart.
-
-use std::sync::Arc;
+//! What only a person opens: a log that was broken, in use and over a restart.
 
 use keyward::domain::gate::{self, Verdict};
 use keyward::domain::inventory::Reopening;
 use keyward::domain::state::LatchOn;
 use keyward::domain::time::{HOUR, MINUTE};
-use keyward::engine::{Command, Engine, Refusal};
+use keyward::engine::{Engine, Refusal};
 use keyward::ports::{Clock as _, Store as _, StoreError};
 use keyward::sim::clock::run;
 use keyward::sim::world::{Life, World};
@@ -34,43 +32,6 @@ fn all_open(engine: &Engine) {
     for gate in gates(engine) {
         assert!(gate.is_open(), "{gate:?}");
     }
-}
-
-#[test]
-fn a_clock_that_went_backwards_and_was_set_right_again_needs_a_person_also_after_a_restart() {
-    let mut world = world();
-    let clock = world.clock.clone();
-    life(&mut world, HOUR, |engine| async move {
-        clock.sleep(MINUTE).await;
-        all_open(&engine);
-        // Ahead and taken back is no rollback.
-        clock.step(3_600);
-        clock.sleep(SECOND * 6).await;
-        all_closed_for(&engine, gate::CLOCK);
-        clock.step(-3_600);
-        clock.sleep(SECOND * 6).await;
-        all_open(&engine);
-        clock.step(-3_600);
-        clock.sleep(SECOND * 6).await;
-        clock.step(3_600);
-        clock.sleep(MINUTE).await;
-        all_closed_for(&engine, gate::ROLLED_BACK);
-    });
-    assert_eq!(coded(&world, "KW2303"), 2);
-    let clock = world.clock.clone();
-    life(&mut world, HOUR, |engine| async move {
-        clock.sleep(MINUTE).await;
-        all_closed_for(&engine, gate::ROLLED_BACK);
-        engine.command(reopen("sign-in")).unwrap();
-        clock.sleep(SECOND * 6).await;
-        assert!(engine.gate(&pid("sign-in")).is_open());
-        // Whoever says what time it is has seen it: the others open too.
-        engine.command(Command::AcceptClock { by: Arc::from("uid:0") }).unwrap();
-        clock.sleep(MINUTE).await;
-        all_open(&engine);
-    });
-    let state = run(&world.clock, world.store.recovered().load()).unwrap().unwrap();
-    assert!(state.latches.is_empty(), "{:?}", state.latches);
 }
 
 #[test]
