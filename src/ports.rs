@@ -19,12 +19,14 @@ use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Boottime, Timestamp};
 
+mod lists;
 mod reading;
 mod signer;
 mod spool;
 mod store;
 mod witness;
 
+pub use lists::{Lists, NoLists};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
@@ -57,6 +59,8 @@ pub struct Ports {
     pub keys: Arc<dyn KeyStore>,
     /// Looking at what is stored and served.
     pub prober: Arc<dyn Prober>,
+    /// Revocation lists of CAs.
+    pub lists: Arc<dyn Lists>,
     /// Installing files and reloading servers.
     pub deployer: Arc<dyn Deployer>,
     /// Telling people.

@@ -9,6 +9,7 @@ pub mod export;
 pub mod keystore;
 pub mod lease_file;
 pub mod link;
+pub mod lists;
 pub mod meter;
 pub mod notify;
 pub mod probe;

@@ -18,6 +18,7 @@ pub mod export;
 pub mod ext_authz;
 pub mod ledger;
 pub mod lint;
+pub mod network;
 pub mod note;
 pub mod tlog_policy;
 pub mod keys;

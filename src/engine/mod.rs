@@ -24,6 +24,7 @@ mod inbox;
 mod install;
 mod issue;
 mod lease;
+mod lists;
 mod looking;
 mod people;
 mod reconcile;
@@ -125,6 +126,8 @@ pub(crate) struct Desk {
     pub(crate) standings: BTreeMap<PathId, Standing>,
     /// Latches that hold and could not be made durable yet.
     pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// The revocation lists that are fetched.
+    pub(crate) lists: lists::Tracked,
     /// Why the configuration cannot be read.
     pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
@@ -290,6 +293,7 @@ impl Engine {
         if ended {
             self.wake_waiting(agenda, self.ports.clock.now(), 1);
         }
+        self.plan_lists(agenda);
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;
     }

@@ -33,6 +33,7 @@ fn certificate(name: &str, ends: Timestamp) -> Certificate {
         cert_id: Some(CertId(Arc::from("aki.serial"))),
         may_issue: name != "portal.example.com",
         purposes: Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     }
 }
 
@@ -74,6 +75,7 @@ fn good() -> Snapshot {
         unseen: false,
         served: vec![(Arc::new(endpoint), Some(seen))],
         crls: vec![(Arc::from("/pki/ca.crl"), Some(CrlSeen::Present(crl())))],
+        points: None,
         key_since: Some(start().minus(DAY * 5)),
         compromised: vec![],
         renewer: Some((iid("le"), Some(start().minus(DAY)))),

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::codec::network::Network;
 use crate::codec::note::VerifierKey;
 use crate::domain::id::{IssuerId, SolverId};
 use crate::domain::inventory::Estate;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub issuers: Vec<IssuerSettings>,
     /// The challenge solvers, in the order of the file.
     pub solvers: Vec<SolverSettings>,
+    /// Networks besides the Internet from which revocation lists may be fetched.
+    pub lists_allow: Vec<Network>,
     /// Which logs of others are witnessed here; nobody's in staging.
     pub witness: Option<Witness>,
     /// Who witnesses our own log; nobody in staging.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod certificate;
+mod crl;
 mod graph;
 mod guard;
 mod install;
@@ -58,6 +59,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
+    let lists = crl::read(p, &mut root);
     let issuers = issuer::read_all(p, &mut root, place.environment);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
@@ -84,6 +86,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         environment: place.environment,
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
+        lists_every: lists.refresh,
         orders_in_flight: timing.orders_in_flight,
         reopening: timing.reopening,
         heartbeat: HEARTBEAT,
@@ -98,6 +101,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         audit,
         issuers: issuers.settings,
         solvers: solvers.settings,
+        lists_allow: lists.allow,
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },
