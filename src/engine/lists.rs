@@ -23,6 +23,8 @@ use crate::ports::{Doing, HostError};
 const LISTS_AT_ONCE: usize = 4;
 /// Whoever began to fetch a list and did not say what came of it after so long was cut off: the port takes half of it.
 const GIVEN_UP: Duration = MINUTE;
+/// Between two looks whether a list came that somebody else asked for.
+const SHORT_WAIT: Duration = Duration::from_millis(50);
 /// A list is believed if one of so many chains with different issuers vouches for it; real URLs serve one issuer.
 const MOST_CHAINS: usize = 16;
 
@@ -67,6 +69,13 @@ pub(crate) struct Answered {
     says: Vec<(CredentialId, Digest, BTreeMap<Arc<str>, CrlSeen>)>,
 }
 
+/// What an answer changed.
+struct News {
+    another: Another,
+    /// Somebody is told that a list does not come, or that it does again.
+    told: bool,
+}
+
 impl Engine {
     /// What the credential's revocation lists, if it has any, say about the chain that stands for it.
     pub(super) async fn look_at_lists(&self, credential: &Credential, chain: &Arc<Chain>, hurry: Hurry) -> Lists {
@@ -79,23 +88,44 @@ impl Engine {
         }
         lists.turn = self.read().lists.turn;
         lists.points = self.ports.lists.about(chain).await;
-        let wanted = match hurry {
-            Hurry::Now => self.claim(&lists.points),
-            Hurry::InTurn => Vec::new(),
-        };
-        if !wanted.is_empty() {
-            let own = core::slice::from_ref(chain);
-            let fetches = wanted.iter().map(|url| {
-                let fetch: Doing<'_, _> = Box::pin(async move { (url, self.ports.lists.fetch(url, own).await) });
-                fetch
-            });
-            for (url, answer) in at_once(LISTS_AT_ONCE, fetches.collect()).await {
-                self.take_answer(url, answer);
-            }
+        if hurry == Hurry::Now && lists.points.values().any(|seen| *seen == CrlSeen::Missing) {
+            self.fetch_missing(&lists.points, chain).await;
             lists.turn = self.read().lists.turn;
             lists.points = self.ports.lists.about(chain).await;
         }
         lists
+    }
+
+    /// Fetches those of the lists that nobody asked for yet, and waits for those that somebody else did.
+    async fn fetch_missing(&self, points: &BTreeMap<Arc<str>, CrlSeen>, chain: &Arc<Chain>) {
+        let own = core::slice::from_ref(chain);
+        let wanted = self.claim(points);
+        let fetches = wanted.iter().map(|url| {
+            let fetch: Doing<'_, _> = Box::pin(async move { (url, self.ports.lists.fetch(url, own).await) });
+            fetch
+        });
+        for (url, answer) in at_once(LISTS_AT_ONCE, fetches.collect()).await {
+            if self.take_answer(url, answer).another == Another::Yes {
+                self.look_again(url, &BTreeSet::new());
+            }
+        }
+        let under_way = || {
+            let desk = self.read();
+            let silent = |s: &ListStanding| s.kept.is_none() && s.failures == 0;
+            points.keys().any(|url| desk.lists.known.get(url).is_some_and(silent))
+        };
+        let began = self.ports.clock.boottime();
+        while under_way() && self.ports.clock.boottime().since(began) < GIVEN_UP {
+            self.ports.clock.sleep(SHORT_WAIT).await;
+        }
+    }
+
+    /// Whoever stands on the list, but these, may hold what an earlier one said.
+    fn look_again(&self, url: &Arc<str>, but: &BTreeSet<CredentialId>) {
+        let mut guard = self.write();
+        let Desk { lists, sightings, .. } = &mut *guard;
+        let users = sightings.iter().filter(|(id, s)| s.points.contains_key(url) && !but.contains(*id));
+        lists.again.extend(users.map(|(id, _)| id.clone()));
     }
 
     /// Those of the lists that nobody asked for yet; from now on somebody has.
@@ -207,47 +237,53 @@ impl Engine {
     /// Takes in what came of a list.
     pub(super) fn note_list(&self, answered: Answered, touched: &mut BTreeSet<CredentialId>) {
         let Answered { url, answer, says } = answered;
-        let told = self.take_answer(&url, answer);
-        if told {
+        let news = self.take_answer(&url, answer);
+        if news.told {
             touched.extend(self.list_users(&url).into_iter().map(|(id, _)| id));
         }
-        let mut desk = self.write();
-        desk.lists.flying = desk.lists.flying.saturating_sub(1);
-        for (id, leaf, points) in says {
-            let Some(sighting) = desk.sightings.get_mut(&id) else { continue };
-            // If another chain stands there by now, whoever saw that one asked about it.
-            if sighting.chain().is_some_and(|chain| chain.leaf.fingerprint == leaf) {
-                sighting.points = points;
-                touched.insert(id);
+        let mut heard = BTreeSet::new();
+        {
+            let mut desk = self.write();
+            desk.lists.flying = desk.lists.flying.saturating_sub(1);
+            for (id, leaf, points) in says {
+                let Some(sighting) = desk.sightings.get_mut(&id) else { continue };
+                // If another chain stands there by now, it is looked at again.
+                if sighting.chain().is_some_and(|chain| chain.leaf.fingerprint == leaf) {
+                    sighting.points = points;
+                    heard.insert(id);
+                }
             }
         }
+        if news.another == Another::Yes {
+            self.look_again(&url, &heard);
+        }
+        touched.append(&mut heard);
     }
 
-    /// Writes down what came of a list; gives whether its findings may be other ones now.
-    fn take_answer(&self, url: &Arc<str>, answer: Result<KeptList, HostError>) -> bool {
+    /// Writes down what came of a list.
+    fn take_answer(&self, url: &Arc<str>, answer: Result<KeptList, HostError>) -> News {
         let now = self.ports.clock.now();
         let kept = self.ports.lists.kept(url);
         let mut guard = self.write();
         let Desk { lists, estate, .. } = &mut *guard;
         let every = estate.lists_every;
-        let Some(standing) = lists.known.get_mut(url) else { return false };
+        let Some(standing) = lists.known.get_mut(url) else { return News { another: Another::No, told: false } };
         let failed = standing.failures >= FAILURES_TOLD;
-        match answer {
-            Ok(new) => {
-                if standing.came(url, new, now, every) == Another::Yes {
-                    lists.turn = lists.turn.saturating_add(1);
-                }
-            }
+        let another = match answer {
+            Ok(new) => standing.came(url, new, now, every),
             Err(error) => {
                 standing.failed(url, error.0.into(), now, every);
                 // One that was over when it came is kept, for what it revokes.
-                if kept.is_some_and(|kept| standing.kept.is_none_or(|before| before.digest != kept.digest)) {
-                    standing.kept = kept;
-                    lists.turn = lists.turn.saturating_add(1);
-                }
+                let another = kept.is_some_and(|kept| standing.kept.is_none_or(|old| old.digest != kept.digest));
+                standing.kept = kept.or(standing.kept);
+                if another { Another::Yes } else { Another::No }
             }
+        };
+        let told = failed || standing.failures == FAILURES_TOLD;
+        if another == Another::Yes {
+            lists.turn = lists.turn.saturating_add(1);
         }
-        failed || lists.known.get(url).is_some_and(|s| s.failures == FAILURES_TOLD)
+        News { another, told }
     }
 
     /// How it stands with each list that is fetched, by URL.

@@ -8,6 +8,7 @@
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW406x` | revocation lists that are fetched | `explain/lists.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
@@ -34,6 +35,7 @@ mod host;
 mod keep;
 mod lease;
 mod link;
+mod lists;
 mod log;
 mod proof;
 mod proxies;
@@ -68,6 +70,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Revocation lists", lists::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),

@@ -23,7 +23,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::deploy::FileDeployer;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::keystore::FileKeyStore;
-use crate::adapters::lists::PointLists;
+use crate::adapters::lists::{self, PointLists};
 use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
@@ -250,7 +250,8 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
     let shown = |(of, own): (_, Arc<SqliteStore>)| publisher(of, own, clock.clone(), notifier.clone()).map(Arc::new);
     let publisher = settings.audit_witness.as_ref().zip(own).map(shown).transpose()?;
     let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
-    let lists = PointLists::new(settings.state_dir.join("lists"), settings.lists_allow.clone(), clock.clone());
+    let (kept, allow) = (settings.state_dir.join("lists"), settings.lists_allow.clone());
+    let lists = PointLists::new(kept, allow, lists::DEADLINE, clock.clone());
     let ports = Ports {
         clock,
         entropy,

@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use http::Response;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, LOCATION, USER_AGENT};
-use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -17,10 +17,7 @@ use crate::codec::crl::LARGEST_FETCHED;
 use crate::codec::network::{Network, is_public};
 use crate::ports::HostError;
 
-/// For all of it, waiting for a turn included: 32 MiB at 9 Mbit/s. What comes slower will not come in time either when
-/// it matters.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
-/// For one address: a third of that, so that a second one has its turn.
+/// For one address: a third of what a list may take, so that a second address has its turn.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 4;
@@ -48,7 +45,7 @@ impl Fetcher {
         Self { allow }
     }
 
-    /// What lies at the URL. Whoever calls keeps to [`DEADLINE`].
+    /// What lies at the URL. Whoever calls sets the deadline.
     pub(super) async fn fetch(&self, url: &str) -> Result<Vec<u8>, HostError> {
         let mut url = Url::parse(url).map_err(|e| failed(format!("is no URL: {e}")))?;
         for _ in 0..=MOST_REDIRECTS {
@@ -132,7 +129,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, HostError> {
     if let Some(to) = header(LOCATION).filter(|_| head.status.is_redirection()) {
         return Ok(Answer::Elsewhere(to));
     }
-    if head.status != StatusCode::OK {
+    if head.status.as_u16() != 200 {
         return Err(failed(format!("was answered with {}, expected 200", head.status)));
     }
     if let Some(encoding) = header(CONTENT_ENCODING).filter(|e| e != "identity") {

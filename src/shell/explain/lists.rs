@@ -1,0 +1,11 @@
+//! Revocation lists that are fetched, `KW406x`.
+
+use super::{Entry, row};
+
+/// `row(code, title, meaning, what to do)`, in the order of the codes.
+pub(super) const ROWS: &[Entry] = &[row(
+    "KW4060",
+    "a revocation list does not come",
+    "A list that a certificate of the chain names could not be fetched three times in a row, or what came was refused: not signed by the issuer, older than the one before, partial, or over. The last good one serves until its next update is due; then the paths that need it close.",
+    "The text says what was seen. Let this machine reach the URL over HTTP (`crl.allow` for addresses that are not public), or ask the CA for a new list.",
+)];
