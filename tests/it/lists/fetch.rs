@@ -159,7 +159,7 @@ async fn whatever_else_comes_is_refused_with_its_reason_and_the_list_before_it_s
         ("partial or indirect", list(with(extension(28, TRUE, &tlv(0x30, &[&[0x84, 1, 0xff]]))))),
         ("partial or indirect", list(with(extension(28, TRUE, &tlv(0x30, &[&[0x83, 2, 1, 2]]))))),
         ("only about certificates of CAs", list(limited(&[&named(&[&here]), &[0x82, 1, 0xff]]))),
-        ("names its distribution point", list(limited(&[&named(&["http://a.example/other.crl"])]))),
+        ("name its distribution point", list(limited(&[&named(&["http://a.example/other.crl"])]))),
         ("does not say when the next one is due", list(Draft { times: good.times[..15].to_vec(), ..good.clone() })),
         ("expected one of the past", list(june(8, "16"))),
         ("its number is 0x06, and 0x07 was seen", list(june(6, "03"))),
