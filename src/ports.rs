@@ -26,7 +26,7 @@ mod spool;
 mod store;
 mod witness;
 
-pub use lists::{Lists, NoLists};
+pub use lists::Lists;
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};

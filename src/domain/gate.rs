@@ -174,6 +174,9 @@ impl Verdict {
 /// How far wall clock and boot clock may drift apart (facts: close when they diverge by more than two seconds).
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
+/// Lists at distribution points whose trouble is told; a chain names two or three.
+const MOST_TOLD: usize = 4;
+
 /// Computes the verdict over one path. Pure.
 #[must_use]
 pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
@@ -378,7 +381,11 @@ impl Bench<'_> {
                 ": its chain names no distribution point with an http URL".to_owned()
             }
             (Some(_), true) => String::new(),
-            (Some(_), false) => format!(": {}", stale.join("; ")),
+            (Some(_), false) => {
+                let more = stale.len().checked_sub(MOST_TOLD).filter(|more| *more > 0);
+                stale.truncate(MOST_TOLD);
+                format!(": {}{}", stale.join("; "), more.map_or_else(String::new, |n| format!("; and {n} more")))
+            }
         };
         let files = part.crls.iter().filter_map(|(_, seen)| seen.as_ref());
         let all: Vec<&CrlFacts> =

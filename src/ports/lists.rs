@@ -29,22 +29,3 @@ pub trait Lists: Send + Sync {
     /// What was kept before stays.
     fn fetch<'a>(&'a self, url: &'a Arc<str>, chains: &'a [Arc<Chain>]) -> Doing<'a, Result<KeptList, HostError>>;
 }
-
-/// Nothing is fetched: every path that asks for such lists stays closed.
-#[derive(Clone, Copy, Debug)]
-pub struct NoLists;
-
-impl Lists for NoLists {
-    fn about<'a>(&'a self, chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<Arc<str>, CrlSeen>> {
-        let all = chain.list_points().into_iter().map(|url| (url, CrlSeen::Missing)).collect();
-        Box::pin(core::future::ready(all))
-    }
-
-    fn kept(&self, _: &str) -> Option<KeptList> {
-        None
-    }
-
-    fn fetch<'a>(&'a self, _: &'a Arc<str>, _: &'a [Arc<Chain>]) -> Doing<'a, Result<KeptList, HostError>> {
-        Box::pin(core::future::ready(Err(HostError("is not fetched here".to_owned()))))
-    }
-}

@@ -66,9 +66,10 @@ impl Shelf {
             return Err(HostError(format!("cannot be kept: {} holds {MOST_LISTS} lists already", directory.display())));
         }
         let written = (|| {
-            match DirBuilder::new().mode(0o700).create(directory) {
-                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
-                Ok(()) | Err(_) => {}
+            match (DirBuilder::new().mode(0o700).create(directory), directory.parent()) {
+                (Ok(()), Some(parent)) => File::open(parent)?.sync_all()?,
+                (Err(e), _) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+                (Ok(()) | Err(_), _) => {}
             }
             match fs::remove_file(&new) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),

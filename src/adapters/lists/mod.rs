@@ -21,7 +21,7 @@ use crate::codec::crl::{Issue, LARGEST_FETCHED, RevocationList};
 use crate::codec::network::Network;
 use crate::domain::certificate::Chain;
 use crate::domain::inventory::CrlSeen;
-use crate::domain::revocation::KeptList;
+use crate::domain::revocation::{KeptList, MOST_LISTS};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Doing, HostError, Lists};
 
@@ -32,8 +32,14 @@ use keep::Shelf;
 /// when it matters.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Lists that are fetched or read at once: of 32 MiB each, and as much again while one is taken in.
+/// Lists that are fetched at once, and as many that are read: of 32 MiB each, and as much again while one is taken in.
 const AT_ONCE: usize = 4;
+
+/// URLs of which something is known; beyond, all of it is found on disk again.
+const MOST_KNOWN: usize = 2 * MOST_LISTS;
+
+/// Characters of a sentence about a server, which may say anything.
+const LONGEST_WHY: usize = 400;
 
 /// Fetches lists and keeps them. Cheap to clone.
 #[derive(Clone)]
@@ -42,7 +48,9 @@ pub struct PointLists {
     fetcher: Arc<Fetcher>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
-    turns: Arc<Semaphore>,
+    /// Who reads does not wait for who fetches.
+    fetching: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
     known: Arc<Mutex<BTreeMap<Arc<str>, Known>>>,
 }
 
@@ -72,7 +80,8 @@ impl PointLists {
             fetcher: Arc::new(Fetcher::new(allow)),
             clock,
             deadline,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            fetching: Arc::new(Semaphore::new(AT_ONCE)),
+            reading: Arc::new(Semaphore::new(AT_ONCE)),
             known: Arc::default(),
         }
     }
@@ -82,7 +91,11 @@ impl PointLists {
     }
 
     fn know(&self, url: &Arc<str>, change: impl FnOnce(&mut Known)) {
-        change(self.lock().entry(url.clone()).or_default());
+        let mut known = self.lock();
+        if known.len() >= MOST_KNOWN && !known.contains_key(url) {
+            known.clear();
+        }
+        change(known.entry(url.clone()).or_default());
     }
 
     async fn one(&self, url: &Arc<str>, chain: &Arc<Chain>) -> CrlSeen {
@@ -108,7 +121,7 @@ impl PointLists {
     /// The list that lies on the shelf, if it is about this chain.
     async fn load(&self, url: &Arc<str>, chain: &Arc<Chain>) -> Result<Option<Arc<RevocationList>>, Unread> {
         let stopped = || Unread::Other(HostError("cannot be read: the guardian stops".to_owned()));
-        let place = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| stopped())?;
+        let place = Arc::clone(&self.reading).acquire_owned().await.map_err(|_| stopped())?;
         let (own, url, chain) = (self.clone(), url.clone(), chain.clone());
         let read = tokio::task::spawn_blocking(move || {
             let found = own.shelf.read(&url).map_err(Unread::Other).and_then(|bytes| match bytes {
@@ -142,9 +155,10 @@ impl PointLists {
         }
         // Two who fetched the same list must not pass each other on the way to the shelf.
         let _turn = self.shelf.lock();
-        // A list that cannot be read any more has no number that could go back.
+        // A list that cannot be read any more, or was made with another key, has no number that could go back.
         let before = self.shelf.read(url).ok().flatten();
-        if let Some(Ok(before)) = before.as_deref().map(Issue::read) {
+        let same = |bytes: &&[u8]| RevocationList::of(bytes, LARGEST_FETCHED, &chains).is_ok();
+        if let Some(Ok(before)) = before.as_deref().filter(same).map(Issue::read) {
             issue.may_follow(&before).map_err(refused)?;
         }
         if before.as_deref() != Some(list.der()) {
@@ -206,7 +220,7 @@ impl Lists for PointLists {
         Box::pin(async move {
             let stopped = |_| HostError("was not fetched: the guardian stops".to_owned());
             let fetching = async {
-                let place = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| stopped(()))?;
+                let place = Arc::clone(&self.fetching).acquire_owned().await.map_err(|_| stopped(()))?;
                 let bytes = self.fetcher.fetch(url).await?;
                 Ok((place, bytes))
             };
@@ -223,10 +237,11 @@ impl Lists for PointLists {
                     taking.await.unwrap_or_else(|_| Err(stopped(())))
                 }
             };
-            if let Err(error) = &came {
-                self.know(url, |known| known.why = Some(error.0.clone()));
-            }
-            came
+            came.map_err(|error| {
+                let why: String = error.0.chars().take(LONGEST_WHY).collect();
+                self.know(url, |known| known.why = Some(why.clone()));
+                HostError(why)
+            })
         })
     }
 }

@@ -7,5 +7,5 @@ pub(super) const ROWS: &[Entry] = &[row(
     "KW4060",
     "a revocation list does not come",
     "A list that a certificate of the chain names could not be fetched three times in a row, or what came was refused: not signed by the issuer, older than the one before, partial, or over. The last good one serves until its next update is due; then the paths that need it close.",
-    "The text says what was seen. Let this machine reach the URL over HTTP (`crl.allow` for addresses that are not public), or ask the CA for a new list.",
+    "The text says what was seen. Let this machine reach the URL over HTTP (`crl.allow` for addresses that are not public), or ask the CA for a new list. If a CA really began to number its lists anew, take the file of its list out of `state_dir`/lists, and restart.",
 )];

@@ -317,3 +317,23 @@ async fn many_at_once_wait_for_each_other_and_the_newest_stays() {
         ))
     );
 }
+
+/// A CA that has a new key under its old name counts from the start: nobody could tell its lists from the old ones by number.
+#[tokio::test]
+async fn a_new_key_under_the_same_name_begins_its_own_numbers() {
+    let room = room().await;
+    room.serve(Reply::List(room.good(9))).await.unwrap();
+    let other = Pki::with(nothing, |p| {
+        p.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![room.url.to_string()] }]
+    });
+    let chain = Arc::new(other.chain.clone());
+    let list = june(1, "01").signed_by(&other.mid);
+    room.server.set("/mid.crl", Reply::List(list.clone()));
+    assert!(room.fetch().await.is_err(), "the old chain does not know that key");
+    let kept = room.lists.fetch(&room.url, std::slice::from_ref(&chain)).await.unwrap();
+    assert_eq!(kept.digest, Digest::of(&list));
+    let says = room.lists.about(&chain).await;
+    assert_eq!(says[&room.url].facts().unwrap().covers, [other.leaf_print()].into());
+    let says = room.says(&room.lists).await;
+    assert!(matches!(&says[&room.url], CrlSeen::Unusable(why) if why.contains("was not signed")), "{says:?}");
+}
