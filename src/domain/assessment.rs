@@ -100,8 +100,10 @@ pub const CLOCK: &str = "KW1015";
 pub const EXPIRES_SOON: &str = "KW1016";
 /// Policy holds a renewal that is due.
 pub const HELD_BY_POLICY: &str = "KW1017";
-/// A revocation list of its chain cannot be fetched.
+/// A revocation list of its chain does not come; the last one is good for a while.
 pub const LIST_FAILING: &str = "KW4060";
+/// It does not come, and the last one is over, or will be soon.
+pub const LIST_ENDING: &str = "KW4061";
 
 /// Share of the time between due and expiry, in thousandths, after which a renewal is overdue (the same 0.3 as the alert
 /// rule uses; works for 6-day and 90-day certificates alike).
@@ -259,10 +261,10 @@ fn failures(s: &Subject<'_>, out: &mut Vec<Finding>) {
 fn lists(s: &Subject<'_>, out: &mut Vec<Finding>) {
     for url in s.sighting.points.keys() {
         let Some((pressing, text)) = s.lists.get(url).and_then(|standing| standing.complaint(s.now)) else { continue };
-        let severity = match pressing {
-            Pressing::Soon => Severity::Warning,
-            Pressing::Now => Severity::Critical,
+        let (code, severity) = match pressing {
+            Pressing::Soon => (LIST_FAILING, Severity::Warning),
+            Pressing::Now => (LIST_ENDING, Severity::Critical),
         };
-        add(out, LIST_FAILING, severity, format!("the revocation list {url} {text}"));
+        add(out, code, severity, format!("the revocation list {url} {text}"));
     }
 }

@@ -52,11 +52,10 @@ pub struct ListStanding {
 }
 
 impl ListStanding {
-    /// One that is due now, or in its own time if a good one is kept from before.
+    /// One that is asked for at once, also if a good one is kept from before: nobody knows how long ago it came.
     #[must_use]
-    pub fn new(url: &str, kept: Option<KeptList>, now: Timestamp, every: Duration) -> Self {
-        let due = kept.map_or(now, |kept| now.plus(wait(url, kept.next_update, now, every)));
-        Self { kept, due, fetched_at: None, failures: 0, failing: None }
+    pub fn new(kept: Option<KeptList>, now: Timestamp) -> Self {
+        Self { kept, due: now, fetched_at: None, failures: 0, failing: None }
     }
 
     /// It came; gives whether it is another one than before.
@@ -146,18 +145,28 @@ mod tests {
     }
 
     fn standing(kept: Option<KeptList>) -> ListStanding {
-        ListStanding::new(URL, kept, at(0), HOUR * 6)
+        came(URL, kept)
+    }
+
+    fn came(url: &str, kept: Option<KeptList>) -> ListStanding {
+        let mut own = ListStanding::new(None, at(0));
+        kept.into_iter().for_each(|kept| {
+            own.came(url, kept, at(0), HOUR * 6);
+        });
+        own
     }
 
     #[test]
     fn a_list_is_asked_for_again_in_its_turn_and_well_before_the_next_one_is_due() {
-        assert_eq!(standing(None).due, at(0), "what is not there is wanted now");
+        for kept in [None, Some(list(-60, 86_400 * 9))] {
+            assert_eq!(ListStanding::new(kept, at(0)).due, at(0), "at the start everything is wanted");
+        }
         for (to, from, until) in [(86_400 * 9, 16_200, 21_600), (3_600, 1_350, 1_800), (12, 10, 10), (-5, 10, 10)] {
             let due = standing(Some(list(-60, to))).due;
             assert!(at(from) <= due && due <= at(until), "{to}: {due}");
             assert_eq!(standing(Some(list(-60, to))).due, due, "the same each time");
         }
-        let other = ListStanding::new("http://crl.example.com/2.crl", Some(list(-60, 86_400 * 9)), at(0), HOUR * 6);
+        let other = came("http://crl.example.com/2.crl", Some(list(-60, 86_400 * 9)));
         assert_ne!(other.due, standing(Some(list(-60, 86_400 * 9))).due);
     }
 

@@ -132,14 +132,13 @@ impl Engine {
     fn claim(&self, points: &BTreeMap<Arc<str>, CrlSeen>) -> Vec<Arc<str>> {
         let now = self.ports.clock.now();
         let mut guard = self.write();
-        let Desk { lists, estate, .. } = &mut *guard;
+        let lists = &mut guard.lists;
         let mut wanted = Vec::new();
         for (url, _) in points.iter().filter(|(_, seen)| **seen == CrlSeen::Missing) {
             if lists.known.contains_key(url) || lists.known.len() >= MOST_LISTS {
                 continue;
             }
-            let new = ListStanding { due: now.plus(GIVEN_UP), ..ListStanding::new(url, None, now, estate.lists_every) };
-            lists.known.insert(url.clone(), new);
+            lists.known.insert(url.clone(), ListStanding::new(None, now.plus(GIVEN_UP)));
             wanted.push(url.clone());
         }
         wanted
@@ -147,12 +146,11 @@ impl Engine {
 
     /// Tracks these lists from now on.
     pub(super) fn know_lists<'u>(&self, urls: impl Iterator<Item = &'u Arc<str>>, now: Timestamp) {
-        let mut guard = self.write();
-        let Desk { lists, estate, .. } = &mut *guard;
         for url in urls {
+            let kept = self.ports.lists.kept(url);
+            let lists = &mut self.write().lists;
             if !lists.known.contains_key(url) && lists.known.len() < MOST_LISTS {
-                let new = ListStanding::new(url, self.ports.lists.kept(url), now, estate.lists_every);
-                lists.known.insert(url.clone(), new);
+                lists.known.insert(url.clone(), ListStanding::new(kept, now));
             }
         }
     }
@@ -160,6 +158,10 @@ impl Engine {
     /// Puts the next list, and who must be looked at because of one, into the agenda.
     pub(super) fn plan_lists(&self, agenda: &mut Agenda) {
         let now = self.ports.clock.now();
+        // Mostly nobody asks for any; and who reads is not to wait for that.
+        if self.read().lists.known.is_empty() {
+            return agenda.drop_task(&Task::Lists);
+        }
         let mut guard = self.write();
         let Desk { lists, estate, .. } = &mut *guard;
         for id in core::mem::take(&mut lists.again) {

@@ -132,7 +132,8 @@ impl PointLists {
             });
             match &found {
                 Ok(None) => own.know(&url, |known| known.absent = true),
-                Ok(Some(list)) => own.know(&url, |known| known.kept = facts(list)),
+                // One that was fetched meanwhile is newer.
+                Ok(Some(list)) => own.know(&url, |known| known.kept = known.kept.or_else(|| facts(list))),
                 Err(_) => {}
             }
             drop(place);

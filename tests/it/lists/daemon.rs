@@ -112,7 +112,7 @@ async fn soon<T>(life: &Life, place: &Place, what: &str, mut look: impl FnMut(&L
 }
 
 async fn finding(life: &Life, place: &Place) -> String {
-    let found = |l: &Life| l.view("peer").findings.iter().find(|f| f.code == "KW4060").map(|f| f.text.clone());
+    let found = |l: &Life| l.view("peer").findings.iter().find(|f| f.code.starts_with("KW406")).map(|f| f.text.clone());
     soon(life, place, "the owner is told", found).await
 }
 

@@ -7,7 +7,7 @@ use keyward::domain::inventory::{Credential, Estate, ListSource};
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp};
 use keyward::engine::{Command, Engine};
-use keyward::ports::{Clock as _, Lists as _};
+use keyward::ports::{Clock as _, Lists as _, Notice, Urgency};
 use keyward::sim::host::SimList;
 use keyward::sim::world::{Life, World};
 
@@ -78,7 +78,9 @@ fn a_revocation_closes_the_path_with_the_next_fetch_and_a_renewal_opens_it() {
 
 #[test]
 fn without_its_server_a_list_serves_until_it_is_over_also_after_a_restart() {
-    let mut world = world(&[URL], one());
+    let mut estate = one();
+    estate.probe_every = HOUR;
+    let mut world = world(&[URL], estate);
     let (clock, lists) = (world.clock.clone(), world.lists.clone());
     lists.serve(URL, list(start(), DAY * 3, &[]));
     life(&mut world, HOUR, |engine| async move {
@@ -89,15 +91,23 @@ fn without_its_server_a_list_serves_until_it_is_over_also_after_a_restart() {
     let (clock, lists, notifier) = (world.clock.clone(), world.lists.clone(), world.notifier.clone());
     life(&mut world, DAY * 4, |engine| async move {
         clock.sleep(Duration::from_secs(10)).await;
-        assert_eq!((codes(&engine), lists.asked(URL)), (vec![], 1), "what is kept is enough to start with");
-        let told = || notifier.notices().iter().filter(|n| n.code == "KW4060").map(|n| n.urgent).collect::<Vec<_>>();
+        assert_eq!(
+            (codes(&engine), lists.asked(URL)),
+            (vec![], 2),
+            "what is kept is enough, but a newer one is wanted"
+        );
+        let told = || {
+            let lists = |n: &&Notice| n.code.starts_with("KW406");
+            notifier.notices().iter().filter(lists).map(|n| (n.code, n.urgent)).collect::<Vec<_>>()
+        };
         clock.sleep(DAY).await;
         assert_eq!((codes(&engine), findings(&engine)), (vec![], vec!["KW4060"]));
-        assert_eq!(told(), [keyward::ports::Urgency::Routine], "once, and there is time");
+        assert_eq!(told(), [("KW4060", Urgency::Routine)], "once, and there is time");
         assert!(lists.asked(URL) < 40, "it is not hammered: {}", lists.asked(URL));
         let end = start().plus(DAY * 3);
         clock.sleep(clock.now().until(end) - Duration::from_secs(1)).await;
-        assert_eq!(codes(&engine), [""; 0]);
+        assert_eq!((codes(&engine), findings(&engine)), (vec![], vec!["KW4061"]));
+        assert_eq!(told(), [("KW4060", Urgency::Routine), ("KW4061", Urgency::Act)], "before it closes");
         clock.sleep(Duration::from_secs(1)).await;
         // By its own time, whatever the loop does.
         assert!(!engine.gate(&pid("approve")).is_open());
@@ -119,10 +129,10 @@ fn a_list_that_never_came_keeps_the_path_closed_and_is_told() {
         clock.sleep(Duration::from_secs(30)).await;
         assert_eq!(codes(&engine), ["KW4019"]);
         clock.sleep(HOUR).await;
-        assert_eq!((codes(&engine), findings(&engine)), (vec!["KW4019"], vec!["KW4060"]));
+        assert_eq!((codes(&engine), findings(&engine)), (vec!["KW4019"], vec!["KW4061"]));
         let text = engine.gate(&pid("approve")).reasons[0].text.clone();
         assert!(text.contains("does not answer"), "{text}");
-        assert!(notifier.notices().iter().any(|n| n.code == "KW4060" && n.urgent == keyward::ports::Urgency::Act));
+        assert!(notifier.notices().iter().any(|n| n.code == "KW4061" && n.urgent == Urgency::Act));
         lists.serve(URL, Some(SimList::Bad("is a delta list".into())));
         clock.sleep(HOUR * 2).await;
         let text = engine.gate(&pid("approve")).reasons[0].text.clone();
