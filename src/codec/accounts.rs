@@ -9,6 +9,16 @@ pub fn number_in(table: &str, who: &str) -> Option<u32> {
     })
 }
 
+/// User and group number of `who`, by name or number, in passwd(5).
+#[must_use]
+pub fn account_in(table: &str, who: &str) -> Option<(u32, u32)> {
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').take(4).collect();
+        let [name, _, uid, gid] = *fields else { return None };
+        (name == who || uid == who).then(|| Some((uid.parse().ok()?, gid.parse().ok()?))).flatten()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -18,5 +28,8 @@ mod tests {
         let table = "# x\nwww:x:33:\nwww-data:x:34:a,b\nbroken\nodd:x:many:\n";
         let found = ["www", "www-data", "data", "broken", "odd", ""].map(|who| number_in(table, who));
         assert_eq!(found, [Some(33), Some(34), None, None, None, None]);
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nkeeper:x:990:980:::\nbroken:x:7\n";
+        let found = ["keeper", "990", "root", "broken", "980"].map(|who| account_in(passwd, who));
+        assert_eq!(found, [Some((990, 980)), Some((990, 980)), Some((0, 0)), None, None]);
     }
 }
