@@ -1,11 +1,14 @@
 //! What several test modules use: processes, ports, waiting.
 
 pub mod acme;
+pub mod ca_bytes;
 pub mod challenge;
+pub mod clocks;
 pub mod deploy;
 pub mod estate;
 pub mod fault;
 pub mod http;
+pub mod keyholder;
 pub mod knot;
 pub mod lease;
 pub mod ledger;
