@@ -26,7 +26,7 @@ fn ask_as(user: &str, holder: &Holder) -> Vec<u8> {
         holder.socket().display().to_string()
     );
     let out =
-        Command::new("setpriv").args(["--reuid", user, "--clear-groups", "--", "python3", "-c", &program]).output();
+        Command::new("setpriv").args(["--reuid", user, "--clear-groups", "--", "/usr/bin/python3", "-c", &program]).output();
     let out = out.unwrap();
     // What a test did not expect is seen with its output.
     eprintln!("{user}: {}", String::from_utf8_lossy(&out.stderr));
