@@ -16,6 +16,7 @@ mod confine;
 mod files;
 mod passphrase;
 mod serve;
+mod token;
 mod vault;
 mod warrant;
 mod worker;
@@ -36,6 +37,7 @@ use self::vault::Vault;
 use self::worker::Worker;
 
 pub use self::passphrase::Source;
+pub use self::token::TokenOptions;
 pub use self::warrant::Lifetimes;
 
 /// What it is told at its start.
@@ -53,6 +55,8 @@ pub struct Options {
     pub user: Option<String>,
     /// What opens the keys.
     pub passphrase: Source,
+    /// The token that has the keys, instead of files.
+    pub token: Option<TokenOptions>,
     /// The keys of the guardian's log, one a line; needed at the first start.
     pub log_keys: Option<PathBuf>,
     /// How long what it signs may live.
@@ -121,18 +125,22 @@ fn start(
     let mut book = Book::default();
     let opened =
         OwnLog::open(&dir, &passphrase, pins, clock.now(), &*entropy, |record, place| book.note(record, place))?;
-    let mut vault = Vault::new(passphrase);
+    let token = options.token.as_ref().map(|t| open_token(t, &clock)).transpose()?;
+    let mut vault = Vault::new(passphrase, token);
     for (key, known) in book.keys() {
         if let Err(why) = vault.load(&dir, *key) {
             say(&format!("the key of {:?} cannot be used: {why}", known.held.label));
         }
     }
+    book.destroyed().try_for_each(|key| vault.destroy(&dir, key))?;
     tidy(&dir, &book, say)?;
     let mode = if group.is_some() { 0o660 } else { 0o600 };
     let listener = serve::bind(&options.socket, mode, group)?;
     // Where systemd waits for it, it may go on: whoever connects now is answered soon.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
-    let confinement = confine::finish(confinement, &[dir.path().to_owned()])?;
+    let paths = options.token.iter().flat_map(|token| token.paths.clone());
+    let paths: Vec<PathBuf> = core::iter::once(dir.path().to_owned()).chain(paths).collect();
+    let confinement = confine::finish(confinement, &paths)?;
     if options.confinement == Wanted::Whole && !confinement.missing().is_empty() {
         return Err(format!("--require-confinement: {}", confinement.missing().join("; ")));
     }
@@ -151,6 +159,11 @@ fn start(
     Ok((worker, door, listener, jobs))
 }
 
+fn open_token(options: &TokenOptions, clock: &Arc<dyn Clock>) -> Result<token::Token, String> {
+    let pin = passphrase::line(&options.pin, clock)?;
+    token::Token::open(&options.module, &options.label, &pin)
+}
+
 fn read_pins(path: &std::path::Path) -> Result<warrant::Pins, String> {
     let said = |why: &dyn core::fmt::Display| format!("{}: {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|e| said(&e))?;
@@ -160,14 +173,12 @@ fn read_pins(path: &std::path::Path) -> Result<warrant::Pins, String> {
     warrant::Pins::parse(&text).map_err(|e| said(&e))
 }
 
-/// Key files that the log does not know: those of destroyed keys go, and those that a crash left before their record was
-/// written are named and left alone. They sign nothing.
+/// Key files that the log does not know, because a crash came before their record: named and left alone. They sign nothing.
 fn tidy(dir: &Directory, book: &Book, say: &dyn Fn(&str)) -> Result<(), String> {
     for name in dir.names()? {
         let Some(key) = name.strip_suffix(KEY_SUFFIX) else { continue };
         match Digest::parse(key) {
             Some(key) if book.key(&key).is_some() => {}
-            Some(key) if book.was_destroyed(&key) => dir.destroy(&name)?,
             _ => say(&format!("{} is no key that was recorded, and is not used", dir.join(&name).display())),
         }
     }
