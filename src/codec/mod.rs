@@ -2,6 +2,7 @@
 //! signature or a salt needs by its own rules.
 
 pub mod accounts;
+pub mod ca;
 pub mod canonical;
 mod constraints;
 pub mod crl;
@@ -18,6 +19,7 @@ pub mod export;
 pub mod ext_authz;
 pub mod ledger;
 pub mod lint;
+pub mod live_roots;
 pub mod note;
 pub mod tlog_policy;
 pub mod holder;

@@ -3,6 +3,8 @@
 //!
 //! A reader that finds anything unknown says so and gives no state: nothing is guessed.
 
+mod authority;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::private::FORGOTTEN;
+use crate::domain::register::GenerationId;
 use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -105,6 +108,15 @@ impl Replay {
         top.each("credential", |id, fields| {
             let id = CredentialId::parse(id).map_err(|e| ParseError::new(format!("credential {id:?} {e}")))?;
             state.credentials.insert(id, Arc::new(credential(fields, text)?));
+            Ok(())
+        })?;
+        top.each("generation", |id, fields| {
+            let id = GenerationId::parse(id).ok_or_else(|| bad("generation", &Value::String(id.to_owned())))?;
+            state.generations.insert(id, Arc::new(authority::generation(fields)?));
+            Ok(())
+        })?;
+        top.each("issued", |serial, fields| {
+            state.issued.insert(Arc::from(serial), Arc::new(authority::issued(fields)?));
             Ok(())
         })?;
         top.each("issuer", |id, fields| {

@@ -91,6 +91,24 @@ pub fn other_names(der: &[u8]) -> Result<Vec<String>, ParseError> {
     Ok(parsed.names.iter().filter(|n| n.well_formed().is_none()).map(GeneralName::describe).collect())
 }
 
+/// The SubjectPublicKeyInfo of a certificate (DER).
+///
+/// # Errors
+/// As [`facts`].
+pub fn public_key(der: &[u8]) -> Result<Vec<u8>, ParseError> {
+    Parsed::new(der).map(|parsed| parsed.spki.to_vec())
+}
+
+/// The URIs of a certificate, in their order.
+///
+/// # Errors
+/// As [`facts`].
+pub fn uris(der: &[u8]) -> Result<Vec<String>, ParseError> {
+    let parsed = Parsed::new(der)?;
+    let uris = parsed.names.iter().filter(|n| n.tag == GeneralName::URI);
+    Ok(uris.map(|n| String::from_utf8_lossy(n.value).into_owned()).collect())
+}
+
 /// Whether the certificate may be used by a TLS server (RFC 5280 section 4.2.1.12): no extended key usage at all, or
 /// one that includes serverAuth or any.
 ///
@@ -147,7 +165,7 @@ impl GeneralName<'_> {
     }
 
     /// For people, at most 80 characters of it.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let kind = match self.tag {
             0x81 => "email",
             Self::DNS => "DNS",

@@ -13,6 +13,7 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::time::{Boottime, Timestamp};
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
@@ -30,6 +31,10 @@ pub struct State {
     pub clock: Option<ClockMark>,
     /// What only a person may open again, and keys that are never good again.
     pub latches: BTreeMap<LatchOn, Latch>,
+    /// The generations of private CAs.
+    pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
+    /// What private CAs issued, by serial number in hexadecimal, until it expires.
+    pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
 }
 
 /// What is latched.
@@ -168,6 +173,10 @@ pub enum Change {
     Clock(ClockMark),
     /// Something is latched, or not any more.
     Latch(LatchOn, Option<Latch>),
+    /// A generation of a private CA is now this.
+    Generation(GenerationId, Arc<CaGeneration>),
+    /// A certificate of a private CA is now this; `None` once it expired long enough ago.
+    Issued(Arc<str>, Option<Arc<Issued>>),
 }
 
 impl State {
@@ -186,6 +195,9 @@ impl State {
             Change::Clock(mark) => self.clock = Some(mark.clone()),
             Change::Latch(on, Some(latch)) => put(&mut self.latches, on, latch.clone()),
             Change::Latch(on, None) => drop(self.latches.remove(on)),
+            Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
+            Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
+            Change::Issued(serial, None) => drop(self.issued.remove(serial)),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod explain;
 mod export;
 mod freeze;
 pub mod http;
+mod keyhold;
 pub mod snippet;
 pub mod link;
 pub mod keyholder;

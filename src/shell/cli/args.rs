@@ -153,6 +153,9 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Enforcing proxies for mTLS
     #[command(subcommand, arg_required_else_help = true)]
     Link(super::link::Link),
+    /// Private CAs: make, issue, revoke, publish
+    #[command(subcommand, arg_required_else_help = true)]
+    Ca(super::ca::Ca),
     /// Hold the keys of private CAs, as a process of its own
     #[command(after_help = super::keyholder::HELP)]
     Keyholder(super::keyholder::Keyholder),

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use super::console::{Exit, Failure};
 use super::{Ending, Run};
 use crate::domain::time::DAY;
-use crate::shell::keyholder::{self, Lifetimes, Options, Source, TokenOptions, Wanted};
+use crate::shell::keyholder::{self, Life, Lifetimes, Options, Source, TokenOptions, Wanted};
 use crate::shell::wire;
 
 pub(super) const HELP: &str = "\
@@ -42,6 +42,9 @@ pub(super) struct Keyholder {
     /// Start only if the kernel can confine it in every way that it knows
     #[arg(long)]
     require_confinement: bool,
+    /// End when standard input ends: with whoever started it
+    #[arg(long)]
+    ends_with_input: bool,
     /// The longest life of a certificate that is no CA's, in days
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
     max_leaf_days: u32,
@@ -103,6 +106,7 @@ impl Run {
                 ca: days(asked.max_ca_days),
                 list: days(asked.max_crl_days),
             },
+            life: if asked.ends_with_input { Life::WithInput } else { Life::OwnTerm },
             confinement: if asked.require_confinement { Wanted::Whole } else { Wanted::Possible },
         };
         let console = self.console;

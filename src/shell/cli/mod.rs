@@ -5,6 +5,7 @@
 
 mod args;
 mod audit;
+mod ca;
 mod cert;
 mod client;
 mod console;
@@ -102,6 +103,7 @@ impl Run {
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
             Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
+            Command::Ca(command) => self.ca(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),

@@ -23,7 +23,7 @@ mod worker;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use crate::domain::key::Digest;
@@ -61,8 +61,19 @@ pub struct Options {
     pub log_keys: Option<PathBuf>,
     /// How long what it signs may live.
     pub lives: Lifetimes,
+    /// When it ends.
+    pub life: Life,
     /// Whether it starts where the kernel lacks something of the confinement.
     pub confinement: Wanted,
+}
+
+/// When the key holder ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// When somebody ends it.
+    OwnTerm,
+    /// When standard input ends: whoever holds the other end of the pipe may die in any way.
+    WithInput,
 }
 
 /// How much of the confinement must be there.
@@ -83,18 +94,15 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, 
         Ok((worker, door, listener, jobs)) => {
             say(&format!("key holder ready at {}, process {}", options.socket.display(), std::process::id()));
             worker.confinement.iter().for_each(|line| say(&format!("confinement: {line}")));
-            // Whichever of the two ends first ends the process: the caller exits with this text.
-            let (ended, end) = sync_channel(2);
-            let also = ended.clone();
-            let begun =
-                std::thread::Builder::new().name("worker".into()).spawn(move || drop(ended.send(worker.run(&jobs))));
-            if let Err(error) = begun {
-                return format!("a thread cannot be started: {error}");
-            }
+            // Whichever of them ends first ends the process: the caller exits with this text.
+            let (ended, end) = sync_channel(8);
             let door = Arc::new(door);
-            let begun = std::thread::Builder::new()
-                .name("accept".into())
-                .spawn(move || drop(also.send(serve::accept(&listener, &door))));
+            let begun = begin("worker", &ended, move || worker.run(&jobs))
+                .and_then(|()| begin("accept", &ended, move || serve::accept(&listener, &door)))
+                .and_then(|()| match options.life {
+                    Life::WithInput => begin("input", &ended, input_ended),
+                    Life::OwnTerm => Ok(()),
+                });
             if let Err(error) = begun {
                 return format!("a thread cannot be started: {error}");
             }
@@ -102,6 +110,32 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, 
         }
         Err(why) => why,
     }
+}
+
+/// Starts a thread that says why it ended, also if it breaks.
+fn begin(
+    name: &str,
+    ended: &SyncSender<String>,
+    work: impl FnOnce() -> String + Send + 'static,
+) -> std::io::Result<()> {
+    let ended = Ended(ended.clone());
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(ended.0.try_send(work()))).map(drop)
+}
+
+struct Ended(SyncSender<String>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Too late, if the thread has said why itself.
+        drop(self.0.try_send("a thread broke: see the lines before".to_owned()));
+    }
+}
+
+fn input_ended() -> String {
+    use std::io::Read as _;
+    let mut rest = [0; 64];
+    while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+    "whoever started it is gone".to_owned()
 }
 
 type Started = (Worker, Door, std::os::unix::net::UnixListener, std::sync::mpsc::Receiver<worker::Job>);

@@ -15,9 +15,9 @@ use keyward::domain::question::Question;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, HostError, Inclusion, Issuer, IssuerError,
-    IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober, RenewalInfo, Statistics,
-    Store, StoreError, StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, Expected, HostError, Inclusion, Issuer,
+    IssuerError, IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober,
+    RenewalInfo, Statistics, Store, StoreError, StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;
@@ -215,10 +215,10 @@ impl KeyStore for Keys {
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
-        self.inner.accept(slot, issuer, pem, names, now)
+        self.inner.accept(slot, issuer, pem, expected, now)
     }
 
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>> {
