@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 47] = [
     "",
     "init",
     "check",
@@ -62,6 +62,14 @@ const COMMANDS: [&str; 38] = [
     "gate lint",
     "gate graph",
     "snippet",
+    "ca",
+    "ca status",
+    "ca init",
+    "ca issue",
+    "ca sign",
+    "ca revoke",
+    "ca crl",
+    "ca bundle",
     "keyholder",
     "status",
     "backup",
