@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 
 use crate::domain::execution::Attempt;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::name::SetKey;
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
 use crate::domain::time::Timestamp;
@@ -40,6 +41,11 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error>;
+    /// What is frozen.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error>;
 }
 
 impl Before for State {
@@ -63,6 +69,10 @@ impl Before for State {
 
     fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
         Ok(self.latches.get(on).map(Cow::Borrowed))
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
+        Ok(self.freezes.get(&id).map(Cow::Borrowed))
     }
 }
 
@@ -138,5 +148,16 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.latch(on)
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Freeze(other, freeze) = change
+                && *other == id
+            {
+                return Ok(freeze.as_ref().map(Cow::Borrowed));
+            }
+        }
+        self.state.freeze(id)
     }
 }

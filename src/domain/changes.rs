@@ -14,6 +14,7 @@
 //! | `automatic` | set of names | times of the automatic issuances that count |
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
 //! | `credential` | credential id | a record; its generations stand once each below `generation`, by their slots |
+//! | `freeze` | freeze id | what people froze, until it is thawed or ends |
 //! | `issuer` | issuer id | a record |
 //! | `latch` | `path/ID` or `key/SPKI` | what only a person opens again, and keys that are never good again |
 //!
@@ -26,7 +27,8 @@ use std::sync::Arc;
 
 pub use crate::domain::before::{After, Before};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
@@ -94,6 +96,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("freeze", |p| {
+        for (id, new) in &touched.freezes {
+            let old = before.freeze(*id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, freeze);
+        }
+        Ok(())
+    })?;
     patch.object("issuer", |p| {
         for (id, new) in &touched.issuers {
             let old = before.issuer(id)?;
@@ -123,6 +132,7 @@ struct Touched<'a> {
     automatic: BTreeMap<&'a str, Vec<Timestamp>>,
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
     credentials: BTreeMap<&'a CredentialId, Option<&'a CredentialRecord>>,
+    freezes: BTreeMap<FreezeId, Option<&'a Freeze>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
 }
@@ -160,6 +170,9 @@ impl<'a> Touched<'a> {
                 Change::Latch(on, latch) => {
                     touched.latches.insert(on, latch.as_ref());
                 }
+                Change::Freeze(id, freeze) => {
+                    touched.freezes.insert(*id, freeze.as_ref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -172,6 +185,7 @@ impl<'a> Touched<'a> {
             && self.automatic.is_empty()
             && self.buckets.is_empty()
             && self.credentials.is_empty()
+            && self.freezes.is_empty()
             && self.issuers.is_empty()
             && self.latches.is_empty()
     }
@@ -324,6 +338,15 @@ fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
     p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
     p.text("code", old.map(|o| &*o.code), Some(code));
     p.text("text", old.map(|o| &*o.text), Some(text));
+}
+
+fn freeze(p: &mut Patch<'_, '_>, old: Option<&Freeze>, new: &Freeze) {
+    let Freeze { scope, reason, by, since, until } = new;
+    p.text("by", old.map(|o| &*o.by), Some(by));
+    p.private("reason", old.map(|o| &o.reason), Some(reason));
+    p.text("scope", old.map(|o| o.scope.to_string()).as_deref(), Some(&scope.to_string()));
+    p.time("since", old.map(|o| o.since), Some(*since));
+    p.time("until", old.map(|o| o.until), Some(*until));
 }
 
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {

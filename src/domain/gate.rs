@@ -9,7 +9,7 @@ use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, CrlSeen, Environment, Seen};
 use crate::domain::key::Digest;
-use crate::domain::snapshot::{Dependency, Evidence, Part, PartKind, Snapshot, gather};
+use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// The credential is not configured.
@@ -60,11 +60,13 @@ pub const DEPENDENCY: &str = "KW4022";
 pub const SETTLING: &str = "KW4023";
 /// It closed so often that only a person opens it again.
 pub const FLAPPING: &str = "KW4024";
+/// A person froze it, and it closes for that.
+pub const FROZEN: &str = "KW4070";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 25] = [
+pub const REASONS: [&str; 26] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -89,6 +91,7 @@ pub const REASONS: [&str; 25] = [
     DEPENDENCY,
     SETTLING,
     FLAPPING,
+    FROZEN,
     HELD,
 ];
 
@@ -249,6 +252,12 @@ impl Bench<'_> {
         if let Some(latch) = &self.snapshot.latch {
             let text = format!("{} (since {})", latch.text, latch.at);
             self.close(FLAPPING, None, text, "a person opens it again with `keyward gate reopen`");
+        }
+        for FreezeOver { id, scope, until } in &self.snapshot.freezes {
+            if self.snapshot.at < *until {
+                let text = format!("{scope} is frozen until {until} (freeze {id})");
+                self.close(FROZEN, None, text, "the freeze ends, by itself or by `keyward freeze thaw`");
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
@@ -30,6 +31,8 @@ pub struct State {
     pub clock: Option<ClockMark>,
     /// What only a person may open again, and keys that are never good again.
     pub latches: BTreeMap<LatchOn, Latch>,
+    /// What people froze, until it is thawed or its end is recorded.
+    pub freezes: BTreeMap<FreezeId, Freeze>,
 }
 
 /// What is latched.
@@ -168,6 +171,8 @@ pub enum Change {
     Clock(ClockMark),
     /// Something is latched, or not any more.
     Latch(LatchOn, Option<Latch>),
+    /// Something is frozen, or not any more.
+    Freeze(FreezeId, Option<Freeze>),
 }
 
 impl State {
@@ -186,6 +191,8 @@ impl State {
             Change::Clock(mark) => self.clock = Some(mark.clone()),
             Change::Latch(on, Some(latch)) => put(&mut self.latches, on, latch.clone()),
             Change::Latch(on, None) => drop(self.latches.remove(on)),
+            Change::Freeze(id, Some(freeze)) => put(&mut self.freezes, id, freeze.clone()),
+            Change::Freeze(id, None) => drop(self.freezes.remove(id)),
         }
     }
 

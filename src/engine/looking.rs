@@ -53,7 +53,7 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Thaw | Task::Scan | Task::Plan(_) => None,
         };
         if let Some(future) = future {
             crew.futures.push(future);

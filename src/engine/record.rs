@@ -371,7 +371,8 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Bucket(..)
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
-        | Change::Latch(..) => None,
+        | Change::Latch(..)
+        | Change::Freeze(..) => None,
     }
 }
 
@@ -384,7 +385,8 @@ fn is_shared(change: &Change) -> bool {
         | Change::Attempt(_)
         | Change::AttemptEnded(_)
         | Change::Clock(_)
-        | Change::Latch(..) => false,
+        | Change::Latch(..)
+        | Change::Freeze(..) => false,
     }
 }
 

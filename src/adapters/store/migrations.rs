@@ -15,7 +15,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 13] = [
+pub(super) const BOUNDED_TABLES: [&str; 14] = [
     "credential",
     "generation",
     "attempt",
@@ -24,6 +24,7 @@ pub(super) const BOUNDED_TABLES: [&str; 13] = [
     "automatic",
     "clock",
     "latch",
+    "freeze",
     "open_intent",
     "checkpoint",
     "shard",
@@ -32,11 +33,11 @@ pub(super) const BOUNDED_TABLES: [&str; 13] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 8] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch"];
+pub(super) const STATE_TABLES: [&str; 9] =
+    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch", "freeze"];
 
 /// Every table.
-pub(super) const TABLES: [&str; 19] = [
+pub(super) const TABLES: [&str; 20] = [
     "credential",
     "generation",
     "attempt",
@@ -45,6 +46,7 @@ pub(super) const TABLES: [&str; 19] = [
     "automatic",
     "clock",
     "latch",
+    "freeze",
     "entry",
     "checkpoint",
     "subtree",
@@ -70,7 +72,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 3] = [FIRST, LATCHES, FREEZING];
+const MIGRATIONS: [&str; 4] = [FIRST, LATCHES, FREEZING, FREEZES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 
@@ -327,6 +329,18 @@ WHEN OLD.kept = 1 AND OLD.size >= (SELECT ifnull(max(until), 0) FROM shard)
 BEGIN
     SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');
 END;
+";
+
+/// What people froze (decision 0019); nothing of the audit log, whose own freezing is [`FREEZING`].
+const FREEZES: &str = "
+CREATE TABLE freeze (
+    id     TEXT PRIMARY KEY,
+    scope  TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    by     TEXT NOT NULL,
+    since  INTEGER NOT NULL,
+    until  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Refuses a database that is not ours or that a newer Keyward wrote, before anything is written to it.

@@ -209,6 +209,9 @@ pub(super) fn life_used(validity: &Validity, now: Timestamp) -> u16 {
 
 /// What comes next, and when.
 fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
+    if let Some(held) = view.held.as_ref().filter(|held| matches!(held.reason, HeldReason::Frozen(_))) {
+        return (held.reason.text(), held.until);
+    }
     if let Some(attempt) = &view.attempt {
         let step = match attempt.stage {
             Stage::Begun => "orders",
@@ -235,6 +238,7 @@ fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
             | HeldReason::EndsEarlier
             | HeldReason::Window
             | HeldReason::Policy { .. }
+            | HeldReason::Frozen(_)
             | HeldReason::Stopped(_) => (held.reason.text(), held.until),
         },
         (None, Some(schedule)) => ("renews".to_owned(), Some(schedule.renew_at)),

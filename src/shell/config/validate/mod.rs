@@ -6,6 +6,7 @@
 
 mod audit;
 mod certificate;
+mod freeze;
 mod graph;
 mod guard;
 mod install;
@@ -58,6 +59,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
+    let freezing = freeze::read(p, &mut root);
     let issuers = issuer::read_all(p, &mut root, place.environment);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
@@ -86,6 +88,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         probe_every: timing.probe_every,
         orders_in_flight: timing.orders_in_flight,
         reopening: timing.reopening,
+        freezing,
         heartbeat: HEARTBEAT,
     };
     graph::judge(p, &estate, &approvals);
