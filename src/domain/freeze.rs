@@ -181,7 +181,19 @@ mod tests {
     #[test]
     fn what_is_no_scope_is_refused_with_what_was_expected() {
         let long = format!("owner:{}", "x".repeat(129));
-        for text in ["", "ALL", "path", "path:", "path:A/b", "issuer:../x", "owner:", "label:env", "label:=x", "label:x=", "x:y"] {
+        for text in [
+            "",
+            "ALL",
+            "path",
+            "path:",
+            "path:A/b",
+            "issuer:../x",
+            "owner:",
+            "label:env",
+            "label:=x",
+            "label:x=",
+            "x:y",
+        ] {
             assert!(Scope::parse(text).is_err(), "{text}");
         }
         for text in ["owner:a\nb", "label:a=\u{1b}[2J", &long] {

@@ -95,6 +95,12 @@ impl fmt::Display for Out {
 }
 
 impl HeldReason {
+    /// The freezes that hold it, if some do.
+    #[must_use]
+    pub fn frozen_by(&self) -> Option<&[(FreezeId, Scope)]> {
+        if let Self::Frozen(by) = self { Some(by) } else { None }
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {

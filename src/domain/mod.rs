@@ -31,6 +31,7 @@ pub mod successor;
 pub mod assessment;
 pub mod frozen;
 pub mod held;
+pub mod breaker;
 pub mod plan;
 pub mod check;
 pub mod verification;

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use crate::domain::breaker::{BREAKER_THRESHOLD, Breaker, breaker};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
 use crate::domain::frozen::{Frozen, frozen, holds, last_safe_moment};
@@ -21,7 +22,7 @@ use crate::domain::limits::{
 };
 use crate::domain::name::NameSet;
 use crate::domain::renewal::{Rule, Schedule, schedule};
-use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
+use crate::domain::state::{Change, CredentialRecord, State};
 use crate::domain::successor::{held_until, is_refused};
 use crate::domain::time::{DAY, Timestamp};
 
@@ -475,30 +476,6 @@ fn is_exempt(record: &CredentialRecord, replaces: Option<&CertId>, at: Timestamp
 /// tries that follow are the guardian's own again.
 pub(super) fn asked_since(record: &CredentialRecord) -> bool {
     record.requested.as_ref().is_some_and(|r| record.last_failure.as_ref().is_none_or(|f| f.at <= r.at))
-}
-
-/// How many failures in a row open an issuer's circuit breaker.
-pub const BREAKER_THRESHOLD: u32 = 3;
-
-/// The state of an issuer's circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
-    /// Goes on as usual.
-    Closed,
-    /// One order at a time until one succeeds.
-    Trial,
-    /// No new order before this time.
-    Open(Timestamp),
-}
-
-/// The state of the breaker of an issuer with this record.
-#[must_use]
-pub fn breaker(record: Option<&IssuerRecord>, now: Timestamp) -> Breaker {
-    match record {
-        Some(IssuerRecord { open_until: Some(until), .. }) if *until > now => Breaker::Open(*until),
-        Some(r) if r.failures >= BREAKER_THRESHOLD => Breaker::Trial,
-        _ => Breaker::Closed,
-    }
 }
 
 /// The running sums while a plan is made: what the actions so far will have taken.

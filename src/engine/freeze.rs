@@ -26,9 +26,9 @@ use crate::domain::state::Change;
 use crate::domain::time::{Timestamp, human_span};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::cycle::STORE_RETRY;
+use crate::engine::inbox::Command;
 use crate::engine::issue::Step;
 use crate::engine::{Desk, Engine, Refusal, Seal};
-use crate::engine::inbox::Command;
 use crate::ports::{Batch, StoreError, Urgency};
 
 /// So many freezes are in force at most. People make them by hand; more than these are a mistake or a flood.
@@ -139,6 +139,32 @@ impl Desk {
         frozen(&self.estate, &self.state, credential, Some(issuer), schedule.as_ref(), now)
     }
 
+    /// The freeze that is wanted, if it may be made.
+    fn weigh(&self, wanted: &WantedFreeze, by: Arc<str>, doubts: bool, now: Timestamp) -> Result<Freeze, NotFrozen> {
+        let WantedFreeze { scope, reason: why, until } = wanted;
+        let (reason, until, longest) = (reason(why)?, *until, self.estate.freezing.longest);
+        if let Some(why) = self.clock.fault() {
+            return Err(NotFrozen::Clock(why.to_owned()));
+        }
+        if doubts {
+            return Err(NotFrozen::Clock("it stepped a moment ago".to_owned()));
+        }
+        if until <= now {
+            return Err(NotFrozen::Past { until, now });
+        }
+        let span = now.until(until);
+        if span > longest {
+            return Err(NotFrozen::TooLong { until, span, longest });
+        }
+        if !is_known(scope, &self.estate) {
+            return Err(NotFrozen::Unknown(scope.clone()));
+        }
+        if self.state.freezes.len() >= MOST_FREEZES {
+            return Err(NotFrozen::TooMany);
+        }
+        Ok(Freeze { scope: scope.clone(), reason, by, since: now, until })
+    }
+
     fn view(&self, id: FreezeId, freeze: &Freeze) -> FreezeView {
         let over = Over::new(&freeze.scope, &self.estate);
         let managed = self.estate.credentials.values().filter_map(|c| Some((c, c.managed()?)));
@@ -146,17 +172,21 @@ impl Desk {
             let current = self.state.credentials.get(&credential.id).and_then(|r| r.current.as_ref());
             over.is_over(credential, current.map(|g| &g.issuer).or(managed.issuers.first()))
         });
-        let holds = self.held.values().filter(|held| match &held.reason {
-            HeldReason::Frozen(by) => by.iter().any(|(own, _)| *own == id),
-            _ => false,
-        });
+        let mine = |by: &[(FreezeId, Scope)]| by.iter().any(|(own, _)| *own == id);
+        let holds = self.held.values().filter(|held| held.reason.frozen_by().is_some_and(mine));
         FreezeView {
             id,
             freeze: Freeze { by: self.people.name(&freeze.by), ..freeze.clone() },
             recorded: !self.unsaved_freezes.contains(&id),
             covers: covered.count(),
             holds: holds.map(|held| held.credential.clone()).collect(),
-            paths: self.estate.paths.keys().filter(|path| over_path(&freeze.scope, path, &self.estate)).cloned().collect(),
+            paths: self
+                .estate
+                .paths
+                .keys()
+                .filter(|path| over_path(&freeze.scope, path, &self.estate))
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -177,40 +207,34 @@ impl Engine {
         Ok(id)
     }
 
+    /// What a freeze would be over, without freezing.
+    ///
+    /// # Errors
+    /// [`NotFrozen`] says why it could not be made.
+    pub fn preview_freeze(&self, wanted: &WantedFreeze, by: &str) -> Result<FreezeView, NotFrozen> {
+        let (now, id) = (self.ports.clock.now(), FreezeId(self.fresh_ulid()));
+        if let Some(seal) = self.seal() {
+            return Err(NotFrozen::Sealed(seal));
+        }
+        let doubts = self.distrusts_clock();
+        let desk = self.read();
+        let freeze = desk.weigh(wanted, Arc::from(by), doubts, now)?;
+        let view = desk.view(id, &freeze);
+        // Nobody has a pseudonym for only looking.
+        Ok(FreezeView { freeze, ..view })
+    }
+
     fn begin_freeze(&self, wanted: &WantedFreeze, by: &str) -> Result<(FreezeId, Draft), NotFrozen> {
         if let Some(seal) = self.seal() {
             return Err(NotFrozen::Sealed(seal));
         }
-        let reason = reason(&wanted.reason)?;
         let person = self.person(by);
         let id = FreezeId(self.fresh_ulid());
         let now = self.ports.clock.now();
         let doubts = self.distrusts_clock();
         let mut desk = self.write();
-        if let Some(why) = desk.clock.fault() {
-            return Err(NotFrozen::Clock(why.to_owned()));
-        }
-        if doubts {
-            return Err(NotFrozen::Clock("it stepped a moment ago".to_owned()));
-        }
-        let WantedFreeze { scope, until, .. } = wanted;
-        let (until, longest) = (*until, desk.estate.freezing.longest);
-        if until <= now {
-            return Err(NotFrozen::Past { until, now });
-        }
-        let span = now.until(until);
-        if span > longest {
-            return Err(NotFrozen::TooLong { until, span, longest });
-        }
-        if !is_known(scope, &desk.estate) {
-            return Err(NotFrozen::Unknown(scope.clone()));
-        }
-        if desk.state.freezes.len() >= MOST_FREEZES {
-            return Err(NotFrozen::TooMany);
-        }
         // The state holds the pseudonym, like the entry.
-        let by = Arc::from(person.commitment().to_string());
-        let freeze = Freeze { scope: scope.clone(), reason, by, since: now, until };
+        let freeze = desk.weigh(wanted, Arc::from(person.commitment().to_string()), doubts, now)?;
         desk.state.freezes.insert(id, freeze.clone());
         desk.unsaved_freezes.insert(id);
         drop(desk);
@@ -254,19 +278,18 @@ impl Engine {
     }
 
     /// Ends a freeze before its time. What it held is planned again, with all others that wait and by the same limits.
-    pub(super) async fn thaw(
-        &self,
-        id: FreezeId,
-        why: &str,
-        by: &str,
-        agenda: &mut Agenda,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn thaw(&self, id: FreezeId, why: &str, by: &str, agenda: &mut Agenda) -> Result<(), StoreError> {
         let Some(freeze) = self.read().state.freezes.get(&id).cloned() else { return Ok(()) };
         let mut draft = self.about(id, &freeze, "freeze.thaw", THAWED);
         draft.private.push(("reason", Arc::from(why)));
         draft.by(&self.person(by));
         self.forget_freezes(Batch { changes: Vec::new(), entries: vec![draft] }, vec![id], agenda).await?;
-        self.tell("freeze", THAWED, Urgency::Routine, format!("{} is not frozen any more by freeze {id}", freeze.scope));
+        self.tell(
+            "freeze",
+            THAWED,
+            Urgency::Routine,
+            format!("{} is not frozen any more by freeze {id}", freeze.scope),
+        );
         Ok(())
     }
 
@@ -295,12 +318,17 @@ impl Engine {
         self.plan_thaw(agenda);
     }
 
-    async fn forget_freezes(&self, mut batch: Batch, ids: Vec<FreezeId>, agenda: &mut Agenda) -> Result<(), StoreError> {
+    async fn forget_freezes(
+        &self,
+        mut batch: Batch,
+        ids: Vec<FreezeId>,
+        agenda: &mut Agenda,
+    ) -> Result<(), StoreError> {
         batch.changes = ids.iter().map(|id| Change::Freeze(*id, None)).collect();
         let saved = move |desk: &mut Desk| desk.unsaved_freezes.retain(|id| !ids.contains(id));
         self.commit_with(batch, saved).await?;
         self.plan_thaw(agenda);
-        self.replan_held(agenda, |reason| matches!(reason, HeldReason::Frozen(_)));
+        self.replan_held(agenda, |reason| reason.frozen_by().is_some());
         self.evaluate(None).await;
         Ok(())
     }
@@ -388,7 +416,8 @@ impl Engine {
                 return;
             }
             let idle = desk.state.attempts.values();
-            let idle = idle.filter(|a| a.stage == Stage::Begun && !desk.running.contains(&a.id) && due.contains(&a.credential));
+            let idle = idle
+                .filter(|a| a.stage == Stage::Begun && !desk.running.contains(&a.id) && due.contains(&a.credential));
             let found = idle.filter_map(|attempt| {
                 let credential = desk.estate.credentials.get(&attempt.credential)?;
                 Some((attempt.clone(), desk.frozen(credential, &attempt.issuer, now)?))
@@ -408,8 +437,14 @@ impl Engine {
         let now = self.ports.clock.now();
         let desk = self.read();
         let mut all: Vec<FreezeView> = in_force(&desk.state, now).map(|(id, freeze)| desk.view(*id, freeze)).collect();
-        all.sort_by(|a, b| (b.freeze.until, b.id).cmp(&(a.freeze.until, a.id)));
+        all.sort_by_key(|view| core::cmp::Reverse((view.freeze.until, view.id)));
         all
+    }
+
+    /// How many freezes are in force.
+    #[must_use]
+    pub fn freezes_in_force(&self) -> usize {
+        in_force(&self.read().state, self.ports.clock.now()).count()
     }
 
     /// How many freezes of each kind of scope are in force, and how many credentials they hold.
@@ -418,7 +453,7 @@ impl Engine {
         let now = self.ports.clock.now();
         let desk = self.read();
         let count = |kind| in_force(&desk.state, now).filter(|(_, freeze)| freeze.scope.kind() == kind).count();
-        let held = desk.held.values().filter(|held| matches!(held.reason, HeldReason::Frozen(_))).count();
+        let held = desk.held.values().filter(|held| held.reason.frozen_by().is_some()).count();
         (Scope::KINDS.map(|kind| (kind, count(kind))), held)
     }
 
@@ -465,8 +500,5 @@ fn of_draft(draft: &Draft) -> Option<(FreezeId, Freeze)> {
 }
 
 fn facts(found: &Frozen) -> Vec<(&'static str, Json)> {
-    vec![
-        ("freezes", Json::arr(found.by.iter().map(|(id, _)| Json::show(id)))),
-        ("until", Json::show(&found.until)),
-    ]
+    vec![("freezes", Json::arr(found.by.iter().map(|(id, _)| Json::show(id)))), ("until", Json::show(&found.until))]
 }

@@ -267,7 +267,7 @@ fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> Credential
     let id = &credential.id;
     let record = desk.state.credential(id);
     let held = desk.held.get(id).cloned();
-    let waits = |held: &&Held| matches!(held.reason, HeldReason::Window | HeldReason::Frozen(_));
+    let waits = |held: &&Held| held.reason == HeldReason::Window || held.reason.frozen_by().is_some();
     let waits = held.as_ref().filter(waits).and_then(|h| h.until);
     let mut attempt = desk.state.attempt_for(id).map(|attempt| Attempt::clone(attempt));
     if let Some(attempt) = &mut attempt {

@@ -111,7 +111,8 @@ fn named_later(connection: &Connection, begins: u64) -> Result<BTreeSet<Digest>,
     for text in texts {
         named.insert(text?);
     }
-    let mut statement = connection.prepare("SELECT requested_by FROM credential UNION SELECT by FROM latch UNION SELECT by FROM freeze")?;
+    let mut statement = connection
+        .prepare("SELECT requested_by FROM credential UNION SELECT by FROM latch UNION SELECT by FROM freeze")?;
     let people = statement.query_map([], |row| row.get::<_, Option<String>>(0))?;
     for person in people {
         named.extend(person?.as_deref().and_then(Digest::parse));

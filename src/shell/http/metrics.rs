@@ -34,6 +34,7 @@ pub(super) async fn text(web: &Web) -> String {
     limits(web, &mut out);
     witnesses(web, &mut out);
     gates(web, &mut out);
+    freezes(web, &mut out);
     match TextEncoder::new().encode_to_string(&web.registry.gather()) {
         Ok(events) => out.push_str(&events),
         // Our own families are well formed; a comment is all that could be said here.
@@ -343,6 +344,20 @@ fn limits(web: &Web, out: &mut String) {
     web.engine.for_each_limit(|issuer, limit, left| {
         family.put(&[("ca", issuer.as_str()), ("limit", limit)], i64::from(left));
     });
+    family.finish(out);
+}
+
+fn freezes(web: &Web, out: &mut String) {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let (counts, held) = web.engine.frozen();
+    let mut active = Family::gauge("keyward_freeze_active", "Freezes in force, by the kind of their scope.");
+    for (kind, count) in counts {
+        active.put(&[("scope", kind)], number(count));
+    }
+    active.finish(out);
+    let mut family =
+        Family::gauge("keyward_freeze_held", "Credentials of which something is due and waits for a freeze.");
+    family.put(&[], number(held));
     family.finish(out);
 }
 

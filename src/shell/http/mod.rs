@@ -14,6 +14,7 @@ mod audit;
 mod audit_page;
 mod exposition;
 mod forget;
+mod freezes;
 mod gate;
 mod gatekeeping;
 mod grpc;

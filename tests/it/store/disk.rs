@@ -114,7 +114,7 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
 /// Takes away what the newest migration brings.
 const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
-    DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
+    DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
         BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
