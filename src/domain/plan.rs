@@ -360,15 +360,6 @@ fn issue<'a>(
     let (mut full, mut frozen) = (false, None);
     for id in candidates(managed, record) {
         let Some(issuer) = input.estate.issuers.get(id) else { continue };
-        if let Some((reason, until)) = is_frozen(input, credential, managed, record, Some(id)) {
-            frozen = Some(reason);
-            until.into_iter().for_each(|until| sooner(until, None));
-            // What can wait, waits: a freeze is no reason to go to another CA. What cannot, goes to one that is not frozen.
-            if can_wait(input, credential, managed, record) {
-                break;
-            }
-            continue;
-        }
         match book.breaker(id, input.now) {
             Breaker::Open(until) if !asked_since(record) => {
                 out.push(Out { issuer: id.clone(), why: OutWhy::Rests(until) });
@@ -385,6 +376,15 @@ fn issue<'a>(
         // A CA may give an identical open order again (as Boulder does), and one order is no good for two keys.
         if book.count(id) >= input.estate.orders_in_flight || book.flying.contains(&(id, &managed.names)) {
             full = true;
+            continue;
+        }
+        if let Some((reason, until)) = is_frozen(input, credential, managed, record, Some(id)) {
+            frozen = Some(reason);
+            until.into_iter().for_each(|until| sooner(until, None));
+            // What can wait, waits: a freeze is no reason to go to another CA. What cannot, goes to one that is not frozen.
+            if can_wait(input, credential, managed, record) {
+                break;
+            }
             continue;
         }
         let replaces = replaces(record, id);

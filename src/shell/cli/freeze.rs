@@ -12,14 +12,14 @@ use crate::shell::http::model::{Accepted, Freeze as View, Thaw, WantedFreeze};
 /// Examples of `freeze`.
 pub(super) const HELP: &str = "\
 Examples:
-  keyward freeze --scope path:approve --reason 'incident 42: the portal is being examined' --until 4h
+  keyward freeze --scope path:approve --reason 'incident 42: examined' --until 4h
   keyward freeze --scope label:env=prod --reason 'year end' --until 2026-12-31T18:00:00Z --plan
   keyward freeze list
   keyward freeze thaw 01KDGZJ5N3W0G3C5Y7B2Q4R6T8 --reason 'incident 42 is over'
 
-While it lasts nothing is ordered, installed or reloaded over what it is over. Looking goes on, and so does, unless the
-configuration says otherwise, a renewal that can wait no longer. You are named in the audit log; `keyward audit freeze`
-is something else.";
+While it lasts nothing is ordered, installed or reloaded over what it is over. Looking goes on;
+so does a renewal that can wait no longer, unless the configuration says otherwise.
+You are named in the audit log. `keyward audit freeze` is something else.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

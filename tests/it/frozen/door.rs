@@ -27,7 +27,7 @@ fn hostile_and_mistaken_requests_are_refused_with_a_code_and_a_way_out() {
         (body("all", "x", "0s"), 400, "KW4076", "already"),
         (body("all", "x", "2020-01-01T00:00:00Z"), 400, "KW4076", "already"),
         (body("all", "x", "15d"), 400, "KW4076", "at most 14 d"),
-        (body("all", "x", "9999-12-31T23:59:59Z"), 400, "KW4076", "at most 14 d"),
+        (body("all", "x", "2999-12-31T23:59:59Z"), 400, "KW4076", "at most 14 d"),
         (body("all", "x", "99999999999999999999d"), 400, "KW4076", "neither a time nor a span"),
         (body("all", "x", "tomorrow"), 400, "KW4076", "neither a time nor a span"),
         (body("all", "", "4h"), 400, "KW4077", "a reason"),

@@ -65,7 +65,7 @@ fn dozen(emergency: Emergency, days: u32) -> Estate {
 }
 
 /// So many may be lived through with a path.
-const FEW_DAYS: u32 = 8;
+const FEW_DAYS: u32 = 4;
 
 const SCOPES: [&str; 8] =
     ["all", "path:half", "owner:odd", "owner:even", "issuer:zero", "issuer:le", "label:k=1", "label:k=4"];
@@ -113,7 +113,7 @@ fn live_through(seed: u64, emergency: Emergency, days: u32) -> World {
             clock.sleep(HOUR * u32::try_from(1 + dice(b"when", 20)).unwrap()).await;
             let over = SCOPES[usize::try_from(dice(b"scope", SCOPES.len() as u64)).unwrap()];
             let over = if days > FEW_DAYS { over.replace("path:half", "label:k=2") } else { over.to_owned() };
-            let made = freeze(&engine, clock.now(), &over, HOUR * u32::try_from(1 + dice(b"span", 60)).unwrap()).await;
+            let made = freeze(&engine, clock.now(), &over, HOUR * u32::try_from(1 + dice(b"span", 120)).unwrap()).await;
             if dice(b"thaw", 3) == 0 {
                 clock.sleep(HOUR * u32::try_from(1 + dice(b"until", 20)).unwrap()).await;
                 thaw(&engine, made.unwrap()).await;
@@ -131,13 +131,13 @@ fn live_through(seed: u64, emergency: Emergency, days: u32) -> World {
 #[test]
 fn over_random_histories_nothing_frozen_is_done_and_afterwards_everything_is() {
     let mut emergencies = 0;
-    for seed in 0..6 {
+    for seed in 0..5 {
         let emergency = if seed % 2 == 0 { Emergency::Allow } else { Emergency::Block };
-        let days = if seed < 5 { 40 } else { FEW_DAYS };
+        let days = if seed < 4 { 40 } else { FEW_DAYS };
         let mut world = live_through(seed, emergency, days);
         let (estate, log) = (dozen(emergency, days), entries(&world));
         let freezes = freezes(&log);
-        assert!(freezes.len() >= usize::try_from(days / 3).unwrap(), "{} freezes", freezes.len());
+        assert!(freezes.len() >= usize::try_from(days / 4).unwrap(), "{} freezes", freezes.len());
         let mut ends: BTreeMap<String, Timestamp> = BTreeMap::new();
         let (mut ordered, mut blocked) = (0, 0);
         // What was begun before the freeze is written some moments after it.
@@ -182,8 +182,9 @@ fn over_random_histories_nothing_frozen_is_done_and_afterwards_everything_is() {
         emergencies += blocked;
         // Nothing is frozen any more: what waited is done, and no limit was exceeded by all of it together.
         let clock = world.clock.clone();
-        world.live_with(DAY * 4, |engine| async move {
-            clock.sleep(DAY * 3).await;
+        world.configure(dozen(emergency, 40));
+        world.live_with(DAY * 7, |engine| async move {
+            clock.sleep(DAY * 6).await;
             assert_eq!(engine.freezes(), [], "seed {seed}");
             assert!(
                 engine.credentials().iter().all(|c| c.held.as_ref().is_none_or(|h| h.reason.frozen_by().is_none()))

@@ -80,7 +80,7 @@ fn the_owner_and_labels_of_a_watch_count_for_the_paths_that_stand_on_it() {
 fn paths_in_a_circle_are_walked_once() {
     let mut estate = three();
     let mut sign_in = (*estate.paths[&pid("sign-in")]).clone();
-    sign_in.depends_on = [pid("approve"), pid("not there")].into_iter().collect();
+    sign_in.depends_on = [pid("approve"), pid("nobody")].into_iter().collect();
     estate.paths.insert(pid("sign-in"), Arc::new(sign_in));
     assert!(over_path(&scope("owner:team portal"), &pid("sign-in"), &estate));
 }

@@ -163,9 +163,24 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
     assert_eq!(crate::harness::ledger::python(&[], &[dir.path().to_owned()])[0].0, 0);
     assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
     let version: i64 = by_hand(dir.path()).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, 5);
     let shards: i64 = by_hand(dir.path()).query_row("SELECT count(*) FROM shard", [], |row| row.get(0)).unwrap();
     assert_eq!(shards, 0);
+}
+
+#[test]
+fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
+    let dir = TempDir::new().unwrap();
+    block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    by_hand(dir.path()).execute_batch("DROP TABLE freeze; PRAGMA user_version = 4;").unwrap();
+    let store = open(dir.path()).unwrap();
+    assert!(block_on(store.load()).unwrap().freezes.is_empty());
+    let id = keyward::domain::id::FreezeId(super::samples::ulid(1));
+    let change = Change::Freeze(id, Some(super::samples::freeze("path:approve", 1)));
+    block_on(store.commit(Batch { changes: vec![change], ..one(2) })).unwrap();
+    drop(store);
+    let state = block_on(open(dir.path()).unwrap().load()).unwrap();
+    assert_eq!(state.freezes.into_iter().collect::<Vec<_>>(), [(id, super::samples::freeze("path:approve", 1))]);
 }
 
 #[test]
