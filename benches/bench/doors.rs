@@ -44,7 +44,7 @@ pub async fn commits(site: &Site) {
 
 /// Looks at `count` endpoints of the server of [`crate::servers::serve`], all at once, five times.
 pub async fn probe(site: &Site) {
-    let prober = SystemProber::new(Arc::new(Roots::default()), None).expect("a prober");
+    let prober = SystemProber::new(Roots::default().into(), None).expect("a prober");
     let endpoint = |i: usize| Endpoint {
         host: "127.0.0.1".to_owned(),
         port: site.served,

@@ -52,6 +52,7 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
 /// Adds the `i`-th credential: one name, a P-256 key, full chain and key in a versioned directory below `dir`.
 pub fn add(estate: &mut Estate, i: usize, name: &str, dir: &str) {
     let managed = Managed {
+        spiffe: None,
         names: NameSet::new([Name::parse(name).expect("a name")]),
         key: KeyAlgorithm::P256,
         key_reuse: KeyReuse::Fresh,

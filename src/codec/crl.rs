@@ -18,7 +18,7 @@ use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
 use crate::codec::der::{self, Element, Reader};
-use crate::codec::x509::{Parsed, Signed};
+use crate::codec::x509::Parsed;
 use crate::codec::{ParseError, dn, intern, verify};
 use crate::domain::certificate::{Certificate, Chain, display_name};
 use crate::domain::inventory::CrlFacts;
@@ -39,7 +39,7 @@ const MOST_EXTENSIONS: usize = 16;
 /// What is not exactly one well-formed, complete list that an issuer of this chain signed.
 pub fn facts(bytes: &[u8], chain: &Chain) -> Result<CrlFacts, ParseError> {
     let der = der_in(bytes)?;
-    let list = List::read(&der)?;
+    let list = List::read(&der, list_extension)?;
     let covered = list.covered(chain)?;
     Ok(CrlFacts {
         this_update: list.this_update,
@@ -81,16 +81,23 @@ fn malformed() -> ParseError {
     ParseError::new("is no well-formed certificate revocation list")
 }
 
+/// What an extension of a list or of an entry means to whoever reads it.
+pub(super) type Rule = fn(&Extension<'_>) -> Result<(), ParseError>;
+
 /// A list taken apart, borrowing from its DER. Its entries are read only once its signature is known to be good.
-struct List<'a> {
-    signed: Signed<'a>,
+pub(super) struct List<'a> {
+    /// What is signed.
+    pub(super) tbs: &'a [u8],
+    /// The signature's AlgorithmIdentifier, contents only.
+    pub(super) algorithm: &'a [u8],
+    pub(super) signature: &'a [u8],
     version: Version,
     /// The raw name, for comparing.
-    issuer: &'a [u8],
-    this_update: Timestamp,
-    next_update: Option<Timestamp>,
+    pub(super) issuer: &'a [u8],
+    pub(super) this_update: Timestamp,
+    pub(super) next_update: Option<Timestamp>,
     /// The entries, one after the other.
-    entries: &'a [u8],
+    pub(super) entries: &'a [u8],
     /// The extensions, likewise.
     extensions: Option<&'a [u8]>,
 }
@@ -104,24 +111,24 @@ enum Version {
 }
 
 /// Object identifiers, as the contents of their DER.
-mod oid {
+pub(super) mod oid {
     pub(super) const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 20];
     pub(super) const REASON: &[u8] = &[0x55, 0x1d, 21];
     pub(super) const INVALIDITY_DATE: &[u8] = &[0x55, 0x1d, 24];
-    pub(super) const DELTA: &[u8] = &[0x55, 0x1d, 27];
-    pub(super) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
+    pub(in crate::codec) const DELTA: &[u8] = &[0x55, 0x1d, 27];
+    pub(in crate::codec) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
     pub(super) const CERTIFICATE_ISSUER: &[u8] = &[0x55, 0x1d, 29];
     pub(super) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
 }
 
 impl<'a> List<'a> {
-    fn read(der: &'a [u8]) -> Result<Self, ParseError> {
+    pub(super) fn read(der: &'a [u8], rule: Rule) -> Result<Self, ParseError> {
         let list = Self::envelope(der).ok_or_else(malformed)?;
         if let Some(all) = list.extensions {
             if list.version == Version::V1 {
                 return Err(malformed());
             }
-            extensions(all, list_extension)?;
+            extensions(all, rule)?;
         }
         Ok(list)
     }
@@ -163,8 +170,8 @@ impl<'a> List<'a> {
         if next.is_some() {
             return None;
         }
-        let signed = Signed { tbs: tbs.raw, algorithm, signature };
-        Some(Self { signed, version, issuer, this_update, next_update, entries, extensions })
+        let tbs = tbs.raw;
+        Some(Self { tbs, algorithm, signature, version, issuer, this_update, next_update, entries, extensions })
     }
 
     /// The certificates of the chain that this list is about; without any, the reason why.
@@ -202,7 +209,7 @@ impl<'a> List<'a> {
         if signer.subject != self.issuer {
             return Ok(false);
         }
-        if !verify::is_good(&self.signed, &signer) {
+        if !verify::is_signature(self.algorithm, self.tbs, self.signature, &signer) {
             return Err(ParseError(format!(
                 "was not signed by the key of {title:?} that issued this chain, or with an algorithm that is not accepted (SHA-1, RSA below 2048 bits)"
             )));
@@ -224,14 +231,14 @@ impl<'a> List<'a> {
         let mut revoked = BTreeSet::new();
         let mut entries = Reader::new(self.entries);
         while !entries.is_empty() {
-            let serial = self.entry(&mut entries)?;
+            let serial = self.entry(&mut entries, entry_extension)?;
             revoked.extend(wanted.iter().filter(|(own, _)| *own == serial).map(|(_, fingerprint)| *fingerprint));
         }
         Ok(revoked)
     }
 
     /// The serial number of the next entry, without leading zeros (section 5.1.2.6).
-    fn entry(&self, entries: &mut Reader<'a>) -> Result<&'a [u8], ParseError> {
+    pub(super) fn entry(&self, entries: &mut Reader<'a>, rule: Rule) -> Result<&'a [u8], ParseError> {
         let parts = |entries: &mut Reader<'a>| {
             let mut entry = Reader::new(entries.expect(der::SEQUENCE)?);
             let serial = entry.expect(der::INTEGER).filter(|s| !s.is_empty())?;
@@ -243,7 +250,7 @@ impl<'a> List<'a> {
         let (serial, more) = parts(entries).ok_or_else(malformed)?;
         match more {
             Some(_) if self.version == Version::V1 => return Err(malformed()),
-            Some(all) => extensions(all, entry_extension)?,
+            Some(all) => extensions(all, rule)?,
             None => {}
         }
         Ok(without_zeros(serial))
@@ -257,9 +264,9 @@ impl<'a> List<'a> {
 }
 
 /// An extension.
-struct Extension<'a> {
-    id: &'a [u8],
-    is_critical: bool,
+pub(super) struct Extension<'a> {
+    pub(super) id: &'a [u8],
+    pub(super) is_critical: bool,
     value: &'a [u8],
 }
 
@@ -275,7 +282,7 @@ impl Extension<'_> {
 }
 
 /// Reads extensions (section 4.1): each once.
-fn extensions(all: &[u8], read: impl Fn(&Extension<'_>) -> Result<(), ParseError>) -> Result<(), ParseError> {
+fn extensions(all: &[u8], read: Rule) -> Result<(), ParseError> {
     let mut seen: Vec<&[u8]> = Vec::new();
     let mut left = Reader::new(all);
     while !left.is_empty() {
@@ -358,7 +365,7 @@ fn is_time(element: &Element<'_>) -> bool {
     matches!(element.value.split_last(), Some((b'Z', rest)) if rest.len() == digits && rest.iter().all(u8::is_ascii_digit))
 }
 
-fn time(element: &Element<'_>) -> Option<Timestamp> {
+pub(super) fn time(element: &Element<'_>) -> Option<Timestamp> {
     if !is_time(element) {
         return None;
     }
@@ -366,7 +373,7 @@ fn time(element: &Element<'_>) -> Option<Timestamp> {
     Some(Timestamp::from_unix(time.timestamp()))
 }
 
-fn without_zeros(mut bytes: &[u8]) -> &[u8] {
+pub(super) fn without_zeros(mut bytes: &[u8]) -> &[u8] {
     while let [0, rest @ ..] = bytes {
         bytes = rest;
     }

@@ -3,6 +3,8 @@
 //!
 //! A reader that finds anything unknown says so and gives no state: nothing is guessed.
 
+mod authority;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::private::FORGOTTEN;
+use crate::domain::register::GenerationId;
 use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -120,6 +123,15 @@ impl Replay {
                 until: fields.must_time("until")?,
             };
             state.freezes.insert(id, freeze);
+            Ok(())
+        })?;
+        top.each("generation", |id, fields| {
+            let id = GenerationId::parse(id).ok_or_else(|| bad("generation", &Value::String(id.to_owned())))?;
+            state.generations.insert(id, Arc::new(authority::generation(fields)?));
+            Ok(())
+        })?;
+        top.each("issued", |serial, fields| {
+            state.issued.insert(Arc::from(serial), Arc::new(authority::issued(fields)?));
             Ok(())
         })?;
         top.each("issuer", |id, fields| {

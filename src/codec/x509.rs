@@ -91,6 +91,24 @@ pub fn other_names(der: &[u8]) -> Result<Vec<String>, ParseError> {
     Ok(parsed.names.iter().filter(|n| n.well_formed().is_none()).map(GeneralName::describe).collect())
 }
 
+/// The SubjectPublicKeyInfo of a certificate (DER).
+///
+/// # Errors
+/// As [`facts`].
+pub fn public_key(der: &[u8]) -> Result<Vec<u8>, ParseError> {
+    Parsed::new(der).map(|parsed| parsed.spki.to_vec())
+}
+
+/// The URIs of a certificate, in their order.
+///
+/// # Errors
+/// As [`facts`].
+pub fn uris(der: &[u8]) -> Result<Vec<String>, ParseError> {
+    let parsed = Parsed::new(der)?;
+    let uris = parsed.names.iter().filter(|n| n.tag == GeneralName::URI);
+    Ok(uris.map(|n| String::from_utf8_lossy(n.value).into_owned()).collect())
+}
+
 /// Whether the certificate may be used by a TLS server (RFC 5280 section 4.2.1.12): no extended key usage at all, or
 /// one that includes serverAuth or any.
 ///
@@ -115,8 +133,6 @@ pub(crate) mod oid {
     pub(crate) const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 37, 0];
     pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
     pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
-    pub(crate) const DELTA_CRL: &[u8] = &[0x55, 0x1d, 27];
-    pub(crate) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
 }
 
 /// A subject alternative name as it stands in a certificate (RFC 5280 section 4.2.1.6).
@@ -149,7 +165,7 @@ impl GeneralName<'_> {
     }
 
     /// For people, at most 80 characters of it.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let kind = match self.tag {
             0x81 => "email",
             Self::DNS => "DNS",
@@ -165,14 +181,6 @@ impl GeneralName<'_> {
             .collect();
         format!("{kind} {text:?}")
     }
-}
-
-/// What a CA signed, a certificate or a revocation list: the bytes, the AlgorithmIdentifier's contents, the signature.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Signed<'a> {
-    pub(crate) tbs: &'a [u8],
-    pub(crate) algorithm: &'a [u8],
-    pub(crate) signature: &'a [u8],
 }
 
 /// Basic constraints (RFC 5280 section 4.2.1.9).
@@ -208,8 +216,6 @@ pub(crate) struct Parsed<'a> {
     pub(crate) signs_certificates: Option<bool>,
     /// The first eight bits of key usage, if there is one, the highest first (section 4.2.1.3).
     pub(crate) key_usage: Option<u8>,
-    /// Whether key usage, if there is one, includes cRLSign.
-    pub(crate) signs_crls: Option<bool>,
     /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
     pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
@@ -226,7 +232,7 @@ impl<'a> Parsed<'a> {
     pub(crate) const DIGITAL_SIGNATURE: u8 = 0b1000_0000;
     const KEY_CERT_SIGN: u8 = 0b0000_0100;
     /// See [`Self::DIGITAL_SIGNATURE`].
-    pub(crate) const CRL_SIGN: u8 = 0b0000_0010;
+    const CRL_SIGN: u8 = 0b0000_0010;
 
     pub(crate) fn new(der: &'a [u8]) -> Result<Self, ParseError> {
         if der.len() > Limits::CHAIN.each {
@@ -321,7 +327,6 @@ impl<'a> Parsed<'a> {
             basic: None,
             signs_certificates: None,
             key_usage: None,
-            signs_crls: None,
             does_tls: None,
             purposes: None,
             constraints: None,
@@ -356,8 +361,6 @@ impl<'a> Parsed<'a> {
                 let bits = bytes.first().filter(|_| *unused <= 7).copied().unwrap_or(0);
                 self.key_usage = Some(bits);
                 self.signs_certificates = Some(bits & Self::KEY_CERT_SIGN != 0);
-                // Bit 6.
-                self.signs_crls = Some(bits & 0b0000_0010 != 0);
                 // Bits 0, 2 and 4.
                 self.does_tls = Some(bits & 0b1010_1000 != 0);
             }
@@ -401,7 +404,12 @@ impl<'a> Parsed<'a> {
 
     /// Basic constraints say CA, and key usage, if there is one, allows to sign revocation lists (section 6.3.3 step f).
     pub(crate) fn may_list(&self) -> bool {
-        self.basic.is_some_and(|b| b.ca) && self.signs_crls.unwrap_or(true)
+        self.basic.is_some_and(|b| b.ca) && self.may_sign_lists()
+    }
+
+    /// Key usage, if there is one, includes cRLSign.
+    pub(crate) fn may_sign_lists(&self) -> bool {
+        self.key_usage.is_none_or(|bits| bits & Self::CRL_SIGN != 0)
     }
 
     fn purposes(&self) -> Purposes {

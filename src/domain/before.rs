@@ -8,6 +8,7 @@ use crate::domain::execution::Attempt;
 use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::name::SetKey;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
 use crate::domain::time::Timestamp;
 
@@ -46,6 +47,16 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error>;
+    /// A generation of a private CA.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error>;
+    /// What a private CA issued.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error>;
 }
 
 impl Before for State {
@@ -73,6 +84,14 @@ impl Before for State {
 
     fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
         Ok(self.freezes.get(&id).map(Cow::Borrowed))
+    }
+
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error> {
+        Ok(self.generations.get(id).map(|generation| Cow::Borrowed(&**generation)))
+    }
+
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error> {
+        Ok(self.issued.get(serial).map(|issued| Cow::Borrowed(&**issued)))
     }
 }
 
@@ -159,5 +178,27 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.freeze(id)
+    }
+
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Generation(other, generation) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(generation)));
+            }
+        }
+        self.state.generation(id)
+    }
+
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Issued(other, issued) = change
+                && **other == *serial
+            {
+                return Ok(issued.as_deref().map(Cow::Borrowed));
+            }
+        }
+        self.state.issued(serial)
     }
 }

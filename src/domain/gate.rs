@@ -9,6 +9,7 @@ use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, CrlSeen, Environment, Seen};
 use crate::domain::key::Digest;
+pub use crate::domain::snapshot::UNKNOWN_PATH;
 use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
@@ -30,8 +31,6 @@ pub const NOT_SERVED: &str = "KW4007";
 pub const STALE: &str = "KW4008";
 /// The clocks disagree.
 pub const CLOCK: &str = "KW4009";
-/// The path is not configured.
-pub const UNKNOWN_PATH: &str = "KW4010";
 /// The state or the audit trail cannot be written.
 pub const AUDIT: &str = "KW4011";
 /// The certificate is not for the configured names.

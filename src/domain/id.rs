@@ -139,6 +139,18 @@ slug!(
     /// An enforcing proxy for mTLS, by its id in the configuration.
     LinkId
 );
+slug!(
+    /// A private CA with all its generations, by its id in the configuration.
+    CaId
+);
+slug!(
+    /// A profile by which a private CA issues, by its id in the configuration.
+    ProfileId
+);
+slug!(
+    /// Somebody who relies on a private CA's bundle, by their id in the configuration.
+    RelyingPartyId
+);
 
 /// Sortable unique id: 48 bits of milliseconds and 80 random bits in Crockford base 32 (the ULID specification).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,6 +13,7 @@ use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::policy::Policy;
+use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Timestamp, Window};
 
 /// Everything the configuration asks for: the desired state. Immutable; a reload makes a new one.
@@ -161,6 +162,8 @@ pub enum Source {
 pub struct Managed {
     /// The exact names.
     pub names: NameSet,
+    /// The SPIFFE ID, from a private CA.
+    pub spiffe: Option<SpiffeId>,
     /// The key's algorithm.
     pub key: KeyAlgorithm,
     /// Whether the key stays the same over renewals; by default each renewal makes a new one.

@@ -180,7 +180,7 @@ impl PartKind {
 pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
     let own = |text: Option<&str>| text.map(Arc::from);
     let unknown =
-        |path: &PathId| Dependency { path: path.clone(), reasons: vec![Arc::from(UNKNOWN)], until: evidence.now };
+        |path: &PathId| Dependency { path: path.clone(), reasons: vec![Arc::from(UNKNOWN_PATH)], until: evidence.now };
     Snapshot {
         path: path.id.clone(),
         rules: Rules { margin: path.margin, key_limit: path.key_limit, issuer_silence: path.issuer_silence },
@@ -214,8 +214,8 @@ fn freezes(path: &ApprovalPath, evidence: &Evidence<'_>) -> Vec<FreezeOver> {
         .collect()
 }
 
-/// The reason of a path that is not configured; see [`crate::domain::gate::UNKNOWN_PATH`], which comes later.
-const UNKNOWN: &str = "KW4010";
+/// The reason of a path that is not configured.
+pub const UNKNOWN_PATH: &str = "KW4010";
 
 /// What the path names, and for a watched pattern every file that matches it besides the pattern itself.
 #[must_use]

@@ -75,11 +75,6 @@ impl Standing {
         Outcome { verdict: found, latch: None }
     }
 
-    /// What was published as open could not be: it is closed still.
-    pub fn unopened(&mut self, before: &Self) {
-        *self = before.clone();
-    }
-
     /// A person opens it: what was, counts no more.
     pub fn forgive(&mut self) {
         self.closings.clear();

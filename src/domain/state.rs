@@ -14,6 +14,7 @@ use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::time::{Boottime, Timestamp};
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
@@ -33,6 +34,10 @@ pub struct State {
     pub latches: BTreeMap<LatchOn, Latch>,
     /// What people froze, until it is thawed or its end is recorded.
     pub freezes: BTreeMap<FreezeId, Freeze>,
+    /// The generations of private CAs.
+    pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
+    /// What private CAs issued, by serial number in hexadecimal, until it expires.
+    pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
 }
 
 /// What is latched.
@@ -173,6 +178,10 @@ pub enum Change {
     Latch(LatchOn, Option<Latch>),
     /// Something is frozen, or not any more.
     Freeze(FreezeId, Option<Freeze>),
+    /// A generation of a private CA is now this.
+    Generation(GenerationId, Arc<CaGeneration>),
+    /// A certificate of a private CA is now this; `None` once it expired long enough ago.
+    Issued(Arc<str>, Option<Arc<Issued>>),
 }
 
 impl State {
@@ -193,6 +202,9 @@ impl State {
             Change::Latch(on, None) => drop(self.latches.remove(on)),
             Change::Freeze(id, Some(freeze)) => put(&mut self.freezes, id, freeze.clone()),
             Change::Freeze(id, None) => drop(self.freezes.remove(id)),
+            Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
+            Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
+            Change::Issued(serial, None) => drop(self.issued.remove(serial)),
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod agenda;
 mod answer;
+pub mod authority;
 mod clockwatch;
 mod cycle;
 mod forget;

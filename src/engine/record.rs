@@ -372,7 +372,9 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
         | Change::Latch(..)
-        | Change::Freeze(..) => None,
+        | Change::Freeze(..)
+        | Change::Generation(..)
+        | Change::Issued(..) => None,
     }
 }
 
@@ -386,7 +388,9 @@ fn is_shared(change: &Change) -> bool {
         | Change::AttemptEnded(_)
         | Change::Clock(_)
         | Change::Latch(..)
-        | Change::Freeze(..) => false,
+        | Change::Freeze(..)
+        | Change::Generation(..)
+        | Change::Issued(..) => false,
     }
 }
 

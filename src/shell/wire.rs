@@ -1,5 +1,6 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod authority;
 mod lease;
 pub mod link;
 mod witness;
@@ -22,6 +23,7 @@ use crate::adapters::challenge::{Binding, Secret, SolverConfig, SolverKind, Solv
 use crate::adapters::clock::SystemClock;
 use crate::adapters::deploy::FileDeployer;
 use crate::adapters::entropy::OsEntropy;
+use crate::adapters::holder::SocketHolder;
 use crate::adapters::keystore::FileKeyStore;
 use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
@@ -32,14 +34,20 @@ pub use crate::adapters::store::Archive;
 use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::tiles::{Tree, Web};
 use crate::adapters::witness::Publisher;
+use crate::codec::live_roots::LiveRoots;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
+use crate::engine::authority::{InHouse, Issuers};
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
+use crate::ports::{
+    Clock, Entropy, HostError, KeyHolder, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses,
+};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
+pub use self::authority::Private;
+use self::authority::TrustBook;
 pub use self::lease::{place_lease, remove_lease};
 pub use self::witness::{
     cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
@@ -106,6 +114,7 @@ pub struct Wired {
     pub meter: Arc<PrometheusMeter>,
     /// Why the store behind the doors refuses everything.
     pub seal: Option<Seal>,
+    private: Private,
     publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
@@ -123,6 +132,12 @@ impl Wired {
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
         self.notifier.recent()
     }
+}
+
+/// The key holder that listens at this socket; with `owner`, only if that user does.
+#[must_use]
+pub fn key_holder(socket: &Path, owner: Option<u32>) -> Arc<dyn KeyHolder> {
+    Arc::new(SocketHolder::new(socket, owner))
 }
 
 /// The system's clock.
@@ -234,9 +249,13 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         // Nobody is to rely on what is not believed.
         None => Arc::new(Mute),
     };
-    let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
-    let keys =
-        Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
+    let (mut by_issuer, default_roots, base) = trust(&settings.issuers)?;
+    let all_roots = LiveRoots::from(base.clone());
+    let book = Arc::new(TrustBook::new(&settings.private_issuers, base, all_roots.clone()));
+    by_issuer.extend(book.issuers.iter().map(|(id, roots)| (id.clone(), roots.clone())));
+    let private = Private { issuers: Arc::new(InHouse::new(settings.private_issuers.clone())), trust: book };
+    let place = settings.state_dir.join("keys");
+    let keys = Arc::new(FileKeyStore::open(&place, by_issuer, default_roots, all_roots.clone(), entropy.clone())?);
     let environment = settings.estate.environment;
     let deployer = FileDeployer::new(keys.clone(), settings.sandbox_dir.clone(), environment, clock.clone());
     let issuers = settings.issuers.iter().map(acme_issuer).collect::<Result<Vec<_>, _>>()?;
@@ -256,7 +275,7 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         spool,
         witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         signer,
-        issuer: Arc::new(issuers),
+        issuer: Arc::new(Issuers::new(Arc::new(issuers), private.issuers.clone())),
         solver: Arc::new(solver),
         keys,
         prober: Arc::new(SystemProber::new(all_roots, settings.sandbox_dir.clone())?),
@@ -264,7 +283,7 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, seal, publisher, notifier })
+    Ok(Wired { ports, meter, seal, private, publisher, notifier })
 }
 
 /// Where entries wait that cannot be written into the audit log.
@@ -345,7 +364,7 @@ fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
     directories
 }
 
-type Trust = (BTreeMap<IssuerId, Arc<Roots>>, Arc<Roots>, Arc<Roots>);
+type Trust = (BTreeMap<IssuerId, LiveRoots>, Arc<Roots>, Arc<Roots>);
 
 /// What each issuer's chains may end in, what the others' may, and all of it for looking around. The system's roots cost
 /// a megabyte and are left out where every issuer brings its own and nothing else is looked at.
@@ -355,7 +374,7 @@ fn trust(issuers: &[IssuerSettings]) -> Result<Trust, WireError> {
     for issuer in issuers.iter().filter(|i| !i.root_files.is_empty()) {
         let own = roots::bundles(&issuer.root_files)?;
         all.extend(&own);
-        by_issuer.insert(issuer.id.clone(), Arc::new(own));
+        by_issuer.insert(issuer.id.clone(), LiveRoots::from(own));
     }
     let system = roots::system();
     all.extend(&system);

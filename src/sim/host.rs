@@ -13,8 +13,8 @@ use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
 use crate::ports::{
-    Accepted, ChallengeKind, ChallengeTask, Clock, Deployer, Doing, HostError, KeyStore, PrivateKey, Prober, Solver,
-    SolverError,
+    Accepted, ChallengeKind, ChallengeTask, Clock, Deployer, Doing, Expected, HostError, KeyStore, PrivateKey, Prober,
+    Solver, SolverError,
 };
 use crate::sim::ca::{ISSUED_BY, Issued, SimCa};
 use crate::sim::clock::SimClock;
@@ -205,7 +205,7 @@ impl KeyStore for SimHost {
         slot: AttemptId,
         _issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
         Box::pin(async move {
@@ -218,7 +218,7 @@ impl KeyStore for SimHost {
                 if leaf.spki != own.spki {
                     return Err(HostError("is for another key".into()));
                 }
-                if leaf.names != *names || !leaf.validity.contains(now) {
+                if leaf.names != *expected.names || !leaf.validity.contains(now) {
                     return Err(HostError("is for other names, or not valid now".into()));
                 }
                 let above = vec![self.root.clone()];

@@ -40,7 +40,7 @@ fn room() -> Room {
     let root = Ca::root("R", nothing);
     let middle = root.below("I", nothing);
     let (leaf, key) = middle.leaf(&["a.example"], nothing);
-    let prober = SystemProber::new(Arc::new(roots(&[&root.der])), None).unwrap();
+    let prober = SystemProber::new(roots(&[&root.der]).into(), None).unwrap();
     Room { dir: tempfile::tempdir().unwrap(), root, middle, leaf, key, prober }
 }
 

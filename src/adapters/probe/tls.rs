@@ -21,7 +21,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::starttls;
-use crate::codec::verify::{self, Roots};
+use crate::codec::live_roots::LiveRoots;
+use crate::codec::verify;
 use crate::domain::inventory::{Endpoint, Seen};
 use crate::ports::HostError;
 
@@ -39,14 +40,14 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
 pub(super) struct Prober {
-    roots: Arc<Roots>,
+    roots: LiveRoots,
     places: Arc<Semaphore>,
     config: Arc<ClientConfig>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Prober {
-    pub(super) fn new(roots: Arc<Roots>) -> Result<Self, HostError> {
+    pub(super) fn new(roots: LiveRoots) -> Result<Self, HostError> {
         let mut provider = aws_lc_rs::default_provider();
         // What is asked is who answers, not a secret: the cheapest exchange goes first, and servers that want another
         // get it.
@@ -72,7 +73,7 @@ impl Prober {
         let handshake = tokio::time::timeout(DEADLINE, self.handshake(endpoint, &presented)).await;
         // A server that wants a certificate from us breaks off after it has shown and proved its own.
         if let Some(ders) = presented.proved() {
-            return match verify::chain(&ders, &self.roots) {
+            return match verify::chain(&ders, &self.roots.now()) {
                 Ok(chain) => Seen::Present(Arc::new(chain)),
                 Err(error) => Seen::Unparseable(format!("what {endpoint} presents {error}")),
             };

@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
+use super::authority::TABLES_MADE;
 use super::connection::Trouble;
 
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
@@ -15,7 +16,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 14] = [
+pub(super) const BOUNDED_TABLES: [&str; 17] = [
     "credential",
     "generation",
     "attempt",
@@ -25,6 +26,9 @@ pub(super) const BOUNDED_TABLES: [&str; 14] = [
     "clock",
     "latch",
     "freeze",
+    "ca_generation",
+    "ca_key",
+    "issued",
     "open_intent",
     "checkpoint",
     "shard",
@@ -33,11 +37,7 @@ pub(super) const BOUNDED_TABLES: [&str; 14] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 9] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch", "freeze"];
-
-/// Every table.
-pub(super) const TABLES: [&str; 20] = [
+pub(super) const STATE_TABLES: [&str; 12] = [
     "credential",
     "generation",
     "attempt",
@@ -47,6 +47,25 @@ pub(super) const TABLES: [&str; 20] = [
     "clock",
     "latch",
     "freeze",
+    "ca_generation",
+    "ca_key",
+    "issued",
+];
+
+/// Every table.
+pub(super) const TABLES: [&str; 23] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "latch",
+    "freeze",
+    "ca_generation",
+    "ca_key",
+    "issued",
     "entry",
     "checkpoint",
     "subtree",
@@ -72,7 +91,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 4] = [FIRST, LATCHES, FREEZING, FREEZES];
+const MIGRATIONS: [&str; 5] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

@@ -12,6 +12,7 @@
 //! ```
 
 mod archive;
+mod authority;
 pub mod backup;
 mod checkpoint;
 mod connection;

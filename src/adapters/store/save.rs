@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
+use super::authority::{save_generation, save_issued};
 use crate::domain::execution::{Attempt, Generation};
 use crate::domain::freeze::{Freeze, Scope};
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
@@ -43,6 +44,8 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::Clock(mark) => clock(connection, mark),
         Change::Latch(on, latch) => save_latch(connection, on, latch.as_ref()),
         Change::Freeze(id, freeze) => save_freeze(connection, *id, freeze.as_ref()),
+        Change::Generation(id, generation) => save_generation(connection, id, generation),
+        Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
     }
 }
 
@@ -232,12 +235,12 @@ fn clock(connection: &Connection, mark: &ClockMark) -> Result<(), NotSaved> {
     Ok(())
 }
 
-fn seconds(at: Option<Timestamp>) -> Option<i64> {
+pub(super) fn seconds(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::unix)
 }
 
 /// A set of names by its key, provided that the key reads back as the same set: what cannot be read is not written.
-fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
+pub(super) fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
     let key = names.key();
     match NameSet::parse_key(key) {
         Ok(read) if read == *names => Ok(key.clone()),

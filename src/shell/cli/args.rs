@@ -156,6 +156,12 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Enforcing proxies for mTLS
     #[command(subcommand, arg_required_else_help = true)]
     Link(super::link::Link),
+    /// Private CAs: make, issue, revoke, publish
+    #[command(subcommand, arg_required_else_help = true)]
+    Ca(super::ca::Ca),
+    /// Hold the keys of private CAs, as a process of its own
+    #[command(after_help = super::keyholder::HELP)]
+    Keyholder(super::keyholder::Keyholder),
     /// The guardian as a whole
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]

@@ -80,6 +80,12 @@ impl Daemon {
         self.understand(&self.ask("GET", path, Bytes::new())?)
     }
 
+    /// Whatever is there, as it is.
+    pub(super) fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let (ok, body) = self.ask("GET", path, Bytes::new())?;
+        if ok { Ok(body) } else { Err(refusal(&body)) }
+    }
+
     /// The same, where something else is waited for too.
     pub(super) async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.understand(&self.asked("GET", path, Bytes::new()).await?)

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::{Planned, span};
 use super::proof::args as proof;
+use crate::shell::snippet::Proxy;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Gate {
@@ -140,14 +141,4 @@ pub(super) struct Snippet {
     /// What it guards
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(super) portal: core::net::SocketAddr,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Proxy {
-    Nginx,
-    Envoy,
-    EnvoyHttp,
-    Caddy,
-    Traefik,
-    Haproxy,
 }

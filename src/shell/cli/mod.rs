@@ -5,6 +5,7 @@
 
 mod args;
 mod audit;
+mod ca;
 mod cert;
 mod client;
 mod console;
@@ -14,6 +15,7 @@ mod gate_args;
 mod gate_story;
 mod host;
 mod keep;
+mod keyholder;
 mod link;
 mod meaning;
 mod plans;
@@ -103,6 +105,7 @@ impl Run {
             Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
             Command::Freeze(freeze) => self.freeze(&freeze),
+            Command::Ca(command) => self.ca(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
@@ -117,6 +120,7 @@ impl Run {
             Command::Audit(audit) => self.audit(&audit),
             Command::Explain { code, all: _, place } => self.explain(code.as_deref(), &place),
             Command::Witness(command) => return self.witness(command),
+            Command::Keyholder(holder) => return self.keyholder(&holder),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {

@@ -30,7 +30,7 @@ use super::preface::{self, Version};
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
 use super::tls;
-use super::{Web, api, audit, audit_page, freezes, grpc, hold, lease, page};
+use super::{Web, api, audit, audit_page, ca, freezes, grpc, hold, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -167,6 +167,7 @@ fn router(app: Arc<App>) -> Router {
         .merge(audit::routes())
         .merge(hold::routes())
         .merge(freezes::routes())
+        .merge(ca::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
         .merge(lease::routes())

@@ -80,7 +80,7 @@ impl KeyStore for Keys {
         _: AttemptId,
         _: &'a IssuerId,
         _: &'a str,
-        _: &'a NameSet,
+        _: Expected<'a>,
         _: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
         not_here()

@@ -66,6 +66,7 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
 
 pub fn managed(names_: &[&str], issuers: &[&str]) -> Managed {
     Managed {
+        spiffe: None,
         names: names(names_),
         key: KeyAlgorithm::P256,
         key_reuse: KeyReuse::Fresh,

@@ -215,10 +215,10 @@ impl KeyStore for Keys {
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
-        self.inner.accept(slot, issuer, pem, names, now)
+        self.inner.accept(slot, issuer, pem, expected, now)
     }
 
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>> {

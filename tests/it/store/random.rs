@@ -22,11 +22,11 @@ use proptest::sample::select;
 use super::samples::{at, changes, replayed, ulid, without_clock};
 use crate::harness::store::{Place, block_on};
 
-fn text() -> impl Strategy<Value = Arc<str>> {
+pub fn text() -> impl Strategy<Value = Arc<str>> {
     prop_oneof![Just(Arc::from("")), any::<String>().prop_map(Arc::from)]
 }
 
-fn time() -> impl Strategy<Value = Timestamp> {
+pub fn time() -> impl Strategy<Value = Timestamp> {
     prop_oneof![
         4 => (-200_000_i64..200_000).prop_map(at),
         1 => any::<i64>().prop_map(Timestamp::from_unix),
@@ -50,7 +50,7 @@ fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
 }
 
-fn names() -> impl Strategy<Value = NameSet> {
+pub fn names() -> impl Strategy<Value = NameSet> {
     let dns =
         "(\\*\\.)?[a-z0-9]{1,9}(-[a-z0-9]{1,3})?\\.(example|test)\\.(org|com)".prop_map(|n| Name::parse(&n).unwrap());
     let ip = any::<std::net::IpAddr>().prop_map(Name::Ip);
@@ -176,6 +176,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => mark.prop_map(Change::Clock),
         2 => (latched, option::of(latch)).prop_map(|(on, latch)| Change::Latch(on, latch)),
         2 => (0_u64..3, option::of(frozen)).prop_map(|(n, freeze)| Change::Freeze(FreezeId(ulid(n)), freeze)),
+        4 => super::authority::change(),
     ]
 }
 

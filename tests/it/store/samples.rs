@@ -207,6 +207,7 @@ pub fn every_change() -> Vec<Change> {
         record.ari = record.ari.map(|a| AriRecord { window: None, picked: None, explanation: None, ..a });
         changes.push(Change::Credential(credential(fault.as_str()), Arc::new(record)));
     }
+    changes.extend(super::authority::every_change());
     changes
 }
 

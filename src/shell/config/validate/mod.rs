@@ -5,6 +5,7 @@
 //! reported once.
 
 mod audit;
+mod ca;
 mod certificate;
 mod freeze;
 mod graph;
@@ -60,11 +61,16 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let freezing = freeze::read(p, &mut root);
-    let issuers = issuer::read_all(p, &mut root, place.environment);
+    let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
+    let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
-    let world =
-        certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
+    let world = certificate::World {
+        issuers: &issuers,
+        cas: &cas.all,
+        solvers: &solvers,
+        state_dir: place.production_state.as_deref(),
+    };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
     let paths = path::read_paths(p, &mut root, &credentials, place.environment);
@@ -100,6 +106,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         listen: place.listen?,
         audit,
         issuers: issuers.settings,
+        private_issuers: issuers.private,
+        cas: cas.all,
+        keyholder: cas.keyholder,
         solvers: solvers.settings,
         witness: own_witness.filter(|_| real),
         audit_witness,

@@ -1,0 +1,4 @@
+//! Rotations, told as facts.
+
+mod properties;
+mod world;
