@@ -103,14 +103,12 @@ mod tests {
             assert_eq!((key.algorithm(), tbs::key_algorithm(key.spki())), (algorithm, Some(algorithm)));
             assert_eq!(key.digest(), keys::KeyPair::read(KeyForm::Pkcs8, &pkcs8).unwrap().spki());
             let (signature, public) = (key.sign(b"tbs").unwrap(), tbs::key_bits(key.spki()).unwrap());
-            let verified = match algorithm {
-                KeyAlgorithm::P256 => {
+            let verified = match &key.pair {
+                Pair::Ecdsa(_) if algorithm == KeyAlgorithm::P256 => {
                     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(b"tbs", &signature)
                 }
-                KeyAlgorithm::P384 => {
-                    UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, public).verify(b"tbs", &signature)
-                }
-                _ => UnparsedPublicKey::new(&ED25519, public).verify(b"tbs", &signature),
+                Pair::Ecdsa(_) => UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, public).verify(b"tbs", &signature),
+                Pair::Ed25519(_) => UnparsedPublicKey::new(&ED25519, public).verify(b"tbs", &signature),
             };
             assert!(verified.is_ok(), "{algorithm}");
         }

@@ -66,10 +66,17 @@ impl Start {
         loop {
             let began = self.clock.boottime();
             match self.spawn() {
-                Ok(mut child) => tokio::select! {
-                    () = &mut stop => return end(child).await,
-                    ended = child.wait() => tracing::error!(?ended, "the key holder ended; it is started again"),
-                },
+                Ok(mut child) => {
+                    // Waiting would close it, and the holder with it.
+                    let input = child.stdin.take();
+                    tokio::select! {
+                        () = &mut stop => {
+                            drop(input);
+                            return end(child).await;
+                        }
+                        ended = child.wait() => tracing::error!(?ended, "the key holder ended; it is started again"),
+                    }
+                }
                 Err(error) => tracing::error!(%error, "the key holder cannot be started; it is tried again"),
             }
             if self.clock.boottime().since(began) > WELL {
@@ -103,7 +110,6 @@ impl Start {
 }
 
 async fn end(mut child: Child) {
-    drop(child.stdin.take());
     drop(tokio::time::timeout(Duration::from_secs(2), child.wait()).await);
 }
 

@@ -32,6 +32,7 @@ mod freeze;
 mod frozen;
 mod http;
 mod keep;
+mod keyholder;
 mod keystore;
 mod lease;
 mod ledger;

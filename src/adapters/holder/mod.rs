@@ -76,11 +76,14 @@ impl SocketHolder {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         };
-        match answer.map_err(|why| self.unavailable(&why))? {
-            Answer::Refused(why) => Err(HolderError::Refused(why)),
-            Answer::Failed(why) => Err(self.unavailable(&why)),
-            other => Ok(other),
+        let answer = answer.map_err(|why| self.unavailable(&why))?;
+        if let Answer::Refused(why) = answer {
+            return Err(HolderError::Refused(why));
         }
+        if let Answer::Failed(why) = answer {
+            return Err(self.unavailable(&why));
+        }
+        Ok(answer)
     }
 
     async fn connection(&self) -> Result<UnixStream, String> {
@@ -116,17 +119,17 @@ impl SocketHolder {
     }
 
     async fn key(&self, request: Request<'_>) -> Result<HeldKey, HolderError> {
-        match self.ask(request).await? {
-            Answer::Key(key) => Ok(held(key)),
-            _ => self.unexpected(),
-        }
+        let Answer::Key(key) = self.ask(request).await? else { return self.unexpected() };
+        Ok(held(key))
     }
 }
 
 async fn receive(stream: &mut UnixStream) -> Result<Answer, String> {
-    let broke = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::UnexpectedEof => "it closed the connection without an answer".to_owned(),
-        _ => format!("the connection broke: {e}"),
+    let broke = |e: std::io::Error| {
+        if e.kind() == std::io::ErrorKind::UnexpectedEof {
+            return "it closed the connection without an answer".to_owned();
+        }
+        format!("the connection broke: {e}")
     };
     let mut length = [0_u8; 4];
     stream.read_exact(&mut length).await.map_err(broke)?;
@@ -219,20 +222,19 @@ impl KeyHolder for SocketHolder {
     ) -> Doing<'a, Result<Vec<u8>, HolderError>> {
         Box::pin(async move {
             let packed = Packed::new(warrant)?;
-            match self.ask(Request::Sign(key, kind.as_str(), tbs, packed.proof())).await? {
-                Answer::Signature(bytes) => Ok(bytes),
-                _ => self.unexpected(),
-            }
+            let request = Request::Sign(key, kind.as_str(), tbs, packed.proof());
+            let Answer::Signature(bytes) = self.ask(request).await? else { return self.unexpected() };
+            Ok(bytes)
         })
     }
 
     fn destroy<'a>(&'a self, key: Digest, warrant: &'a Warrant) -> Doing<'a, Result<(), HolderError>> {
         Box::pin(async move {
             let packed = Packed::new(warrant)?;
-            match self.ask(Request::Destroy(key, packed.proof())).await? {
-                Answer::Destroyed => Ok(()),
-                _ => self.unexpected(),
-            }
+            let Answer::Destroyed = self.ask(Request::Destroy(key, packed.proof())).await? else {
+                return self.unexpected();
+            };
+            Ok(())
         })
     }
 

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use super::console::{Exit, Failure};
 use super::{Ending, Run};
 use crate::domain::time::DAY;
-use crate::shell::keyholder::{self, Lifetimes, Options, Source, Wanted};
+use crate::shell::keyholder::{self, Life, Lifetimes, Options, Source, Wanted};
 use crate::shell::wire;
 
 pub(super) const HELP: &str = "\
@@ -89,25 +89,11 @@ impl Run {
                 ca: days(asked.max_ca_days),
                 list: days(asked.max_crl_days),
             },
+            life: if asked.ends_with_input { Life::WithInput } else { Life::OwnTerm },
             confinement: if asked.require_confinement { Wanted::Whole } else { Wanted::Possible },
         };
-        if asked.ends_with_input {
-            end_with_input()
-                .map_err(|e| Failure::new(Exit::Failed, format!("a thread cannot be started: {e}"), hint))?;
-        }
         let console = self.console;
         let why = keyholder::run(&options, wire::clock(), wire::entropy(), &|line| console.note(line));
         Err(Failure::new(Exit::Failed, format!("the key holder ended: {why}"), hint))
     }
-}
-
-/// Whoever holds the other end of the pipe may die in any way: the pipe ends with him.
-fn end_with_input() -> std::io::Result<()> {
-    use std::io::Read as _;
-    std::thread::Builder::new().name("input".into()).spawn(|| {
-        let mut rest = [0; 64];
-        while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
-        std::process::exit(0)
-    })?;
-    Ok(())
 }

@@ -16,7 +16,9 @@ use landlock::{
 };
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_no_new_privs,
+};
 
 use super::calls;
 
@@ -80,12 +82,9 @@ pub(super) fn begin(account: Option<Account>, group: Option<u32>) -> Result<Conf
 /// After everything is opened. `paths` is what stays within reach.
 pub(super) fn finish(mut confinement: Confinement, paths: &[PathBuf]) -> Result<Confinement, String> {
     one_thread()?;
-    let nothing = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    confinement.note("no capabilities", set_capabilities(None, nothing).map_err(text));
+    let kept = kept();
+    let what = if kept.is_empty() { "no capabilities" } else { "no capabilities but to lock memory" };
+    confinement.note(what, give_up(kept));
     match landlock(paths) {
         Ok(what) => confinement.note(what, Ok(())),
         Err(why) => confinement.note("landlock", Err(why)),
@@ -109,14 +108,38 @@ fn one_thread() -> Result<(), String> {
 
 /// Now and for all that is still to come, as it is touched: stacks are reserved in megabytes and used in kilobytes.
 fn lock_memory() -> Result<(), String> {
-    let limit = getrlimit(Resource::Memlock);
-    let unlimited = Rlimit { current: None, maximum: None };
-    // Only root may raise it beyond its bound; without, it is raised as far as that.
-    if setrlimit(Resource::Memlock, unlimited).is_err() {
-        setrlimit(Resource::Memlock, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
+    // Only who may, raises it beyond its bound; others raise it as far as that.
+    let bound = getrlimit(Resource::Memlock).maximum;
+    for limit in [None, bound] {
+        if setrlimit(Resource::Memlock, Rlimit { current: limit, maximum: limit }).is_ok() {
+            break;
+        }
     }
-    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    mlockall(flags).map_err(|e| format!("{}: raise LimitMEMLOCK=, or start it as root with --user", text(e)))
+    let limit = getrlimit(Resource::Memlock).current;
+    // Below it every allocation that no longer fits would end the process in the midst of its work.
+    if limit.is_some_and(|bytes| bytes < ENOUGH) && !may_lock() {
+        let kib = limit.unwrap_or(0).checked_div(1_024).unwrap_or(0);
+        return Err(format!("{kib} KiB may be locked: set LimitMEMLOCK=infinity, or start it as root with --user"));
+    }
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(text)
+}
+
+/// The program, 64 stacks and all buffers are reserved in less.
+const ENOUGH: u64 = 1 << 30;
+
+fn may_lock() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
+}
+
+/// What stays of the capabilities: none, or the one to lock memory where the limit cannot be raised.
+fn kept() -> CapabilitySet {
+    let bounded = getrlimit(Resource::Memlock).current.is_some_and(|bytes| bytes < ENOUGH);
+    if bounded && may_lock() { CapabilitySet::IPC_LOCK } else { CapabilitySet::empty() }
+}
+
+fn give_up(kept: CapabilitySet) -> Result<(), String> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(text)
 }
 
 /// Only this thread, and it is the only one.
@@ -127,10 +150,15 @@ fn become_user(account: Account, group: Option<u32>) -> Result<(), String> {
     if uid.is_root() {
         return Err("--user names root, whose rights are what it is meant to give up".to_owned());
     }
+    let kept = kept();
+    if !kept.is_empty() {
+        set_keep_capabilities(true).map_err(said("some capabilities"))?;
+    }
     let groups: Vec<Gid> = group.into_iter().map(Gid::from_raw).collect();
     rustix::thread::set_thread_groups(&groups).map_err(said("the groups of the starting user"))?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(said("the group of the starting user"))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(said("the starting user"))?;
+    give_up(kept)?;
     let back = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
     if back.is_ok() || rustix::process::getuid() != uid || rustix::process::geteuid() != uid {
         return Err("the starting user could be had back: the kernel did not give it up".to_owned());

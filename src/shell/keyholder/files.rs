@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -22,7 +22,7 @@ impl Directory {
     /// Opens a directory, made if it is not there, that nobody else can look into; held until this is dropped.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let said = |what: &str, e: std::io::Error| format!("{} cannot be {what}: {e}", path.display());
-        match fs::DirBuilder::new().create(path) {
+        match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => sync_directory(path.parent().unwrap_or(path))?,
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(said("made", e)),

@@ -57,8 +57,19 @@ pub struct Options {
     pub log_keys: Option<PathBuf>,
     /// How long what it signs may live.
     pub lives: Lifetimes,
+    /// When it ends.
+    pub life: Life,
     /// Whether it starts where the kernel lacks something of the confinement.
     pub confinement: Wanted,
+}
+
+/// When the key holder ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// When somebody ends it.
+    OwnTerm,
+    /// When standard input ends: whoever holds the other end of the pipe may die in any way.
+    WithInput,
 }
 
 /// How much of the confinement must be there.
@@ -79,13 +90,20 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, 
         Ok((worker, door, listener, jobs)) => {
             say(&format!("key holder ready at {}, process {}", options.socket.display(), std::process::id()));
             worker.confinement.iter().for_each(|line| say(&format!("confinement: {line}")));
-            // Whichever of the two ends first ends the process: the caller exits with this text.
-            let (ended, end) = sync_channel(2);
-            let also = ended.clone();
+            // Whichever of them ends first ends the process: the caller exits with this text.
+            let (ended, end) = sync_channel(3);
+            let (also, input) = (ended.clone(), ended.clone());
             let begun =
                 std::thread::Builder::new().name("worker".into()).spawn(move || drop(ended.send(worker.run(&jobs))));
             if let Err(error) = begun {
                 return format!("a thread cannot be started: {error}");
+            }
+            if options.life == Life::WithInput {
+                let begun =
+                    std::thread::Builder::new().name("input".into()).spawn(move || drop(input.send(input_ended())));
+                if let Err(error) = begun {
+                    return format!("a thread cannot be started: {error}");
+                }
             }
             let door = Arc::new(door);
             let begun = std::thread::Builder::new()
@@ -98,6 +116,13 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, 
         }
         Err(why) => why,
     }
+}
+
+fn input_ended() -> String {
+    use std::io::Read as _;
+    let mut rest = [0; 64];
+    while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+    "whoever started it is gone".to_owned()
 }
 
 type Started = (Worker, Door, std::os::unix::net::UnixListener, std::sync::mpsc::Receiver<worker::Job>);

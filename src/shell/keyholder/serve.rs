@@ -1,6 +1,6 @@
 //! The socket: who may ask, how much, and how slowly.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use core::time::Duration;
 
+use rustix::net::SendFlags;
 use zeroize::Zeroizing;
 
 use crate::codec::holder::{Answer, LARGEST_REQUEST, Request};
@@ -196,7 +197,7 @@ fn ask(request: &Request<'_>, door: &Door) -> Result<Ask, String> {
         Request::Destroy(key, proof) => (Operation::Destroy { key }, proof, Matter::Nothing),
     };
     let allowed = warrant::check(&operation, &proof, &door.pins)?;
-    Ok(Ask::Do(operation, allowed, matter))
+    Ok(Ask::Do(Box::new((operation, allowed, matter))))
 }
 
 /// Reads exactly so much within a span, however slowly it comes; `None` if it does not.
@@ -219,7 +220,7 @@ fn read(mut stream: &UnixStream, mut into: &mut [u8], span: Duration, door: &Doo
 }
 
 /// Sends an answer; `false` if the peer does not take it.
-fn answer(mut stream: &UnixStream, answer: &Answer, door: &Door) -> bool {
+fn answer(stream: &UnixStream, answer: &Answer, door: &Door) -> bool {
     let body = answer.encode();
     let mut frame = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
     frame.extend_from_slice(&body);
@@ -229,10 +230,10 @@ fn answer(mut stream: &UnixStream, answer: &Answer, door: &Door) -> bool {
         if span.is_zero() || stream.set_write_timeout(Some(span)).is_err() {
             return false;
         }
-        match stream.write(left) {
+        match rustix::net::send(stream, left, SendFlags::NOSIGNAL) {
             Ok(0) => return false,
             Ok(count) => left = left.get(count..).unwrap_or_default(),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }
     }

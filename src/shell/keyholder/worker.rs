@@ -25,7 +25,7 @@ pub(super) enum Ask {
     Keys,
     Records(u64),
     /// An operation that the log allows, with what it is about.
-    Do(Operation, Allowed, Matter),
+    Do(Box<(Operation, Allowed, Matter)>),
 }
 
 /// What an operation is about.
@@ -105,7 +105,10 @@ impl Worker {
             }
             // Those of this batch are not durable yet, and not shown.
             Ask::Records(from) => self.log.lines(from).map_or_else(Answer::Failed, Answer::Records),
-            Ask::Do(operation, allowed, matter) => self.act(&operation, &allowed, matter, batch),
+            Ask::Do(asked) => {
+                let (operation, allowed, matter) = *asked;
+                self.act(&operation, &allowed, matter, batch)
+            }
         };
         batch.answers.push((job.reply, answer));
     }

@@ -6,6 +6,7 @@ pub mod deploy;
 pub mod estate;
 pub mod fault;
 pub mod http;
+pub mod keyholder;
 pub mod knot;
 pub mod lease;
 pub mod ledger;
