@@ -12,7 +12,7 @@ use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::name::NameSet;
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp};
 use keyward::engine::{Command, Engine, WantedFreeze};
-use keyward::ports::{Accepted, Clock, Deployer, Doing, HostError, KeyStore, Ports, PrivateKey};
+use keyward::ports::{Accepted, Clock, Deployer, Doing, Expected, HostError, KeyStore, Ports, PrivateKey};
 use keyward::sim::clock::{SimClock, run};
 use keyward::sim::host::SimHost;
 use keyward::sim::world::World;
@@ -70,12 +70,12 @@ impl KeyStore for Patient {
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
         Box::pin(async move {
             self.at(Slow::Orders).await;
-            self.host.accept(slot, issuer, pem, names, now).await
+            self.host.accept(slot, issuer, pem, expected, now).await
         })
     }
 
