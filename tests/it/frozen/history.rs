@@ -394,6 +394,26 @@ fn what_may_not_be_frozen_is_refused_with_its_code_and_leaves_no_trace() {
 }
 
 #[test]
+fn a_new_account_key_that_a_freeze_came_before_is_denied_in_the_log_and_nothing_is_sent() {
+    let mut world = world(1, three());
+    let clock = world.clock.clone();
+    let act = |engine: Arc<Engine>| async move {
+        clock.sleep(MINUTE * 10).await;
+        freeze(&engine, clock.now(), "issuer:le", HOUR).await.unwrap();
+        // Past the door, which would have said so.
+        engine.ask(Command::Rollover { issuer: iid("le"), by: Arc::from("uid:0") }).await.unwrap();
+        engine.ask(Command::Rollover { issuer: iid("zero"), by: Arc::from("uid:0") }).await.unwrap();
+    };
+    assert_eq!(world.live_with(MINUTE * 20, act), Life::Over);
+    let log = entries(&world);
+    let of = |wanted: &str| {
+        log.iter().filter(|e| code(e) == wanted).map(|e| e["data"]["target"]["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("KW4080"), of("KW2013")), (vec!["le".into()], vec!["zero".into(), "zero".into()]));
+    assert!(log.iter().any(|e| code(e) == "KW4080" && e["data"]["outcome"] == "denied"));
+}
+
+#[test]
 fn by_a_clock_that_is_not_believed_nothing_is_frozen_and_no_freeze_ends() {
     let mut world = world(1, three());
     let clock = world.clock.clone();
