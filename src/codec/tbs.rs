@@ -155,6 +155,37 @@ pub fn spki(algorithm: KeyAlgorithm, key: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The contents of an OCTET STRING, as tokens wrap a point (PKCS#11, CKA_EC_POINT).
+#[must_use]
+pub fn octets(der: &[u8]) -> Option<&[u8]> {
+    let mut outer = Reader::new(der);
+    let inner = outer.expect(der::OCTET_STRING)?;
+    outer.end()?;
+    Some(inner)
+}
+
+/// A signature of two numbers of the same length (PKCS#11) as Ecdsa-Sig-Value (RFC 3279 section 2.2.3).
+#[must_use]
+pub fn ecdsa_signature(raw: &[u8]) -> Option<Vec<u8>> {
+    let (r, s) = raw.split_at_checked(raw.len().checked_div(2)?)?;
+    if r.is_empty() || r.len() != s.len() {
+        return None;
+    }
+    let mut body = Vec::with_capacity(128);
+    for number in [r, s] {
+        let short = crl::without_zeros(number);
+        // A first bit that is set would make it negative.
+        let pad = short.first().is_none_or(|b| b & 0x80 != 0);
+        header(&mut body, der::INTEGER, short.len().checked_add(usize::from(pad))?);
+        body.extend(pad.then_some(0));
+        body.extend_from_slice(short);
+    }
+    let mut out = Vec::with_capacity(128);
+    header(&mut out, der::SEQUENCE, body.len());
+    out.append(&mut body);
+    Some(out)
+}
+
 /// ecdsa-with-SHA256 (RFC 5758 section 3.2).
 const ECDSA_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
 /// ecdsa-with-SHA384.
@@ -227,4 +258,40 @@ fn list_authority_key(tbs: &[u8]) -> Option<&[u8]> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_numbers_of_a_signature_are_positive_and_short() {
+        let cases: [(&[u8], &[u8]); 4] = [
+            (&[1, 2, 3, 4], &[0x30, 8, 2, 2, 1, 2, 2, 2, 3, 4]),
+            (&[0, 2, 0x80, 4], &[0x30, 8, 2, 1, 2, 2, 3, 0, 0x80, 4]),
+            (&[0, 0, 0, 0x80], &[0x30, 7, 2, 1, 0, 2, 2, 0, 0x80]),
+            (&[5, 6], &[0x30, 6, 2, 1, 5, 2, 1, 6]),
+        ];
+        for (raw, der) in cases {
+            assert_eq!(ecdsa_signature(raw).as_deref(), Some(der), "{raw:?}");
+        }
+        assert_eq!((ecdsa_signature(&[]), ecdsa_signature(&[1, 2, 3])), (None, None));
+        assert_eq!((octets(&[4, 2, 8, 9]), octets(&[4, 2, 8, 9, 0])), (Some(&[8, 9][..]), None));
+    }
+
+    #[test]
+    fn what_is_no_tbs_is_refused() {
+        for bad in [&b""[..], b"0\x00", b"0\x03\xa0\x01\x00", b"text", &[0x30, 0x80]] {
+            assert!(certificate(bad).is_err() && revocation_list(bad).is_err(), "{bad:02x?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::prelude::any::<Vec<u8>>()) {
+            drop(certificate(&bytes));
+            drop(revocation_list(&bytes));
+            drop(ecdsa_signature(&bytes));
+        }
+    }
 }

@@ -236,7 +236,7 @@ impl Bench<'_> {
         let guardian = &self.snapshot.guardian;
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         if let Some(why) = own(&guardian.clock) {
-            self.close(CLOCK, None, why, "the clocks agree again, or a person accepts the new time");
+            self.close(CLOCK, None, why, "the time is right again, or a person accepts it with `keyward clock accept`");
         }
         if let Some(why) = own(&guardian.store) {
             self.close(AUDIT, None, why, "the state directory can be written again");
@@ -250,7 +250,15 @@ impl Bench<'_> {
         }
         if let Some(latch) = &self.snapshot.latch {
             let text = format!("{} (since {})", latch.text, latch.at);
-            self.close(FLAPPING, None, text, "a person opens it again with `keyward gate reopen`");
+            let (code, reopens) = if *latch.code == *CLOCK {
+                (
+                    CLOCK,
+                    "the time is right, and a person accepts it with `keyward clock accept` or opens the path with `keyward gate reopen`",
+                )
+            } else {
+                (FLAPPING, "a person opens it again with `keyward gate reopen`")
+            };
+            self.close(code, None, text, reopens);
         }
         for FreezeOver { id, scope, until } in &self.snapshot.freezes {
             if self.snapshot.at < *until {

@@ -251,16 +251,16 @@ pub fn signer(standing: &Standing) -> Option<&Generation> {
     standing.in_phase(Phase::Signing).last()
 }
 
-/// What every relying party must trust: the roots of the trusted generations, the oldest first, each once.
+/// What every relying party must trust: the roots of the trusted generations, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     /// Counts up with every change.
     pub version: u64,
     /// Whose roots these are.
     pub generations: Vec<u32>,
-    /// SHA-256 of each root's certificate.
+    /// SHA-256 of each root's certificate, in their order.
     pub anchors: Vec<Digest>,
-    /// SHA-256 of the CA's id and the anchors.
+    /// SHA-256 of the anchors, as whoever has the bundle's text finds it too.
     pub digest: Digest,
 }
 
@@ -285,11 +285,10 @@ pub fn bundle(standing: &Standing, distrust: Option<&DistrustAll>) -> Result<Bun
 
 /// The bundle, be it empty.
 fn unguarded(standing: &Standing) -> Bundle {
-    let mut seen = BTreeSet::new();
     let trusted = || standing.generations.iter().filter(|g| g.phase.is_trusted());
-    let anchors: Vec<Digest> = trusted().map(|g| g.root.certificate).filter(|c| seen.insert(*c)).collect();
-    let mut parts: Vec<&[u8]> = vec![b"keyward bundle\n", standing.ca.as_str().as_bytes(), b"\n"];
-    parts.extend(anchors.iter().map(|a| a.0.as_slice()));
+    let anchors: BTreeSet<Digest> = trusted().map(|g| g.root.certificate).collect();
+    let parts: Vec<&[u8]> = anchors.iter().map(|a| a.0.as_slice()).collect();
     let digest = Digest::of_parts(&parts);
-    Bundle { version: standing.version, generations: trusted().map(|g| g.number).collect(), anchors, digest }
+    let generations = trusted().map(|g| g.number).collect();
+    Bundle { version: standing.version, generations, anchors: anchors.into_iter().collect(), digest }
 }

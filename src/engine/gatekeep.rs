@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{FLAPPING, Verdict, verdict};
+use crate::domain::gate::{CLOCK, FLAPPING, Verdict, verdict};
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, Estate};
 use crate::domain::json::Json;
@@ -64,6 +64,9 @@ impl Engine {
         let mut found = Found::default();
         let mut guard = self.write();
         let desk = &mut *guard;
+        if touched.is_none() {
+            desk.evaluated = Some(boot);
+        }
         let estate = desk.estate.clone();
         // What was published holds for those that are not looked at again.
         let mut paths: BTreeMap<PathId, Dependency> = BTreeMap::new();
@@ -91,8 +94,8 @@ impl Engine {
                 }
                 found.batch.entries.push(entry);
             }
-            if let Some(latch) = outcome.latch {
-                let on = LatchOn::Path(path.id.clone());
+            let on = LatchOn::Path(path.id.clone());
+            if let Some(latch) = outcome.latch.or_else(|| stepped(desk, &on, now)) {
                 // What only removes authority holds at once, durable or not.
                 desk.state.latches.insert(on.clone(), latch.clone());
                 desk.unsaved_latches.insert(on, latch.clone());
@@ -150,7 +153,8 @@ impl Engine {
         }
         let mut draft = self.draft("gate.reopen", "KW2304", Target::new(TargetKind::Path, path));
         draft.by(&self.person(by));
-        draft.facts = vec![("reason", Json::str(FLAPPING))];
+        let reason = self.read().state.latches.get(&on).map(|latch| latch.code.clone());
+        draft.facts = vec![("reason", Json::shared(reason.unwrap_or_else(|| Arc::from(FLAPPING))))];
         let changes = vec![Change::Latch(on.clone(), None)];
         let publish = |desk: &mut Desk| {
             desk.unsaved_latches.remove(&on);
@@ -211,6 +215,13 @@ impl Engine {
         }
         Some(gather(own, &evidence(&desk, &paths, at, boot)))
     }
+}
+
+/// Whoever stepped the clock once may do it again, so a path that met it waits for a person, also after a restart, and also
+/// when the clock was put right.
+fn stepped(desk: &Desk, on: &LatchOn, now: Timestamp) -> Option<Latch> {
+    let fault = desk.clock.fault().filter(|_| !desk.state.latches.contains_key(on))?;
+    Some(Latch { at: now, code: Arc::from(CLOCK), text: Arc::from(fault), by: None })
 }
 
 /// The paths so that each comes after those that it stands on; what stands in a circle comes last, and finds what it stands

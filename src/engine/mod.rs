@@ -32,6 +32,7 @@ mod reconcile;
 mod record;
 mod sealed;
 mod spool;
+mod standstill;
 mod start;
 pub mod view;
 mod windows;
@@ -136,6 +137,10 @@ pub(crate) struct Desk {
     /// What policy declined, by the action's digest, so that it is recorded once.
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,
+    /// When all verdicts were computed last.
+    pub(crate) evaluated: Option<Boottime>,
+    /// Looks that began before this say nothing: what was seen by then was forgotten.
+    pub(crate) forgotten: Option<Boottime>,
     pub(crate) store_fault: Option<String>,
     /// Since when every commit failed.
     pub(crate) store_failing: Option<Boottime>,
@@ -215,6 +220,9 @@ impl Engine {
             let now = self.ports.clock.now();
             if self.watch_clock(now, began) {
                 agenda = self.first_agenda();
+            }
+            if let Some(span) = self.stood_still(began) {
+                self.wake_up(span, &mut agenda, now).await;
             }
             self.retry_store(&mut agenda, now).await;
             if let Some(why) = self.medium_lost() {

@@ -92,7 +92,7 @@ impl Engine {
             }
             let old = desk.state.clock.as_ref().map(|m| m.wall);
             let due = old.is_none_or(|t| now.since(t) >= MARK_EVERY);
-            due && desk.clock.fault().is_none()
+            due && !desk.clock.doubts(now, boot)
         };
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
+use crate::domain::gate::CLOCK;
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
@@ -106,8 +107,8 @@ impl Engine {
     pub(super) async fn farewell(&self) -> Result<(), StoreError> {
         let clock = &self.ports.clock;
         let mark = ClockMark { wall: clock.now(), boot: clock.boottime(), boot_id: clock.boot_id() };
-        let trusted = self.read().clock.fault().is_none();
-        let changes = if trusted { vec![Change::Clock(mark)] } else { Vec::new() };
+        let doubtful = self.read().clock.doubts(mark.wall, mark.boot);
+        let changes = if doubtful { Vec::new() } else { vec![Change::Clock(mark)] };
         let draft = self.draft("daemon.stop", "KW2402", Target::new(TargetKind::Daemon, "keyward"));
         self.commit(Batch { changes, entries: vec![draft] }).await
     }
@@ -117,6 +118,7 @@ impl Engine {
         let mut desk = self.write();
         let changed = desk.clock.look(now, boot);
         if changed {
+            desk.forget_seen(boot);
             let text = desk.clock.fault().map(str::to_owned);
             drop(desk);
             let (code, urgent, text) = match text {
@@ -169,9 +171,16 @@ impl Engine {
                 draft.facts.push(("wall", Json::show(&now)));
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
-                let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
-                self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await?;
-                self.write().clock.accept(now, self.ports.clock.boottime());
+                let boot = clock.boottime();
+                let mark = ClockMark { wall: now, boot, boot_id: clock.boot_id() };
+                let mut changes = vec![Change::Clock(mark)];
+                changes.extend(self.read().latched_by_clock().into_iter().map(|on| Change::Latch(on, None)));
+                let publish = |desk: &mut Desk| {
+                    desk.unsaved_latches.retain(|_, latch| *latch.code != *CLOCK);
+                    desk.clock.accept(now, boot);
+                    desk.forget_seen(boot);
+                };
+                self.commit_with(Batch { changes, entries: vec![draft] }, publish).await?;
                 *agenda = self.first_agenda();
                 self.evaluate(None).await;
             }
@@ -296,6 +305,8 @@ impl Desk {
             configuration_fault: None,
             declined: BTreeMap::new(),
             clock,
+            evaluated: None,
+            forgotten: None,
             store_fault: None,
             store_failing: None,
             store_lost: None,

@@ -9,10 +9,12 @@
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW407x`, `KW408x` | freezes | `explain/freeze.rs` |
+//! | `KW409x` | clocks, and time in which nobody ran | `explain/clocks.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
+//! | `KW46xx` | private CAs | `explain/pki.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -27,6 +29,7 @@
 mod acme;
 mod api;
 mod audit;
+mod clocks;
 mod configuration;
 mod engine;
 mod export;
@@ -37,6 +40,7 @@ mod keep;
 mod lease;
 mod link;
 mod log;
+mod pki;
 mod proof;
 mod proxies;
 mod reading;
@@ -71,9 +75,11 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
     ("Freezes", freeze::ROWS),
+    ("Clocks", clocks::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
+    ("Private CAs", pki::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),

@@ -17,8 +17,11 @@ mod harness;
 
 mod acme;
 mod acme_server;
+mod ca;
 mod challenge;
+mod ca_bytes;
 mod cli;
+mod clocks;
 mod config;
 mod crash;
 mod crl;

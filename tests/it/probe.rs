@@ -175,6 +175,7 @@ mod installs {
             labels: BTreeMap::new(),
             care: Care::Managed(Box::new(Managed {
                 names: NameSet::parse_key("a.example").unwrap(),
+                spiffe: None,
                 key: KeyAlgorithm::P256,
                 key_reuse: KeyReuse::Fresh,
                 issuers: vec![],

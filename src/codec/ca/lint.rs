@@ -17,6 +17,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::codec::ca::certificate::{self, id, is_location, usage};
 use crate::codec::ca::strict::{self, Extension};
+use crate::codec::ca::write::Writer;
 use crate::codec::ca::{Above, ToSign, assemble, key_id, strength};
 use crate::codec::der::{self, Reader};
 use crate::codec::x509::{GeneralName, MOST_NAMES, Parsed, oid};
@@ -127,6 +128,10 @@ impl<'a> Subject<'a> {
         self.own.basic.is_some_and(|basic| basic.ca)
     }
 
+    fn value(&self, id: &[u8]) -> Option<&'a [u8]> {
+        self.extensions.iter().find(|extension| extension.id == id).map(|extension| extension.value)
+    }
+
     /// Its issuer; itself, for a root.
     fn issuer(&self) -> &Parsed<'a> {
         self.above.first().unwrap_or(&self.own)
@@ -222,7 +227,8 @@ impl<'a> Subject<'a> {
         flaws.expect(own.subject != certificate::NO_NAME, "RFC 5280 section 4.1.2.6", || {
             "a CA has a name, by which verifiers find it".to_owned()
         });
-        flaws.expect(own.key_usage == Some(usage::CERT_SIGN | usage::CRL_SIGN), "RFC 5280 section 4.2.1.3", || {
+        let signs = key_usage(usage::CERT_SIGN | usage::CRL_SIGN);
+        flaws.expect(self.value(oid::KEY_USAGE) == Some(&*signs), "RFC 5280 section 4.2.1.3", || {
             "the key usage of a CA is keyCertSign and cRLSign, nothing more and nothing less".to_owned()
         });
         flaws.expect(own.purposes.is_none(), "RFC 5280 section 4.2.1.12", || {
@@ -237,21 +243,31 @@ impl<'a> Subject<'a> {
     /// A leaf.
     fn leaf(&self, flaws: &mut Flaws) {
         let own = &self.own;
-        flaws.expect(own.basic.is_some_and(|b| b.path_len.is_none()), "RFC 5280 section 4.2.1.9", || {
-            "the basic constraints of a leaf are missing, or have a path length".to_owned()
-        });
+        // CA:FALSE is the default and so not written.
+        flaws.expect(
+            self.value(oid::BASIC_CONSTRAINTS) == Some(&[der::SEQUENCE, 0]),
+            "RFC 5280 section 4.2.1.9",
+            || "the basic constraints of a leaf are missing or not empty".to_owned(),
+        );
         let rsa = matches!(
             super::algorithm(own.spki),
             Ok(KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096)
         );
         let expected = usage::DIGITAL_SIGNATURE | if rsa { usage::KEY_ENCIPHERMENT } else { 0 };
-        flaws.expect(own.key_usage == Some(expected), "RFC 5280 section 4.2.1.3, X509-SVID section 4.3", || {
-            format!("the key usage of a leaf with this key is {expected:08b}, not {:08b}", own.key_usage.unwrap_or(0))
-        });
+        flaws.expect(
+            self.value(oid::KEY_USAGE) == Some(&*key_usage(expected)),
+            "RFC 5280 section 4.2.1.3, X509-SVID section 4.3",
+            || {
+                format!(
+                    "the key usage of a leaf with this key is {expected:08b}, not {:08b}",
+                    own.key_usage.unwrap_or(0)
+                )
+            },
+        );
         let purposes = own.purposes.as_deref().unwrap_or_default();
-        let known = purposes.iter().all(|p| *p == oid::SERVER_AUTH || *p == oid::CLIENT_AUTH);
-        flaws.expect(known && !purposes.is_empty(), "RFC 5280 section 4.2.1.12", || {
-            "the extended key usage of a leaf is serverAuth, clientAuth or both".to_owned()
+        let expected: [&[&[u8]]; 3] = [&[oid::SERVER_AUTH], &[oid::CLIENT_AUTH], &[oid::SERVER_AUTH, oid::CLIENT_AUTH]];
+        flaws.expect(expected.contains(&purposes), "RFC 5280 section 4.2.1.12", || {
+            "the extended key usage of a leaf is serverAuth, clientAuth or both, each once".to_owned()
         });
         flaws.expect(own.constraints.is_none(), "RFC 5280 section 4.2.1.10", || {
             "a leaf has no name constraints".to_owned()
@@ -348,6 +364,13 @@ fn rest(tbs: &[u8]) -> Option<(Option<&[u8]>, Vec<Extension<'_>>)> {
     let extensions = Reader::inside(r.expect(0xa3)?, der::SEQUENCE)?.rest();
     r.end()?;
     strict::extensions(extensions).map(|extensions| (version, extensions))
+}
+
+/// The value of the extension, in its only encoding.
+fn key_usage(bits: u8) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.named_bits(bits);
+    w.into_bytes()
 }
 
 fn uri<'a>(name: &GeneralName<'a>) -> Option<&'a str> {

@@ -13,6 +13,9 @@ use crate::domain::time::Timestamp;
 /// The generations that nobody may rely on: those said to be compromised, and all below the same root or of the same key.
 #[must_use]
 pub fn compromised(standing: &Standing, evidence: &Evidence) -> BTreeSet<u32> {
+    if evidence.compromised.is_empty() {
+        return BTreeSet::new();
+    }
     let said = || standing.generations.iter().filter(|g| evidence.compromised.contains_key(&g.number));
     let keys: BTreeSet<Digest> = said().flat_map(|g| [g.root.key, g.issuing.key]).collect();
     let hit = |g: &&Generation| keys.contains(&g.root.key) || keys.contains(&g.issuing.key);

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Breakage, Canary, Facts, Generation, Kind, MOST_LIVE, Phase, Standing, Step, breakage, compromised, signer,
+    Breakage, Canary, Facts, Generation, Kind, MOST_LIVE, Order, Phase, Standing, Step, breakage, compromised, signer,
     unguarded,
 };
 use crate::domain::id::RelyingPartyId;
@@ -271,11 +271,12 @@ fn destroy(standing: &Standing, own: &Generation, facts: Facts<'_>) -> Result<Gr
 }
 
 fn abandon(standing: &Standing, own: &Generation, facts: Facts<'_>) -> Result<Grounds, Hold> {
-    let ordered = facts.evidence.rollbacks.get(&own.number);
-    let grounds = if let Some(order) = ordered {
+    let grounds = if let Some(order) = ordered(own, facts) {
         format!("{} ordered it {}", order.by, order.at)
     } else if is_compromised(standing, own, facts) || distrusts(standing, own, facts) {
         "it is not to be trusted".to_owned()
+    } else if is_spent(own, facts) {
+        format!("it was over {} before it signed anything", own.validity().not_after)
     } else {
         return Err(Hold::NotOrdered(own.number));
     };
@@ -440,7 +441,17 @@ fn way_back(standing: &Standing, own: &Generation, signer: &Generation, facts: F
 
 /// Whether a rollback of it was ordered and not carried out yet.
 pub(super) fn pending(own: &Generation, facts: Facts<'_>) -> bool {
-    own.abandoned.is_none() && facts.evidence.rollbacks.contains_key(&own.number)
+    own.abandoned.is_none() && ordered(own, facts).is_some()
+}
+
+/// Whether it waited to sign for so long that it is over.
+pub(super) fn is_spent(own: &Generation, facts: Facts<'_>) -> bool {
+    matches!(own.phase, Phase::Standby | Phase::Staged) && own.validity().not_after < facts.now
+}
+
+/// An order from before it was made is not about it.
+pub(super) fn ordered<'a>(own: &Generation, facts: Facts<'a>) -> Option<&'a Order> {
+    facts.evidence.rollbacks.get(&own.number).filter(|order| order.at >= own.times.made)
 }
 
 pub(super) fn is_compromised(standing: &Standing, own: &Generation, facts: Facts<'_>) -> bool {

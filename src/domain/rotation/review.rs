@@ -3,7 +3,9 @@
 
 use core::fmt;
 
-use super::gate::{distrusts, healthy, is_compromised, missing, newest_that_signed, not_final, pending, unrevoked};
+use super::gate::{
+    distrusts, healthy, is_compromised, is_spent, missing, newest_that_signed, not_final, ordered, pending, unrevoked,
+};
 use super::step::under_way;
 use super::{
     Bundle, Facts, Generation, Grounds, Hold, Kind, Missing, Phase, Renewal, Standing, Step, bundle, gate, signer,
@@ -213,6 +215,8 @@ fn wanted(standing: &Standing, own: &Generation, facts: Facts<'_>) -> Option<(Ki
         Some(Why::Distrust)
     } else if bad {
         Some(Why::Compromise)
+    } else if is_spent(own, facts) {
+        Some(Why::Time)
     } else {
         pending(own, facts).then_some(Why::Rollback)
     };
@@ -311,7 +315,7 @@ fn why_now(standing: &Standing, facts: Facts<'_>) -> Option<Why> {
 
 /// The newest generation, if a person rolled it back to the one that signs.
 fn rolled_back(standing: &Standing, current: &Generation, facts: Facts<'_>) -> Option<(u32, Timestamp)> {
-    let ours = |g: &&Generation| g.number > current.number && !is_compromised(standing, g, facts);
+    let ours = |g: &&Generation| g.number > current.number && ordered(g, facts).is_some();
     let newest = standing.generations.last().filter(ours)?;
     Some((newest.number, newest.abandoned?))
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::gate::{gate, healthy};
+use super::gate::{gate, healthy, is_spent};
 use super::{Cross, Facts, Generation, Hold, MOST_LIVE, Member, Phase, Standing, Times, bundle, signer};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -37,39 +37,50 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, its name, and from where to where it leads.
-    pub const ALL: [(Self, &'static str, &'static [(Phase, Phase)]); 7] = [
-        (Self::Stage, "stage", &[(Phase::Standby, Phase::Staged)]),
-        (Self::Activate, "activate", &[(Phase::Staged, Phase::Signing)]),
-        (Self::Drain, "drain", &[(Phase::Signing, Phase::Draining)]),
-        (Self::Retire, "retire", &[(Phase::Draining, Phase::Retired)]),
-        (Self::Destroy, "destroy", &[(Phase::Retired, Phase::Destroyed)]),
-        (
-            Self::Abandon,
-            "abandon",
-            // Nobody trusts what is on standby: it needs no draining.
-            &[(Phase::Standby, Phase::Retired), (Phase::Staged, Phase::Draining), (Phase::Signing, Phase::Draining)],
-        ),
-        (Self::Resume, "resume", &[(Phase::Draining, Phase::Signing)]),
+    /// Every kind with its name.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Stage, "stage"),
+        (Self::Activate, "activate"),
+        (Self::Drain, "drain"),
+        (Self::Retire, "retire"),
+        (Self::Destroy, "destroy"),
+        (Self::Abandon, "abandon"),
+        (Self::Resume, "resume"),
     ];
 
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
     /// By its name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name, _)| *name == text).map(|(kind, ..)| *kind)
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind)
+    }
+
+    /// From where to where it leads.
+    #[must_use]
+    pub fn moves(self) -> &'static [(Phase, Phase)] {
+        match self {
+            Self::Stage => &[(Phase::Standby, Phase::Staged)],
+            Self::Activate => &[(Phase::Staged, Phase::Signing)],
+            Self::Drain => &[(Phase::Signing, Phase::Draining)],
+            Self::Retire => &[(Phase::Draining, Phase::Retired)],
+            Self::Destroy => &[(Phase::Retired, Phase::Destroyed)],
+            // Nobody trusts what is on standby: it needs no draining.
+            Self::Abandon => {
+                &[(Phase::Standby, Phase::Retired), (Phase::Staged, Phase::Draining), (Phase::Signing, Phase::Draining)]
+            }
+            Self::Resume => &[(Phase::Draining, Phase::Signing)],
+        }
     }
 
     /// Where it leads from `from`, if it starts there.
     #[must_use]
     pub fn leads(self, from: Phase) -> Option<Phase> {
-        let moves = Self::ALL.iter().find(|(kind, ..)| *kind == self).map(|(.., moves)| *moves);
-        moves.unwrap_or_default().iter().find(|(start, _)| *start == from).map(|(_, to)| *to)
+        self.moves().iter().find(|(start, _)| *start == from).map(|(_, to)| *to)
     }
 }
 
@@ -173,12 +184,6 @@ pub fn admit(standing: &Standing, new: New, facts: Facts<'_>) -> Result<Standing
     if standing.generations.iter().filter(|g| g.phase != Phase::Destroyed).count() >= MOST_LIVE {
         return Err(Hold::Full.into());
     }
-    let within = new.root.validity;
-    let (validity, now) = (new.issuing.validity, facts.now);
-    let inside = within.not_before <= validity.not_before && validity.not_after <= within.not_after;
-    if !inside || validity.not_after <= now || validity.not_after <= validity.not_before {
-        return Err(Refused::Validity { validity, within });
-    }
     let keeps = signer(standing).filter(|s| s.root == new.root && healthy(standing, s, facts).is_ok());
     unused(standing, &new.issuing)?;
     if keeps.is_none() {
@@ -187,6 +192,12 @@ pub fn admit(standing: &Standing, new: New, facts: Facts<'_>) -> Result<Standing
     if new.root.key == new.issuing.key || new.root.name == new.issuing.name {
         let what = if new.root.key == new.issuing.key { "key" } else { "name" };
         return Err(Refused::Reused { what, value: new.root.name.to_string(), generation: new.number });
+    }
+    let within = new.root.validity;
+    let (validity, now) = (new.issuing.validity, facts.now);
+    let inside = within.not_before <= validity.not_before && validity.not_after <= within.not_after;
+    if !inside || validity.not_after <= now || validity.not_after <= validity.not_before {
+        return Err(Refused::Validity { validity, within });
     }
     let mut next = standing.clone();
     next.generations.push(Generation {
@@ -203,7 +214,7 @@ pub fn admit(standing: &Standing, new: New, facts: Facts<'_>) -> Result<Standing
 /// The generation that is to sign next.
 pub(super) fn under_way<'a>(standing: &'a Standing, facts: Facts<'_>) -> Option<&'a Generation> {
     let waits = |g: &&Generation| matches!(g.phase, Phase::Standby | Phase::Staged);
-    standing.generations.iter().filter(waits).find(|g| healthy(standing, g, facts).is_ok())
+    standing.generations.iter().filter(waits).find(|g| !is_spent(g, facts) && healthy(standing, g, facts).is_ok())
 }
 
 fn unused(standing: &Standing, new: &Member) -> Result<(), Refused> {

@@ -19,7 +19,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::Mutex;
+use futures_util::lock::Mutex;
 
 use crate::domain::audit::{Draft, Target, TargetKind};
 use crate::domain::authority::{Ca, Refusal};

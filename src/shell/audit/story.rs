@@ -158,6 +158,7 @@ fn deed(action: &str) -> String {
         "configuration.reload" => "put a new configuration in force",
         "daemon.start" => "start the guardian",
         "daemon.stop" => "stop the guardian",
+        "daemon.standstill" => "find that the guardian stood still",
         other => other,
     }
     .to_owned()

@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW4009",
         "clocks disagree",
         "The wall clock stepped, so expiry dates cannot be judged.",
-        "Mend the time, or run `keyward clock accept` if the new time is right.",
+        "Mend the time and run `keyward gate reopen PATH`; or, if the present time is right, `keyward clock accept`. A path that met a step waits for one of them, also after a restart and when the clock was put right.",
     ),
     row(
         "KW4010",

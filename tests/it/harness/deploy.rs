@@ -12,7 +12,7 @@ use keyward::domain::inventory::{Environment, Format, Install, KeyReuse, Layout}
 use keyward::domain::key::{Digest, KeyAlgorithm};
 use keyward::domain::name::NameSet;
 use keyward::domain::time::{Boottime, Timestamp, Validity};
-use keyward::ports::{Accepted, Clock, Doing, HostError, KeyStore, PrivateKey};
+use keyward::ports::{Accepted, Clock, Doing, Expected, HostError, KeyStore, PrivateKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 

@@ -146,6 +146,7 @@ impl Still {
 
     pub fn web(&self) -> Web {
         Web {
+            authority: None,
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
             witnesses: self.ports.witnesses.clone(),

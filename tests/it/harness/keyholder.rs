@@ -85,7 +85,9 @@ impl GuardianLog {
         let entries: Vec<StoredEntry> = self.entries.drain(..).take(usize::try_from(size).unwrap()).collect();
         (self.frontier, self.nodes) = (Frontier::default(), BTreeMap::new());
         self.heads.truncate(1);
-        entries.into_iter().for_each(|entry| drop(self.append(entry.bytes)));
+        for entry in entries {
+            self.append(entry.bytes);
+        }
     }
 
     /// An intent for this operation.
@@ -116,7 +118,9 @@ impl GuardianLog {
 
     /// So many entries of other kinds.
     pub fn grow(&mut self, count: u64) {
-        (0..count).for_each(|_| drop(self.commit("certificate.look", Phase::Event, Vec::new())));
+        for _ in 0..count {
+            self.commit("certificate.look", Phase::Event, Vec::new());
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! What several test modules use: processes, ports, waiting.
 
 pub mod acme;
+pub mod ca_bytes;
 pub mod challenge;
+pub mod clocks;
 pub mod deploy;
 pub mod estate;
 pub mod fault;

@@ -15,9 +15,9 @@ use keyward::domain::question::Question;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, HostError, Inclusion, Issuer, IssuerError,
-    IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober, RenewalInfo, Statistics,
-    Store, StoreError, StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, Expected, HostError, Inclusion, Issuer,
+    IssuerError, IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober,
+    RenewalInfo, Statistics, Store, StoreError, StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;

@@ -47,7 +47,7 @@ enum Op {
 }
 
 fn calm() -> impl Strategy<Value = Op> {
-    let kinds: Vec<Kind> = Kind::ALL.iter().map(|(kind, ..)| *kind).collect();
+    let kinds: Vec<Kind> = Kind::ALL.iter().map(|(kind, _)| *kind).collect();
     let phases: Vec<Phase> = Phase::ALL.iter().map(|(phase, _)| *phase).collect();
     let spans = vec![Duration::from_secs(1), MINUTE * 7, HOUR / 2, HOUR, HOUR * 3, DAY, DAY * 8, DAY * 40];
     prop_oneof![
@@ -80,9 +80,11 @@ fn wild() -> impl Strategy<Value = Op> {
 
 fn do_it(world: &mut World, op: &Op) {
     match op {
-        Op::Propose(nth) => drop(world.propose_and_take(*nth)),
+        Op::Propose(nth) => {
+            world.propose_and_take(*nth);
+        }
         Op::Try(kind, generation, from) => {
-            let _ = world.take(Step { generation: *generation, from: *from, kind: *kind });
+            drop(world.take(Step { generation: *generation, from: *from, kind: *kind }));
         }
         Op::Stale(nth) => {
             let steps = world.review().proposals.into_iter().filter_map(|p| match p.what {
@@ -91,7 +93,7 @@ fn do_it(world: &mut World, op: &Op) {
             });
             world.remembered.extend(steps);
             if let Some(step) = world.remembered.get(*nth).copied() {
-                let _ = world.take(step);
+                drop(world.take(step));
             }
         }
         Op::Reuse(old) => {
@@ -103,7 +105,7 @@ fn do_it(world: &mut World, op: &Op) {
                 } else {
                     new.root.name = g.issuing.name.clone()
                 }
-                let _ = world.admit(new);
+                drop(world.admit(new));
             }
         }
         Op::Effect(nth) => {
@@ -113,10 +115,14 @@ fn do_it(world: &mut World, op: &Op) {
             }
         }
         Op::Take(n, heard) => world.party_takes(&party(*n), *heard),
-        Op::Lose(n) => drop(world.evidence.acknowledged.remove(&party(*n))),
+        Op::Lose(n) => {
+            world.evidence.acknowledged.remove(&party(*n));
+        }
         Op::Probe(p, n) => world.probe(&party(*p), *n),
         Op::Look => world.look(),
-        Op::Issue => drop(world.issue()),
+        Op::Issue => {
+            world.issue();
+        }
         Op::Pass(span) => world.pass(*span),
         Op::Crash => world.crash(),
         Op::Run(rounds) => world.run(*rounds),
@@ -141,13 +147,12 @@ fn do_it(world: &mut World, op: &Op) {
             }
         }
         Op::Distrust(ours) => {
-            let name = if *ours { "mesh" } else { "another" };
-            let ca = crate::domain::id::CaId::parse(name).unwrap();
-            world.evidence.distrust = Some(DistrustAll { ca, by: Arc::from("ada"), at: world.now });
+            let ca = crate::domain::id::CaId::parse(if *ours { "mesh" } else { "another" }).unwrap();
+            // An order that was good is not taken back.
+            world.evidence.distrust.get_or_insert(DistrustAll { ca, by: Arc::from("ada"), at: world.now });
         }
         Op::Cross(subject, issuer) => cross(world, *subject, *issuer),
     }
-    assert!(world.standing.in_phase(Phase::Signing).count() <= 2, "more than two are signing");
 }
 
 fn cross(world: &mut World, subject: u32, issuer: u32) {
@@ -172,7 +177,7 @@ fn start(days: u64, issuing_only: bool) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// (1)–(8), and nobody is cut off as long as no key is compromised.
     #[test]
@@ -229,7 +234,8 @@ proptest! {
     fn one_silent_party_stops_a_rotation_for_ever_and_its_owner_is_told(
         silent in 0..PARTIES, spans in vec(1..2_000_u32, 1..30), how in 0..3_u8
     ) {
-        let mut world = start(10, false);
+        // It lives for longer than all of the waiting, so that nothing but the party is missing.
+        let mut world = start(4_000, false);
         world.evidence.asked = Some({ let mut order = world.order(); order.at = order.at.plus(MINUTE); order });
         world.propose_and_take(0);
         world.propose_and_take(0);
@@ -237,15 +243,14 @@ proptest! {
         for hours in spans {
             world.settle();
             match how {
-                0 => drop(world.evidence.acknowledged.remove(&party(silent))),
-                1 => drop(world.evidence.canaries.remove(&(party(silent), 2))),
-                _ => drop(world.evidence.canaries.insert((party(silent), 2), Canary::Refused(world.now))),
+                0 => _ = world.evidence.acknowledged.remove(&party(silent)),
+                1 => _ = world.evidence.canaries.remove(&(party(silent), 2)),
+                _ => _ = world.evidence.canaries.insert((party(silent), 2), Canary::Refused(world.now)),
             }
             prop_assert!(!world.propose_and_take(0));
-            prop_assert_eq!(world.phase(2), Phase::Staged);
-            prop_assert_eq!(signer(&world.standing).map(|g| g.number), Some(1));
+            prop_assert_eq!((world.phase(1), world.phase(2)), (Phase::Signing, Phase::Staged));
             let told = world.review().findings.into_iter().any(|f| {
-                matches!(f, Finding::Missing(m) if m.party == party(silent) && &*m.owner == format!("owner-{silent}"))
+                matches!(f, Finding::Missing(m) if m.party == party(silent) && *m.owner == format!("owner-{silent}"))
             });
             prop_assert!(told, "nobody was told");
             world.pass(HOUR * hours);

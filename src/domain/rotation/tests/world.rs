@@ -278,7 +278,8 @@ impl World {
         let mut offs = self.evidence.signed_off.iter().filter(|s| s.shown.replacement == replacement.number);
         let seen = offs.any(|s| {
             let shown = &s.shown;
-            refusing.is_subset(&shown.parties) && shown.generations.contains(&n) && self.unexpired(n) <= shown.leaves
+            let counted = self.unexpired(n) <= shown.leaves || shown.uncounted.contains(&n);
+            refusing.is_subset(&shown.parties) && shown.generations.contains(&n) && counted
         });
         assert!(seen, "(9) {n} left undrained, and nobody saw what breaks");
     }
@@ -326,14 +327,14 @@ impl World {
     pub(super) fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Publish(_) => self.publish(),
-            Effect::List(n) => drop(self.evidence.lists.insert(*n)),
+            Effect::List(n) => _ = self.evidence.lists.insert(*n),
             Effect::Probe(party, n) => self.probe(party, *n),
             Effect::DropSessions(party, n) => {
                 self.parties.get_mut(party).unwrap().dropped.insert(*n, self.now);
                 self.evidence.dropped.insert((party.clone(), *n), self.now);
             }
-            Effect::Revoke(certificate) => drop(self.evidence.revoked.insert(*certificate)),
-            Effect::DestroyKey(key) => drop(self.evidence.destroyed.insert(*key)),
+            Effect::Revoke(certificate) => _ = self.evidence.revoked.insert(*certificate),
+            Effect::DestroyKey(key) => _ = self.evidence.destroyed.insert(*key),
         }
     }
 
