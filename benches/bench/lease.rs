@@ -97,6 +97,7 @@ fn estate() -> Estate {
         key_limit: None,
         issuer_silence: None,
         guard: keyward::domain::guard::Guard::default(),
+        when_frozen: Default::default(),
         leases: Leases { audiences: BTreeSet::from([audience()]), file: None },
     };
     estate.credentials.insert(id, Arc::new(credential));

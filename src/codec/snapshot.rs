@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ParseError;
 use crate::domain::certificate::{CertId, Certificate, Chain, Listing, Purpose, Purposes, Trust};
-use crate::domain::id::{CredentialId, IssuerId, PathId, SlugError};
+use crate::domain::freeze::Scope;
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId, SlugError};
 use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Seen, StartTls};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
-use crate::domain::snapshot::{Dependency, Guardian, Part, PartKind, Rules, Snapshot};
+use crate::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
 use crate::domain::state::Latch;
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
@@ -39,6 +40,9 @@ pub struct SnapshotText {
     unrecorded: Option<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latch: Option<LatchText>,
+    /// Explanations that were written before there were freezes have none, and lose nothing by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    freezes: Vec<FreezeText>,
     parts: Vec<PartText>,
     depends: Vec<DependencyText>,
 }
@@ -51,6 +55,14 @@ struct LatchText {
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FreezeText {
+    id: String,
+    scope: String,
+    until: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,7 +172,7 @@ impl SnapshotText {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, parts, depends } = snapshot;
+        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, depends } = snapshot;
         Self {
             path: path.to_string(),
             margin_s: rules.margin.as_secs(),
@@ -179,6 +191,7 @@ impl SnapshotText {
                 text: l.text.to_string(),
                 by: own(&l.by),
             }),
+            freezes: freezes.iter().map(FreezeText::of).collect(),
             parts: parts.iter().map(PartText::of).collect(),
             depends: depends
                 .iter()
@@ -227,8 +240,24 @@ impl SnapshotText {
                     by: own(&l.by),
                 }),
             },
+            freezes: self.freezes.iter().map(FreezeText::read).collect::<Result<_, _>>()?,
             parts: self.parts.iter().map(PartText::read).collect::<Result<_, _>>()?,
             depends: self.depends.iter().map(DependencyText::read).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl FreezeText {
+    fn of(freeze: &FreezeOver) -> Self {
+        let FreezeOver { id, scope, until } = freeze;
+        Self { id: id.to_string(), scope: scope.to_string(), until: until.to_string() }
+    }
+
+    fn read(&self) -> Result<FreezeOver, ParseError> {
+        Ok(FreezeOver {
+            id: FreezeId::parse(&self.id).ok_or_else(|| ParseError(format!("{:?} is no freeze's id", self.id)))?,
+            scope: Scope::parse(&self.scope).map_err(|e| ParseError(format!("the scope {:?} {e}", self.scope)))?,
+            until: time(&self.until)?,
         })
     }
 }

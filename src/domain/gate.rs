@@ -10,7 +10,7 @@ use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Environment, Seen};
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
-use crate::domain::snapshot::{Dependency, Evidence, Part, PartKind, Snapshot, gather};
+use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// The credential is not configured.
@@ -59,11 +59,13 @@ pub const DEPENDENCY: &str = "KW4022";
 pub const SETTLING: &str = "KW4023";
 /// It closed so often that only a person opens it again.
 pub const FLAPPING: &str = "KW4024";
+/// A person froze it, and it closes for that.
+pub const FROZEN: &str = "KW4070";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 25] = [
+pub const REASONS: [&str; 26] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -88,6 +90,7 @@ pub const REASONS: [&str; 25] = [
     DEPENDENCY,
     SETTLING,
     FLAPPING,
+    FROZEN,
     HELD,
 ];
 
@@ -259,6 +262,12 @@ impl Bench<'_> {
                 (FLAPPING, "a person opens it again with `keyward gate reopen`")
             };
             self.close(code, None, text, reopens);
+        }
+        for FreezeOver { id, scope, until } in &self.snapshot.freezes {
+            if self.snapshot.at < *until {
+                let text = format!("{scope} is frozen until {until} (freeze {id})");
+                self.close(FROZEN, None, text, "the freeze ends, by itself or by `keyward freeze thaw`");
+            }
         }
     }
 

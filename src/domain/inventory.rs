@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Purpose};
+use crate::domain::freeze::{Freezing, WhenFrozen};
 use crate::domain::guard::Guard;
 use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
@@ -40,6 +41,8 @@ pub struct Estate {
     pub orders_in_flight: usize,
     /// When a path that closed opens again.
     pub reopening: Reopening,
+    /// What freezes may do.
+    pub freezing: Freezing,
     /// How often an entry says that the guardian is there, so that a log whose end was cut off shows by its age: always
     /// [`HEARTBEAT`] but in tests and simulations.
     pub heartbeat: Duration,
@@ -440,6 +443,8 @@ pub struct ApprovalPath {
     pub key_limit: Option<Duration>,
     /// An issuer without a success for so long may not be able to renew: the path closes.
     pub issuer_silence: Option<Duration>,
+    /// What a freeze over it does to the path itself.
+    pub when_frozen: WhenFrozen,
     /// Who gets leases and permits.
     pub leases: Leases,
 }

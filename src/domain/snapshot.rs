@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Certificate, Purpose};
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::freeze::{Scope, WhenFrozen};
+use crate::domain::frozen::{in_force, over_path};
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{
     ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Observation, Seen, Sighting, Source,
 };
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub guardian: Guardian,
     /// Why only a person opens it again, if so.
     pub latch: Option<Latch>,
+    /// The freezes over it, where it closes for them.
+    pub freezes: Vec<FreezeOver>,
     /// What it stands on.
     pub parts: Vec<Part>,
     /// The paths that it stands on.
@@ -98,6 +102,17 @@ pub struct Dependency {
     /// The codes of its reasons; empty means open.
     pub reasons: Vec<Arc<str>>,
     /// Open at the latest until then.
+    pub until: Timestamp,
+}
+
+/// A freeze over a path that closes for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreezeOver {
+    /// Which.
+    pub id: FreezeId,
+    /// Over what.
+    pub scope: Scope,
+    /// Until when at the latest.
     pub until: Timestamp,
 }
 
@@ -181,6 +196,7 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
             unrecorded: evidence.unrecorded.map(|(code, text)| (Arc::from(code), Arc::from(text))),
         },
         latch: evidence.state.latches.get(&LatchOn::Path(path.id.clone())).cloned(),
+        freezes: freezes(path, evidence),
         parts: needed(path, evidence.estate).iter().map(|id| part(id, evidence)).collect(),
         depends: path
             .depends_on
@@ -188,6 +204,16 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
             .map(|id| evidence.paths.get(id).cloned().unwrap_or_else(|| unknown(id)))
             .collect(),
     }
+}
+
+fn freezes(path: &ApprovalPath, evidence: &Evidence<'_>) -> Vec<FreezeOver> {
+    if path.when_frozen == WhenFrozen::Open {
+        return Vec::new();
+    }
+    in_force(evidence.state, evidence.now)
+        .filter(|(_, freeze)| over_path(&freeze.scope, &path.id, evidence.estate))
+        .map(|(id, freeze)| FreezeOver { id: *id, scope: freeze.scope.clone(), until: freeze.until })
+        .collect()
 }
 
 /// The reason of a path that is not configured.
@@ -295,6 +321,14 @@ impl Snapshot {
             out.plain("until", &d.until.text());
         });
         all.plain("environment", self.environment.as_str().as_bytes());
+        // Only where there is one, so that what was recorded before there were any has the digest that it had.
+        if !self.freezes.is_empty() {
+            all.objects("freezes", &self.freezes, |freeze, out| {
+                out.text("id", &freeze.id.to_string());
+                out.text("scope", &freeze.scope.to_string());
+                out.plain("until", &freeze.until.text());
+            });
+        }
         if let Some(latch) = &self.latch {
             all.object("latch", |out| {
                 out.plain("at", &latch.at.text());

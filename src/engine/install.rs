@@ -73,6 +73,11 @@ impl Engine {
         if let Err(setback) = self.demand_quorum(credential, attempt.trigger.act()).await {
             return Step::Park(setback);
         }
+        // Last of all: what has begun after this is finished, or rolled back.
+        let found = self.read().frozen(credential, &attempt.issuer, self.ports.clock.now());
+        if let Some(found) = found {
+            return self.wait_for_thaw(attempt, &found).await;
+        }
         if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
             // Some of them may be in place: a new certificate beside an old key, or nobody ever proved.
             let setback = Setback::host(NOT_INSTALLED, format!("the files could not be installed: {error}"));

@@ -57,7 +57,9 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Thaw | Task::Scan | Task::Plan(_) => {
+                None
+            }
         };
         if let Some(future) = future {
             crew.futures.push(future);

@@ -9,6 +9,7 @@
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
 //! | `KW406x` | revocation lists that are fetched | `explain/lists.rs` |
+//! | `KW407x`, `KW408x` | freezes | `explain/freeze.rs` |
 //! | `KW409x` | clocks, and time in which nobody ran | `explain/clocks.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
@@ -33,6 +34,7 @@ mod clocks;
 mod configuration;
 mod engine;
 mod export;
+mod freeze;
 mod gate;
 mod host;
 mod keep;
@@ -75,6 +77,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
     ("Revocation lists", lists::ROWS),
+    ("Freezes", freeze::ROWS),
     ("Clocks", clocks::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),

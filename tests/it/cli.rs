@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 47] = [
+const COMMANDS: [&str; 50] = [
     "",
     "init",
     "check",
@@ -61,6 +61,9 @@ const COMMANDS: [&str; 47] = [
     "gate probe",
     "gate lint",
     "gate graph",
+    "freeze",
+    "freeze list",
+    "freeze thaw",
     "snippet",
     "ca",
     "ca status",

@@ -32,6 +32,7 @@ mod engine;
 mod export;
 mod fault;
 mod freeze;
+mod frozen;
 mod http;
 mod keep;
 mod keyholder;

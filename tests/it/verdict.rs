@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use keyward::codec::explanation::{Explanation, SnapshotText};
 use keyward::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
+use keyward::domain::freeze::Scope;
 use keyward::domain::gate::{self, Verdict, judge};
+use keyward::domain::id::{FreezeId, Ulid};
 use keyward::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Estate, Reopening, Seen, StartTls};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::LETS_ENCRYPT;
-use keyward::domain::snapshot::{Dependency, Guardian, Part, PartKind, Rules, Snapshot};
+use keyward::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
 use keyward::domain::state::{Latch, LatchOn};
 use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity};
 use keyward::engine::{Command, Engine};
@@ -88,6 +90,7 @@ fn good() -> Snapshot {
         at_boot: Boottime::from_boot(Duration::from_millis(12_345)),
         guardian: Guardian::default(),
         latch: None,
+        freezes: vec![],
         parts: vec![part],
         depends: vec![Dependency { path: pid("sign-in"), reasons: vec![], until: start().plus(DAY * 200) }],
     }
@@ -104,6 +107,11 @@ fn points(snapshot: &mut Snapshot, bend: impl FnOnce(&mut CrlFacts)) {
     let mut facts = crl();
     bend(&mut facts);
     pointed(snapshot, &[CrlSeen::Present(facts)]);
+}
+
+fn over(scope: &str, n: u8) -> FreezeOver {
+    let id = FreezeId(Ulid::new(start(), [n; 10]));
+    FreezeOver { id, scope: Scope::parse(scope).unwrap(), until: start().plus(HOUR) }
 }
 
 type Bend = (&'static str, fn(&mut Snapshot));
@@ -126,6 +134,8 @@ fn guard(snapshot: &mut Snapshot) -> &mut Guardian {
 }
 
 /// What closes the path, with the one code that says so.
+const DIGEST_BEFORE_FREEZES: &str = "c5213324af86eebb1cafccff28f1d7f06e4f89d4eab4620dfd2e590549864e15";
+
 const BENDS: &[Bend] = &[
     (gate::UNKNOWN_CREDENTIAL, |s| s.parts.clear()),
     (gate::UNKNOWN_CREDENTIAL, |s| s.parts[0].kind = PartKind::Unknown),
@@ -185,6 +195,8 @@ const BENDS: &[Bend] = &[
     (gate::FLAPPING, |s| {
         s.latch = Some(Latch { at: start(), code: Arc::from(gate::FLAPPING), text: Arc::from("3 times"), by: None });
     }),
+    (gate::FROZEN, |s| s.freezes = vec![over("path:approve", 1)]),
+    (gate::FROZEN, |s| s.freezes = vec![over("label:env=prod", 1), over("all", 2)]),
 ];
 
 fn codes(verdict: &Verdict) -> Vec<&'static str> {
@@ -283,6 +295,21 @@ fn a_snapshot_that_asks_for_no_fetched_list_says_nothing_of_them() {
     let mut snapshot = good();
     snapshot.parts[0].points = Some(vec![]);
     assert_ne!(snapshot.digest(), good().digest(), "to ask and find none is another thing than not to ask");
+}
+
+#[test]
+fn a_freeze_closes_until_its_end_and_an_explanation_from_before_there_were_any_is_judged_as_it_was() {
+    let mut snapshot = good();
+    let before = serde_json::to_string(&Explanation::of(&snapshot)).unwrap();
+    assert!(!before.contains("freeze"), "without one nothing says that there could be: {before}");
+    // What a guardian without freezes wrote.
+    assert_eq!(snapshot.digest().to_string(), DIGEST_BEFORE_FREEZES);
+    snapshot.freezes = vec![over("path:approve", 1)];
+    assert_eq!(codes(&judge(&snapshot)), [gate::FROZEN]);
+    let text = &judge(&snapshot).reasons[0].text;
+    assert!(text.contains("path:approve is frozen until") && text.contains(&over("all", 1).id.to_string()), "{text}");
+    snapshot.at = start().plus(HOUR);
+    assert!(judge(&snapshot).is_open(), "its time is over");
 }
 
 #[test]

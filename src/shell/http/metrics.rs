@@ -35,6 +35,7 @@ pub(super) async fn text(web: &Web) -> String {
     lists(web, &mut out);
     witnesses(web, &mut out);
     gates(web, &mut out);
+    freezes(web, &mut out);
     match TextEncoder::new().encode_to_string(&web.registry.gather()) {
         Ok(events) => out.push_str(&events),
         // Our own families are well formed; a comment is all that could be said here.
@@ -375,6 +376,20 @@ fn lists(web: &Web, out: &mut String) {
     for (state, count) in [("tracked", tracked), ("kept", kept), ("failing", failing)] {
         family.put(&[("state", state)], count);
     }
+    family.finish(out);
+}
+
+fn freezes(web: &Web, out: &mut String) {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let (counts, held) = web.engine.frozen();
+    let mut active = Family::gauge("keyward_freeze_active", "Freezes in force, by the kind of their scope.");
+    for (kind, count) in counts {
+        active.put(&[("scope", kind)], number(count));
+    }
+    active.finish(out);
+    let mut family =
+        Family::gauge("keyward_freeze_held", "Credentials of which something is due and waits for a freeze.");
+    family.put(&[], number(held));
     family.finish(out);
 }
 

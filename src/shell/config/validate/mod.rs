@@ -8,6 +8,7 @@ mod audit;
 mod ca;
 mod certificate;
 mod crl;
+mod freeze;
 mod graph;
 mod guard;
 mod install;
@@ -61,6 +62,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
     let lists = crl::read(p, &mut root);
+    let freezing = freeze::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
     let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
@@ -95,6 +97,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         lists_every: lists.refresh,
         orders_in_flight: timing.orders_in_flight,
         reopening: timing.reopening,
+        freezing,
         heartbeat: HEARTBEAT,
     };
     graph::judge(p, &estate, &approvals);

@@ -77,6 +77,7 @@ pub(super) fn read_paths<'a>(
         let key_limit = s.parsed(p, "key_limit", "\"400d\"", |t| scalar::duration(t, LIMIT));
         let issuer_silence = s.parsed(p, "issuer_silence", "\"45d\"", |t| scalar::duration(t, LIMIT));
         let guard = super::guard::read(p, &mut s);
+        let when_frozen = super::freeze::when_frozen(p, &mut s);
         let mut leases = read_leases(p, &mut s, &mut files);
         // A dry run touches nothing that production reads.
         leases.file = leases.file.filter(|_| environment == Environment::Production);
@@ -90,6 +91,7 @@ pub(super) fn read_paths<'a>(
                 key_limit: key_limit.map(|l| l.value),
                 issuer_silence: issuer_silence.map(|l| l.value),
                 guard,
+                when_frozen,
                 leases,
             };
             others.extend(depends.into_iter().map(|d| (id.value.clone(), d)));
