@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ParseError;
-use crate::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
-use crate::domain::id::{CredentialId, IssuerId, PathId, SlugError};
+use crate::domain::certificate::{CertId, Certificate, Chain, Listing, Purpose, Purposes, Trust};
+use crate::domain::freeze::Scope;
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId, SlugError};
 use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Missed, Seen, StartTls};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
-use crate::domain::snapshot::{Dependency, Guardian, Part, PartKind, Rules, Snapshot};
+use crate::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
 use crate::domain::state::Latch;
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
@@ -42,6 +43,9 @@ pub struct SnapshotText {
     unrecorded: Option<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latch: Option<LatchText>,
+    /// Explanations that were written before there were freezes have none, and lose nothing by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    freezes: Vec<FreezeText>,
     parts: Vec<PartText>,
     depends: Vec<DependencyText>,
 }
@@ -54,6 +58,14 @@ struct LatchText {
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FreezeText {
+    id: String,
+    scope: String,
+    until: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +92,8 @@ struct PartText {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     missed: Vec<MissedText>,
     crls: Vec<CrlText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    points: Option<Vec<CrlText>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_since: Option<String>,
     compromised: Vec<String>,
@@ -180,7 +194,7 @@ impl SnapshotText {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, parts, depends } = snapshot;
+        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, depends } = snapshot;
         Self {
             path: path.to_string(),
             margin_s: rules.margin.as_secs(),
@@ -200,6 +214,7 @@ impl SnapshotText {
                 text: l.text.to_string(),
                 by: own(&l.by),
             }),
+            freezes: freezes.iter().map(FreezeText::of).collect(),
             parts: parts.iter().map(PartText::of).collect(),
             depends: depends
                 .iter()
@@ -249,8 +264,24 @@ impl SnapshotText {
                     by: own(&l.by),
                 }),
             },
+            freezes: self.freezes.iter().map(FreezeText::read).collect::<Result<_, _>>()?,
             parts: self.parts.iter().map(PartText::read).collect::<Result<_, _>>()?,
             depends: self.depends.iter().map(DependencyText::read).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl FreezeText {
+    fn of(freeze: &FreezeOver) -> Self {
+        let FreezeOver { id, scope, until } = freeze;
+        Self { id: id.to_string(), scope: scope.to_string(), until: until.to_string() }
+    }
+
+    fn read(&self) -> Result<FreezeOver, ParseError> {
+        Ok(FreezeOver {
+            id: FreezeId::parse(&self.id).ok_or_else(|| ParseError(format!("{:?} is no freeze's id", self.id)))?,
+            scope: Scope::parse(&self.scope).map_err(|e| ParseError(format!("the scope {:?} {e}", self.scope)))?,
+            until: time(&self.until)?,
         })
     }
 }
@@ -296,7 +327,11 @@ impl PartText {
             unseen: part.unseen,
             served: part.served.iter().map(served).collect(),
             missed: part.missed.iter().map(missed).collect(),
-            crls: part.crls.iter().map(CrlText::of).collect(),
+            crls: part.crls.iter().map(|(file, seen)| CrlText::of(file, seen.as_ref())).collect(),
+            points: part
+                .points
+                .as_ref()
+                .map(|all| all.iter().map(|(url, seen)| CrlText::of(url, Some(seen))).collect()),
             key_since: part.key_since.map(|at| at.to_string()),
             compromised: part.compromised.iter().map(Digest::to_string).collect(),
             renewer: part.renewer.as_ref().map(|(id, last)| (id.to_string(), last.map(|at| at.to_string()))),
@@ -316,6 +351,13 @@ impl PartText {
             served: self.served.iter().map(ServedText::read).collect::<Result<_, _>>()?,
             missed: self.missed.iter().map(MissedText::read).collect::<Result<_, _>>()?,
             crls: self.crls.iter().map(CrlText::read).collect::<Result<_, _>>()?,
+            points: maybe(self.points.as_ref(), |all| {
+                let point = |text: &CrlText| match text.read()? {
+                    (url, Some(seen)) => Ok((url, seen)),
+                    (url, None) => Err(ParseError(format!("nothing is said of the list {url}"))),
+                };
+                all.iter().map(point).collect::<Result<_, _>>()
+            })?,
             key_since: maybe(self.key_since.as_deref(), time)?,
             compromised: digests(&self.compromised)?,
             renewer: match &self.renewer {
@@ -429,14 +471,16 @@ impl CertificateText {
             cert_id: self.cert_id.as_deref().map(|id| CertId(Arc::from(id))),
             may_issue: self.may_issue,
             purposes,
+            // What the lists said stands in the snapshot; where they lie is not judged.
+            listing: Listing::default(),
         })
     }
 }
 
 impl CrlText {
-    fn of((file, seen): &(Arc<str>, Option<CrlSeen>)) -> Self {
+    fn of(file: &str, seen: Option<&CrlSeen>) -> Self {
         let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect();
-        let seen = seen.as_ref().map(|seen| match seen {
+        let seen = seen.map(|seen| match seen {
             CrlSeen::Present(facts) => CrlSeenText::Present {
                 this_update: facts.this_update.to_string(),
                 next_update: facts.next_update.map(|at| at.to_string()),
@@ -447,7 +491,7 @@ impl CrlText {
             CrlSeen::Unreadable(why) => CrlSeenText::Unreadable(why.clone()),
             CrlSeen::Unusable(why) => CrlSeenText::Unusable(why.clone()),
         });
-        Self { file: file.to_string(), seen }
+        Self { file: file.to_owned(), seen }
     }
 
     fn read(&self) -> Result<(Arc<str>, Option<CrlSeen>), ParseError> {

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 
 use crate::domain::execution::Attempt;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
@@ -41,6 +42,11 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error>;
+    /// What is frozen.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error>;
     /// A generation of a private CA.
     ///
     /// # Errors
@@ -74,6 +80,10 @@ impl Before for State {
 
     fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
         Ok(self.latches.get(on).map(Cow::Borrowed))
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
+        Ok(self.freezes.get(&id).map(Cow::Borrowed))
     }
 
     fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error> {
@@ -157,6 +167,17 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.latch(on)
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Freeze(other, freeze) = change
+                && *other == id
+            {
+                return Ok(freeze.as_ref().map(Cow::Borrowed));
+            }
+        }
+        self.state.freeze(id)
     }
 
     fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error> {

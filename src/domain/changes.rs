@@ -14,6 +14,7 @@
 //! | `automatic` | set of names | times of the automatic issuances that count |
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
 //! | `credential` | credential id | a record; its generations stand once each below `generation`, by their slots |
+//! | `freeze` | freeze id | what people froze, until it is thawed or ends |
 //! | `issuer` | issuer id | a record |
 //! | `generation` | `CA/NUMBER` | a generation of a private CA |
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
@@ -30,7 +31,8 @@ use std::sync::Arc;
 
 pub use crate::domain::before::{After, Before};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
@@ -99,6 +101,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("freeze", |p| {
+        for (id, new) in &touched.freezes {
+            let old = before.freeze(*id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, freeze);
+        }
+        Ok(())
+    })?;
     patch.object("generation", |p| {
         for (id, new) in &touched.generations {
             let old = before.generation(id)?;
@@ -142,6 +151,7 @@ struct Touched<'a> {
     automatic: BTreeMap<&'a str, Vec<Timestamp>>,
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
     credentials: BTreeMap<&'a CredentialId, Option<&'a CredentialRecord>>,
+    freezes: BTreeMap<FreezeId, Option<&'a Freeze>>,
     generations: BTreeMap<&'a GenerationId, &'a CaGeneration>,
     issued: BTreeMap<&'a str, Option<&'a Issued>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
@@ -181,6 +191,9 @@ impl<'a> Touched<'a> {
                 Change::Latch(on, latch) => {
                     touched.latches.insert(on, latch.as_ref());
                 }
+                Change::Freeze(id, freeze) => {
+                    touched.freezes.insert(*id, freeze.as_ref());
+                }
                 Change::Generation(id, generation) => {
                     touched.generations.insert(id, generation);
                 }
@@ -199,6 +212,7 @@ impl<'a> Touched<'a> {
             && self.automatic.is_empty()
             && self.buckets.is_empty()
             && self.credentials.is_empty()
+            && self.freezes.is_empty()
             && self.generations.is_empty()
             && self.issued.is_empty()
             && self.issuers.is_empty()
@@ -353,6 +367,15 @@ fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
     p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
     p.text("code", old.map(|o| &*o.code), Some(code));
     p.text("text", old.map(|o| &*o.text), Some(text));
+}
+
+fn freeze(p: &mut Patch<'_, '_>, old: Option<&Freeze>, new: &Freeze) {
+    let Freeze { scope, reason, by, since, until } = new;
+    p.text("by", old.map(|o| &*o.by), Some(by));
+    p.private("reason", old.map(|o| &o.reason), Some(reason));
+    p.text("scope", old.map(|o| o.scope.to_string()).as_deref(), Some(&scope.to_string()));
+    p.time("since", old.map(|o| o.since), Some(*since));
+    p.time("until", old.map(|o| o.until), Some(*until));
 }
 
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, CrlSeen, Endpoint, Environment, MISSED_FOR, Missed, Seen};
+use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Endpoint, Environment, MISSED_FOR, Missed, Seen};
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
-use crate::domain::snapshot::{Dependency, Evidence, Part, PartKind, Snapshot, gather, millis};
+use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather, millis};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// The credential is not configured.
@@ -63,11 +63,13 @@ pub const FLAPPING: &str = "KW4024";
 pub const MISSED: &str = "KW4050";
 /// The guardian found its own audit log broken.
 pub const BROKEN_LOG: &str = "KW4051";
+/// A person froze it, and it closes for that.
+pub const FROZEN: &str = "KW4070";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 27] = [
+pub const REASONS: [&str; 28] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -94,6 +96,7 @@ pub const REASONS: [&str; 27] = [
     FLAPPING,
     MISSED,
     BROKEN_LOG,
+    FROZEN,
     HELD,
 ];
 
@@ -182,6 +185,9 @@ impl Verdict {
 /// How far wall clock and boot clock may drift apart (facts: close when they diverge by more than two seconds).
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
+/// Lists at distribution points whose trouble is told; a chain names two or three.
+const MOST_TOLD: usize = 4;
+
 /// Computes the verdict over one path. Pure.
 #[must_use]
 pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
@@ -268,6 +274,12 @@ impl Bench<'_> {
                 _ => (FLAPPING, "a person opens it again with `keyward gate reopen`"),
             };
             self.close(code, None, text, reopens);
+        }
+        for FreezeOver { id, scope, until } in &self.snapshot.freezes {
+            if self.snapshot.at < *until {
+                let text = format!("{scope} is frozen until {until} (freeze {id})");
+                self.close(FROZEN, None, text, "the freeze ends, by itself or by `keyward freeze thaw`");
+            }
         }
     }
 
@@ -371,46 +383,57 @@ impl Bench<'_> {
         }
     }
 
-    /// Every certificate below the anchor must stand on no list and be covered by a fresh one.
+    /// Every certificate below the anchor must stand on no list and be covered by a fresh one. Each file that the
+    /// configuration names must be good; of the lists at distribution points one for each certificate is enough.
     fn revocation(&mut self, part: &Part, chain: &Chain) {
         let (name, now) = (&part.credential, self.snapshot.at);
-        if part.crls.is_empty() {
+        if part.crls.is_empty() && part.points.is_none() {
             return;
         }
         let reopens = "a fresh list of each issuer of the chain is in place";
         let mut fresh = Vec::new();
         for (file, seen) in &part.crls {
-            let why = match seen {
-                Some(CrlSeen::Present(facts)) => match facts.next_update {
-                    Some(next) if facts.this_update <= now && now < next => {
-                        fresh.push((facts, next));
-                        continue;
-                    }
-                    Some(next) => format!("is for {} to {next}", facts.this_update),
-                    None => "does not say when the next one is due, so it is never fresh".to_owned(),
-                },
-                Some(CrlSeen::Missing) => "is missing".to_owned(),
-                Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => why.clone(),
-                None => "was not looked at yet".to_owned(),
-            };
-            self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+            match good_until(seen.as_ref(), now) {
+                Ok(good) => fresh.push(good),
+                Err(why) => {
+                    self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+                }
+            }
         }
-        let below: Vec<_> = chain.elements().collect();
-        for element in below.split_last().map_or(&[][..], |(_, below)| below) {
+        let mut stale = Vec::new();
+        for (url, seen) in part.points.iter().flatten() {
+            match good_until(Some(seen), now) {
+                Ok(good) => fresh.push(good),
+                Err(_) if *seen == CrlSeen::Missing => stale.push(format!("{url} was not fetched yet")),
+                Err(why) => stale.push(format!("{url} {why}")),
+            }
+        }
+        let why = match (&part.points, stale.is_empty()) {
+            (None, _) => String::new(),
+            (Some(points), _) if points.is_empty() => {
+                ": its chain names no distribution point with an http URL".to_owned()
+            }
+            (Some(_), true) => String::new(),
+            (Some(_), false) => {
+                let more = stale.len().checked_sub(MOST_TOLD).filter(|more| *more > 0);
+                stale.truncate(MOST_TOLD);
+                format!(": {}{}", stale.join("; "), more.map_or_else(String::new, |n| format!("; and {n} more")))
+            }
+        };
+        let files = part.crls.iter().filter_map(|(_, seen)| seen.as_ref());
+        let all: Vec<&CrlFacts> =
+            files.chain(part.points.iter().flatten().map(|(_, seen)| seen)).filter_map(CrlSeen::facts).collect();
+        for element in chain.below_anchor() {
             let what = display_name(element);
             // A revoked certificate stays so, however old the list is that says so.
-            let lists = part.crls.iter().filter_map(|(_, seen)| match seen {
-                Some(CrlSeen::Present(facts)) => Some(facts),
-                Some(CrlSeen::Missing | CrlSeen::Unreadable(_) | CrlSeen::Unusable(_)) | None => None,
-            });
-            if lists.clone().any(|facts| facts.revokes.contains(&element.fingerprint)) {
+            if all.iter().any(|facts| facts.revokes.contains(&element.fingerprint)) {
                 let text = format!("{name}: {what} (serial {}) is revoked", element.serial);
                 self.close(REVOKED, Some(part), text, "another certificate is in place");
             }
             match fresh.iter().filter(|(f, _)| f.covers.contains(&element.fingerprint)).map(|(_, next)| *next).max() {
                 Some(next) => self.ends(next, || format!("{name}: the revocation list for {what}")),
                 None => {
-                    let text = format!("{name}: no fresh revocation list covers {what}");
+                    let text = format!("{name}: no fresh revocation list covers {what}{why}");
                     self.close(REVOCATION_UNKNOWN, Some(part), text, reopens);
                 }
             }
@@ -505,5 +528,19 @@ impl Bench<'_> {
         let credential = Some(part.credential.clone());
         self.warnings.push(Reason { code: MISSED, credential, text, reopens: "a look reaches the endpoint" });
         self.ends(end, || format!("{name}: the last good look at {endpoint}"));
+    }
+}
+
+/// What a list says and until when that is good; the reason if it is not good now.
+fn good_until(seen: Option<&CrlSeen>, now: Timestamp) -> Result<(&CrlFacts, Timestamp), String> {
+    match seen {
+        Some(CrlSeen::Present(facts)) => match facts.next_update {
+            Some(next) if facts.this_update <= now && now < next => Ok((facts, next)),
+            Some(next) => Err(format!("is for {} to {next}", facts.this_update)),
+            None => Err("does not say when the next one is due, so it is never fresh".to_owned()),
+        },
+        Some(CrlSeen::Missing) => Err("is missing".to_owned()),
+        Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => Err(why.clone()),
+        None => Err("was not looked at yet".to_owned()),
     }
 }

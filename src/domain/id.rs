@@ -244,6 +244,24 @@ impl fmt::Display for EntryId {
     }
 }
 
+/// One freeze, from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FreezeId(pub Ulid);
+
+impl FreezeId {
+    /// From its text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Ulid::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for FreezeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

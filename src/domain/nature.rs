@@ -3,9 +3,9 @@
 //! Refuses to know what a reason means: that is [`crate::domain::gate`].
 
 use crate::domain::gate::{
-    AUDIT, BROKEN_LOG, CLOCK, COMPROMISED, CONFIGURATION, DEPENDENCY, FLAPPING, HELD, KEY_OVERDUE, MARGIN, MISSED,
-    MISSING, NAMES, NOT_SERVED, OUT_OF_TIME, PURPOSE, RENEWER, REVOCATION_UNKNOWN, REVOKED, SETTLING, SPOOLED, STALE,
-    UNKNOWN_CREDENTIAL, UNKNOWN_PATH, UNREADABLE, UNRESOLVED, UNTRUSTED,
+    AUDIT, BROKEN_LOG, CLOCK, COMPROMISED, CONFIGURATION, DEPENDENCY, FLAPPING, FROZEN, HELD, KEY_OVERDUE, MARGIN,
+    MISSED, MISSING, NAMES, NOT_SERVED, OUT_OF_TIME, PURPOSE, RENEWER, REVOCATION_UNKNOWN, REVOKED, SETTLING, SPOOLED,
+    STALE, UNKNOWN_CREDENTIAL, UNKNOWN_PATH, UNREADABLE, UNRESOLVED, UNTRUSTED,
 };
 
 /// How fast a reason closes.
@@ -29,7 +29,7 @@ pub enum Opens {
 }
 
 /// Every reason with its kind, in the order of the codes.
-pub const NATURES: [(&str, Firmness, Opens); 27] = [
+pub const NATURES: [(&str, Firmness, Opens); 28] = [
     (UNKNOWN_CREDENTIAL, Firmness::Hard, Opens::Itself),
     (MISSING, Firmness::Hard, Opens::Itself),
     (UNREADABLE, Firmness::Hard, Opens::Itself),
@@ -57,6 +57,8 @@ pub const NATURES: [(&str, Firmness, Opens); 27] = [
     (FLAPPING, Firmness::Hard, Opens::Person),
     (MISSED, Firmness::Soft, Opens::Itself),
     (BROKEN_LOG, Firmness::Hard, Opens::Person),
+    // It ends by itself, or a person ends it.
+    (FROZEN, Firmness::Hard, Opens::Itself),
     (HELD, Firmness::Hard, Opens::Itself),
 ];
 

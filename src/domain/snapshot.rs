@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Certificate, Chain, Purpose, Trust};
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::freeze::{Scope, WhenFrozen};
+use crate::domain::frozen::{in_force, over_path};
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{
     ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Missed, Observation, Seen, Sighting, Source,
 };
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub guardian: Guardian,
     /// Why only a person opens it again, if so.
     pub latch: Option<Latch>,
+    /// The freezes over it, where it closes for them.
+    pub freezes: Vec<FreezeOver>,
     /// What it stands on.
     pub parts: Vec<Part>,
     /// The paths that it stands on.
@@ -103,6 +107,17 @@ pub struct Dependency {
     pub until: Timestamp,
 }
 
+/// A freeze over a path that closes for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreezeOver {
+    /// Which.
+    pub id: FreezeId,
+    /// Over what.
+    pub scope: Scope,
+    /// Until when at the latest.
+    pub until: Timestamp,
+}
+
 /// One credential that a path stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -124,6 +139,8 @@ pub struct Part {
     pub missed: Vec<(Arc<Endpoint>, Missed)>,
     /// What the revocation lists say; `None` means not looked at yet.
     pub crls: Vec<(Arc<str>, Option<CrlSeen>)>,
+    /// What the lists at the distribution points of its chain say, by URL; `None` if nobody asks for them.
+    pub points: Option<Vec<(Arc<str>, CrlSeen)>>,
     /// Since when its key is in use, as far as is known.
     pub key_since: Option<Timestamp>,
     /// Which of its keys a person reported as compromised.
@@ -188,6 +205,7 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
             unrecorded: evidence.unrecorded.map(|(code, text)| (Arc::from(code), Arc::from(text))),
         },
         latch: evidence.state.latches.get(&LatchOn::Path(path.id.clone())).cloned(),
+        freezes: freezes(path, evidence),
         parts: needed(path, evidence.estate).iter().map(|id| part(id, evidence)).collect(),
         depends: path
             .depends_on
@@ -195,6 +213,16 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
             .map(|id| evidence.paths.get(id).cloned().unwrap_or_else(|| unknown(id)))
             .collect(),
     }
+}
+
+fn freezes(path: &ApprovalPath, evidence: &Evidence<'_>) -> Vec<FreezeOver> {
+    if path.when_frozen == WhenFrozen::Open {
+        return Vec::new();
+    }
+    in_force(evidence.state, evidence.now)
+        .filter(|(_, freeze)| over_path(&freeze.scope, &path.id, evidence.estate))
+        .map(|(id, freeze)| FreezeOver { id: *id, scope: freeze.scope.clone(), until: freeze.until })
+        .collect()
 }
 
 /// The reason of a path that is not configured.
@@ -225,6 +253,7 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         served: Vec::new(),
         missed: Vec::new(),
         crls: Vec::new(),
+        points: None,
         key_since: None,
         compromised: Vec::new(),
         renewer: None,
@@ -248,7 +277,12 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         purpose: credential.purpose,
         served: credential.endpoints.iter().map(|e| (e.clone(), served(e))).collect(),
         missed: credential.endpoints.iter().filter_map(missed).collect(),
-        crls: credential.crls.iter().map(crl).collect(),
+        crls: credential.list_files().map(crl).collect(),
+        // Where nothing was seen yet the list is empty, which covers nothing.
+        points: credential.fetches_lists().then(|| {
+            let points = sighting.into_iter().flat_map(|s| &s.points);
+            points.map(|(url, seen)| (url.clone(), seen.clone())).collect()
+        }),
         key_since: key_since(credential, sighting, evidence.state),
         compromised: compromised(sighting, evidence.state),
         renewer: renewer(credential, evidence.state),
@@ -303,6 +337,14 @@ impl Snapshot {
             out.plain("until", &d.until.text());
         });
         all.plain("environment", self.environment.as_str().as_bytes());
+        // Only where there is one, so that what was recorded before there were any has the digest that it had.
+        if !self.freezes.is_empty() {
+            all.objects("freezes", &self.freezes, |freeze, out| {
+                out.text("id", &freeze.id.to_string());
+                out.text("scope", &freeze.scope.to_string());
+                out.plain("until", &freeze.until.text());
+            });
+        }
         if let Some(latch) = &self.latch {
             all.object("latch", |out| {
                 out.plain("at", &latch.at.text());
@@ -342,22 +384,7 @@ impl Snapshot {
 fn write_part(part: &Part, out: &mut Object<'_>) {
     out.objects("compromised", &part.compromised, |key, out| out.plain("spki", &key.hex()));
     out.text("credential", part.credential.as_str());
-    out.objects("crls", &part.crls, |(file, seen), out| match seen {
-        Some(CrlSeen::Present(facts)) => {
-            let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect::<Vec<_>>().join(",");
-            out.text("covers", &all(&facts.covers));
-            out.text("file", file);
-            if let Some(next) = facts.next_update {
-                out.plain("next_update", &next.text());
-            }
-            out.text("revokes", &all(&facts.revokes));
-            out.plain("this_update", &facts.this_update.text());
-        }
-        Some(CrlSeen::Missing) => missing(out, file, "missing", ""),
-        Some(CrlSeen::Unreadable(why)) => missing(out, file, "unreadable", why),
-        Some(CrlSeen::Unusable(why)) => missing(out, file, "unusable", why),
-        None => missing(out, file, "unseen", ""),
-    });
+    out.objects("crls", &part.crls, |(file, seen), out| write_list(file, seen.as_ref(), out));
     if let Some(since) = part.key_since {
         out.plain("key_since", &since.text());
     }
@@ -374,6 +401,9 @@ fn write_part(part: &Part, out: &mut Object<'_>) {
     }
     if let Some(names) = &part.names {
         out.text("names", &names.to_string());
+    }
+    if let Some(points) = &part.points {
+        out.objects("points", points, |(url, seen), out| write_list(url, Some(seen), out));
     }
     if let Some(purpose) = part.purpose {
         out.plain("purpose", purpose.as_str().as_bytes());
@@ -393,6 +423,25 @@ fn write_part(part: &Part, out: &mut Object<'_>) {
     out.object("stored", |out| write_seen(part.stored.as_ref(), out));
     if part.unseen {
         out.plain("unseen", b"true");
+    }
+}
+
+fn write_list(file: &str, seen: Option<&CrlSeen>, out: &mut Object<'_>) {
+    match seen {
+        Some(CrlSeen::Present(facts)) => {
+            let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect::<Vec<_>>().join(",");
+            out.text("covers", &all(&facts.covers));
+            out.text("file", file);
+            if let Some(next) = facts.next_update {
+                out.plain("next_update", &next.text());
+            }
+            out.text("revokes", &all(&facts.revokes));
+            out.plain("this_update", &facts.this_update.text());
+        }
+        Some(CrlSeen::Missing) => missing(out, file, "missing", ""),
+        Some(CrlSeen::Unreadable(why)) => missing(out, file, "unreadable", why),
+        Some(CrlSeen::Unusable(why)) => missing(out, file, "unusable", why),
+        None => missing(out, file, "unseen", ""),
     }
 }
 

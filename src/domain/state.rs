@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
@@ -31,6 +32,8 @@ pub struct State {
     pub clock: Option<ClockMark>,
     /// What only a person may open again, and keys that are never good again.
     pub latches: BTreeMap<LatchOn, Latch>,
+    /// What people froze, until it is thawed or its end is recorded.
+    pub freezes: BTreeMap<FreezeId, Freeze>,
     /// The generations of private CAs.
     pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
     /// What private CAs issued, by serial number in hexadecimal, until it expires.
@@ -177,6 +180,8 @@ pub enum Change {
     Clock(ClockMark),
     /// Something is latched, or not any more.
     Latch(LatchOn, Option<Latch>),
+    /// Something is frozen, or not any more.
+    Freeze(FreezeId, Option<Freeze>),
     /// A generation of a private CA is now this.
     Generation(GenerationId, Arc<CaGeneration>),
     /// A certificate of a private CA is now this; `None` once it expired long enough ago.
@@ -199,6 +204,8 @@ impl State {
             Change::Clock(mark) => self.clock = Some(mark.clone()),
             Change::Latch(on, Some(latch)) => put(&mut self.latches, on, latch.clone()),
             Change::Latch(on, None) => drop(self.latches.remove(on)),
+            Change::Freeze(id, Some(freeze)) => put(&mut self.freezes, id, freeze.clone()),
+            Change::Freeze(id, None) => drop(self.freezes.remove(id)),
             Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),

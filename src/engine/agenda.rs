@@ -16,6 +16,10 @@ pub(crate) enum Task {
     Heartbeat,
     /// Read a part of the log again.
     Inspect,
+    /// Fetch the revocation lists whose turn it is.
+    Lists,
+    /// Record the freezes whose time is over.
+    Thaw,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.
@@ -256,7 +260,14 @@ fn place(task: &Task) -> Place<'_> {
         Task::Look(id) => Place::Look(Kind::Look, id),
         Task::Ari(id) => Place::Look(Kind::Ari, id),
         Task::Expand(id) => Place::Look(Kind::Expand, id),
-        Task::Evaluate | Task::Store | Task::Heartbeat | Task::Inspect | Task::Scan | Task::Meta(_) => Place::Other,
+        Task::Evaluate
+        | Task::Store
+        | Task::Heartbeat
+        | Task::Inspect
+        | Task::Lists
+        | Task::Thaw
+        | Task::Scan
+        | Task::Meta(_) => Place::Other,
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use crate::domain::audit::Draft;
-use crate::domain::id::{CredentialId, EntryId, IssuerId, PathId};
+use crate::domain::id::{CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::engine::answer::Answer;
@@ -72,6 +72,22 @@ pub enum Command {
         /// SHA-256 of its SubjectPublicKeyInfo.
         spki: Digest,
         /// Who.
+        by: Arc<str>,
+    },
+    /// Record a freeze that is in force already.
+    Freeze {
+        /// Which.
+        id: FreezeId,
+        /// The entry about it.
+        draft: Box<Draft>,
+    },
+    /// End a freeze before its time.
+    Thaw {
+        /// Which.
+        id: FreezeId,
+        /// Why.
+        reason: Arc<str>,
+        /// Who asks.
         by: Arc<str>,
     },
     /// A person vouches for the present time.

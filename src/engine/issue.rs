@@ -162,9 +162,16 @@ impl Engine {
         if let Err(setback) = self.demand_quorum(credential, attempt.trigger.act()).await {
             return Step::Park(setback);
         }
+        if let Some(step) = self.stopped_by_freeze(attempt, credential).await {
+            return step;
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },
+        }
+        // Making a key takes a moment.
+        if let Some(step) = self.stopped_by_freeze(attempt, credential).await {
+            return step;
         }
         let mut unsure = resumed;
         let mut tries = 0_u32;
@@ -204,6 +211,12 @@ impl Engine {
         }
         *attempt = next;
         Step::Next
+    }
+
+    /// Ends an attempt that a freeze met after it was planned.
+    async fn stopped_by_freeze(&self, attempt: &Attempt, credential: &Credential) -> Option<Step> {
+        let found = self.read().frozen(credential, &attempt.issuer, self.ports.clock.now())?;
+        Some(self.stop_frozen(attempt, &found).await)
     }
 
     /// One try to have an order: looks for an existing one first where an earlier newOrder may have arrived.

@@ -7,11 +7,12 @@ use crate::domain::assessment::{Severity, Subject, assess};
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    Care, Credential, CrlSeen, Endpoint, Environment, MOST_MISSES, Observation, Seen, Sighting, Source, Watch,
+    Care, Credential, Endpoint, Environment, MOST_MISSES, Observation, Seen, Sighting, Source, Watch,
 };
 use crate::domain::plan::schedule_of;
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
+use crate::engine::lists::{self, Hurry, Lists};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
 use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, StoreError, Urgency};
 
@@ -36,7 +37,11 @@ pub(crate) enum Looked {
         sighting: Sighting,
         /// When it began.
         began: Boottime,
+        /// The turn of the revocation lists when they were asked.
+        lists: u64,
     },
+    /// A revocation list that was asked for.
+    List(lists::Answered),
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
     /// What an issuer's directory says about itself.
@@ -58,7 +63,9 @@ impl Engine {
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
             Task::Inspect => Some(self.inspect()),
-            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Thaw | Task::Scan | Task::Plan(_) => {
+                None
+            }
         };
         if let Some(future) = future {
             crew.futures.push(future);
@@ -73,12 +80,13 @@ impl Engine {
         };
         Some(Box::pin(async move {
             let began = self.ports.clock.boottime();
-            let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential, sighting, began })
+            let (sighting, lists) = self.sight(&credential, environment).await;
+            Event::Looked(Looked::Seen { credential, sighting, began, lists })
         }))
     }
 
-    async fn sight(&self, credential: &Credential, environment: Environment) -> Sighting {
+    /// What is seen, with the turn of the revocation lists when they were asked.
+    async fn sight(&self, credential: &Credential, environment: Environment) -> (Sighting, u64) {
         let stored = match &credential.care {
             // Without installed files the key store is where it is stored.
             Care::Managed(managed) if managed.installs.is_empty() => self.kept(&credential.id).await,
@@ -93,22 +101,24 @@ impl Engine {
             &*credential.endpoints
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
-        let mut sighting =
-            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, ..Sighting::default() };
-        // Where nobody was reached the lists are asked about what stands for that: whether it is revoked is never guessed.
-        let last = || self.read().sightings.get(&credential.id).and_then(Sighting::last_chain).cloned();
-        if let Some(chain) = sighting.chain().cloned().or_else(last) {
-            sighting.crls = self.look_at_lists(credential, &chain).await;
+        let stored = stored.map(|seen| Observation { at, seen });
+        let (mut sighting, mut turn) = (Sighting { stored, served, ..Sighting::default() }, 0);
+        if let Some(chain) = self.stands_for(&credential.id, &sighting) {
+            // What took the place of another is to close no path only because nobody asked for its list yet.
+            let known = self.stands_for(&credential.id, &Sighting::default());
+            let another = known.is_some_and(|known| known.leaf.fingerprint != chain.leaf.fingerprint);
+            let hurry = if another { Hurry::Now } else { Hurry::InTurn };
+            Lists { files: sighting.crls, points: sighting.points, turn } =
+                self.look_at_lists(credential, &chain, hurry).await;
         }
-        sighting
+        (sighting, turn)
     }
 
-    /// What the credential's revocation lists, if it has any, say about the chain that stands for it.
-    pub(super) async fn look_at_lists(&self, credential: &Credential, chain: &Arc<Chain>) -> BTreeMap<String, CrlSeen> {
-        match credential.crls.is_empty() {
-            true => BTreeMap::new(),
-            false => self.ports.prober.crls(credential, chain).await,
-        }
+    /// The chain that stands for a credential by what was just seen, or else by what is known: where nobody was reached the
+    /// lists are asked about that, for whether it is revoked is never guessed.
+    fn stands_for(&self, id: &CredentialId, seen: &Sighting) -> Option<Arc<Chain>> {
+        let known = || self.read().sightings.get(id).and_then(Sighting::last_chain).cloned();
+        seen.chain().cloned().or_else(|| if seen.stored.is_none() { known() } else { None })
     }
 
     pub(super) async fn look_at_endpoints(
@@ -153,8 +163,8 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, sighting, began } => {
-                let (known, outdated, again) = {
+            Looked::Seen { credential, mut sighting, began, lists } => {
+                let (known, outdated, overtaken, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
                     let moved = own.is_some_and(|own| {
@@ -164,8 +174,9 @@ impl Engine {
                     });
                     let unsettled = desk.unsettled.get(&credential.id);
                     let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
+                    let overtaken = !sighting.points.is_empty() && desk.lists.turn != lists;
                     let forgotten = desk.forgotten.is_some_and(|at| began < at);
-                    (own.is_some(), moved || unsettled || forgotten, desk.estate.probe_every)
+                    (own.is_some(), moved || unsettled || forgotten, overtaken, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
                 if !known {
@@ -176,6 +187,11 @@ impl Engine {
                     agenda.set(Task::Look(credential), now.plus(LOOK_AGAIN));
                     return;
                 }
+                // A list has come since it was asked what the one before it said.
+                if overtaken && let Some(chain) = self.stands_for(&credential, &sighting) {
+                    sighting.points = self.ports.lists.about(&chain).await;
+                }
+                self.know_lists(sighting.points.keys(), now);
                 // What is missing or damaged may be installed again: the planner knows. Where all is as it should be, its
                 // next plan has its time already.
                 let sound = sighting.stored.as_ref().is_some_and(|o| matches!(o.seen, Seen::Present(_)));
@@ -187,6 +203,7 @@ impl Engine {
                 }
                 touched.insert(credential);
             }
+            Looked::List(answered) => self.note_list(answered, touched),
             Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
             Looked::Meta { issuer, answer } => self.note_meta(issuer, answer, agenda).await,
             Looked::Log(found) => self.note_log(found, agenda).await,
@@ -214,13 +231,14 @@ impl Engine {
         let mut desk = self.write();
         let own = desk.sightings.entry(id.clone()).or_default();
         if own.looked.is_none_or(|newest| newest <= began) {
-            let looked_up = sighting.chain().or_else(|| own.last_chain()).map(|c| c.leaf.fingerprint);
+            let last = own.last_chain().filter(|_| sighting.stored.is_none());
+            let looked_up = sighting.chain().or(last).map(|c| c.leaf.fingerprint);
             own.looked = Some(began);
             own.stored = sighting.stored;
             sighting.served.into_iter().for_each(|(endpoint, seen)| own.look(&endpoint, seen, began));
             // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
             if looked_up == own.last_chain().map(|c| c.leaf.fingerprint) {
-                own.crls = sighting.crls;
+                (own.crls, own.points) = (sighting.crls, sighting.points);
             }
         }
         own.missed.values().any(|missed| missed.times < MOST_MISSES)
@@ -333,7 +351,8 @@ pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<cr
     let record = desk.state.credential(id);
     let schedule = credential.managed().and_then(|m| schedule_of(m, &record));
     let environment = desk.estate.environment;
-    assess(&Subject { credential, sighting, record: &record, schedule: schedule.as_ref(), environment, now })
+    let (schedule, lists) = (schedule.as_ref(), &desk.lists.known);
+    assess(&Subject { credential, sighting, record: &record, schedule, lists, environment, now })
 }
 
 /// The pattern as a credential of its own.

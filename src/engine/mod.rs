@@ -18,6 +18,7 @@ pub mod authority;
 mod clockwatch;
 mod cycle;
 mod forget;
+mod freeze;
 mod gatekeep;
 mod heartbeat;
 mod hold;
@@ -26,6 +27,7 @@ mod install;
 mod issue;
 mod latch;
 mod lease;
+mod lists;
 mod looking;
 mod people;
 mod reconcile;
@@ -50,7 +52,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use crate::domain::assessment::Finding;
 use crate::domain::audit::Draft;
 use crate::domain::gate::Verdict;
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
@@ -64,6 +66,7 @@ use agenda::Agenda;
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 use clockwatch::ClockWatch;
+pub use freeze::{FreezeView, LONGEST_REASON, MOST_FREEZES, NotFrozen, WantedFreeze};
 pub use hold::{LONGEST_HOLD, NotHeld};
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
@@ -71,6 +74,7 @@ use issue::Ending;
 use lease::Grants;
 pub use lease::{Given, Wanted};
 use looking::Looked;
+pub use reconcile::ISSUER_FROZEN;
 use reconcile::Reconciled;
 pub use sealed::{DAMAGED, Seal, SealedStore};
 use spool::Waiting;
@@ -132,6 +136,10 @@ pub(crate) struct Desk {
     pub(crate) log_fault: Option<String>,
     /// Where the next look at the log begins.
     pub(crate) inspected: u64,
+    /// The revocation lists that are fetched.
+    pub(crate) lists: lists::Tracked,
+    /// Freezes that are in force and could not be made durable yet.
+    pub(crate) unsaved_freezes: BTreeSet<FreezeId>,
     /// Why the configuration cannot be read.
     pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
@@ -304,6 +312,7 @@ impl Engine {
         if ended {
             self.wake_waiting(agenda, self.ports.clock.now(), 1);
         }
+        self.plan_lists(agenda);
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;
     }

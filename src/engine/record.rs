@@ -372,6 +372,7 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
         | Change::Latch(..)
+        | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..) => None,
     }
@@ -387,6 +388,7 @@ fn is_shared(change: &Change) -> bool {
         | Change::AttemptEnded(_)
         | Change::Clock(_)
         | Change::Latch(..)
+        | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..) => false,
     }

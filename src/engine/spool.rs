@@ -51,6 +51,11 @@ impl Waiting {
         drafts.saturating_add(self.more.map_or(0, |m| m.count)).saturating_add(u64::from(self.unread.is_some()))
     }
 
+    /// The entries with this action that wait.
+    pub(crate) fn waiting(&self, action: &str) -> Vec<Draft> {
+        self.drafts.iter().filter(|draft| draft.action == action).cloned().collect()
+    }
+
     /// Takes an entry in if there is room.
     fn take(&mut self, draft: Draft) -> bool {
         let weight = weight(&draft);
@@ -180,11 +185,17 @@ impl Engine {
             if entries.is_empty() {
                 break;
             }
+            // What these entries tell of may be part of the state and not be there yet.
+            let (freezes, changes) = self.unsaved_freezes();
             let targets = entries.clone();
             // Last, so that the newest entry of the log has the present time.
             entries.push(self.drained(entries.len()));
-            let changes = self.unsaved();
-            if self.commit_with(Batch { changes, entries }, |desk| desk.unsaved_latches.clear()).await.is_err() {
+            let changes = changes.into_iter().chain(self.unsaved()).collect();
+            let saved = |desk: &mut Desk| {
+                desk.unsaved_freezes.retain(|id| !freezes.contains(id));
+                desk.unsaved_latches.clear();
+            };
+            if self.commit_with(Batch { changes, entries }, saved).await.is_err() {
                 // One of them may be there already: its commit was answered with an error that came too late.
                 let known = self.known(&targets).await;
                 self.write().spool.drop_ids(&known);
@@ -199,7 +210,12 @@ impl Engine {
         if core::mem::take(&mut self.write().spool.kept) {
             self.ports.spool.clear();
         }
-        self.write().spool.told = false;
+        {
+            let mut desk = self.write();
+            desk.spool.told = false;
+            // All that tells of them is in the log, and they came with it.
+            desk.unsaved_freezes.clear();
+        }
         self.pay_owed().await
     }
 
@@ -222,7 +238,7 @@ impl Engine {
     }
 
     /// Which of these are in the log.
-    async fn known(&self, drafts: &[Draft]) -> BTreeSet<EntryId> {
+    pub(super) async fn known(&self, drafts: &[Draft]) -> BTreeSet<EntryId> {
         let mut known = BTreeSet::new();
         for draft in drafts {
             // Whoever cannot say leaves it waiting: it is asked again.

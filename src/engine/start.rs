@@ -14,6 +14,7 @@ use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
 use crate::engine::lease::Grants;
+use crate::engine::lists::Tracked;
 use crate::engine::looking::same_place;
 use crate::engine::people::People;
 use crate::engine::spool::Waiting;
@@ -44,6 +45,7 @@ impl Engine {
         let desk = Desk::new(&ports, estate, state, people);
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() };
         engine.load_spool().await;
+        engine.restore_freezes().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
         {
             let desk = engine.read();
@@ -105,6 +107,7 @@ impl Engine {
         desk.estate.issuers.keys().for_each(|id| agenda.set(Task::Meta(id.clone()), now.plus(META_AFTER)));
         agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
         drop(desk);
+        self.plan_thaw(&mut agenda);
         self.plan_heartbeat(&mut agenda, now);
         self.plan_inspection(&mut agenda, now);
         agenda
@@ -169,6 +172,8 @@ impl Engine {
             Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
             Command::Reopen { path, by, why } => return self.reopen(&path, &by, &why).await,
+            Command::Freeze { id, draft } => self.record_freeze(id, *draft, agenda).await,
+            Command::Thaw { id, reason, by } => return self.thaw(id, &reason, &by, agenda).await,
             Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
@@ -306,6 +311,8 @@ impl Desk {
             without_ari: BTreeSet::new(),
             standings: BTreeMap::new(),
             unsaved_latches: BTreeMap::new(),
+            lists: Tracked::default(),
+            unsaved_freezes: BTreeSet::new(),
             configuration_fault: None,
             log_fault: None,
             inspected: 0,

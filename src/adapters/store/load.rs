@@ -12,7 +12,8 @@ use rusqlite::{Connection, Row};
 use crate::domain::certificate::CertId;
 use crate::domain::changes::Before;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::freeze::{Freeze, Scope};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
@@ -37,6 +38,7 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     issuers(connection, &mut state, None)?;
     ledger(connection, &mut state)?;
     latches(connection, &mut state, None)?;
+    freezes(connection, &mut state, None)?;
     load_generations(connection, &mut state, None)?;
     load_issued(connection, &mut state, None)?;
     clock(connection, &mut state)?;
@@ -78,6 +80,12 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         latches(self.0, &mut state, Some(&on.to_string()))?;
         Ok(state.latches.remove(on).map(Cow::Owned))
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Trouble> {
+        let mut state = State::default();
+        freezes(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.freezes.remove(&id).map(Cow::Owned))
     }
 
     fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Trouble> {
@@ -247,6 +255,17 @@ fn latches(connection: &Connection, state: &mut State, on: Option<&str>) -> Resu
         let on = f.parse(LatchOn::parse)?;
         let latch = Latch { at: f.time()?, code: f.take()?, text: f.take()?, by: f.take()? };
         state.latches.insert(on, latch);
+        Ok(())
+    })
+}
+
+fn freezes(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
+    const SQL: &str = "SELECT id, scope, reason, by, since, until FROM freeze";
+    each(connection, "freeze", SQL, id.map(|id| ("id", id)), |f| {
+        let id = f.parse(FreezeId::parse)?;
+        let scope = f.parse(slug(Scope::parse))?;
+        let freeze = Freeze { scope, reason: f.take()?, by: f.take()?, since: f.time()?, until: f.time()? };
+        state.freezes.insert(id, freeze);
         Ok(())
     })
 }

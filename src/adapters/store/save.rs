@@ -6,7 +6,8 @@ use rusqlite::{Connection, params};
 
 use super::authority::{save_generation, save_issued};
 use crate::domain::execution::{Attempt, Generation};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::{Freeze, Scope};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey};
 use crate::domain::name::NameSet;
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn};
@@ -42,6 +43,7 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::AutomaticIssuance(names, at) => automatic(connection, names, *at),
         Change::Clock(mark) => clock(connection, mark),
         Change::Latch(on, latch) => save_latch(connection, on, latch.as_ref()),
+        Change::Freeze(id, freeze) => save_freeze(connection, *id, freeze.as_ref()),
         Change::Generation(id, generation) => save_generation(connection, id, generation),
         Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
     }
@@ -198,6 +200,25 @@ fn save_latch(connection: &Connection, on: &LatchOn, latch: Option<&Latch>) -> R
             .execute(params![on, latch.at.unix(), &*latch.code, &*latch.text, latch.by.as_deref()])?,
         None => connection.prepare_cached("DELETE FROM latch WHERE subject = ?1")?.execute([on])?,
     };
+    Ok(())
+}
+
+fn save_freeze(connection: &Connection, id: FreezeId, freeze: Option<&Freeze>) -> Result<(), NotSaved> {
+    let id = id.to_string();
+    let Some(Freeze { scope, reason, by, since, until }) = freeze else {
+        connection.prepare_cached("DELETE FROM freeze WHERE id = ?1")?.execute([id])?;
+        return Ok(());
+    };
+    let text = scope.to_string();
+    // What cannot be read is not written.
+    if Scope::parse(&text).as_ref() != Ok(scope) {
+        return Err(NotSaved::Refused(format!("the scope {text:?} cannot be read back; only parsed scopes are kept")));
+    }
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO freeze (id, scope, reason, by, since, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![id, text, &**reason, &**by, since.unix(), until.unix()])?;
     Ok(())
 }
 

@@ -141,6 +141,9 @@ No network, no root; everything is below one directory, which is removed at the 
     /// Approval paths and whether they are open
     #[command(subcommand, arg_required_else_help = true)]
     Gate(Gate),
+    /// Have nothing done by itself to some of what is guarded, for a while
+    #[command(after_help = super::freeze::HELP)]
+    Freeze(super::freeze::Freeze),
     /// Configuration for a proxy that asks the gate before it lets anybody through
     #[command(after_help = "\
 Examples:

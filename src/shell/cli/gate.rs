@@ -22,6 +22,9 @@ impl Run {
             Output::Table => {
                 let rows: Vec<Vec<Cell>> = gates.iter().map(row).collect();
                 self.console.table(&["PATH", "STATE", "SINCE", "HOLDS UNTIL", "WEAKEST LINK OR REASON"], &rows);
+                for gate in gates.iter().filter(|gate| !gate.freezes.is_empty()) {
+                    self.console.out(format!("{} is frozen by {}", gate.path, gate.freezes.join(", ")));
+                }
             }
         }
         Ok(Exit::Ok)
@@ -135,6 +138,7 @@ impl Run {
                 "waiting",
                 if s.spooled == 0 { String::new() } else { format!("{} entries for the audit log", s.spooled) },
             ),
+            ("frozen", console.paint(&super::freeze::lines(&s.freezes).join("\n"), Tone::Warn)),
             ("credentials", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }),
             ("in flight", s.in_flight.to_string()),
             ("gates", format!("{} open, {} closed", s.gates_open, s.gates_closed)),

@@ -9,6 +9,7 @@ mod ca;
 mod cert;
 mod client;
 mod console;
+mod freeze;
 mod gate;
 mod gate_args;
 mod gate_story;
@@ -103,6 +104,7 @@ impl Run {
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
             Command::Gate(Gate::Reopen { path, reason, planned }) => self.gate_reopen(&path, reason, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
+            Command::Freeze(freeze) => self.freeze(&freeze),
             Command::Ca(command) => self.ca(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
@@ -158,7 +160,7 @@ impl Run {
         Ok(Exit::Ok)
     }
 
-    /// In a dry run every output says so: where people read, and beside what programs read.
+    /// In a dry run every output says so: where people read, and beside what programs read. So does a freeze.
     fn banner(&self, daemon: &Daemon) {
         const TEXT: &str = "STAGING: a dry run; nothing in production is touched";
         if daemon.is_staging() {
@@ -166,6 +168,11 @@ impl Run {
                 Format::Table => self.console.out(TEXT),
                 Format::Json | Format::Name | Format::Csv | Format::Jsonl => self.console.note(TEXT),
             }
+        }
+        match daemon.freezes() {
+            0 => {}
+            1 => self.console.note("FROZEN: a freeze is in force; keyward freeze list says more"),
+            many => self.console.note(format!("FROZEN: {many} freezes are in force; keyward freeze list says more")),
         }
     }
 }

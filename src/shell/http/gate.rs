@@ -182,6 +182,7 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
         Some(verdict) => model::Gate { path, ..views::gate(&verdict, None, web.environment) },
         // "unknown" is a well-formed name.
         None => model::Gate {
+            freezes: Vec::new(),
             path,
             open: false,
             reasons: Vec::new(),

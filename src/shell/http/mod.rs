@@ -15,6 +15,7 @@ mod audit_page;
 pub mod ca;
 mod exposition;
 mod forget;
+mod freezes;
 mod gate;
 mod gatekeeping;
 mod grpc;

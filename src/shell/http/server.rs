@@ -30,7 +30,7 @@ use super::preface::{self, Version};
 use super::problem::{self, Problem};
 use super::shield::{MARK, Shield};
 use super::tls;
-use super::{Web, api, audit, audit_page, ca, grpc, hold, lease, page};
+use super::{Web, api, audit, audit_page, ca, freezes, grpc, hold, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -166,6 +166,7 @@ fn router(app: Arc<App>) -> Router {
     api::routes()
         .merge(audit::routes())
         .merge(hold::routes())
+        .merge(freezes::routes())
         .merge(ca::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
@@ -282,7 +283,8 @@ impl Run {
                 if is_muted(&app, door, request.uri().path()) {
                     return Err(Muted);
                 }
-                Ok(finish(&app.web, respond(&app, &router, door, crowd, request).await))
+                let response = finish(&app.web, respond(&app, &router, door, crowd, request).await);
+                Ok(freezes::mark(&app.web, door, response))
             }
         });
         match version {

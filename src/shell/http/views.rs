@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Web, model};
+use super::{Web, freezes, model};
 use crate::domain::assessment::Severity;
 use crate::domain::certificate::{Chain, Trust};
 use crate::domain::execution::{Attempt, Stage};
@@ -44,7 +44,19 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         environment: environment.as_str().to_owned(),
         kind: None,
         nonce: None,
+        freezes: Vec::new(),
     }
+}
+
+/// All gates, each with the freezes over it.
+pub(super) fn gates(web: &Web) -> Vec<model::Gate> {
+    let freezes = web.engine.freezes();
+    let over = |path| freezes.iter().filter(move |f| f.paths.contains(path)).map(|f| text(f.id)).collect();
+    let gates = web.engine.gates();
+    let gates = gates
+        .iter()
+        .map(|(verdict, since)| model::Gate { freezes: over(&verdict.path), ..gate(verdict, *since, web.environment) });
+    gates.collect()
 }
 
 /// The guardian as a whole.
@@ -90,6 +102,7 @@ pub(super) fn status(web: &Web) -> model::Status {
         store_fault: overview.store_fault.clone(),
         sealed: overview.sealed.as_ref().map(|s| model::Sealed { code: s.code.to_owned(), text: s.text.clone() }),
         spooled: overview.spooled,
+        freezes: freezes::all(web),
         in_flight: overview.in_flight,
         credentials,
         gates_open: open,
@@ -210,6 +223,9 @@ pub(super) fn life_used(validity: &Validity, now: Timestamp) -> u16 {
 
 /// What comes next, and when.
 fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
+    if let Some(held) = view.held.as_ref().filter(|held| held.reason.frozen_by().is_some()) {
+        return (held.reason.text(), held.until);
+    }
     if let Some(attempt) = &view.attempt {
         let step = match attempt.stage {
             Stage::Begun => "orders",
@@ -236,6 +252,7 @@ fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
             | HeldReason::EndsEarlier
             | HeldReason::Window
             | HeldReason::Policy { .. }
+            | HeldReason::Frozen(_)
             | HeldReason::Stopped(_) => (held.reason.text(), held.until),
         },
         (None, Some(schedule)) => ("renews".to_owned(), Some(schedule.renew_at)),

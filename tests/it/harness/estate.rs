@@ -55,8 +55,10 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
         environment: Environment::Production,
         full_scan: Duration::from_secs(7 * 86_400),
         probe_every: Duration::from_secs(7 * 86_400),
+        lists_every: keyward::domain::inventory::LISTS_EVERY,
         orders_in_flight: 8,
         reopening: Reopening::default(),
+        freezing: Default::default(),
         // Years of the usual five minutes would be a million entries that no scenario looks at; `heartbeat` scenarios say
         // so for themselves.
         heartbeat: Duration::from_secs(7 * 86_400),
@@ -126,6 +128,7 @@ pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
         key_limit: None,
         issuer_silence: None,
         guard: Default::default(),
+        when_frozen: Default::default(),
         leases: Leases::default(),
     };
     estate.paths.insert(pid(id), Arc::new(path));

@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use keyward::domain::certificate::{Certificate, Chain, Purposes, Trust};
 use keyward::domain::gate::verdict;
 use keyward::domain::inventory::{
-    Care, Credential, CrlFacts, CrlSeen, Endpoint, Estate, Leases, Observation, Seen, Sighting, Source,
+    Care, Credential, CrlFacts, CrlSeen, Endpoint, Estate, Leases, ListSource, Observation, Seen, Sighting, Source,
 };
 use keyward::domain::key::Digest;
 use keyward::domain::lease::{Expected, Lease, Machine, Moment};
@@ -62,6 +62,7 @@ impl Material {
                 cert_id: None,
                 may_issue: level > 0,
                 purposes: Purposes::ALL,
+                listing: keyward::domain::certificate::Listing::default(),
             })
         };
         let above = vec![element(1), element(2)];
@@ -160,7 +161,7 @@ impl History {
                 care: Care::Observed(source),
                 endpoints: Vec::new(),
                 purpose: None,
-                crls: if n == 0 { vec![LIST.to_owned()] } else { Vec::new() },
+                crls: if n == 0 { vec![ListSource::File(LIST.to_owned())] } else { Vec::new() },
             };
             add(&mut estate, credential);
             material.put(&file, start().plus(Duration::from_secs(15 + die("end", n, 70))));

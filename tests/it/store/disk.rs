@@ -114,7 +114,7 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
 /// Takes away what the migrations from the third on bring.
 const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
-    DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
+    DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
     DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
@@ -168,6 +168,21 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
     assert_eq!(version, newest);
     let shards: i64 = by_hand(dir.path()).query_row("SELECT count(*) FROM shard", [], |row| row.get(0)).unwrap();
     assert_eq!(shards, 0);
+}
+
+#[test]
+fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
+    let dir = TempDir::new().unwrap();
+    block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    by_hand(dir.path()).execute_batch("DROP TABLE freeze; PRAGMA user_version = 5;").unwrap();
+    let store = open(dir.path()).unwrap();
+    assert!(block_on(store.load()).unwrap().freezes.is_empty());
+    let id = keyward::domain::id::FreezeId(super::samples::ulid(1));
+    let change = Change::Freeze(id, Some(super::samples::freeze("path:approve", 1)));
+    block_on(store.commit(Batch { changes: vec![change], ..one(2) })).unwrap();
+    drop(store);
+    let state = block_on(open(dir.path()).unwrap().load()).unwrap();
+    assert_eq!(state.freezes.into_iter().collect::<Vec<_>>(), [(id, super::samples::freeze("path:approve", 1))]);
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use keyward::domain::certificate::{Certificate, Chain, Purposes, Trust};
+use keyward::domain::certificate::{Certificate, Chain, Listing, Purposes, Trust};
 use keyward::domain::inventory::{
-    Care, Credential, CrlFacts, CrlSeen, Endpoint, Estate, Reopening, Seen, Source, StartTls,
+    Care, Credential, CrlFacts, CrlSeen, Endpoint, Estate, ListSource, Reopening, Seen, Source, StartTls,
 };
 use keyward::domain::key::Digest;
 use keyward::domain::name::NameSet;
@@ -105,6 +105,7 @@ impl Place {
                 cert_id: None,
                 may_issue: level > 0,
                 purposes: Purposes::ALL,
+                listing: Listing::default(),
             })
         };
         Arc::new(Chain { leaf: element(0), above: vec![element(1), element(2)], trust: Trust::Anchored })
@@ -281,7 +282,7 @@ impl History {
             crls,
         };
         let endpoints = (0..number).map(|n| Arc::new(endpoint(n))).collect();
-        add(&mut estate, credential("portal", endpoints, vec!["/list".to_owned()]));
+        add(&mut estate, credential("portal", endpoints, vec![ListSource::File("/list".to_owned())]));
         add(&mut estate, credential("peer", Vec::new(), Vec::new()));
         let margin = secs(die("margin", 0, 5));
         add_path(&mut estate, "sign-in", &["peer"], margin);

@@ -78,6 +78,7 @@ pub(super) fn read_paths<'a>(
         let issuer_silence = s.parsed(p, "issuer_silence", "\"45d\"", |t| scalar::duration(t, LIMIT));
         let misses = s.number(p, "misses", 1..=MOST_MISSES);
         let guard = super::guard::read(p, &mut s);
+        let when_frozen = super::freeze::when_frozen(p, &mut s);
         let mut leases = read_leases(p, &mut s, &mut files);
         // A dry run touches nothing that production reads.
         leases.file = leases.file.filter(|_| environment == Environment::Production);
@@ -92,6 +93,7 @@ pub(super) fn read_paths<'a>(
                 issuer_silence: issuer_silence.map(|l| l.value),
                 misses: misses.map_or(USUAL_MISSES, |n| n.value),
                 guard,
+                when_frozen,
                 leases,
             };
             others.extend(depends.into_iter().map(|d| (id.value.clone(), d)));
