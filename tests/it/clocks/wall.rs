@@ -139,7 +139,7 @@ async fn a_step_back_closes_over_a_restart_until_a_person_opens_and_orders_nothi
     daemon.closes_for("KW4009");
     assert_eq!(fault(&daemon), None);
     waits_for_a_person(&daemon);
-    let reopened = daemon.cli(&["gate", "reopen", "approve"]);
+    let reopened = daemon.cli(&["gate", "reopen", "approve", "--reason", "the clock is right"]);
     assert!(reopened.status.success(), "{}", String::from_utf8_lossy(&reopened.stderr));
     daemon.opens();
     assert_eq!(daemon.terminate(), 0);
