@@ -90,6 +90,7 @@ fn estate() -> Estate {
         crls: Vec::new(),
     };
     let approve = ApprovalPath {
+        misses: keyward::domain::inventory::USUAL_MISSES,
         id: path(),
         needs: BTreeSet::from([id.clone()]),
         margin: HOUR,

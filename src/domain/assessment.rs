@@ -135,7 +135,7 @@ fn stored(s: &Subject<'_>, out: &mut Vec<Finding>) {
             add(out, MISSING, Severity::Note, "no certificate is stored yet; the first one is being issued".into());
         }
         Some(Seen::Missing) => add(out, MISSING, Severity::Critical, "no certificate is stored".into()),
-        Some(Seen::Unreadable(why)) => {
+        Some(Seen::Unreadable(why) | Seen::Unreachable(why)) => {
             add(out, UNREADABLE, Severity::Critical, format!("what is stored cannot be read: {why}"));
         }
         Some(Seen::Unparseable(why)) => {
@@ -203,7 +203,7 @@ fn served(s: &Subject<'_>, out: &mut Vec<Finding>) {
             Some(Seen::Missing) => {
                 add(out, UNREACHABLE, silent, format!("{endpoint} presents no certificate"));
             }
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
+            Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => {
                 add(out, UNREACHABLE, silent, format!("{endpoint}: {why}"));
             }
             Some(Seen::Present(seen)) => {

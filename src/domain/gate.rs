@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Environment, Seen};
+use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Endpoint, Environment, MISSED_FOR, Missed, Seen};
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
-use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather};
+use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather, millis};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// The credential is not configured.
@@ -59,13 +59,17 @@ pub const DEPENDENCY: &str = "KW4022";
 pub const SETTLING: &str = "KW4023";
 /// It closed so often that only a person opens it again.
 pub const FLAPPING: &str = "KW4024";
+/// An endpoint was missed by the newest looks. That keeps open what is open, for a while, and opens nothing.
+pub const MISSED: &str = "KW4050";
+/// The guardian found its own audit log broken.
+pub const BROKEN_LOG: &str = "KW4051";
 /// A person froze it, and it closes for that.
 pub const FROZEN: &str = "KW4070";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 26] = [
+pub const REASONS: [&str; 28] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -90,6 +94,8 @@ pub const REASONS: [&str; 26] = [
     DEPENDENCY,
     SETTLING,
     FLAPPING,
+    MISSED,
+    BROKEN_LOG,
     FROZEN,
     HELD,
 ];
@@ -114,6 +120,8 @@ pub struct Verdict {
     pub path: PathId,
     /// Why it is closed; empty means open.
     pub reasons: Vec<Reason>,
+    /// What is borne for a while, and closes it if it stays.
+    pub warnings: Vec<Reason>,
     /// When it was computed.
     pub at: Timestamp,
     /// When it was computed, on the clock that does not step.
@@ -130,8 +138,8 @@ impl Verdict {
     /// Closed for one reason, whatever is seen.
     #[must_use]
     pub fn closed(path: &PathId, reason: Reason, at: Timestamp, at_boot: Boottime) -> Self {
-        let inputs = Digest([0; 32]);
-        Self { path: path.clone(), reasons: vec![reason], at, at_boot, until: at, weakest: None, inputs }
+        let (warnings, inputs) = (Vec::new(), Digest([0; 32]));
+        Self { path: path.clone(), reasons: vec![reason], warnings, at, at_boot, until: at, weakest: None, inputs }
     }
 
     /// What a path that stands on this one sees of it.
@@ -189,7 +197,7 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
 /// Judges what was gathered. Pure: the same snapshot gives the same verdict, wherever and whenever it is judged.
 #[must_use]
 pub fn judge(snapshot: &Snapshot) -> Verdict {
-    let mut bench = Bench { snapshot, reasons: Vec::new(), until: Timestamp::MAX, weakest: None };
+    let mut bench = Bench { snapshot, reasons: Vec::new(), warnings: Vec::new(), until: Timestamp::MAX, weakest: None };
     bench.guardian();
     for dependency in &snapshot.depends {
         bench.dependency(dependency);
@@ -199,11 +207,12 @@ pub fn judge(snapshot: &Snapshot) -> Verdict {
         bench.close(UNKNOWN_CREDENTIAL, None, text, "the configuration names what it stands on");
     }
     snapshot.parts.iter().for_each(|part| bench.part(part));
-    let Bench { reasons, until, weakest, .. } = bench;
+    let Bench { reasons, warnings, until, weakest, .. } = bench;
     Verdict {
         path: snapshot.path.clone(),
         until: if reasons.is_empty() { until } else { snapshot.at },
         reasons,
+        warnings,
         at: snapshot.at,
         at_boot: snapshot.at_boot,
         weakest,
@@ -215,6 +224,7 @@ pub fn judge(snapshot: &Snapshot) -> Verdict {
 struct Bench<'a> {
     snapshot: &'a Snapshot,
     reasons: Vec<Reason>,
+    warnings: Vec<Reason>,
     until: Timestamp,
     weakest: Option<Arc<str>>,
 }
@@ -245,21 +255,23 @@ impl Bench<'_> {
             self.close(AUDIT, None, why, "the state directory can be written again");
         }
         if let Some((code, why)) = &guardian.unrecorded {
-            let code = if **code == *UNRESOLVED { UNRESOLVED } else { SPOOLED };
-            self.close(code, None, why.to_string(), "what happened is in the audit log");
+            let code = [UNRESOLVED, BROKEN_LOG].into_iter().find(|known| *known == &**code).unwrap_or(SPOOLED);
+            let reopens =
+                if code == BROKEN_LOG { "the audit log is whole again" } else { "what happened is in the audit log" };
+            self.close(code, None, why.to_string(), reopens);
         }
         if let Some(why) = own(&guardian.configuration) {
             self.close(CONFIGURATION, None, why, "the configuration can be read again");
         }
         if let Some(latch) = &self.snapshot.latch {
             let text = format!("{} (since {})", latch.text, latch.at);
-            let (code, reopens) = if *latch.code == *CLOCK {
-                (
+            let (code, reopens) = match &*latch.code {
+                CLOCK => (
                     CLOCK,
                     "the time is right, and a person accepts it with `keyward clock accept` or opens the path with `keyward gate reopen`",
-                )
-            } else {
-                (FLAPPING, "a person opens it again with `keyward gate reopen`")
+                ),
+                BROKEN_LOG => (BROKEN_LOG, "the log is whole, and a person opens the path with `keyward gate reopen`"),
+                _ => (FLAPPING, "a person opens it again with `keyward gate reopen`"),
             };
             self.close(code, None, text, reopens);
         }
@@ -291,8 +303,12 @@ impl Bench<'_> {
             PartKind::Pattern => self.pattern(part),
             PartKind::Managed | PartKind::Observed | PartKind::Endpoints => {
                 self.stored(part);
-                let seen = part.served.iter().filter_map(|(_, seen)| seen.as_ref());
-                let chains: Vec<&Arc<Chain>> = part.stored.iter().chain(seen).filter_map(Seen::chain).collect();
+                let stored = part.stored.iter().filter_map(Seen::chain);
+                let served = part.served.iter().filter_map(|(endpoint, seen)| match self.borne(part, endpoint, seen) {
+                    Some((missed, _)) => Some(&missed.chain),
+                    None => seen.as_ref().and_then(Seen::chain),
+                });
+                let chains: Vec<&Arc<Chain>> = stored.chain(served).collect();
                 chains.iter().for_each(|chain| self.chain(part, chain));
                 // With the chain that stands for it lists were compared.
                 if let Some(chain) = chains.first() {
@@ -334,7 +350,7 @@ impl Bench<'_> {
             Some(Seen::Missing) => {
                 self.close(MISSING, Some(part), format!("{name} has no certificate"), "a certificate is installed");
             }
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
+            Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => {
                 let text = format!("{name} cannot be read: {why}");
                 self.close(UNREADABLE, Some(part), text, "a readable certificate is in place");
             }
@@ -462,19 +478,56 @@ impl Bench<'_> {
     fn served(&mut self, part: &Part) {
         let stored = part.stored.as_ref().and_then(Seen::chain);
         for (endpoint, seen) in &part.served {
-            let text = match seen {
-                Some(Seen::Present(seen)) => match stored {
-                    Some(own) if own.leaf.fingerprint != seen.leaf.fingerprint => {
-                        format!("{endpoint} serves serial {}, stored is {}", seen.leaf.serial, own.leaf.serial)
+            let borne = self.borne(part, endpoint, seen);
+            let chain = borne.map(|(missed, _)| &missed.chain).or_else(|| seen.as_ref().and_then(Seen::chain));
+            let text = match (chain, seen) {
+                (Some(chain), _) => match stored.filter(|own| own.leaf.fingerprint != chain.leaf.fingerprint) {
+                    Some(own) => {
+                        let word = if borne.is_some() { "is not reached, and served" } else { "serves" };
+                        format!("{endpoint} {word} serial {}, stored is {}", chain.leaf.serial, own.leaf.serial)
                     }
-                    _ => continue,
+                    None => {
+                        if let Some((missed, left)) = borne {
+                            self.bear(part, endpoint, seen, missed, left);
+                        }
+                        continue;
+                    }
                 },
-                Some(Seen::Missing) => format!("{endpoint} presents no certificate"),
-                Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => format!("{endpoint}: {why}"),
-                None => format!("{endpoint} was not looked at yet"),
+                (None, Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why))) => {
+                    format!("{endpoint}: {why}")
+                }
+                (None, Some(Seen::Missing | Seen::Present(_))) => format!("{endpoint} presents no certificate"),
+                (None, None) => format!("{endpoint} was not looked at yet"),
             };
             self.close(NOT_SERVED, Some(part), text, "every endpoint serves the stored certificate");
         }
+    }
+
+    /// The last good look at an endpoint, while it stands for the ones that missed it; with how long it still does.
+    fn borne<'p>(&self, part: &'p Part, endpoint: &Endpoint, seen: &Option<Seen>) -> Option<(&'p Missed, Duration)> {
+        let Some(Seen::Unreachable(_)) = seen else { return None };
+        let (_, missed) = part.missed.iter().find(|(other, _)| **other == *endpoint)?;
+        // As it is written down: an explanation is judged again to the same.
+        let (now, since) = (millis(self.snapshot.at_boot.as_duration()), millis(missed.since.as_duration()));
+        let left = MISSED_FOR.checked_sub(Duration::from_millis(now.checked_sub(since)?))?;
+        (missed.times < self.snapshot.rules.misses && !left.is_zero()).then_some((missed, left))
+    }
+
+    fn bear(&mut self, part: &Part, endpoint: &Endpoint, seen: &Option<Seen>, missed: &Missed, left: Duration) {
+        let (name, end) = (&part.credential, self.snapshot.at.plus(left));
+        let why = match seen {
+            Some(Seen::Unreachable(why)) => why.as_str(),
+            Some(_) | None => "",
+        };
+        let Missed { times, seen_at, .. } = missed;
+        let misses = self.snapshot.rules.misses;
+        let text = format!(
+            "{name}: {endpoint} was missed {times} of {misses} times in a row ({why}); it was good at {seen_at}, which holds \
+             until {end} at the latest"
+        );
+        let credential = Some(part.credential.clone());
+        self.warnings.push(Reason { code: MISSED, credential, text, reopens: "a look reaches the endpoint" });
+        self.ends(end, || format!("{name}: the last good look at {endpoint}"));
     }
 }
 

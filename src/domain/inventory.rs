@@ -14,7 +14,7 @@ use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::policy::Policy;
 use crate::domain::spiffe::SpiffeId;
-use crate::domain::time::{Timestamp, Window};
+use crate::domain::time::{Boottime, Timestamp, Window};
 
 /// Everything the configuration asks for: the desired state. Immutable; a reload makes a new one.
 #[derive(Clone, Debug, Default)]
@@ -445,9 +445,19 @@ pub struct ApprovalPath {
     pub issuer_silence: Option<Duration>,
     /// What a freeze over it does to the path itself.
     pub when_frozen: WhenFrozen,
+    /// So many looks in a row that reach no endpoint close it; see [`Missed`]. One closes at the first.
+    pub misses: u32,
     /// Who gets leases and permits.
     pub leases: Leases,
 }
+
+/// How many looks in a row may miss an endpoint before a path closes, where nothing is configured.
+pub const USUAL_MISSES: u32 = 3;
+/// And where more is: a missed endpoint is looked at again at once for no longer than that.
+pub const MOST_MISSES: u32 = 5;
+/// After the first of them has begun, misses are borne for no longer than this, however few they are: what a consumer
+/// holds of the time before has ended by itself then, for a lease lives no longer.
+pub const MISSED_FOR: Duration = Duration::from_secs(15);
 
 /// Who gets leases and permits of a path. Nobody does by default: a proxy that asks the gate needs none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -487,8 +497,11 @@ pub enum Seen {
     Present(Arc<Chain>),
     /// Nothing: no such file, no certificate presented.
     Missing,
-    /// It could not be read or reached; the text says why.
+    /// It could not be read; the text says why.
     Unreadable(String),
+    /// Nobody was reached, or the look was cut off before anything was said; the text says why. Only this may be a fault of
+    /// the way there.
+    Unreachable(String),
     /// It was read and is no certificate; the text says why.
     Unparseable(String),
 }
@@ -499,7 +512,7 @@ impl Seen {
     pub fn chain(&self) -> Option<&Arc<Chain>> {
         match self {
             Self::Present(chain) => Some(chain),
-            Self::Missing | Self::Unreadable(_) | Self::Unparseable(_) => None,
+            Self::Missing | Self::Unreadable(_) | Self::Unreachable(_) | Self::Unparseable(_) => None,
         }
     }
 }
@@ -552,6 +565,23 @@ pub struct Sighting {
     pub crls: BTreeMap<String, CrlSeen>,
     /// What the list at each distribution point of that chain says about it, by URL.
     pub points: BTreeMap<Arc<str>, CrlSeen>,
+    /// The endpoints that served something, and that the newest looks did not reach.
+    pub missed: BTreeMap<Arc<Endpoint>, Missed>,
+    /// What began to look before this says nothing any more; on the clock that does not step, for the other may be set.
+    pub looked: Option<Boottime>,
+}
+
+/// An endpoint that the newest looks did not reach, with what the look before them saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// How many in a row.
+    pub times: u32,
+    /// When the first of them began, on the clock that does not step.
+    pub since: Boottime,
+    /// When the endpoint was seen before.
+    pub seen_at: Timestamp,
+    /// What it served then.
+    pub chain: Arc<Chain>,
 }
 
 impl Sighting {
@@ -559,6 +589,29 @@ impl Sighting {
     #[must_use]
     pub fn chain(&self) -> Option<&Arc<Chain>> {
         self.stored.as_ref().and_then(|o| o.seen.chain()).or_else(|| self.served.values().find_map(|o| o.seen.chain()))
+    }
+
+    /// The same, or what an endpoint served that is not reached any more.
+    #[must_use]
+    pub fn last_chain(&self) -> Option<&Arc<Chain>> {
+        self.chain().or_else(|| self.missed.values().map(|missed| &missed.chain).next())
+    }
+
+    /// Takes in a look at an endpoint that began at `began`. Only what was seen before is remembered over a miss: every
+    /// answer, good or bad, ends that.
+    pub fn look(&mut self, endpoint: &Arc<Endpoint>, new: Observation, began: Boottime) {
+        let before = self.served.get(endpoint).and_then(|old| Some((old.at, old.seen.chain()?.clone())));
+        match (&new.seen, self.missed.get_mut(endpoint), before) {
+            (Seen::Unreachable(_), Some(missed), _) => missed.times = missed.times.saturating_add(1),
+            (Seen::Unreachable(_), None, Some((seen_at, chain))) => {
+                self.missed.insert(endpoint.clone(), Missed { times: 1, since: began, seen_at, chain });
+            }
+            (Seen::Unreachable(_), None, None) => {}
+            (Seen::Present(_) | Seen::Missing | Seen::Unreadable(_) | Seen::Unparseable(_), ..) => {
+                self.missed.remove(endpoint);
+            }
+        }
+        self.served.insert(endpoint.clone(), new);
     }
 }
 

@@ -42,6 +42,7 @@ pub mod check;
 pub mod verification;
 pub mod snapshot;
 pub mod gate;
+pub mod nature;
 pub mod link;
 pub mod lease;
 pub mod graph;

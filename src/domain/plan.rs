@@ -157,7 +157,7 @@ fn need<'a>(
     }
     let damaged = match sighting().and_then(|s| s.stored.as_ref()).map(|o| &o.seen) {
         Some(Seen::Missing | Seen::Unparseable(_)) => !managed.installs.is_empty(),
-        Some(Seen::Present(_) | Seen::Unreadable(_)) | None => false,
+        Some(Seen::Present(_) | Seen::Unreadable(_) | Seen::Unreachable(_)) | None => false,
     };
     match (damaged, slot_lost(record)) {
         (true, true) => {

@@ -7,12 +7,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::certificate::{Certificate, Purpose};
+use crate::domain::certificate::{Certificate, Chain, Purpose, Trust};
 use crate::domain::freeze::{Scope, WhenFrozen};
 use crate::domain::frozen::{in_force, over_path};
 use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{
-    ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Observation, Seen, Sighting, Source,
+    ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Missed, Observation, Seen, Sighting, Source,
 };
 use crate::domain::json::Object;
 use crate::domain::key::Digest;
@@ -79,6 +79,8 @@ pub struct Rules {
     pub key_limit: Option<Duration>,
     /// How long an issuer may be without a success.
     pub issuer_silence: Option<Duration>,
+    /// So many looks in a row that reach no endpoint close it.
+    pub misses: u32,
 }
 
 /// What holds for every path: each is a sentence that says what is wrong.
@@ -133,6 +135,8 @@ pub struct Part {
     pub unseen: bool,
     /// What each of its endpoints serves.
     pub served: Vec<(Arc<Endpoint>, Option<Seen>)>,
+    /// Those of them that served something, and that the newest looks did not reach.
+    pub missed: Vec<(Arc<Endpoint>, Missed)>,
     /// What the revocation lists say; `None` means not looked at yet.
     pub crls: Vec<(Arc<str>, Option<CrlSeen>)>,
     /// What the lists at the distribution points of its chain say, by URL; `None` if nobody asks for them.
@@ -185,7 +189,12 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
         |path: &PathId| Dependency { path: path.clone(), reasons: vec![Arc::from(UNKNOWN_PATH)], until: evidence.now };
     Snapshot {
         path: path.id.clone(),
-        rules: Rules { margin: path.margin, key_limit: path.key_limit, issuer_silence: path.issuer_silence },
+        rules: Rules {
+            margin: path.margin,
+            key_limit: path.key_limit,
+            issuer_silence: path.issuer_silence,
+            misses: path.misses,
+        },
         environment: evidence.estate.environment,
         at: evidence.now,
         at_boot: evidence.boot,
@@ -242,6 +251,7 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         stored: sighting.and_then(|s| s.stored.as_ref()).map(seen),
         unseen: sighting.is_none(),
         served: Vec::new(),
+        missed: Vec::new(),
         crls: Vec::new(),
         points: None,
         key_since: None,
@@ -253,6 +263,9 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         return Part { kind: if pattern { PartKind::Pattern } else { PartKind::Unknown }, ..blank };
     };
     let served = |endpoint: &Arc<Endpoint>| sighting.and_then(|s| s.served.get(endpoint)).map(seen);
+    let missed = |endpoint: &Arc<Endpoint>| {
+        sighting.and_then(|s| s.missed.get(endpoint)).map(|missed| (endpoint.clone(), missed.clone()))
+    };
     let crl = |file: &String| (Arc::from(file.as_str()), sighting.and_then(|s| s.crls.get(file)).cloned());
     Part {
         kind: match &credential.care {
@@ -263,6 +276,7 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         names: credential.managed().map(|m| m.names.clone()),
         purpose: credential.purpose,
         served: credential.endpoints.iter().map(|e| (e.clone(), served(e))).collect(),
+        missed: credential.endpoints.iter().filter_map(missed).collect(),
         crls: credential.list_files().map(crl).collect(),
         // Where nothing was seen yet the list is empty, which covers nothing.
         points: credential.fetches_lists().then(|| {
@@ -278,7 +292,7 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
 
 /// A managed key is as old as its record says; of any other it is only known that it is not younger than its certificate.
 fn key_since(credential: &Credential, sighting: Option<&Sighting>, state: &State) -> Option<Timestamp> {
-    let chain = sighting.and_then(Sighting::chain)?;
+    let chain = sighting.and_then(Sighting::last_chain)?;
     let record = state.credentials.get(&credential.id).and_then(|r| r.current.as_ref());
     let own = record.filter(|g| g.spki == chain.leaf.spki).map(|g| g.key_since);
     Some(own.unwrap_or(chain.leaf.validity.not_before))
@@ -289,7 +303,9 @@ fn compromised(sighting: Option<&Sighting>, state: &State) -> Vec<Digest> {
         return Vec::new();
     }
     let chains = sighting.into_iter().flat_map(|s| s.stored.iter().chain(s.served.values()));
-    let keys = chains.filter_map(|o| o.seen.chain()).flat_map(|chain| chain.elements().map(|c| c.spki));
+    let missed = sighting.into_iter().flat_map(|s| s.missed.values()).map(|missed| &missed.chain);
+    let chains = chains.filter_map(|o| o.seen.chain()).chain(missed);
+    let keys = chains.flat_map(|chain| chain.elements().map(|c| c.spki));
     let bad: BTreeSet<Digest> = keys.filter(|spki| state.latches.contains_key(&LatchOn::Key(*spki))).collect();
     bad.into_iter().collect()
 }
@@ -346,6 +362,10 @@ impl Snapshot {
                 out.digits("key_limit", limit.as_secs());
             }
             out.digits("margin", self.rules.margin.as_secs());
+            // What was written down before there were any misses to bear knew none.
+            if self.rules.misses != 1 {
+                out.digits("misses", self.rules.misses.into());
+            }
         });
         if let Some(text) = &self.guardian.store {
             all.text("store", text);
@@ -369,6 +389,16 @@ fn write_part(part: &Part, out: &mut Object<'_>) {
         out.plain("key_since", &since.text());
     }
     out.plain("kind", part.kind.as_str().as_bytes());
+    if !part.missed.is_empty() {
+        out.objects("missed", &part.missed, |(endpoint, missed), out| {
+            let Missed { times, since, seen_at, chain } = missed;
+            out.text("endpoint", &endpoint.to_string());
+            out.object("last", |out| write_chain(chain, out));
+            out.plain("seen_at", &seen_at.text());
+            out.digits("since_ms", millis(since.as_duration()));
+            out.digits("times", (*times).into());
+        });
+    }
     if let Some(names) = &part.names {
         out.text("names", &names.to_string());
     }
@@ -436,23 +466,27 @@ fn write_certificate(c: &Certificate, out: &mut Object<'_>) {
 
 fn write_seen(seen: Option<&Seen>, out: &mut Object<'_>) {
     let (word, why) = match seen {
-        Some(Seen::Present(chain)) => {
-            let all: Vec<&Certificate> = chain.elements().map(|c| &**c).collect();
-            out.objects("present", &all, |c, out| write_certificate(c, out));
-            return match &chain.trust {
-                crate::domain::certificate::Trust::Anchored => out.plain("trust", b"anchored"),
-                crate::domain::certificate::Trust::Untrusted(why) => out.text("untrusted", why),
-            };
-        }
+        Some(Seen::Present(chain)) => return write_chain(chain, out),
         None => ("unseen", ""),
         Some(Seen::Missing) => ("missing", ""),
         Some(Seen::Unreadable(why)) => ("unreadable", why.as_str()),
+        Some(Seen::Unreachable(why)) => ("unreachable", why.as_str()),
         Some(Seen::Unparseable(why)) => ("unparseable", why.as_str()),
     };
     out.plain("seen", word.as_bytes());
     out.text("why", why);
 }
 
-fn millis(span: Duration) -> u64 {
+fn write_chain(chain: &Chain, out: &mut Object<'_>) {
+    let all: Vec<&Certificate> = chain.elements().map(|c| &**c).collect();
+    out.objects("present", &all, |c, out| write_certificate(c, out));
+    match &chain.trust {
+        Trust::Anchored => out.plain("trust", b"anchored"),
+        Trust::Untrusted(why) => out.text("untrusted", why),
+    }
+}
+
+/// Whole milliseconds: what is written down is judged again to the same.
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

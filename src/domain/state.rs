@@ -45,6 +45,8 @@ pub struct State {
 pub enum LatchOn {
     /// An approval path: closed until a person opens it.
     Path(PathId),
+    /// The audit log: it was not believed at an earlier start, and nobody has drawn the consequences yet.
+    Log,
     /// A key, by the SHA-256 of its SubjectPublicKeyInfo: compromised, for ever.
     Key(Digest),
 }
@@ -53,6 +55,7 @@ impl core::fmt::Display for LatchOn {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Path(path) => write!(f, "path/{path}"),
+            Self::Log => f.write_str("log/audit"),
             Self::Key(spki) => write!(f, "key/{spki}"),
         }
     }
@@ -64,6 +67,7 @@ impl LatchOn {
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/')? {
             ("path", id) => PathId::parse(id).ok().map(Self::Path),
+            ("log", "audit") => Some(Self::Log),
             ("key", spki) => Digest::parse(spki).map(Self::Key),
             _ => None,
         }

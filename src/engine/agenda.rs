@@ -18,6 +18,8 @@ pub(crate) enum Task {
     Lists,
     /// Record the freezes whose time is over.
     Thaw,
+    /// Read a part of the log again.
+    Inspect,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.
@@ -258,9 +260,14 @@ fn place(task: &Task) -> Place<'_> {
         Task::Look(id) => Place::Look(Kind::Look, id),
         Task::Ari(id) => Place::Look(Kind::Ari, id),
         Task::Expand(id) => Place::Look(Kind::Expand, id),
-        Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Thaw | Task::Scan | Task::Meta(_) => {
-            Place::Other
-        }
+        Task::Evaluate
+        | Task::Store
+        | Task::Heartbeat
+        | Task::Lists
+        | Task::Thaw
+        | Task::Inspect
+        | Task::Scan
+        | Task::Meta(_) => Place::Other,
     }
 }
 

@@ -68,7 +68,9 @@ impl Engine {
                 // Taken up by the loop itself, before anything else.
                 Task::Store => {}
                 Task::Plan(credential) => to_plan.push(credential),
-                look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_) | Task::Meta(_)) => self.begin_look(&look, crew),
+                look @ (Task::Inspect | Task::Look(_) | Task::Ari(_) | Task::Expand(_) | Task::Meta(_)) => {
+                    self.begin_look(&look, crew);
+                }
             }
         }
         if !to_plan.is_empty() {

@@ -64,6 +64,8 @@ pub enum Command {
         path: PathId,
         /// Who.
         by: Arc<str>,
+        /// Why, in their words.
+        why: Arc<str>,
     },
     /// A person reports a key as compromised.
     Compromise {

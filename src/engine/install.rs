@@ -151,7 +151,11 @@ impl Engine {
             match proof {
                 Proof::Served => return Ok(served),
                 Proof::NotServed(misses) if self.ports.clock.boottime().since(began) >= SERVE_DEADLINE => {
-                    self.write().sightings.entry(credential.id.clone()).or_default().served.extend(served);
+                    let mut desk = self.write();
+                    let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+                    served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, began));
+                    sighting.looked = Some(self.ports.clock.boottime());
+                    drop(desk);
                     let text = format!("the new certificate is not served: {}", misses.join("; "));
                     return Err(Setback::host("KW2206", text));
                 }
@@ -199,6 +203,7 @@ impl Engine {
             let mut desk = self.write();
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: now, seen });
+            sighting.looked = Some(self.ports.clock.boottime());
             desk.put_lists(&credential.id, lists);
         }
         let mut marked = record.clone();
@@ -272,7 +277,9 @@ impl Engine {
         let publish = |desk: &mut Desk| {
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
-            sighting.served.extend(served);
+            let now = self.ports.clock.boottime();
+            served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, now));
+            sighting.looked = Some(now);
             desk.put_lists(&credential.id, lists);
         };
         if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {

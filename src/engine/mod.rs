@@ -25,6 +25,7 @@ mod hold;
 mod inbox;
 mod install;
 mod issue;
+mod latch;
 mod lease;
 mod lists;
 mod looking;
@@ -135,6 +136,10 @@ pub(crate) struct Desk {
     pub(crate) lists: lists::Tracked,
     /// Freezes that are in force and could not be made durable yet.
     pub(crate) unsaved_freezes: BTreeSet<FreezeId>,
+    /// Why the audit log is not to be believed, since it was looked at last.
+    pub(crate) log_fault: Option<String>,
+    /// Where the next look at the log begins.
+    pub(crate) inspected: u64,
     /// Why the configuration cannot be read.
     pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.

@@ -33,7 +33,14 @@ impl Engine {
     /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
         crate::engine::witnessed::ask(&ports).await?;
-        let state = ports.store.load().await?;
+        let state = match ports.store.load().await {
+            Ok(state) => state,
+            Err(error) => {
+                // If it cannot be remembered, it cannot be mended here either: this start fails again, or another is told.
+                drop(ports.store.doubt(Some((ports.clock.now(), error.clone()))).await);
+                return Err(error);
+            }
+        };
         let people = People::of(ports.store.people().await?);
         let desk = Desk::new(&ports, estate, state, people);
         let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() };
@@ -54,6 +61,7 @@ impl Engine {
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
         engine.begin_epoch().await?;
+        engine.latch_doubted().await?;
         engine.sweep_slots().await;
         Ok(engine)
     }
@@ -101,6 +109,7 @@ impl Engine {
         drop(desk);
         self.plan_thaw(&mut agenda);
         self.plan_heartbeat(&mut agenda, now);
+        self.plan_inspection(&mut agenda, now);
         agenda
     }
 
@@ -162,7 +171,7 @@ impl Engine {
             Command::Release { path, by } => return self.release(&path, &by).await,
             Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
-            Command::Reopen { path, by } => return self.reopen(&path, &by).await,
+            Command::Reopen { path, by, why } => return self.reopen(&path, &by, &why).await,
             Command::Freeze { id, draft } => self.record_freeze(id, *draft, agenda).await,
             Command::Thaw { id, reason, by } => return self.thaw(id, &reason, &by, agenda).await,
             Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
@@ -305,6 +314,8 @@ impl Desk {
             lists: Tracked::default(),
             unsaved_freezes: BTreeSet::new(),
             configuration_fault: None,
+            log_fault: None,
+            inspected: 0,
             declined: BTreeMap::new(),
             clock,
             evaluated: None,
@@ -352,5 +363,6 @@ fn forget_moved(desk: &mut Desk, estate: &Estate) {
             sighting.stored = None;
         }
         sighting.served.retain(|endpoint, _| new.endpoints.contains(endpoint));
+        sighting.missed.retain(|endpoint, _| new.endpoints.contains(endpoint));
     }
 }

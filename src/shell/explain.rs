@@ -68,6 +68,27 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
     Entry { code, title, meaning, action }
 }
 
+/// Every reason for which a path is closed, as the table of docs/gate.md.
+#[must_use]
+pub fn reasons() -> String {
+    use crate::domain::nature::{Firmness, NATURES, Opens};
+    let mut out = String::from("| code | reason | closes | opens again |\n|---|---|---|---|\n");
+    for (code, firmness, opens) in NATURES {
+        let title = explain(code).map_or("", |entry| entry.title);
+        let closes = match firmness {
+            Firmness::Hard => "hard",
+            Firmness::Soft => "soft",
+        };
+        let opens = match opens {
+            Opens::Itself => "by itself",
+            Opens::Replaced => "with another key",
+            Opens::Person => "a person",
+        };
+        out.push_str(&format!("| `{code}` | {title} | {closes} | {opens} |\n"));
+    }
+    out
+}
+
 /// The tables with their headings.
 const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),

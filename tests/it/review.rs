@@ -119,7 +119,9 @@ fn when_a_clock_step_is_taken_back_renewals_go_on_and_a_person_opens_the_gate() 
             let verdict = engine.gate(&pid("approve"));
             let codes: Vec<&str> = verdict.reasons.iter().map(|r| r.code).collect();
             assert_eq!((codes, engine.overview().clock_fault), (vec!["KW4009"], None), "step {step}: {verdict:?}");
-            engine.command(Command::Reopen { path: pid("approve"), by: Arc::from("uid:0") }).unwrap();
+            engine
+                .command(Command::Reopen { path: pid("approve"), by: Arc::from("uid:0"), why: Arc::from("seen to") })
+                .unwrap();
             clock.sleep(MINUTE * 2).await;
             let verdict = engine.gate(&pid("approve"));
             assert!(verdict.is_open(), "step {step}: {verdict:?}");
@@ -136,7 +138,9 @@ fn a_path_that_a_person_opens_while_the_clock_is_wrong_is_latched_again() {
         clock.sleep(MINUTE).await;
         clock.step(3_600);
         clock.sleep(MINUTE).await;
-        engine.command(Command::Reopen { path: pid("approve"), by: Arc::from("uid:0") }).unwrap();
+        engine
+            .command(Command::Reopen { path: pid("approve"), by: Arc::from("uid:0"), why: Arc::from("seen to") })
+            .unwrap();
         clock.sleep(MINUTE).await;
         clock.step(-3_600);
         clock.sleep(MINUTE * 5).await;

@@ -8,7 +8,7 @@ use keyward::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes
 use keyward::domain::freeze::Scope;
 use keyward::domain::gate::{self, Verdict, judge};
 use keyward::domain::id::{FreezeId, Ulid};
-use keyward::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Estate, Reopening, Seen, StartTls};
+use keyward::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Estate, Missed, Reopening, Seen, StartTls};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
@@ -18,6 +18,13 @@ use keyward::engine::{Command, Engine};
 use keyward::ports::{Clock, Store};
 use keyward::sim::clock::run;
 use keyward::sim::world::{Life, World};
+
+#[path = "verdict/history.rs"]
+mod history;
+#[path = "verdict/latches.rs"]
+mod latches;
+#[path = "verdict/misses.rs"]
+mod misses;
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, names, path, pid, served, start};
 
@@ -76,6 +83,7 @@ fn good() -> Snapshot {
         stored: Some(seen.clone()),
         unseen: false,
         served: vec![(Arc::new(endpoint), Some(seen))],
+        missed: vec![],
         crls: vec![(Arc::from("/pki/ca.crl"), Some(CrlSeen::Present(crl())))],
         points: None,
         key_since: Some(start().minus(DAY * 5)),
@@ -84,7 +92,7 @@ fn good() -> Snapshot {
     };
     Snapshot {
         path: pid("approve"),
-        rules: Rules { margin: HOUR * 2, key_limit: Some(DAY * 90), issuer_silence: Some(DAY * 45) },
+        rules: Rules { margin: HOUR * 2, key_limit: Some(DAY * 90), issuer_silence: Some(DAY * 45), misses: 3 },
         environment: Environment::Production,
         at: start(),
         at_boot: Boottime::from_boot(Duration::from_millis(12_345)),
@@ -155,6 +163,32 @@ const BENDS: &[Bend] = &[
     (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = None),
     (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = Some(Seen::Missing)),
     (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = Some(Seen::Unreadable("connection refused".into()))),
+    // Nothing is borne of what was never seen.
+    (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = Some(Seen::Unreachable("connection refused".into()))),
+    (gate::NOT_SERVED, |s| miss(s, |missed| missed.times = 3)),
+    (gate::NOT_SERVED, |s| miss(s, |missed| missed.since = Boottime::ZERO)),
+    (gate::NOT_SERVED, |s| miss(s, |missed| missed.since = s_after())),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |_| {});
+        s.rules.misses = 1;
+    }),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |missed| Arc::make_mut(&mut Arc::make_mut(&mut missed.chain).leaf).fingerprint = Digest::of(b"other"));
+    }),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |_| {});
+        s.parts[0].served[0].1 = Some(Seen::Unreadable("not TLS".into()));
+    }),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |_| {});
+        s.parts[0].served[0].1 = Some(Seen::Missing);
+    }),
+    (gate::OUT_OF_TIME, |s| {
+        let end = start().minus(SECOND);
+        miss(s, |missed| {
+            Arc::make_mut(&mut Arc::make_mut(&mut missed.chain).leaf).validity.not_after = end;
+        });
+    }),
     (gate::NOT_SERVED, |s| {
         stored(s, |c| Arc::make_mut(&mut c.leaf).fingerprint = Digest::of(b"portal.example.com, renewed"));
         own_crl(s, |crl| crl.covers.extend([Digest::of(b"portal.example.com, renewed")]));
@@ -163,6 +197,7 @@ const BENDS: &[Bend] = &[
     (gate::AUDIT, |s| guard(s).store = Some(Arc::from("no room"))),
     (gate::SPOOLED, |s| guard(s).unrecorded = Some((Arc::from(gate::SPOOLED), Arc::from("1 entry")))),
     (gate::UNRESOLVED, |s| guard(s).unrecorded = Some((Arc::from(gate::UNRESOLVED), Arc::from("1 outcome")))),
+    (gate::BROKEN_LOG, |s| guard(s).unrecorded = Some((Arc::from(gate::BROKEN_LOG), Arc::from("entry 7")))),
     (gate::CONFIGURATION, |s| guard(s).configuration = Some(Arc::from("the file is gone"))),
     (gate::KEY_OVERDUE, |s| s.parts[0].key_since = Some(start().minus(DAY * 90))),
     (gate::COMPROMISED, |s| s.parts[0].compromised = vec![Digest::of(b"key")]),
@@ -192,12 +227,34 @@ const BENDS: &[Bend] = &[
     (gate::RENEWER, |s| s.parts[0].renewer = Some((iid("le"), Some(start().minus(DAY * 45))))),
     (gate::DEPENDENCY, |s| s.depends[0].reasons = vec![Arc::from(gate::MISSING)]),
     (gate::DEPENDENCY, |s| s.depends[0].until = start()),
-    (gate::FLAPPING, |s| {
-        s.latch = Some(Latch { at: start(), code: Arc::from(gate::FLAPPING), text: Arc::from("3 times"), by: None });
-    }),
+    (gate::FLAPPING, |s| latch(s, gate::FLAPPING)),
     (gate::FROZEN, |s| s.freezes = vec![over("path:approve", 1)]),
     (gate::FROZEN, |s| s.freezes = vec![over("label:env=prod", 1), over("all", 2)]),
+    (gate::BROKEN_LOG, |s| latch(s, gate::BROKEN_LOG)),
+    (gate::CLOCK, |s| latch(s, gate::CLOCK)),
+    (gate::FLAPPING, |s| latch(s, "KW0000")),
 ];
+
+fn latch(snapshot: &mut Snapshot, code: &str) {
+    snapshot.latch = Some(Latch { at: start(), code: Arc::from(code), text: Arc::from("why"), by: None });
+}
+
+/// The endpoint is missed for the second time, since two seconds; bent.
+fn miss(snapshot: &mut Snapshot, bend: impl FnOnce(&mut Missed)) {
+    let (endpoint, seen) = &mut snapshot.parts[0].served[0];
+    let chain = seen.as_ref().and_then(Seen::chain).unwrap().clone();
+    let since = Boottime::from_boot(Duration::from_millis(16_345));
+    let mut missed = Missed { times: 2, since, seen_at: start().minus(SECOND * 9), chain };
+    bend(&mut missed);
+    snapshot.at_boot = Boottime::from_boot(Duration::from_millis(18_345));
+    *seen = Some(Seen::Unreachable("connection refused".into()));
+    snapshot.parts[0].missed = vec![(endpoint.clone(), missed)];
+}
+
+/// Later than the moment that is judged.
+fn s_after() -> Boottime {
+    Boottime::from_boot(SECOND * 60)
+}
 
 fn codes(verdict: &Verdict) -> Vec<&'static str> {
     verdict.reasons.iter().map(|r| r.code).collect()
@@ -249,7 +306,7 @@ fn each_thing_that_is_not_good_closes_the_path_for_its_own_reason_alone() {
     }
     let met: std::collections::BTreeSet<&str> = BENDS.iter().map(|(code, _)| *code).collect();
     // The others are met where time goes by and where nobody is configured.
-    let rest = [gate::STALE, gate::UNKNOWN_PATH, gate::SETTLING, gate::HELD];
+    let rest = [gate::STALE, gate::UNKNOWN_PATH, gate::SETTLING, gate::MISSED, gate::HELD];
     assert!(gate::REASONS.iter().all(|code| met.contains(code) || rest.contains(code)));
 }
 
@@ -383,6 +440,10 @@ where
     assert_eq!(world.live_with(span, act), Life::Over);
 }
 
+fn reopen(path: &str) -> Command {
+    Command::Reopen { path: pid(path), by: Arc::from("uid:0"), why: Arc::from("all is well") }
+}
+
 fn coded(world: &World, code: &str) -> usize {
     let all = run(&world.clock, world.store.recovered().entries(None, 10_000)).unwrap().unwrap();
     let json = |e: &keyward::ports::StoredEntry| serde_json::from_slice::<serde_json::Value>(&e.bytes).unwrap();
@@ -436,7 +497,7 @@ fn a_path_that_flaps_stays_closed_over_a_restart_until_a_person_opens_it() {
     life(&mut world, HOUR, |engine| async move {
         clock.sleep(MINUTE * 5).await;
         assert_eq!(codes(&engine.gate(&pid("sign-in"))), [gate::FLAPPING], "a restart opens nothing");
-        engine.command(Command::Reopen { path: pid("sign-in"), by: Arc::from("uid:0") }).unwrap();
+        engine.command(reopen("sign-in")).unwrap();
         clock.sleep(MINUTE).await;
         assert!(engine.gate(&pid("sign-in")).is_open());
     });

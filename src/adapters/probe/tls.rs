@@ -67,7 +67,7 @@ impl Prober {
     /// What an endpoint presents. The deadline starts when its turn comes.
     pub(super) async fn served(&self, endpoint: &Endpoint) -> Seen {
         let Ok(_place) = self.places.acquire().await else {
-            return Seen::Unreadable("the prober was stopped".to_owned());
+            return Seen::Unreachable("the prober was stopped".to_owned());
         };
         let presented = Arc::new(Presented::new(Arc::clone(&self.provider)));
         let handshake = tokio::time::timeout(DEADLINE, self.handshake(endpoint, &presented)).await;
@@ -85,8 +85,9 @@ impl Prober {
             }
             Ok(Err(Failure::Garbage(text))) => Seen::Unparseable(text),
             Ok(Err(Failure::Other(text))) => Seen::Unreadable(text),
+            Ok(Err(Failure::Unreached(text))) => Seen::Unreachable(text),
             Ok(Ok(())) => Seen::Missing,
-            Err(_) => Seen::Unreadable(format!("no TLS handshake with {endpoint} within {} s", DEADLINE.as_secs())),
+            Err(_) => Seen::Unreachable(format!("no TLS handshake with {endpoint} within {} s", DEADLINE.as_secs())),
         }
     }
 
@@ -102,7 +103,7 @@ impl Prober {
         config.enable_sni = enable_sni;
         let verifier: Arc<dyn ServerCertVerifier> = Arc::<Presented>::clone(presented);
         config.dangerous().set_certificate_verifier(verifier);
-        let mut tcp = connect(endpoint).await.map_err(Failure::Other)?;
+        let mut tcp = connect(endpoint).await.map_err(Failure::Unreached)?;
         starttls::negotiate(&mut tcp, endpoint.starttls)
             .await
             .map_err(|text| Failure::Other(format!("no TLS at {endpoint}: {text}")))?;
@@ -119,8 +120,10 @@ enum Failure {
     NoCertificate(String),
     /// It presents something that is no certificate.
     Garbage(String),
-    /// It was not reached, or does not speak TLS as it should.
+    /// It does not speak TLS as it should, or refuses to.
     Other(String),
+    /// It was not reached, or the connection broke before anything was said.
+    Unreached(String),
 }
 
 /// Connects to the first address that answers.
@@ -201,7 +204,7 @@ fn explain(endpoint: &Endpoint, error: &io::Error) -> Failure {
             Failure::Garbage(format!("what {endpoint} presents is no well-formed X.509 v3 certificate"))
         }
         Some(other) => Failure::Other(text(other.to_string())),
-        None => Failure::Other(text(said(error))),
+        None => Failure::Unreached(text(said(error))),
     }
 }
 

@@ -160,7 +160,10 @@ fn row(gate: &Gate) -> Vec<Cell> {
     let (word, tone) = if gate.open { ("open", Tone::Good) } else { ("closed", Tone::Bad) };
     let reasons: Vec<String> = gate.reasons.iter().map(|r| format!("{} {}", r.code, r.text)).collect();
     let when = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), relative);
-    let last = if gate.open { gate.weakest.clone().unwrap_or_default() } else { reasons.join("; ") };
+    let last = match gate.open {
+        true => format!("{}{}", gate.weakest.as_deref().unwrap_or_default(), warned(gate)),
+        false => reasons.join("; "),
+    };
     vec![
         Cell(gate.path.clone(), Tone::Strong),
         Cell(word.to_owned(), tone),
@@ -168,6 +171,12 @@ fn row(gate: &Gate) -> Vec<Cell> {
         when(&gate.until).into(),
         last.into(),
     ]
+}
+
+/// What is borne, behind what is good.
+pub(super) fn warned(gate: &Gate) -> String {
+    let all = gate.warnings.iter().map(|w| format!("; warning {} {}", w.code, w.text));
+    all.collect()
 }
 
 /// The refusal, and the way to recover.

@@ -102,7 +102,7 @@ impl Run {
             Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
             Command::Gate(Gate::Replay { file, key }) => self.gate_replay(&file, key.as_deref()),
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
-            Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
+            Command::Gate(Gate::Reopen { path, reason, planned }) => self.gate_reopen(&path, reason, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
             Command::Freeze(freeze) => self.freeze(&freeze),
             Command::Ca(command) => self.ca(command),
@@ -149,8 +149,12 @@ impl Run {
 
     /// Has the daemon start something that answers with a sentence.
     fn start(&self, path: &str) -> Done {
+        self.start_with(path, &serde_json::json!({}))
+    }
+
+    fn start_with(&self, path: &str, body: &impl serde::Serialize) -> Done {
         let daemon = self.daemon()?;
-        let accepted: Accepted = daemon.post(path, &serde_json::json!({}))?;
+        let accepted: Accepted = daemon.post(path, body)?;
         self.banner(&daemon);
         self.console.note(accepted.text);
         Ok(Exit::Ok)

@@ -136,6 +136,30 @@ pub(super) const ROWS: &[Entry] = &[
         "KW4024",
         "it flaps",
         "The path closed `timing.flaps` times in ten minutes. That is no accident, so only a person opens it again.",
-        "Find out why it closes, then `keyward gate reopen PATH`.",
+        "Find out why it closes, then `keyward gate reopen PATH --reason TEXT`.",
+    ),
+    row(
+        "KW4050",
+        "missed",
+        "An endpoint that was good was not reached by the newest looks. While that is so fewer than `misses` times in a row, and for 15 s at most, an open path stays open; nothing opens by it.",
+        "See why the endpoint is not reached; over with the first look that reaches it.",
+    ),
+    row(
+        "KW4051",
+        "the audit log was broken",
+        "The guardian found its own audit log altered, damaged, rolled back or otherwise not to be believed, at a start or while it ran. Nobody knows what was done meanwhile.",
+        "Find out what happened and put the log in order (docs/backup.md), then `keyward gate reopen PATH --reason TEXT`.",
+    ),
+    row(
+        "KW4053",
+        "the log was not believed before",
+        "Entry: an earlier start, or a look at the log in use, did not believe the audit log; this start does. Its rule and when are named.",
+        "Every path is latched: find out what happened, then `keyward gate reopen PATH --reason TEXT`.",
+    ),
+    row(
+        "KW4054",
+        "paths latched for a broken log",
+        "Entry: because the audit log was not believed before, every path stays closed until a person opens it.",
+        "Find out what happened, then `keyward gate reopen PATH --reason TEXT`.",
     ),
 ];

@@ -213,7 +213,7 @@ async fn renew(
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
-fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+pub(super) fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     let refuse =
         |status, text| Problem::new(status, problem::BAD_REQUEST, text, "send JSON, for example {\"plan\":true}");
     let bytes = body.map_err(|e| refuse(e.status(), e.body_text()))?;

@@ -186,6 +186,7 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
             path,
             open: false,
             reasons: Vec::new(),
+            warnings: Vec::new(),
             since: None,
             until: None,
             weakest: None,
@@ -222,6 +223,7 @@ pub(super) fn respond(mut answer: model::Gate, environment: Environment, detail:
 /// The answer without what only this machine should know.
 pub(super) fn codes_only(mut answer: model::Gate) -> model::Gate {
     answer.weakest = None;
+    answer.warnings.clear();
     for reason in &mut answer.reasons {
         reason.credential = None;
         reason.text = format!("see `keyward explain {}`; ask with a loopback Host header for more", reason.code);

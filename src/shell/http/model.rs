@@ -15,6 +15,9 @@ pub struct Gate {
     pub open: bool,
     /// Why it is closed; empty when open.
     pub reasons: Vec<Reason>,
+    /// What is borne for a while, and closes it if it stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Reason>,
     /// Since when it is so.
     pub since: Option<String>,
     /// Open at the latest until then.
@@ -378,6 +381,14 @@ pub struct Renew {
     /// Only say what would be done.
     #[serde(default)]
     pub plan: bool,
+}
+
+/// Opens a path that only a person opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reopen {
+    /// Why it may be opened, for the audit log.
+    pub reason: String,
 }
 
 /// Closes a path for a while.

@@ -224,6 +224,9 @@ fn tile(gate: &Gate, now: Timestamp) -> Markup {
                 p class="reason" { code { (reason.code) } " " (reason.text) "."
                     span class="quiet" { " Reopens when " (reason.reopens) "." } }
             }
+            @for warning in &gate.warnings {
+                p class="reason" { code { (warning.code) } " " (warning.text) "." }
+            }
             dl {
                 @if let Some(until) = &gate.until { dt { "Holds until" } dd { (moment(until, now)) } }
                 @if let Some(weakest) = &gate.weakest { dt { "Weakest link" } dd { (weakest) } }

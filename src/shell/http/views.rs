@@ -36,6 +36,7 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         path: text(&verdict.path),
         open: verdict.is_open(),
         reasons: verdict.reasons.iter().map(reason).collect(),
+        warnings: verdict.warnings.iter().map(reason).collect(),
         since: since.map(text),
         until: verdict.is_open().then(|| text(verdict.until)),
         weakest: verdict.weakest.as_deref().map(str::to_owned),
@@ -178,7 +179,7 @@ fn stored(view: &CredentialView) -> &'static str {
     match view.sighting.stored.as_ref().map(|o| &o.seen) {
         Some(Seen::Present(_)) => "present",
         Some(Seen::Missing) => "missing",
-        Some(Seen::Unreadable(_)) => "unreadable",
+        Some(Seen::Unreadable(_) | Seen::Unreachable(_)) => "unreadable",
         Some(Seen::Unparseable(_)) => "unparseable",
         None if matches!(view.credential.care, Care::Observed(Source::Endpoints)) => "none",
         None => "unseen",
@@ -209,7 +210,7 @@ fn serves(seen: Option<&Seen>, stored: Option<&Chain>) -> &'static str {
         (None, _) => "unknown",
         (Some(Seen::Present(seen)), Some(own)) if seen.leaf.fingerprint != own.leaf.fingerprint => "no",
         (Some(Seen::Present(_)), _) => "yes",
-        (Some(Seen::Missing | Seen::Unreadable(_) | Seen::Unparseable(_)), _) => "no",
+        (Some(Seen::Missing | Seen::Unreadable(_) | Seen::Unreachable(_) | Seen::Unparseable(_)), _) => "no",
     }
 }
 
@@ -273,7 +274,7 @@ pub(super) fn detail(view: &CredentialView, now: Timestamp, environment: Environ
                 format!("serves serial {} until {}", chain.leaf.serial, chain.leaf.validity.not_after)
             }
             Some(Seen::Missing) => "presents no certificate".to_owned(),
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => why.clone(),
+            Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => why.clone(),
         };
         model::Endpoint {
             endpoint: text(endpoint),

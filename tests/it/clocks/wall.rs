@@ -182,7 +182,7 @@ async fn a_step_of_a_year_ahead_closes_renews_nothing_and_is_told_to_people() {
     assert!(page.contains("keyward gate reopen"), "{page}");
     let plan = String::from_utf8(daemon.cli(&["gate", "reopen", "approve", "--plan"]).stdout).unwrap();
     assert!(plan.contains("365 d ahead of"), "{plan}");
-    assert!(daemon.cli(&["gate", "reopen", "approve"]).status.success());
+    assert!(daemon.cli(&["gate", "reopen", "approve", "--reason", "the clock was mended"]).status.success());
     daemon.opens();
     daemon.wait("a lease", |_| scene.lease());
     // Renewals go on: what a year in advance made of their times is forgotten.

@@ -130,6 +130,9 @@ const ROWS: &[Row] = &[
     ("audience = \"portal\", mode", "mode", "KW0004", "{ path", "add, for example: audience = \"portal\""),
     ("mode = \"0640\", group = \"www-data\" }", "mode = \"0666\" }", "KW0018", "\"0666\"", "nobody else may write a lease"),
     ("\"/run/keyward/approve.lease\"", "\"approve.lease\"", "KW0017", "\"approve.lease\"", "from the root"),
+    ("margin = \"2h\"", "margin = \"2h\"\nmisses = 0", "KW0016", "0", "from 1 to 5"),
+    ("margin = \"2h\"", "margin = \"2h\"\nmisses = 6", "KW0016", "6", "from 1 to 5"),
+    ("margin = \"2h\"", "margin = \"2h\"\nmises = 3", "KW0003", "mises", "did you mean `misses`?"),
     ("margin = \"2h\"", "margin = \"20d\"", "KW0049", "\"20d\"", "well below 15 d"),
     // Places.
     ("dir = \"/etc/keyward/live/wildcard\"", "dir = \"/etc/keyward/live/portal\"", "KW0040", "\"/etc/keyward/live/portal\"", "its own files"),

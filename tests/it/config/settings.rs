@@ -88,6 +88,13 @@ fn the_reference_sample_means_what_it_says() {
     assert_eq!((file.path.as_str(), file.audience.as_str()), ("/run/keyward/approve.lease", "portal"));
     assert_eq!((file.mode, file.group.as_deref()), (0o640, Some("www-data")));
     assert_eq!((path.needs.len(), path.margin), (2, Duration::from_secs(7_200)));
+    assert_eq!(path.misses, 3);
+    for misses in [1, 5] {
+        let text =
+            super::sample("keyward.toml").replace("margin = \"2h\"", &format!("margin = \"2h\"\nmisses = {misses}"));
+        let paths = parse(&text).unwrap().estate.paths;
+        assert_eq!(paths[&PathId::parse("approve").unwrap()].misses, misses);
+    }
     assert_eq!(e.policy.rules()[0].lane, Lane::ReviewRequired);
     let issuers: Vec<_> = e.issuers.values().map(|i| i.limits.to_vec()).collect();
     assert_eq!(issuers[0], LETS_ENCRYPT);

@@ -120,6 +120,7 @@ pub fn served(id: &str, mut managed: Managed) -> Credential {
 
 pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
     let path = ApprovalPath {
+        misses: keyward::domain::inventory::USUAL_MISSES,
         id: pid(id),
         needs: needs.iter().map(|n| cid(n)).collect(),
         margin,

@@ -47,6 +47,14 @@ impl Store for Slow {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.inner.inspect(from)
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        self.inner.doubt(found)
+    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -73,6 +81,14 @@ impl Store for Refusing {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
+    }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.inner.inspect(from)
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        self.inner.doubt(found)
     }
 }
 
@@ -367,5 +383,13 @@ impl Store for Hanging {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
+    }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.inner.inspect(from)
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        self.inner.doubt(found)
     }
 }

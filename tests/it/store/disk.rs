@@ -259,6 +259,89 @@ fn an_entry_altered_on_the_disk_is_noticed_at_the_next_start() {
     assert!(damaged(dir.path()).contains("entry 4 is missing"));
 }
 
+/// Looks at the log until all of it was met, and gives how many looks that took.
+fn inspected(store: &keyward::adapters::store::SqliteStore, size: u64) -> Result<u64, StoreError> {
+    let (mut from, mut looks) = (0, 0);
+    while from < size {
+        from = block_on(store.inspect(from))?;
+        looks += 1;
+    }
+    Ok(looks)
+}
+
+#[test]
+fn a_log_that_is_changed_in_use_is_found_out_wherever_it_is() {
+    // Far from the end, in its last block, at its end; a leaf, a hash above, an entry that is gone, a checkpoint.
+    for (what, sql) in [
+        (
+            "audit entry 3 is",
+            "DROP TRIGGER entry_update; UPDATE entry SET body = cast(replace(body, 'KW2001', 'KW2002') AS BLOB) WHERE sequence = 3",
+        ),
+        (
+            "entries 256–511 are",
+            "DROP TRIGGER entry_update; UPDATE entry SET leaf = (SELECT leaf FROM entry WHERE sequence = 301), body = (SELECT body FROM entry WHERE sequence = 301) WHERE sequence = 300",
+        ),
+        (
+            "audit entry 2299 is",
+            "DROP TRIGGER entry_update; UPDATE entry SET body = cast(replace(body, 'KW2001', 'KW2002') AS BLOB) WHERE sequence = 2299",
+        ),
+        ("a gap before entry 701", "DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 700"),
+        (
+            "root of the newest checkpoint",
+            "DROP TRIGGER IF EXISTS subtree_update; UPDATE subtree SET hash = randomblob(32) WHERE level = 8 AND place = 0",
+        ),
+        (
+            "root of the newest checkpoint",
+            "DROP TRIGGER IF EXISTS subtree_update; UPDATE subtree SET hash = randomblob(32) WHERE level = 8 AND place = 7",
+        ),
+        ("root of the newest checkpoint", "DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 2299"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path()).unwrap();
+        block_on(store.commit(entries((0..2_300).map(|n| draft(n, "a")).collect()))).unwrap();
+        assert_eq!(inspected(&store, 2_300).unwrap(), 3);
+        by_hand(dir.path()).execute_batch(sql).unwrap();
+        match inspected(&store, 2_300) {
+            Err(StoreError::Distrusted { code: "KW6001", text }) => assert!(text.contains(what), "{what}: {text}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_not_believed_is_marked_until_one_is_and_the_state_says_so_then() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).unwrap();
+    block_on(store.commit(entries((0..10).map(|n| draft(n, "a")).collect()))).unwrap();
+    drop(store);
+    let mark = dir.path().join("audit.lock.doubt");
+    let alter = |from: &str, to: &str| {
+        let sql = format!("UPDATE entry SET body = cast(replace(body, '{from}', '{to}') AS BLOB) WHERE sequence = 4");
+        by_hand(dir.path()).execute_batch(&sql).unwrap();
+    };
+    by_hand(dir.path()).execute_batch("DROP TRIGGER entry_update").unwrap();
+    alter("KW2001", "KW2002");
+    assert!(damaged(dir.path()).contains("audit entry 4"));
+    assert!(fs::read_to_string(&mark).unwrap().starts_with("KW6001\n"));
+    alter("KW2002", "KW2001");
+    let store = open(dir.path()).unwrap();
+    let latches = block_on(store.load()).unwrap().latches;
+    let latch = &latches[&keyward::domain::state::LatchOn::Log];
+    assert!(*latch.code == *"KW6001" && latch.text.contains("audit entry 4"), "{latch:?}");
+    assert!(!mark.exists());
+    block_on(sound_log(&store));
+    assert_eq!(inspected(&store, 11).unwrap(), 1);
+    // Found in use, and forgotten when a person has dealt with it.
+    let error = StoreError::Distrusted { code: "KW6001", text: "entry 7".into() };
+    block_on(store.doubt(Some((super::samples::at(0), error)))).unwrap();
+    assert!(mark.exists());
+    block_on(store.doubt(None)).unwrap();
+    assert!(!mark.exists());
+    let disk = StoreError::Unavailable("slow".into());
+    block_on(store.doubt(Some((super::samples::at(0), disk)))).unwrap();
+    assert!(!mark.exists(), "a disk that does not answer raises no doubt");
+}
+
 #[test]
 fn the_database_itself_refuses_to_change_the_log() {
     let dir = TempDir::new().unwrap();
