@@ -1,6 +1,5 @@
 //! Single doors: the store's commits and the prober's looks.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::{StreamExt, iter};

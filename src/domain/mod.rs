@@ -19,6 +19,7 @@ pub mod policy;
 pub mod guard;
 pub mod inventory;
 pub mod renewal;
+pub mod revocation;
 pub mod tree;
 pub mod private;
 pub mod witness;

@@ -25,6 +25,7 @@ mod inbox;
 mod install;
 mod issue;
 mod lease;
+mod lists;
 mod looking;
 mod people;
 mod reconcile;
@@ -127,6 +128,8 @@ pub(crate) struct Desk {
     pub(crate) standings: BTreeMap<PathId, Standing>,
     /// Latches that hold and could not be made durable yet.
     pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// The revocation lists that are fetched.
+    pub(crate) lists: lists::Tracked,
     /// Why the configuration cannot be read.
     pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
@@ -299,6 +302,7 @@ impl Engine {
         if ended {
             self.wake_waiting(agenda, self.ports.clock.now(), 1);
         }
+        self.plan_lists(agenda);
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;
     }

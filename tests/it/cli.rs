@@ -62,6 +62,7 @@ const COMMANDS: [&str; 38] = [
     "gate lint",
     "gate graph",
     "snippet",
+    "keyholder",
     "status",
     "backup",
     "restore",

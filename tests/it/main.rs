@@ -39,6 +39,7 @@ mod keystore;
 mod lease;
 mod ledger;
 mod link;
+mod lists;
 mod nginx;
 mod pebble;
 mod permit;

@@ -174,7 +174,6 @@ mod installs {
             owner: None,
             labels: BTreeMap::new(),
             care: Care::Managed(Box::new(Managed {
-                spiffe: None,
                 names: NameSet::parse_key("a.example").unwrap(),
                 spiffe: None,
                 key: KeyAlgorithm::P256,

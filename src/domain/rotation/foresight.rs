@@ -58,7 +58,7 @@ pub enum Break {
         generation: u32,
     },
     /// Its leaf would be refused before it ends.
-    CutOff(HeldLeaf),
+    LeftBehind(HeldLeaf),
 }
 
 impl fmt::Display for Break {
@@ -67,7 +67,7 @@ impl fmt::Display for Break {
             Self::Refuses { party, owner, generation } => {
                 write!(f, "{party} (owner {owner}) does not trust generation {generation}, and would refuse its leaves")
             }
-            Self::CutOff(HeldLeaf { holder, generation, ends }) => {
+            Self::LeftBehind(HeldLeaf { holder, generation, ends }) => {
                 write!(f, "{holder} has a leaf of generation {generation} until {ends}, and would be refused")
             }
         }
@@ -100,9 +100,9 @@ pub fn plan(standing: &Standing, inventory: &Inventory, facts: Facts<'_>) -> Vec
             put(old.number, Phase::Draining, activated, Vec::new());
         }
         let at = begins.unwrap_or(activated).plus(drain_span(facts)).max(facts.now);
-        // Leaves are replaced by the generation that signs then: those that are there at this time are cut off.
+        // Leaves are replaced by the generation that signs then: those that are there at this time are left behind.
         let left = |leaf: &&HeldLeaf| leaf.generation == old.number && leaf.ends.plus(facts.setting.skew) >= at;
-        let mut breaks: Vec<Break> = inventory.leaves.iter().filter(left).cloned().map(Break::CutOff).collect();
+        let mut breaks: Vec<Break> = inventory.leaves.iter().filter(left).cloned().map(Break::LeftBehind).collect();
         if begins.is_none() {
             breaks.extend(refusing.iter().cloned());
         }

@@ -345,7 +345,7 @@ fn a_plan_names_who_would_break_at_each_phase() {
     let names: Vec<String> = at(Phase::Signing).breaks.iter().map(ToString::to_string).collect();
     assert!(names.len() == 2 && names[0].starts_with("party-1 (owner owner-1)"), "{names:?}");
     let left = &at(Phase::Retired).breaks;
-    assert!(left.contains(&Break::CutOff(leaf("forgotten", ends))) && left.len() == 3, "{left:?}");
+    assert!(left.contains(&Break::LeftBehind(leaf("forgotten", ends))) && left.len() == 3, "{left:?}");
     let order: Vec<Phase> = foreseen.iter().map(|f| f.phase).collect();
     assert_eq!(order, [Phase::Signing, Phase::Draining, Phase::Retired, Phase::Destroyed]);
 }

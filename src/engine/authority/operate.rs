@@ -56,15 +56,6 @@ impl Authority {
         }
     }
 
-    /// Has the holder destroy a key.
-    pub(super) async fn destroyed(&self, ca: &CaId, key: Digest) -> Result<EntryId, Denied> {
-        let (intent, warrant) = self.announce(ca, &Operation::Destroy { key }, None, Vec::new()).await?;
-        match self.holder.destroy(key, &warrant).await {
-            Ok(()) => Ok(intent),
-            Err(error) => Err(self.failed(ca, intent, error, Vec::new()).await),
-        }
-    }
-
     /// Makes the intent durable and fetches its proof.
     async fn announce(
         &self,

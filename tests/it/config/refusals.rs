@@ -73,6 +73,11 @@ const ROWS: &[Row] = &[
     // Scalars.
     ("full_scan = \"1h\"", "full_scan = \"60\"", "KW0014", "\"60\"", "units w, d, h, m or s"),
     ("probe_every = \"5m\"", "probe_every = \"7d\"", "KW0014", "\"7d\"", "choose from 10 s to 6 h"),
+    ("refresh = \"6h\"", "refresh = \"2d\"", "KW0014", "\"2d\"", "choose from 10 s"),
+    ("refresh = \"6h\"", "refesh = \"6h\"", "KW0003", "refesh", "did you mean `refresh`?"),
+    ("allow = [\"10.20.0.0/16\"]", "allow = [\"10.20.0.1/16\"]", "KW0020", "\"10.20.0.1/16\"", "write a network"),
+    ("allow = [\"10.20.0.0/16\"]", "allow = [\"crl.example\"]", "KW0020", "\"crl.example\"", "write a network"),
+    ("crls = [\"distribution-point\"]", "crls = [\"distribution-points\"]", "KW0017", "\"distribution-points\"", "\"distribution-point\" for lists"),
     ("emergency_at = \"5%\"", "emergency_at = \"5\"", "KW0015", "\"5\"", "from 1% to 50%"),
     ("renew_at = \"66%\"", "renew_at = \"99%\"", "KW0015", "\"99%\"", "from 10% to 95%"),
     ("orders_in_flight = 8", "orders_in_flight = 0", "KW0016", "0", "from 1 to 64"),

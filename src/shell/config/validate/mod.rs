@@ -7,6 +7,7 @@
 mod audit;
 mod ca;
 mod certificate;
+mod crl;
 mod graph;
 mod guard;
 mod install;
@@ -59,6 +60,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
+    let lists = crl::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
     let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
@@ -90,6 +92,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         environment: place.environment,
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
+        lists_every: lists.refresh,
         orders_in_flight: timing.orders_in_flight,
         reopening: timing.reopening,
         heartbeat: HEARTBEAT,
@@ -107,6 +110,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         cas: cas.all,
         keyholder: cas.keyholder,
         solvers: solvers.settings,
+        lists_allow: lists.allow,
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },
