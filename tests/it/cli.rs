@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 39] = [
     "",
     "init",
     "check",
