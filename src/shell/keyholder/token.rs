@@ -62,6 +62,9 @@ impl core::fmt::Debug for Token {
     }
 }
 
+/// The kind of a key, its id in the token, and its SubjectPublicKeyInfo.
+type Public = (KeyAlgorithm, Vec<u8>, Vec<u8>);
+
 impl Token {
     /// Loads the module, logs in, and looks for keys.
     pub(super) fn open(module: &Path, label: &str, pin: &[u8]) -> Result<Self, String> {
@@ -104,7 +107,7 @@ impl Token {
     }
 
     /// What a public key's object says; `None` for one of another kind.
-    fn public(&self, key: ObjectHandle) -> Result<Option<(KeyAlgorithm, Vec<u8>, Vec<u8>)>, cryptoki::error::Error> {
+    fn public(&self, key: ObjectHandle) -> Result<Option<Public>, cryptoki::error::Error> {
         let wanted = [AttributeType::Id, AttributeType::EcParams, AttributeType::EcPoint];
         let (mut id, mut curve, mut point) = (None, None, None);
         for attribute in self.session.get_attributes(key, &wanted)? {
