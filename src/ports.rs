@@ -21,6 +21,7 @@ use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Boottime, Timestamp};
 
 mod holder;
+mod lists;
 mod mint;
 mod reading;
 mod signer;
@@ -29,6 +30,7 @@ mod store;
 mod witness;
 
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
+pub use lists::Lists;
 pub use mint::{Anchors, Asked, Blank, Mint, MintError, Shelf};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
@@ -62,6 +64,8 @@ pub struct Ports {
     pub keys: Arc<dyn KeyStore>,
     /// Looking at what is stored and served.
     pub prober: Arc<dyn Prober>,
+    /// Revocation lists of CAs.
+    pub lists: Arc<dyn Lists>,
     /// Installing files and reloading servers.
     pub deployer: Arc<dyn Deployer>,
     /// Telling people.

@@ -41,6 +41,7 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
         environment: Environment::Production,
         full_scan: Duration::from_secs(3_600),
         probe_every: Duration::from_secs(60),
+        lists_every: keyward::domain::inventory::LISTS_EVERY,
         orders_in_flight: 8,
         reopening: keyward::domain::inventory::Reopening::USUAL,
         freezing: Default::default(),

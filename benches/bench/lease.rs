@@ -62,6 +62,7 @@ fn good(now: Timestamp) -> Seen {
         cert_id: None,
         may_issue: false,
         purposes: Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }

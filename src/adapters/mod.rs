@@ -10,6 +10,7 @@ pub mod holder;
 pub mod keystore;
 pub mod lease_file;
 pub mod link;
+pub mod lists;
 pub mod meter;
 pub mod mint;
 pub mod notify;

@@ -19,6 +19,7 @@ pub mod export;
 pub mod ext_authz;
 pub mod ledger;
 pub mod lint;
+pub mod network;
 pub mod live_roots;
 pub mod note;
 pub mod tlog_policy;

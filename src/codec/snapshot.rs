@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ParseError;
-use crate::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
+use crate::domain::certificate::{CertId, Certificate, Chain, Listing, Purpose, Purposes, Trust};
 use crate::domain::freeze::Scope;
 use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId, SlugError};
 use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Seen, StartTls};
@@ -87,6 +87,8 @@ struct PartText {
     unseen: bool,
     served: Vec<ServedText>,
     crls: Vec<CrlText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    points: Option<Vec<CrlText>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_since: Option<String>,
     compromised: Vec<String>,
@@ -287,7 +289,11 @@ impl PartText {
             stored: part.stored.as_ref().map(SeenText::of),
             unseen: part.unseen,
             served: part.served.iter().map(served).collect(),
-            crls: part.crls.iter().map(CrlText::of).collect(),
+            crls: part.crls.iter().map(|(file, seen)| CrlText::of(file, seen.as_ref())).collect(),
+            points: part
+                .points
+                .as_ref()
+                .map(|all| all.iter().map(|(url, seen)| CrlText::of(url, Some(seen))).collect()),
             key_since: part.key_since.map(|at| at.to_string()),
             compromised: part.compromised.iter().map(Digest::to_string).collect(),
             renewer: part.renewer.as_ref().map(|(id, last)| (id.to_string(), last.map(|at| at.to_string()))),
@@ -306,6 +312,13 @@ impl PartText {
             unseen: self.unseen,
             served: self.served.iter().map(ServedText::read).collect::<Result<_, _>>()?,
             crls: self.crls.iter().map(CrlText::read).collect::<Result<_, _>>()?,
+            points: maybe(self.points.as_ref(), |all| {
+                let point = |text: &CrlText| match text.read()? {
+                    (url, Some(seen)) => Ok((url, seen)),
+                    (url, None) => Err(ParseError(format!("nothing is said of the list {url}"))),
+                };
+                all.iter().map(point).collect::<Result<_, _>>()
+            })?,
             key_since: maybe(self.key_since.as_deref(), time)?,
             compromised: digests(&self.compromised)?,
             renewer: match &self.renewer {
@@ -398,14 +411,16 @@ impl CertificateText {
             cert_id: self.cert_id.as_deref().map(|id| CertId(Arc::from(id))),
             may_issue: self.may_issue,
             purposes,
+            // What the lists said stands in the snapshot; where they lie is not judged.
+            listing: Listing::default(),
         })
     }
 }
 
 impl CrlText {
-    fn of((file, seen): &(Arc<str>, Option<CrlSeen>)) -> Self {
+    fn of(file: &str, seen: Option<&CrlSeen>) -> Self {
         let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect();
-        let seen = seen.as_ref().map(|seen| match seen {
+        let seen = seen.map(|seen| match seen {
             CrlSeen::Present(facts) => CrlSeenText::Present {
                 this_update: facts.this_update.to_string(),
                 next_update: facts.next_update.map(|at| at.to_string()),
@@ -416,7 +431,7 @@ impl CrlText {
             CrlSeen::Unreadable(why) => CrlSeenText::Unreadable(why.clone()),
             CrlSeen::Unusable(why) => CrlSeenText::Unusable(why.clone()),
         });
-        Self { file: file.to_string(), seen }
+        Self { file: file.to_owned(), seen }
     }
 
     fn read(&self) -> Result<(Arc<str>, Option<CrlSeen>), ParseError> {

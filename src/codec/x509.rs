@@ -16,9 +16,10 @@ use x509_parser::nom::Parser as _;
 use x509_parser::x509::X509Name;
 
 use crate::codec::constraints::NameConstraints;
+use crate::codec::crl::points_in;
 use crate::codec::der::{self, Reader};
 use crate::codec::{ParseError, dn, pem};
-use crate::domain::certificate::{CertId, Certificate, Purposes};
+use crate::domain::certificate::{CertId, Certificate, Listing, Purposes};
 use crate::domain::key::Digest;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -127,6 +128,7 @@ pub(crate) mod oid {
     pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 17];
     pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
     pub(crate) const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
+    pub(crate) const CRL_DISTRIBUTION_POINTS: &[u8] = &[0x55, 0x1d, 31];
     pub(crate) const CERTIFICATE_POLICIES: &[u8] = &[0x55, 0x1d, 32];
     pub(crate) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
     pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
@@ -223,6 +225,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) constraints: Option<NameConstraints<'a>>,
     pub(crate) authority_key: Option<&'a [u8]>,
     pub(crate) subject_key: Option<&'a [u8]>,
+    /// The URIs of its revocation lists; see [`Listing::points`].
+    list_points: Arc<[Arc<str>]>,
     /// The first critical extension that is not among those read here.
     pub(crate) unknown_critical: Option<String>,
 }
@@ -332,6 +336,7 @@ impl<'a> Parsed<'a> {
             constraints: None,
             authority_key: None,
             subject_key: None,
+            list_points: Arc::default(),
             unknown_critical: None,
         })
     }
@@ -390,6 +395,11 @@ impl<'a> Parsed<'a> {
                 self.subject_key = Some(r.expect(der::OCTET_STRING)?);
                 r.end()?;
             }
+            // A critical one wants lists to be asked in any case, which is the configuration's to say, so it is not ours.
+            oid::CRL_DISTRIBUTION_POINTS => {
+                self.list_points = points_in(value);
+                return Some(false);
+            }
             // Without a required policy every policy is acceptable (section 6.1.1), so there is nothing to check.
             oid::CERTIFICATE_POLICIES => {}
             _ => return Some(false),
@@ -444,6 +454,7 @@ impl<'a> Parsed<'a> {
             cert_id: self.cert_id(),
             may_issue: self.may_issue(),
             purposes: self.purposes(),
+            listing: Listing { ca: self.basic.is_some_and(|b| b.ca), points: self.list_points.clone() },
         })
     }
 

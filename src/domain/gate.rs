@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, CrlSeen, Environment, Seen};
+use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Environment, Seen};
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
 use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather};
@@ -176,6 +176,9 @@ impl Verdict {
 
 /// How far wall clock and boot clock may drift apart (facts: close when they diverge by more than two seconds).
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// Lists at distribution points whose trouble is told; a chain names two or three.
+const MOST_TOLD: usize = 4;
 
 /// Computes the verdict over one path. Pure.
 #[must_use]
@@ -364,46 +367,57 @@ impl Bench<'_> {
         }
     }
 
-    /// Every certificate below the anchor must stand on no list and be covered by a fresh one.
+    /// Every certificate below the anchor must stand on no list and be covered by a fresh one. Each file that the
+    /// configuration names must be good; of the lists at distribution points one for each certificate is enough.
     fn revocation(&mut self, part: &Part, chain: &Chain) {
         let (name, now) = (&part.credential, self.snapshot.at);
-        if part.crls.is_empty() {
+        if part.crls.is_empty() && part.points.is_none() {
             return;
         }
         let reopens = "a fresh list of each issuer of the chain is in place";
         let mut fresh = Vec::new();
         for (file, seen) in &part.crls {
-            let why = match seen {
-                Some(CrlSeen::Present(facts)) => match facts.next_update {
-                    Some(next) if facts.this_update <= now && now < next => {
-                        fresh.push((facts, next));
-                        continue;
-                    }
-                    Some(next) => format!("is for {} to {next}", facts.this_update),
-                    None => "does not say when the next one is due, so it is never fresh".to_owned(),
-                },
-                Some(CrlSeen::Missing) => "is missing".to_owned(),
-                Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => why.clone(),
-                None => "was not looked at yet".to_owned(),
-            };
-            self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+            match good_until(seen.as_ref(), now) {
+                Ok(good) => fresh.push(good),
+                Err(why) => {
+                    self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+                }
+            }
         }
-        let below: Vec<_> = chain.elements().collect();
-        for element in below.split_last().map_or(&[][..], |(_, below)| below) {
+        let mut stale = Vec::new();
+        for (url, seen) in part.points.iter().flatten() {
+            match good_until(Some(seen), now) {
+                Ok(good) => fresh.push(good),
+                Err(_) if *seen == CrlSeen::Missing => stale.push(format!("{url} was not fetched yet")),
+                Err(why) => stale.push(format!("{url} {why}")),
+            }
+        }
+        let why = match (&part.points, stale.is_empty()) {
+            (None, _) => String::new(),
+            (Some(points), _) if points.is_empty() => {
+                ": its chain names no distribution point with an http URL".to_owned()
+            }
+            (Some(_), true) => String::new(),
+            (Some(_), false) => {
+                let more = stale.len().checked_sub(MOST_TOLD).filter(|more| *more > 0);
+                stale.truncate(MOST_TOLD);
+                format!(": {}{}", stale.join("; "), more.map_or_else(String::new, |n| format!("; and {n} more")))
+            }
+        };
+        let files = part.crls.iter().filter_map(|(_, seen)| seen.as_ref());
+        let all: Vec<&CrlFacts> =
+            files.chain(part.points.iter().flatten().map(|(_, seen)| seen)).filter_map(CrlSeen::facts).collect();
+        for element in chain.below_anchor() {
             let what = display_name(element);
             // A revoked certificate stays so, however old the list is that says so.
-            let lists = part.crls.iter().filter_map(|(_, seen)| match seen {
-                Some(CrlSeen::Present(facts)) => Some(facts),
-                Some(CrlSeen::Missing | CrlSeen::Unreadable(_) | CrlSeen::Unusable(_)) | None => None,
-            });
-            if lists.clone().any(|facts| facts.revokes.contains(&element.fingerprint)) {
+            if all.iter().any(|facts| facts.revokes.contains(&element.fingerprint)) {
                 let text = format!("{name}: {what} (serial {}) is revoked", element.serial);
                 self.close(REVOKED, Some(part), text, "another certificate is in place");
             }
             match fresh.iter().filter(|(f, _)| f.covers.contains(&element.fingerprint)).map(|(_, next)| *next).max() {
                 Some(next) => self.ends(next, || format!("{name}: the revocation list for {what}")),
                 None => {
-                    let text = format!("{name}: no fresh revocation list covers {what}");
+                    let text = format!("{name}: no fresh revocation list covers {what}{why}");
                     self.close(REVOCATION_UNKNOWN, Some(part), text, reopens);
                 }
             }
@@ -461,5 +475,19 @@ impl Bench<'_> {
             };
             self.close(NOT_SERVED, Some(part), text, "every endpoint serves the stored certificate");
         }
+    }
+}
+
+/// What a list says and until when that is good; the reason if it is not good now.
+fn good_until(seen: Option<&CrlSeen>, now: Timestamp) -> Result<(&CrlFacts, Timestamp), String> {
+    match seen {
+        Some(CrlSeen::Present(facts)) => match facts.next_update {
+            Some(next) if facts.this_update <= now && now < next => Ok((facts, next)),
+            Some(next) => Err(format!("is for {} to {next}", facts.this_update)),
+            None => Err("does not say when the next one is due, so it is never fresh".to_owned()),
+        },
+        Some(CrlSeen::Missing) => Err("is missing".to_owned()),
+        Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => Err(why.clone()),
+        None => Err("was not looked at yet".to_owned()),
     }
 }

@@ -35,6 +35,8 @@ pub struct Estate {
     pub full_scan: Duration,
     /// How long a probe's answer counts as fresh.
     pub probe_every: Duration,
+    /// Revocation lists are fetched again at least this often.
+    pub lists_every: Duration,
     /// At most this many attempts at once for one issuer.
     pub orders_in_flight: usize,
     /// When a path that closed opens again.
@@ -68,6 +70,10 @@ impl Reopening {
 /// Whoever sees a newest entry that is older than twice this knows that the guardian does not run, cannot write, or that
 /// the end of its log is missing. Some 105,000 entries of 600 bytes a year: 60 MB.
 pub const HEARTBEAT: Duration = Duration::from_secs(300);
+
+/// How often revocation lists are fetched by default: public CAs publish a revocation within a day (CA/Browser Forum baseline
+/// requirements, section 4.9.7), and most have new lists several times a day.
+pub const LISTS_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// Where the guardian runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,9 +111,24 @@ pub struct Credential {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// What it is used for; a certificate that does not allow it is no good for a path.
     pub purpose: Option<Purpose>,
-    /// Files with certificate revocation lists (RFC 5280 section 5). With any, every certificate below the anchor must
+    /// Where its certificate revocation lists are (RFC 5280 section 5). With any, every certificate below the anchor must
     /// stand on none of them, and be covered by a fresh one.
-    pub crls: Vec<String>,
+    pub crls: Vec<ListSource>,
+}
+
+/// Where revocation lists are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListSource {
+    /// In a file that somebody else keeps fresh: one list.
+    File(String),
+    /// At the distribution points that the certificates of the chain name: they are fetched.
+    DistributionPoints,
+}
+
+impl From<&str> for ListSource {
+    fn from(file: &str) -> Self {
+        Self::File(file.to_owned())
+    }
 }
 
 impl Credential {
@@ -118,6 +139,20 @@ impl Credential {
             Care::Managed(managed) => Some(managed),
             Care::Observed(_) => None,
         }
+    }
+
+    /// The files with revocation lists.
+    pub fn list_files(&self) -> impl Iterator<Item = &String> {
+        self.crls.iter().filter_map(|source| match source {
+            ListSource::File(file) => Some(file),
+            ListSource::DistributionPoints => None,
+        })
+    }
+
+    /// Whether revocation lists are fetched for it.
+    #[must_use]
+    pub fn fetches_lists(&self) -> bool {
+        self.crls.contains(&ListSource::DistributionPoints)
     }
 }
 
@@ -469,17 +504,28 @@ impl Seen {
     }
 }
 
-/// What a file with a certificate revocation list said about one chain, when we looked.
+/// What a certificate revocation list, in a file or fetched, said about one chain, when we looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CrlSeen {
     /// A list whose signature is good under a certificate of the chain.
     Present(CrlFacts),
-    /// No such file.
+    /// No such file, or not fetched yet.
     Missing,
-    /// It could not be read; the text says why.
+    /// It could not be read or fetched; the text says why.
     Unreadable(String),
     /// It is no certificate revocation list, or none that an issuer of this chain signed; the text says why.
     Unusable(String),
+}
+
+impl CrlSeen {
+    /// What the list says, if there is one.
+    #[must_use]
+    pub fn facts(&self) -> Option<&CrlFacts> {
+        match self {
+            Self::Present(facts) => Some(facts),
+            Self::Missing | Self::Unreadable(_) | Self::Unusable(_) => None,
+        }
+    }
 }
 
 /// A certificate revocation list as far as one chain is concerned (RFC 5280 section 5).
@@ -504,6 +550,8 @@ pub struct Sighting {
     pub served: BTreeMap<Arc<Endpoint>, Observation>,
     /// What each file with revocation lists says about the chain that stands for it, when it was last looked at.
     pub crls: BTreeMap<String, CrlSeen>,
+    /// What the list at each distribution point of that chain says about it, by URL.
+    pub points: BTreeMap<Arc<str>, CrlSeen>,
 }
 
 impl Sighting {

@@ -20,6 +20,7 @@ pub mod guard;
 pub mod freeze;
 pub mod inventory;
 pub mod renewal;
+pub mod revocation;
 pub mod tree;
 pub mod private;
 pub mod witness;

@@ -135,6 +135,8 @@ pub struct Part {
     pub served: Vec<(Arc<Endpoint>, Option<Seen>)>,
     /// What the revocation lists say; `None` means not looked at yet.
     pub crls: Vec<(Arc<str>, Option<CrlSeen>)>,
+    /// What the lists at the distribution points of its chain say, by URL; `None` if nobody asks for them.
+    pub points: Option<Vec<(Arc<str>, CrlSeen)>>,
     /// Since when its key is in use, as far as is known.
     pub key_since: Option<Timestamp>,
     /// Which of its keys a person reported as compromised.
@@ -241,6 +243,7 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         unseen: sighting.is_none(),
         served: Vec::new(),
         crls: Vec::new(),
+        points: None,
         key_since: None,
         compromised: Vec::new(),
         renewer: None,
@@ -260,7 +263,12 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         names: credential.managed().map(|m| m.names.clone()),
         purpose: credential.purpose,
         served: credential.endpoints.iter().map(|e| (e.clone(), served(e))).collect(),
-        crls: credential.crls.iter().map(crl).collect(),
+        crls: credential.list_files().map(crl).collect(),
+        // Where nothing was seen yet the list is empty, which covers nothing.
+        points: credential.fetches_lists().then(|| {
+            let points = sighting.into_iter().flat_map(|s| &s.points);
+            points.map(|(url, seen)| (url.clone(), seen.clone())).collect()
+        }),
         key_since: key_since(credential, sighting, evidence.state),
         compromised: compromised(sighting, evidence.state),
         renewer: renewer(credential, evidence.state),
@@ -356,28 +364,16 @@ impl Snapshot {
 fn write_part(part: &Part, out: &mut Object<'_>) {
     out.objects("compromised", &part.compromised, |key, out| out.plain("spki", &key.hex()));
     out.text("credential", part.credential.as_str());
-    out.objects("crls", &part.crls, |(file, seen), out| match seen {
-        Some(CrlSeen::Present(facts)) => {
-            let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect::<Vec<_>>().join(",");
-            out.text("covers", &all(&facts.covers));
-            out.text("file", file);
-            if let Some(next) = facts.next_update {
-                out.plain("next_update", &next.text());
-            }
-            out.text("revokes", &all(&facts.revokes));
-            out.plain("this_update", &facts.this_update.text());
-        }
-        Some(CrlSeen::Missing) => missing(out, file, "missing", ""),
-        Some(CrlSeen::Unreadable(why)) => missing(out, file, "unreadable", why),
-        Some(CrlSeen::Unusable(why)) => missing(out, file, "unusable", why),
-        None => missing(out, file, "unseen", ""),
-    });
+    out.objects("crls", &part.crls, |(file, seen), out| write_list(file, seen.as_ref(), out));
     if let Some(since) = part.key_since {
         out.plain("key_since", &since.text());
     }
     out.plain("kind", part.kind.as_str().as_bytes());
     if let Some(names) = &part.names {
         out.text("names", &names.to_string());
+    }
+    if let Some(points) = &part.points {
+        out.objects("points", points, |(url, seen), out| write_list(url, Some(seen), out));
     }
     if let Some(purpose) = part.purpose {
         out.plain("purpose", purpose.as_str().as_bytes());
@@ -397,6 +393,25 @@ fn write_part(part: &Part, out: &mut Object<'_>) {
     out.object("stored", |out| write_seen(part.stored.as_ref(), out));
     if part.unseen {
         out.plain("unseen", b"true");
+    }
+}
+
+fn write_list(file: &str, seen: Option<&CrlSeen>, out: &mut Object<'_>) {
+    match seen {
+        Some(CrlSeen::Present(facts)) => {
+            let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect::<Vec<_>>().join(",");
+            out.text("covers", &all(&facts.covers));
+            out.text("file", file);
+            if let Some(next) = facts.next_update {
+                out.plain("next_update", &next.text());
+            }
+            out.text("revokes", &all(&facts.revokes));
+            out.plain("this_update", &facts.this_update.text());
+        }
+        Some(CrlSeen::Missing) => missing(out, file, "missing", ""),
+        Some(CrlSeen::Unreadable(why)) => missing(out, file, "unreadable", why),
+        Some(CrlSeen::Unusable(why)) => missing(out, file, "unusable", why),
+        None => missing(out, file, "unseen", ""),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Task {
     Store,
     /// Say in the log that the guardian is there.
     Heartbeat,
+    /// Fetch the revocation lists whose turn it is.
+    Lists,
     /// Record the freezes whose time is over.
     Thaw,
     /// Look at everything again.
@@ -256,7 +258,9 @@ fn place(task: &Task) -> Place<'_> {
         Task::Look(id) => Place::Look(Kind::Look, id),
         Task::Ari(id) => Place::Look(Kind::Ari, id),
         Task::Expand(id) => Place::Look(Kind::Expand, id),
-        Task::Evaluate | Task::Store | Task::Heartbeat | Task::Thaw | Task::Scan | Task::Meta(_) => Place::Other,
+        Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Thaw | Task::Scan | Task::Meta(_) => {
+            Place::Other
+        }
     }
 }
 

@@ -63,6 +63,7 @@ impl Engine {
                 }
                 Task::Scan => self.scan(agenda, now),
                 Task::Heartbeat => self.heartbeat(agenda, now).await,
+                Task::Lists => self.fetch_lists(now, agenda, crew),
                 Task::Thaw => self.end_freezes(agenda, now).await,
                 // Taken up by the loop itself, before anything else.
                 Task::Store => {}

@@ -10,7 +10,7 @@ use crate::domain::audit::Outcome;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Fault, Generation};
 use crate::domain::id::AttemptId;
-use crate::domain::inventory::{Ari, Credential, CrlSeen, Endpoint, Environment, Managed, Observation, Reload, Seen};
+use crate::domain::inventory::{Ari, Credential, Endpoint, Environment, Managed, Observation, Reload, Seen};
 use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
@@ -18,6 +18,7 @@ use crate::domain::successor::{Succession, is_refused, succession};
 use crate::domain::time::Timestamp;
 use crate::domain::verification::{Proof, verify};
 use crate::engine::issue::{Step, keep_trying};
+use crate::engine::lists::{Hurry, Lists};
 use crate::engine::record::Setback;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Count, HostError, Urgency};
@@ -194,11 +195,11 @@ impl Engine {
             }
         };
         if !managed.installs.is_empty() {
-            let (seen, crls) = self.stored_with_lists(credential).await;
+            let (seen, lists) = self.stored_with_lists(credential).await;
             let mut desk = self.write();
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: now, seen });
-            sighting.crls = crls;
+            desk.put_lists(&credential.id, lists);
         }
         let mut marked = record.clone();
         marked.rolled_back = old.filter(|_| setback.code != NOT_INSTALLED).map(|_| attempt.id);
@@ -263,8 +264,8 @@ impl Engine {
         };
         draft.facts.extend(shorter.as_ref().map(|why| ("ends_earlier", Json::str(why.clone()))));
         let changes = vec![Change::Credential(credential.id.clone(), Arc::new(next)), Change::AttemptEnded(attempt.id)];
-        let (seen, crls) = match managed.installs.is_empty() {
-            true => (Seen::Present(chain.clone()), self.look_at_lists(credential, chain).await),
+        let (seen, lists) = match managed.installs.is_empty() {
+            true => (Seen::Present(chain.clone()), self.look_at_lists(credential, chain, Hurry::Now).await),
             false => self.stored_with_lists(credential).await,
         };
         // Record, stored and served change in one moment: whoever looks sees all of the old or all of the new.
@@ -272,7 +273,7 @@ impl Engine {
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
             sighting.served.extend(served);
-            sighting.crls = crls;
+            desk.put_lists(&credential.id, lists);
         };
         if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {
             return error.into();
@@ -293,13 +294,13 @@ impl Engine {
     }
 
     /// What is stored, and what the revocation lists say about it, so that both are published together.
-    async fn stored_with_lists(&self, credential: &Credential) -> (Seen, BTreeMap<String, CrlSeen>) {
+    async fn stored_with_lists(&self, credential: &Credential) -> (Seen, Lists) {
         let seen = self.ports.prober.stored(credential).await;
-        let crls = match seen.chain() {
-            Some(chain) => self.look_at_lists(credential, chain).await,
-            None => BTreeMap::new(),
+        let lists = match seen.chain() {
+            Some(chain) => self.look_at_lists(credential, chain, Hurry::Now).await,
+            None => Lists::default(),
         };
-        (seen, crls)
+        (seen, lists)
     }
 
     /// Removes what nothing refers to any more. A failure here costs disk space, nothing else.

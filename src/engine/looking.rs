@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
-use crate::domain::certificate::{CertId, Chain};
+use crate::domain::certificate::CertId;
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
-use crate::domain::inventory::{
-    Care, Credential, CrlSeen, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
-};
+use crate::domain::inventory::{Care, Credential, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch};
+use crate::domain::key::Digest;
 use crate::domain::plan::schedule_of;
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
+use crate::engine::lists::{self, Hurry, Lists};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
 use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, Urgency};
 
@@ -34,7 +34,11 @@ pub(crate) enum Looked {
         /// When it began.
         before: Timestamp,
         began: Boottime,
+        /// The turn of the revocation lists when they were asked.
+        lists: u64,
     },
+    /// A revocation list that was asked for.
+    List(lists::Answered),
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
     /// What an issuer's directory says about itself.
@@ -53,7 +57,9 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Thaw | Task::Scan | Task::Plan(_) => None,
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Thaw | Task::Scan | Task::Plan(_) => {
+                None
+            }
         };
         if let Some(future) = future {
             crew.futures.push(future);
@@ -68,12 +74,13 @@ impl Engine {
         };
         Some(Box::pin(async move {
             let (before, began) = (self.ports.clock.now(), self.ports.clock.boottime());
-            let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential, sighting, before, began })
+            let (sighting, lists) = self.sight(&credential, environment).await;
+            Event::Looked(Looked::Seen { credential, sighting, before, began, lists })
         }))
     }
 
-    async fn sight(&self, credential: &Credential, environment: Environment) -> Sighting {
+    /// What is seen, with the turn of the revocation lists when they were asked.
+    async fn sight(&self, credential: &Credential, environment: Environment) -> (Sighting, u64) {
         let stored = match &credential.care {
             // Without installed files the key store is where it is stored.
             Care::Managed(managed) if managed.installs.is_empty() => self.kept(&credential.id).await,
@@ -88,20 +95,21 @@ impl Engine {
             &*credential.endpoints
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
-        let mut sighting =
-            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() };
+        let stored = stored.map(|seen| Observation { at, seen });
+        let (mut sighting, mut turn) = (Sighting { stored, served, ..Sighting::default() }, 0);
         if let Some(chain) = sighting.chain().cloned() {
-            sighting.crls = self.look_at_lists(credential, &chain).await;
+            // What took the place of another is to close no path only because nobody asked for its list yet.
+            let another = self.stands_for(&credential.id).is_some_and(|known| known != chain.leaf.fingerprint);
+            let hurry = if another { Hurry::Now } else { Hurry::InTurn };
+            Lists { files: sighting.crls, points: sighting.points, turn } =
+                self.look_at_lists(credential, &chain, hurry).await;
         }
-        sighting
+        (sighting, turn)
     }
 
-    /// What the credential's revocation lists, if it has any, say about the chain that stands for it.
-    pub(super) async fn look_at_lists(&self, credential: &Credential, chain: &Arc<Chain>) -> BTreeMap<String, CrlSeen> {
-        match credential.crls.is_empty() {
-            true => BTreeMap::new(),
-            false => self.ports.prober.crls(credential, chain).await,
-        }
+    /// The leaf of the chain that stands for a credential, as far as it was seen.
+    fn stands_for(&self, id: &CredentialId) -> Option<Digest> {
+        self.read().sightings.get(id).and_then(Sighting::chain).map(|chain| chain.leaf.fingerprint)
     }
 
     pub(super) async fn look_at_endpoints(
@@ -146,8 +154,8 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, sighting, before, began } => {
-                let (known, outdated, again) = {
+            Looked::Seen { credential, mut sighting, before, began, lists } => {
+                let (known, outdated, overtaken, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
                     let moved = own.is_some_and(|own| {
@@ -157,8 +165,9 @@ impl Engine {
                     });
                     let unsettled = desk.unsettled.get(&credential.id);
                     let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
+                    let overtaken = !sighting.points.is_empty() && desk.lists.turn != lists;
                     let forgotten = desk.forgotten.is_some_and(|at| began < at);
-                    (own.is_some(), moved || unsettled || forgotten, desk.estate.probe_every)
+                    (own.is_some(), moved || unsettled || forgotten, overtaken, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
                 if !known {
@@ -169,6 +178,11 @@ impl Engine {
                     agenda.set(Task::Look(credential), now.plus(LOOK_AGAIN));
                     return;
                 }
+                // A list has come since it was asked what the one before it said.
+                if let Some(chain) = sighting.chain().cloned().filter(|_| overtaken) {
+                    sighting.points = self.ports.lists.about(&chain).await;
+                }
+                self.know_lists(sighting.points.keys(), now);
                 // What is missing or damaged may be installed again: the planner knows. Where all is as it should be, its
                 // next plan has its time already.
                 let sound = sighting.stored.as_ref().is_some_and(|o| matches!(o.seen, Seen::Present(_)));
@@ -179,6 +193,7 @@ impl Engine {
                 }
                 touched.insert(credential);
             }
+            Looked::List(answered) => self.note_list(answered, touched),
             Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
             Looked::Meta { issuer, answer } => self.note_meta(issuer, answer, agenda).await,
             Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
@@ -215,7 +230,7 @@ impl Engine {
         }
         // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
         if looked_up == own.chain().map(|c| c.leaf.fingerprint) {
-            own.crls = sighting.crls;
+            (own.crls, own.points) = (sighting.crls, sighting.points);
         }
     }
 
@@ -325,7 +340,8 @@ pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<cr
     let record = desk.state.credential(id);
     let schedule = credential.managed().and_then(|m| schedule_of(m, &record));
     let environment = desk.estate.environment;
-    assess(&Subject { credential, sighting, record: &record, schedule: schedule.as_ref(), environment, now })
+    let (schedule, lists) = (schedule.as_ref(), &desk.lists.known);
+    assess(&Subject { credential, sighting, record: &record, schedule, lists, environment, now })
 }
 
 /// The pattern as a credential of its own.

@@ -26,6 +26,7 @@ mod inbox;
 mod install;
 mod issue;
 mod lease;
+mod lists;
 mod looking;
 mod people;
 mod reconcile;
@@ -130,6 +131,8 @@ pub(crate) struct Desk {
     pub(crate) standings: BTreeMap<PathId, Standing>,
     /// Latches that hold and could not be made durable yet.
     pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// The revocation lists that are fetched.
+    pub(crate) lists: lists::Tracked,
     /// Freezes that are in force and could not be made durable yet.
     pub(crate) unsaved_freezes: BTreeSet<FreezeId>,
     /// Why the configuration cannot be read.
@@ -304,6 +307,7 @@ impl Engine {
         if ended {
             self.wake_waiting(agenda, self.ports.clock.now(), 1);
         }
+        self.plan_lists(agenda);
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;
     }

@@ -14,6 +14,7 @@ use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::{Command, Inbox};
 use crate::engine::lease::Grants;
+use crate::engine::lists::Tracked;
 use crate::engine::looking::same_place;
 use crate::engine::people::People;
 use crate::engine::spool::Waiting;
@@ -301,6 +302,7 @@ impl Desk {
             without_ari: BTreeSet::new(),
             standings: BTreeMap::new(),
             unsaved_latches: BTreeMap::new(),
+            lists: Tracked::default(),
             unsaved_freezes: BTreeSet::new(),
             configuration_fault: None,
             declined: BTreeMap::new(),

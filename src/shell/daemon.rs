@@ -410,6 +410,7 @@ fn reload(
         ("keyholder", new.keyholder != started.keyholder),
         ("solver", new.solvers != started.solvers),
         ("witness", new.witness != started.witness),
+        ("allow` of `crl", new.lists_allow != started.lists_allow),
         ("audit.witness", new.audit_witness != started.audit_witness),
         ("listen` or `side` of a `link", links.must_restart(&new.links)),
     ]

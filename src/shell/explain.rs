@@ -8,6 +8,7 @@
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW406x` | revocation lists that are fetched | `explain/lists.rs` |
 //! | `KW407x`, `KW408x` | freezes | `explain/freeze.rs` |
 //! | `KW409x` | clocks, and time in which nobody ran | `explain/clocks.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
@@ -39,6 +40,7 @@ mod host;
 mod keep;
 mod lease;
 mod link;
+mod lists;
 mod log;
 mod pki;
 mod proof;
@@ -74,13 +76,14 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Revocation lists", lists::ROWS),
     ("Freezes", freeze::ROWS),
     ("Clocks", clocks::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
-    ("Private CAs", pki::ROWS),
     ("Gate: proxies", proxies::ROWS),
+    ("Private CAs", pki::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

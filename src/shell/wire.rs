@@ -25,6 +25,7 @@ use crate::adapters::deploy::FileDeployer;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::holder::SocketHolder;
 use crate::adapters::keystore::FileKeyStore;
+use crate::adapters::lists::{self, PointLists};
 use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
@@ -268,6 +269,8 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
     let shown = |(of, own): (_, Arc<SqliteStore>)| publisher(of, own, clock.clone(), notifier.clone()).map(Arc::new);
     let publisher = settings.audit_witness.as_ref().zip(own).map(shown).transpose()?;
     let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
+    let (kept, allow) = (settings.state_dir.join("lists"), settings.lists_allow.clone());
+    let lists = PointLists::new(kept, allow, lists::DEADLINE, clock.clone());
     let ports = Ports {
         clock,
         entropy,
@@ -279,6 +282,7 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         solver: Arc::new(solver),
         keys,
         prober: Arc::new(SystemProber::new(all_roots, settings.sandbox_dir.clone())?),
+        lists: Arc::new(lists),
         deployer: Arc::new(deployer),
         notifier: notifier.clone(),
         meter: meter.clone(),
@@ -345,7 +349,7 @@ impl FileWatch {
 /// The directories in which a credential's own files change.
 fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
     let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
-    let mut directories: Vec<_> = credential.crls.iter().filter_map(|file| parent(file)).collect();
+    let mut directories: Vec<_> = credential.list_files().filter_map(|file| parent(file)).collect();
     directories.extend(match &credential.care {
         Care::Observed(Source::File { path, .. }) => parent(path).into_iter().collect(),
         Care::Observed(Source::Endpoints) => Vec::new(),

@@ -90,6 +90,7 @@ impl SimHost {
             cert_id: None,
             may_issue: true,
             purposes: crate::domain::certificate::Purposes::ALL,
+            listing: crate::domain::certificate::Listing::default(),
         };
         let host = Self { clock, steps, ca, root: Arc::new(root), inner: Mutex::default() };
         host.know(estate);
@@ -343,13 +344,13 @@ impl Prober for SimHost {
             let inner = self.lock();
             let seen =
                 |file: &String| (file.clone(), inner.lists.get(file).map_or(CrlSeen::Missing, |l| l.about(chain)));
-            credential.crls.iter().map(seen).collect()
+            credential.list_files().map(seen).collect()
         })
     }
 }
 
 impl SimList {
-    fn about(&self, chain: &Chain) -> CrlSeen {
+    pub(super) fn about(&self, chain: &Chain) -> CrlSeen {
         match self {
             Self::Bad(why) => CrlSeen::Unusable(why.clone()),
             Self::Good { this_update, next_update, revoked } => {

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 41] = [
+const COMMANDS: [&str; 50] = [
     "",
     "init",
     "check",
@@ -65,6 +65,15 @@ const COMMANDS: [&str; 41] = [
     "freeze list",
     "freeze thaw",
     "snippet",
+    "ca",
+    "ca status",
+    "ca init",
+    "ca issue",
+    "ca sign",
+    "ca revoke",
+    "ca crl",
+    "ca bundle",
+    "keyholder",
     "status",
     "backup",
     "restore",

@@ -4,3 +4,4 @@ mod answers;
 mod refusals;
 mod secrets;
 mod socket;
+mod token;

@@ -40,6 +40,7 @@ mod keystore;
 mod lease;
 mod ledger;
 mod link;
+mod lists;
 mod nginx;
 mod pebble;
 mod permit;

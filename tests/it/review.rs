@@ -83,6 +83,7 @@ fn chain(serial: &str, from: Timestamp, until: Timestamp) -> Arc<Chain> {
         cert_id: None,
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     };
     Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored })
 }

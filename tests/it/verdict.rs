@@ -35,6 +35,7 @@ fn certificate(name: &str, ends: Timestamp) -> Certificate {
         cert_id: Some(CertId(Arc::from("aki.serial"))),
         may_issue: name != "portal.example.com",
         purposes: Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     }
 }
 
@@ -76,6 +77,7 @@ fn good() -> Snapshot {
         unseen: false,
         served: vec![(Arc::new(endpoint), Some(seen))],
         crls: vec![(Arc::from("/pki/ca.crl"), Some(CrlSeen::Present(crl())))],
+        points: None,
         key_since: Some(start().minus(DAY * 5)),
         compromised: vec![],
         renewer: Some((iid("le"), Some(start().minus(DAY)))),
@@ -92,6 +94,19 @@ fn good() -> Snapshot {
         parts: vec![part],
         depends: vec![Dependency { path: pid("sign-in"), reasons: vec![], until: start().plus(DAY * 200) }],
     }
+}
+
+/// No files, but these lists at distribution points.
+fn pointed(snapshot: &mut Snapshot, lists: &[CrlSeen]) {
+    let url = |(n, seen): (usize, &CrlSeen)| (Arc::from(format!("http://crl.example/{n}.crl")), seen.clone());
+    snapshot.parts[0].crls.clear();
+    snapshot.parts[0].points = Some(lists.iter().enumerate().map(url).collect());
+}
+
+fn points(snapshot: &mut Snapshot, bend: impl FnOnce(&mut CrlFacts)) {
+    let mut facts = crl();
+    bend(&mut facts);
+    pointed(snapshot, &[CrlSeen::Present(facts)]);
 }
 
 fn over(scope: &str, n: u8) -> FreezeOver {
@@ -160,6 +175,19 @@ const BENDS: &[Bend] = &[
     (gate::REVOCATION_UNKNOWN, |s| s.parts[0].crls[0].1 = Some(CrlSeen::Missing)),
     (gate::REVOCATION_UNKNOWN, |s| s.parts[0].crls[0].1 = Some(CrlSeen::Unreadable("denied".into()))),
     (gate::REVOCATION_UNKNOWN, |s| s.parts[0].crls[0].1 = Some(CrlSeen::Unusable("no list".into()))),
+    (gate::REVOKED, |s| points(s, |crl| crl.revokes = [below_the_root()[0]].into())),
+    (gate::REVOKED, |s| {
+        points(s, |crl| (crl.revokes, crl.next_update) = ([below_the_root()[0]].into(), Some(start())));
+        s.parts[0].crls = good().parts[0].crls.clone();
+    }),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.next_update = Some(start()))),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.next_update = None)),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.this_update = start().plus(SECOND))),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.covers = [below_the_root()[1]].into())),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[])),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[CrlSeen::Missing])),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[CrlSeen::Unreadable("cannot be fetched".into())])),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[CrlSeen::Unusable("is a delta list".into()), CrlSeen::Missing])),
     (gate::RENEWER, |s| s.parts[0].renewer = Some((iid("le"), None))),
     (gate::RENEWER, |s| s.parts[0].renewer = Some((iid("le"), Some(start().minus(DAY * 45))))),
     (gate::DEPENDENCY, |s| s.depends[0].reasons = vec![Arc::from(gate::MISSING)]),
@@ -223,6 +251,50 @@ fn each_thing_that_is_not_good_closes_the_path_for_its_own_reason_alone() {
     // The others are met where time goes by and where nobody is configured.
     let rest = [gate::STALE, gate::UNKNOWN_PATH, gate::SETTLING, gate::HELD];
     assert!(gate::REASONS.iter().all(|code| met.contains(code) || rest.contains(code)));
+}
+
+#[test]
+fn one_fresh_list_for_each_certificate_is_enough_wherever_it_lies() {
+    let [leaf, middle] = below_the_root().map(|own| CrlFacts { covers: [own].into(), ..crl() });
+    let ends = CrlFacts { next_update: Some(start().plus(DAY * 3)), ..leaf.clone() };
+    let (gone, over) = (CrlSeen::Missing, CrlSeen::Present(CrlFacts { next_update: Some(start()), ..crl() }));
+    let present = |facts: &CrlFacts| CrlSeen::Present(facts.clone());
+    for (lists, until) in [
+        (vec![present(&crl())], DAY * 40),
+        (vec![gone.clone(), present(&leaf), over.clone(), present(&middle)], DAY * 40),
+        // The better of two counts, and the end of what is needed closes.
+        (vec![present(&ends), present(&middle)], DAY * 3),
+        (vec![present(&ends), present(&crl()), gone], DAY * 40),
+    ] {
+        let mut snapshot = good();
+        pointed(&mut snapshot, &lists);
+        let verdict = judge(&snapshot);
+        assert!(verdict.is_open() && verdict.until == start().plus(until), "{lists:?}: {verdict:?}");
+    }
+    // A file and a point together cover the chain; but each file that is named must be good.
+    let mut snapshot = good();
+    own_crl(&mut snapshot, |crl| crl.covers = [below_the_root()[1]].into());
+    snapshot.parts[0].points = Some(vec![(Arc::from("http://crl.example/1.crl"), present(&leaf))]);
+    assert!(judge(&snapshot).is_open());
+    snapshot.parts[0].crls[0].1 = Some(over);
+    assert!(!judge(&snapshot).is_open());
+    // What is wrong with each is told.
+    pointed(&mut snapshot, &[CrlSeen::Missing, CrlSeen::Unreadable("cannot be fetched: it is gone".into())]);
+    let text = judge(&snapshot).reasons[0].text.clone();
+    assert!(
+        text.contains("0.crl was not fetched yet; http://crl.example/1.crl cannot be fetched: it is gone"),
+        "{text}"
+    );
+}
+
+/// So what was written down before lists were fetched is read and judged as it was.
+#[test]
+fn a_snapshot_that_asks_for_no_fetched_list_says_nothing_of_them() {
+    let file = serde_json::to_string(&SnapshotText::of(&good())).unwrap();
+    assert!(!file.contains("points"), "{file}");
+    let mut snapshot = good();
+    snapshot.parts[0].points = Some(vec![]);
+    assert_ne!(snapshot.digest(), good().digest(), "to ask and find none is another thing than not to ask");
 }
 
 #[test]

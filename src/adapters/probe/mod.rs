@@ -155,12 +155,12 @@ impl Prober for SystemProber {
     }
 
     fn crls<'a>(&'a self, credential: &'a Credential, chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
-        let (files, chain) = (credential.crls.clone(), Arc::clone(chain));
+        let (files, chain) = (credential.list_files().cloned().collect::<Vec<_>>(), Arc::clone(chain));
         Box::pin(async move {
             let each = move || files.into_iter().map(|f| (f.clone(), files::revocations(&f, &chain))).collect();
             let unread = |error: HostError| {
                 let seen = CrlSeen::Unreadable(format!("cannot be read: {error}"));
-                credential.crls.iter().map(|file| (file.clone(), seen.clone())).collect()
+                credential.list_files().map(|file| (file.clone(), seen.clone())).collect()
             };
             self.reading(each).await.unwrap_or_else(unread)
         })

@@ -166,6 +166,50 @@ fn a_canary_counts_while_it_is_fresh_and_since_the_generation_is_in_the_bundle()
 }
 
 #[test]
+fn the_way_back_stays_open_while_somebody_may_need_it() {
+    let mut world = asked(Renewal::Both);
+    until(&mut world, 1, Phase::Draining);
+    world.pass(LEAF * 2 + SKEW);
+    world.settle();
+    gate(&world.standing, step(&world, 1, Kind::Retire), world.facts()).unwrap();
+    let mut ordered = world.clone();
+    ordered.evidence.rollbacks.insert(2, world.order());
+    assert_eq!(hold(&ordered, 1, Kind::Retire), Hold::RollbackFirst(2));
+    let mut lost = world.clone();
+    lost.evidence.compromised.insert(2, world.order());
+    assert_eq!(hold(&lost, 1, Kind::Retire), Hold::RollbackFirst(2));
+    let mut behind = world.clone();
+    behind.evidence.acknowledged.remove(&party(0));
+    assert!(matches!(hold(&behind, 1, Kind::Retire), Hold::Missing(_)));
+    let mut alone = world.clone();
+    alone.standing.generations.retain(|g| g.number == 1);
+    assert_eq!(hold(&alone, 1, Kind::Retire), Hold::NoReplacement(1));
+}
+
+#[test]
+fn nothing_signs_before_it_has_a_revocation_list() {
+    let mut world = asked(Renewal::Both);
+    until(&mut world, 2, Phase::Staged);
+    world.settle();
+    world.evidence.lists.remove(&2);
+    assert_eq!(hold(&world, 2, Kind::Activate), Hold::NoList(2));
+    assert_eq!(due(&world.standing, world.facts()), [Effect::List(2)]);
+}
+
+#[test]
+fn of_two_writers_the_second_is_refused() {
+    let mut world = asked(Renewal::Both);
+    until(&mut world, 2, Phase::Staged);
+    let order = world.order();
+    world.evidence.rollbacks.insert(2, order);
+    world.settle();
+    let slow = step(&world, 2, Kind::Abandon);
+    world.take(step(&world, 2, Kind::Activate)).unwrap();
+    let moved = Refused::Moved { generation: 2, expected: Phase::Staged, found: Phase::Signing };
+    assert_eq!(apply(&world.standing, slow, world.facts()), Err(moved));
+}
+
+#[test]
 fn a_retirement_is_final_only_when_sessions_are_dropped() {
     let mut world = asked(Renewal::Both);
     until(&mut world, 1, Phase::Retired);
@@ -173,6 +217,10 @@ fn a_retirement_is_final_only_when_sessions_are_dropped() {
     (0..3).for_each(|n| world.party_takes(&party(n), true));
     let Hold::Missing(lacking) = hold(&world, 1, Kind::Destroy) else { panic!("nothing holds it") };
     assert!(lacking.iter().all(|m| m.lack == Lack::Sessions) && lacking.len() == 3);
+    // What was dropped before it left was there again a moment later.
+    let early = world.standing.generation(1).unwrap().times.retired.unwrap().minus(MINUTE);
+    (0..3).for_each(|n| _ = world.evidence.dropped.insert((party(n), 1), early));
+    assert_eq!(hold(&world, 1, Kind::Destroy), Hold::Missing(lacking));
     let effects = due(&world.standing, world.facts());
     assert!(effects.contains(&Effect::DropSessions(party(1), 1)), "{effects:?}");
     world.settle();
@@ -219,6 +267,9 @@ fn a_compromise_makes_the_replacement_first_and_waits_for_a_person() {
     world.evidence.signed_off.push(nobody);
     assert!(matches!(hold(&world, 2, Kind::Activate), Hold::NotSignedOff(_)), "nobody signed it off");
     world.evidence.signed_off.push(SignOff { by: Arc::from("ada"), at: world.now, shown: breaks.clone() });
+    let mut worse = world.clone();
+    worse.evidence.acknowledged.remove(&party(1));
+    assert!(matches!(hold(&worse, 2, Kind::Activate), Hold::NotSignedOff(_)), "party-1 was not shown");
     world.take(step(&world, 2, Kind::Activate)).unwrap();
     world.take(step(&world, 1, Kind::Drain)).unwrap();
     world.pass(MINUTE);

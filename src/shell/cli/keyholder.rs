@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use super::console::{Exit, Failure};
 use super::{Ending, Run};
 use crate::domain::time::DAY;
-use crate::shell::keyholder::{self, Life, Lifetimes, Options, Source, Wanted};
+use crate::shell::keyholder::{self, Life, Lifetimes, Options, Source, TokenOptions, Wanted};
 use crate::shell::wire;
 
 pub(super) const HELP: &str = "\
@@ -54,6 +54,18 @@ pub(super) struct Keyholder {
     /// The longest life of a revocation list, in days
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=3_660))]
     max_crl_days: u32,
+    /// Keys are in a PKCS#11 token, by this module: made in it, never out of it
+    #[arg(long, value_name = "FILE", requires_all = ["pkcs11_token", "pkcs11_pin_file"])]
+    pkcs11_module: Option<PathBuf>,
+    /// The label of the token
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    pkcs11_token: Option<String>,
+    /// The PIN of the token is the first line of this file
+    #[arg(long, value_name = "FILE", requires = "pkcs11_module")]
+    pkcs11_pin_file: Option<PathBuf>,
+    /// What the module reads or writes at its work; may be repeated
+    #[arg(long = "pkcs11-path", value_name = "PATH", requires = "pkcs11_module")]
+    pkcs11_paths: Vec<PathBuf>,
     /// The passphrase is the first line of this file
     #[arg(long, value_name = "FILE", group = "passphrase")]
     passphrase_file: Option<PathBuf>,
@@ -75,6 +87,10 @@ impl Run {
             (None, Some(name), _) => Source::Credential(name.clone()),
             (None, None, command) => Source::Command(command.clone().unwrap_or_default()),
         };
+        let pin = asked.pkcs11_pin_file.clone().map(Source::File);
+        let token = asked.pkcs11_module.clone().zip(asked.pkcs11_token.clone()).zip(pin);
+        let token =
+            token.map(|((module, label), pin)| TokenOptions { module, label, pin, paths: asked.pkcs11_paths.clone() });
         let days = |days| DAY.saturating_mul(days);
         let options = Options {
             directory: asked.directory.clone(),
@@ -83,6 +99,7 @@ impl Run {
             peers: asked.peers.clone(),
             user: asked.user.clone(),
             passphrase,
+            token,
             log_keys: asked.log_key.clone(),
             lives: Lifetimes {
                 leaf: days(asked.max_leaf_days),

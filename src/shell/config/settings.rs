@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::codec::network::Network;
 use crate::codec::note::VerifierKey;
 use crate::domain::authority::Ca;
 use crate::domain::id::{CaId, IssuerId, SolverId};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub keyholder: Option<KeyholderSettings>,
     /// The challenge solvers, in the order of the file.
     pub solvers: Vec<SolverSettings>,
+    /// Networks besides the Internet from which revocation lists may be fetched.
+    pub lists_allow: Vec<Network>,
     /// Which logs of others are witnessed here; nobody's in staging.
     pub witness: Option<Witness>,
     /// Who witnesses our own log; nobody in staging.

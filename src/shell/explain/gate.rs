@@ -105,8 +105,8 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4019",
         "revocation cannot be told",
-        "A revocation list that the configuration names is missing, unreadable, out of time or not of an issuer of the chain, or a certificate of the chain is covered by none. Unknown is closed.",
-        "Put a fresh list of each issuer of the chain in place; reopens by itself.",
+        "A revocation list that the configuration names is missing, unreadable, out of time or not of an issuer of the chain, or a certificate of the chain is covered by none, neither in a file nor at its distribution point. Unknown is closed.",
+        "Put a fresh list of each issuer of the chain in place, or mend why it cannot be fetched (KW4060); reopens by itself.",
     ),
     row(
         "KW4020",

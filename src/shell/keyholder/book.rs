@@ -123,8 +123,9 @@ impl Book {
         self.keys.get(key)
     }
 
-    pub(super) fn was_destroyed(&self, key: &Digest) -> bool {
-        self.destroyed.contains(key)
+    /// Keys that were destroyed: a crash may have come between the record and the deed.
+    pub(super) fn destroyed(&self) -> impl Iterator<Item = &Digest> {
+        self.destroyed.iter()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = (&Digest, &Known)> {

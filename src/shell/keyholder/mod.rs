@@ -16,13 +16,14 @@ mod confine;
 mod files;
 mod passphrase;
 mod serve;
+mod token;
 mod vault;
 mod warrant;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use crate::domain::key::Digest;
@@ -36,6 +37,7 @@ use self::vault::Vault;
 use self::worker::Worker;
 
 pub use self::passphrase::Source;
+pub use self::token::TokenOptions;
 pub use self::warrant::Lifetimes;
 
 /// What it is told at its start.
@@ -53,6 +55,8 @@ pub struct Options {
     pub user: Option<String>,
     /// What opens the keys.
     pub passphrase: Source,
+    /// The token that has the keys, instead of files.
+    pub token: Option<TokenOptions>,
     /// The keys of the guardian's log, one a line; needed at the first start.
     pub log_keys: Option<PathBuf>,
     /// How long what it signs may live.
@@ -91,30 +95,39 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, 
             say(&format!("key holder ready at {}, process {}", options.socket.display(), std::process::id()));
             worker.confinement.iter().for_each(|line| say(&format!("confinement: {line}")));
             // Whichever of them ends first ends the process: the caller exits with this text.
-            let (ended, end) = sync_channel(3);
-            let (also, input) = (ended.clone(), ended.clone());
-            let begun =
-                std::thread::Builder::new().name("worker".into()).spawn(move || drop(ended.send(worker.run(&jobs))));
-            if let Err(error) = begun {
-                return format!("a thread cannot be started: {error}");
-            }
-            if options.life == Life::WithInput {
-                let begun =
-                    std::thread::Builder::new().name("input".into()).spawn(move || drop(input.send(input_ended())));
-                if let Err(error) = begun {
-                    return format!("a thread cannot be started: {error}");
-                }
-            }
+            let (ended, end) = sync_channel(8);
             let door = Arc::new(door);
-            let begun = std::thread::Builder::new()
-                .name("accept".into())
-                .spawn(move || drop(also.send(serve::accept(&listener, &door))));
+            let begun = begin("worker", &ended, move || worker.run(&jobs))
+                .and_then(|()| begin("accept", &ended, move || serve::accept(&listener, &door)))
+                .and_then(|()| match options.life {
+                    Life::WithInput => begin("input", &ended, input_ended),
+                    Life::OwnTerm => Ok(()),
+                });
             if let Err(error) = begun {
                 return format!("a thread cannot be started: {error}");
             }
             end.recv().unwrap_or_else(|_| "a thread broke: see the lines before".to_owned())
         }
         Err(why) => why,
+    }
+}
+
+/// Starts a thread that says why it ended, also if it breaks.
+fn begin(
+    name: &str,
+    ended: &SyncSender<String>,
+    work: impl FnOnce() -> String + Send + 'static,
+) -> std::io::Result<()> {
+    let ended = Ended(ended.clone());
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(ended.0.try_send(work()))).map(drop)
+}
+
+struct Ended(SyncSender<String>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Too late, if the thread has said why itself.
+        drop(self.0.try_send("a thread broke: see the lines before".to_owned()));
     }
 }
 
@@ -146,18 +159,22 @@ fn start(
     let mut book = Book::default();
     let opened =
         OwnLog::open(&dir, &passphrase, pins, clock.now(), &*entropy, |record, place| book.note(record, place))?;
-    let mut vault = Vault::new(passphrase);
+    let token = options.token.as_ref().map(|t| open_token(t, &clock)).transpose()?;
+    let mut vault = Vault::new(passphrase, token);
     for (key, known) in book.keys() {
         if let Err(why) = vault.load(&dir, *key) {
             say(&format!("the key of {:?} cannot be used: {why}", known.held.label));
         }
     }
+    book.destroyed().try_for_each(|key| vault.destroy(&dir, key))?;
     tidy(&dir, &book, say)?;
     let mode = if group.is_some() { 0o660 } else { 0o600 };
     let listener = serve::bind(&options.socket, mode, group)?;
     // Where systemd waits for it, it may go on: whoever connects now is answered soon.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
-    let confinement = confine::finish(confinement, &[dir.path().to_owned()])?;
+    let paths = options.token.iter().flat_map(|token| token.paths.clone());
+    let paths: Vec<PathBuf> = core::iter::once(dir.path().to_owned()).chain(paths).collect();
+    let confinement = confine::finish(confinement, &paths)?;
     if options.confinement == Wanted::Whole && !confinement.missing().is_empty() {
         return Err(format!("--require-confinement: {}", confinement.missing().join("; ")));
     }
@@ -176,6 +193,11 @@ fn start(
     Ok((worker, door, listener, jobs))
 }
 
+fn open_token(options: &TokenOptions, clock: &Arc<dyn Clock>) -> Result<token::Token, String> {
+    let pin = passphrase::line(&options.pin, clock)?;
+    token::Token::open(&options.module, &options.label, &pin)
+}
+
 fn read_pins(path: &std::path::Path) -> Result<warrant::Pins, String> {
     let said = |why: &dyn core::fmt::Display| format!("{}: {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|e| said(&e))?;
@@ -185,14 +207,12 @@ fn read_pins(path: &std::path::Path) -> Result<warrant::Pins, String> {
     warrant::Pins::parse(&text).map_err(|e| said(&e))
 }
 
-/// Key files that the log does not know: those of destroyed keys go, and those that a crash left before their record was
-/// written are named and left alone. They sign nothing.
+/// Key files that the log does not know, because a crash came before their record: named and left alone. They sign nothing.
 fn tidy(dir: &Directory, book: &Book, say: &dyn Fn(&str)) -> Result<(), String> {
     for name in dir.names()? {
         let Some(key) = name.strip_suffix(KEY_SUFFIX) else { continue };
         match Digest::parse(key) {
             Some(key) if book.key(&key).is_some() => {}
-            Some(key) if book.was_destroyed(&key) => dir.destroy(&name)?,
             _ => say(&format!("{} is no key that was recorded, and is not used", dir.join(&name).display())),
         }
     }

@@ -193,9 +193,11 @@ impl Worker {
         match (operation, matter) {
             (Operation::Generate { algorithm, .. }, Matter::Nothing) => {
                 self.room()?;
+                self.vault.may_generate(*algorithm).map_err(Answer::Refused)?;
                 self.vault.generate(&self.dir, *algorithm, &*self.entropy).map_err(Answer::Failed)
             }
             (Operation::Import { key, .. }, Matter::Key(pkcs8)) => {
+                self.vault.may_import().map_err(Answer::Refused)?;
                 if self.book.key(key).is_some() {
                     return Err(Answer::Refused(format!("the key {key} is here already")));
                 }

@@ -10,7 +10,7 @@ const WEB: &str = "[[certificate]]\nid = \"web\"\nnames = [\"web.svc.example\"]\
 
 fn current(mesh: &Mesh) -> Option<String> {
     let shown = mesh.credential("web");
-    Some(shown["current"]["serial"].as_str()?.to_owned())
+    Some(shown["installed_serial"].as_str()?.to_owned())
 }
 
 #[test]

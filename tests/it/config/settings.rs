@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::{parse, parse_staging, sample, samples};
 use keyward::domain::freeze::{Emergency, Freezing, WhenFrozen};
 use keyward::domain::id::{CredentialId, PathId};
-use keyward::domain::inventory::{Ari, Care, Environment, KeyReuse, Layout, ReloadHow, Source, StartTls};
+use keyward::domain::inventory::{Ari, Care, Environment, KeyReuse, Layout, ListSource, ReloadHow, Source, StartTls};
 use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::policy::Lane;
@@ -70,6 +70,16 @@ fn the_reference_sample_means_what_it_says() {
     assert_eq!(managed.windows[0].days, [false, false, false, false, false, true, true]);
     assert_eq!((managed.windows[0].from_minute, managed.windows[0].until_minute), (120, 300));
     assert_eq!(portal.labels["data_class"], "restricted");
+
+    assert_eq!((e.lists_every, s.lists_allow.len()), (Duration::from_secs(6 * 3_600), 1));
+    let watched = &e.credentials[&credential("policy-engine")];
+    assert!(watched.fetches_lists() && watched.list_files().next().is_none());
+    let both = sample("keyward.toml").replace(
+        "crls = [\"distribution-point\"]",
+        "crls = [\"/etc/pki/a.crl\", \"distribution-point\", \"distribution-point\"]",
+    );
+    let both = parse(&both).unwrap().estate.credentials[&credential("policy-engine")].clone();
+    assert_eq!(both.crls, [ListSource::from("/etc/pki/a.crl"), ListSource::DistributionPoints]);
 
     let path = &e.paths[&PathId::parse("approve").unwrap()];
     let audiences: Vec<&str> = path.leases.audiences.iter().map(|a| a.as_str()).collect();

@@ -100,6 +100,7 @@ impl KeyStore for Keys {
                     cert_id: None,
                     may_issue: false,
                     purposes: keyward::domain::certificate::Purposes::ALL,
+                    listing: keyward::domain::certificate::Listing::default(),
                 })
             };
             let all: Vec<_> = ders(&pem).iter().map(facts).collect();

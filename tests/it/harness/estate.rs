@@ -55,6 +55,7 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
         environment: Environment::Production,
         full_scan: Duration::from_secs(7 * 86_400),
         probe_every: Duration::from_secs(7 * 86_400),
+        lists_every: keyward::domain::inventory::LISTS_EVERY,
         orders_in_flight: 8,
         reopening: Reopening::default(),
         freezing: Default::default(),

@@ -324,7 +324,7 @@ impl Holder {
         command.args(&words[1..]).arg("keyholder").arg("--directory").arg(self.path("keys"));
         command.arg("--socket").arg(self.socket()).args(["--user", USER, "--peer", "root"]);
         command.arg("--log-key").arg(self.path("log.pub"));
-        if !self.extra.iter().any(|a| a.starts_with("--passphrase") || a.starts_with("--pkcs11")) {
+        if !self.extra.iter().any(|a| a.starts_with("--passphrase")) {
             command.arg("--passphrase-file").arg(self.path("passphrase"));
         }
         // A passphrase command takes all that follows.

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod ledger;
 pub mod life;
 pub mod link;
+pub mod lists;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;

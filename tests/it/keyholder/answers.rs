@@ -13,7 +13,7 @@ use keyward::ports::{HeldKey, HolderError, KeyHolder, Operation, PrivateKey, ToB
 use crate::harness::keyholder::{GuardianLog, Holder, generating, leaf_tbs, list_tbs, opened, root_tbs, signing};
 
 /// Whether a signature is by this key over these bytes.
-fn verifies(key: &HeldKey, bytes: &[u8], signature: &[u8]) -> bool {
+pub(super) fn verifies(key: &HeldKey, bytes: &[u8], signature: &[u8]) -> bool {
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, UnparsedPublicKey};
     let public = tbs::key_bits(&key.spki).unwrap();
     match key.algorithm {

@@ -25,8 +25,9 @@ fn ask_as(user: &str, holder: &Holder) -> Vec<u8> {
          sys.stdout.buffer.write(s.recv(65536))",
         holder.socket().display().to_string()
     );
-    let out =
-        Command::new("setpriv").args(["--reuid", user, "--clear-groups", "--", "python3", "-c", &program]).output();
+    let out = Command::new("setpriv")
+        .args(["--reuid", user, "--clear-groups", "--", "/usr/bin/python3", "-c", &program])
+        .output();
     let out = out.unwrap();
     // What a test did not expect is seen with its output.
     eprintln!("{user}: {}", String::from_utf8_lossy(&out.stderr));

@@ -55,6 +55,7 @@ impl Material {
             cert_id: None,
             may_issue: false,
             purposes: Purposes::ALL,
+            listing: keyward::domain::certificate::Listing::default(),
         };
         Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
     }

@@ -205,6 +205,7 @@ impl World {
         assert_eq!((changed, before.generations.len()), (1, after.generations.len()), "(5) one generation a step");
         let (was, is) = (before.generation(n).unwrap(), after.generation(n).unwrap());
         assert_ne!(was.phase, is.phase, "(5) one phase a step");
+        assert_eq!(was.phase, step.from, "(5) compare and set");
         assert!(self.roots(before).is_empty() || !self.roots(after).is_empty() || self.evidence.distrust.is_some());
         match step.kind {
             Kind::Stage => {}

@@ -13,7 +13,7 @@ use crate::domain::authority::{self, Ca};
 use crate::domain::certificate::Purpose;
 use crate::domain::id::{CaId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{
-    Ari, Care, Credential, Endpoint, KeyReuse, Managed, RenewalRules, Source, StartTls, Watch,
+    Ari, Care, Credential, Endpoint, KeyReuse, ListSource, Managed, RenewalRules, Source, StartTls, Watch,
 };
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
@@ -46,7 +46,7 @@ struct About {
     owner: Option<String>,
     labels: BTreeMap<String, String>,
     purpose: Option<Purpose>,
-    crls: Vec<String>,
+    crls: Vec<ListSource>,
 }
 
 /// What certificates may refer to.
@@ -298,14 +298,34 @@ fn about(p: &mut Problems, s: &mut Section<'_>) -> About {
     let owner = s.parsed(p, "owner", "\"platform\"", scalar::short_text);
     let labels = labels(p, s);
     let purpose = s.word(p, "purpose", &Purpose::ALL);
-    let crls = s.texts(p, "crls", MOST_CRLS, "[\"/etc/pki/root.crl\"]").map_or(Vec::new(), |list| list.value);
-    let crls = crls.into_iter().filter_map(|file| understood(p, "crls", file, scalar::path));
-    About {
-        owner: owner.map(|o| o.value),
-        labels,
-        purpose: purpose.map(|p| p.value),
-        crls: crls.map(|file| file.value).collect(),
+    let crls = lists(p, s);
+    About { owner: owner.map(|o| o.value), labels, purpose: purpose.map(|p| p.value), crls }
+}
+
+/// How the configuration says that lists are fetched.
+const POINTS: &str = "distribution-point";
+
+/// Files with revocation lists, and whether they are fetched from where the certificates say.
+fn lists(p: &mut Problems, s: &mut Section<'_>) -> Vec<ListSource> {
+    let Some(list) = s.texts(p, "crls", MOST_CRLS, "[\"distribution-point\"]") else { return Vec::new() };
+    let mut found = Vec::new();
+    for text in list.value {
+        if text.value == POINTS {
+            if !found.contains(&ListSource::DistributionPoints) {
+                found.push(ListSource::DistributionPoints);
+            }
+            continue;
+        }
+        let source = understood(p, "crls", text, |t| {
+            let mend = format!("write the absolute path of a file, or \"{POINTS}\" for lists that are fetched");
+            scalar::path(t).map(ListSource::File).map_err(|wrong| match t.contains('/') {
+                true => wrong,
+                false => Wrong { mend, ..wrong },
+            })
+        });
+        found.extend(source.map(|source| source.value));
     }
+    found
 }
 
 /// Labels: keys of letters, digits, '-', '_' and '.', values of at most 128 characters.

@@ -7,6 +7,7 @@
 mod audit;
 mod ca;
 mod certificate;
+mod crl;
 mod freeze;
 mod graph;
 mod guard;
@@ -60,6 +61,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
+    let lists = crl::read(p, &mut root);
     let freezing = freeze::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
     let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
@@ -92,6 +94,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         environment: place.environment,
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
+        lists_every: lists.refresh,
         orders_in_flight: timing.orders_in_flight,
         reopening: timing.reopening,
         freezing,
@@ -110,6 +113,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         cas: cas.all,
         keyholder: cas.keyholder,
         solvers: solvers.settings,
+        lists_allow: lists.allow,
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },
