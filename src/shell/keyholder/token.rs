@@ -49,6 +49,9 @@ pub(super) struct Token {
     keys: BTreeMap<Digest, InToken>,
 }
 
+/// Kind, CKA_ID and SubjectPublicKeyInfo.
+type PublicHalf = (KeyAlgorithm, Vec<u8>, Vec<u8>);
+
 #[derive(Clone, Debug)]
 struct InToken {
     algorithm: KeyAlgorithm,
@@ -61,9 +64,6 @@ impl core::fmt::Debug for Token {
         write!(f, "Token({} keys)", self.keys.len())
     }
 }
-
-/// The kind of a key, its id in the token, and its SubjectPublicKeyInfo.
-type Public = (KeyAlgorithm, Vec<u8>, Vec<u8>);
 
 impl Token {
     /// Loads the module, logs in, and looks for keys.
@@ -107,7 +107,7 @@ impl Token {
     }
 
     /// What a public key's object says; `None` for one of another kind.
-    fn public(&self, key: ObjectHandle) -> Result<Option<Public>, cryptoki::error::Error> {
+    fn public(&self, key: ObjectHandle) -> Result<Option<PublicHalf>, cryptoki::error::Error> {
         let wanted = [AttributeType::Id, AttributeType::EcParams, AttributeType::EcPoint];
         let (mut id, mut curve, mut point) = (None, None, None);
         for attribute in self.session.get_attributes(key, &wanted)? {
