@@ -160,7 +160,10 @@ Made from the configuration: where the gate listens, and whether the path guards
     #[command(subcommand, arg_required_else_help = true)]
     Ca(super::ca::Ca),
     /// Hold the keys of private CAs, as a process of its own
-    #[command(after_help = super::keyholder::HELP)]
+    #[command(
+        after_help = super::keyholder::HELP,
+        override_usage = "keyward keyholder [OPTIONS] --directory <DIR> --socket <PATH> <PASSPHRASE>"
+    )]
     Keyholder(super::keyholder::Keyholder),
     /// The guardian as a whole
     #[command(after_help = "\

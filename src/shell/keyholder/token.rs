@@ -49,6 +49,9 @@ pub(super) struct Token {
     keys: BTreeMap<Digest, InToken>,
 }
 
+/// Kind, CKA_ID and SubjectPublicKeyInfo.
+type PublicHalf = (KeyAlgorithm, Vec<u8>, Vec<u8>);
+
 #[derive(Clone, Debug)]
 struct InToken {
     algorithm: KeyAlgorithm,
@@ -104,7 +107,7 @@ impl Token {
     }
 
     /// What a public key's object says; `None` for one of another kind.
-    fn public(&self, key: ObjectHandle) -> Result<Option<(KeyAlgorithm, Vec<u8>, Vec<u8>)>, cryptoki::error::Error> {
+    fn public(&self, key: ObjectHandle) -> Result<Option<PublicHalf>, cryptoki::error::Error> {
         let wanted = [AttributeType::Id, AttributeType::EcParams, AttributeType::EcPoint];
         let (mut id, mut curve, mut point) = (None, None, None);
         for attribute in self.session.get_attributes(key, &wanted)? {

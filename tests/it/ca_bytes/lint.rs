@@ -74,9 +74,12 @@ fn a_change_in_the_bytes_is_a_flaw() {
     // Key identifiers are of the keys.
     {
         let parsed = x509_parser::parse_x509_certificate(pki.issuing.der()).unwrap().1;
-        let id = parsed.extensions().iter().find_map(|e| match e.parsed_extension() {
-            x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _ => None,
+        let id = parsed.extensions().iter().find_map(|e| {
+            if let x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) = e.parsed_extension() {
+                Some(id.0.to_vec())
+            } else {
+                None
+            }
         });
         let id = id.unwrap();
         let mut other = id.clone();

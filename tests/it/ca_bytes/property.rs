@@ -87,7 +87,7 @@ proptest! {
         let place = place.index(to_sign.bytes.len());
         to_sign.bytes[place] ^= by;
         // Most changes are flaws; those of names, dates, serial number and key may give another good certificate.
-        let _: Result<(), Vec<ca::Flaw>> = ca::lint(&to_sign, &PKI.above(), &[] as &[&[u8]]);
+        drop(ca::lint(&to_sign, &PKI.above(), &[] as &[&[u8]]));
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl Key {
             KeyAlgorithm::Ed25519 => {
                 sig::Ed25519KeyPair::from_pkcs8(&self.pkcs8).unwrap().sign(&to_sign.bytes).as_ref().to_vec()
             }
-            rsa => panic!("a CA has no {rsa} key here"),
+            rsa @ (KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096) => {
+                panic!("a CA has no {rsa} key here")
+            }
         };
         ca::assemble(to_sign, &signature)
     }

@@ -159,7 +159,10 @@ impl PublicKeyData for Recorder {
         match self.algorithm {
             KeyAlgorithm::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
             KeyAlgorithm::Ed25519 => &rcgen::PKCS_ED25519,
-            _ => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyAlgorithm::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+                panic!("the holder has no RSA keys")
+            }
         }
     }
 }

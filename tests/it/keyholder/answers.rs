@@ -19,7 +19,8 @@ pub(super) fn verifies(key: &HeldKey, bytes: &[u8], signature: &[u8]) -> bool {
     match key.algorithm {
         KeyAlgorithm::P384 => UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, public).verify(bytes, signature).is_ok(),
         KeyAlgorithm::Ed25519 => UnparsedPublicKey::new(&ED25519, public).verify(bytes, signature).is_ok(),
-        _ => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(bytes, signature).is_ok(),
+        KeyAlgorithm::P256 => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).verify(bytes, signature).is_ok(),
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => false,
     }
 }
 

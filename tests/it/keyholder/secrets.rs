@@ -235,7 +235,7 @@ async fn the_passphrase_may_come_from_age_or_from_a_credential_of_systemd() {
     let words = ["--passphrase-command", "age", "--decrypt", "--identity", &identity, &sealed];
     holder.say_instead(&words, None);
     holder.restart();
-    assert_eq!(holder.client().keys().await.unwrap(), [key.clone()]);
+    assert_eq!(holder.client().keys().await.unwrap(), std::slice::from_ref(&key));
     holder.say_instead(&["--passphrase-command", "/bin/false"], None);
     let said = holder.refuses();
     assert!(said.contains("the passphrase command /bin/false failed"), "{said}");

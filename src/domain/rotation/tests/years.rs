@@ -5,7 +5,8 @@ use crate::domain::key::Digest;
 use crate::domain::rotation::*;
 use crate::domain::time::{DAY, MINUTE, Timestamp};
 
-const TICK: core::time::Duration = MINUTE.saturating_mul(10);
+// A leaf lives for 60 minutes and is renewed after 30: each workload has one tick to spare.
+const TICK: core::time::Duration = MINUTE.saturating_mul(20);
 const WORKLOADS: usize = 4;
 
 /// How long a party takes to fetch a bundle: up to three days, each time another while.
@@ -20,9 +21,17 @@ fn years(renewal: Renewal, years: u32) -> World {
     let mut holds: Vec<Option<Leaf>> = vec![None; WORKLOADS];
     let mut published: Vec<(u64, Timestamp)> = Vec::new();
     let end = world.now.plus(DAY * 365 * years);
-    while world.now < end {
-        for effect in due(&world.standing, world.facts()) {
-            world.carry_out(&effect);
+    for tick in 0_u32.. {
+        if world.now >= end {
+            break;
+        }
+        // The guardian looks once an hour, the workloads at each tick.
+        if tick.is_multiple_of(3) {
+            for effect in due(&world.standing, world.facts()) {
+                world.carry_out(&effect);
+            }
+            world.look();
+            world.propose_and_take(0);
         }
         if let Some(bundle) = &world.published
             && published.last().is_none_or(|(version, _)| *version != bundle.version)
@@ -36,8 +45,6 @@ fn years(renewal: Renewal, years: u32) -> World {
                 world.party_takes(&party(n), true);
             }
         }
-        world.look();
-        world.propose_and_take(0);
         for own in &mut holds {
             if own.as_ref().is_none_or(|l| l.validity.at_permille(500) <= world.now) && world.issue() {
                 *own = world.leaves.last().cloned();
@@ -55,11 +62,11 @@ fn years(renewal: Renewal, years: u32) -> World {
 
 #[test]
 fn years_of_rotations_refuse_nobody() {
-    for renewal in [Renewal::Both, Renewal::Issuing] {
-        let world = years(renewal, 2);
+    for (renewal, count) in [(Renewal::Both, 2), (Renewal::Issuing, 1)] {
+        let world = years(renewal, count);
         let signs = signer(&world.standing).unwrap().number;
-        // 730 days, and each generation signs for at most 25 of its 30.
-        assert!((29..60).contains(&signs), "{signs} generations in two years");
+        // A generation signs for at most 25 of its 30 days, and for more than half of them.
+        assert!((14 * count..25 * count).contains(&signs), "{signs} generations in {count} years");
         let destroyed = world.standing.generations.iter().filter(|g| g.phase == Phase::Destroyed).count();
         assert!(destroyed + 4 >= usize::try_from(signs).unwrap(), "{destroyed} of {signs} are destroyed");
         let roots: std::collections::BTreeSet<Digest> = world.standing.generations.iter().map(|g| g.root.key).collect();
