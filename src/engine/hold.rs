@@ -29,6 +29,20 @@ pub(crate) struct Hold {
     by: Arc<str>,
 }
 
+impl Hold {
+    /// Whether it has not ended yet.
+    pub(super) fn is_on(&self, boot: Boottime) -> bool {
+        boot < self.until
+    }
+
+    /// The verdict under it.
+    pub(super) fn over(&self, verdict: &Verdict) -> Verdict {
+        let text = format!("{} is held closed until {} (asked for by {})", verdict.path, self.ends, self.by);
+        let reopens = "the hold ends, by itself or by `keyward gate hold PATH --release`";
+        verdict.but_for(vec![Reason { code: HELD, credential: None, text, reopens }])
+    }
+}
+
 /// Why a path is not held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotHeld {
@@ -65,8 +79,9 @@ impl Engine {
             }
             // Paths are bounded by the configuration; what left it goes with it.
             let estate = desk.estate.clone();
-            desk.holds.retain(|id, hold| estate.paths.contains_key(id) && hold.until > boot);
-            let kept = desk.holds.entry(path.clone()).or_insert_with(|| new.clone());
+            let holds = Arc::make_mut(&mut desk.holds);
+            holds.retain(|id, hold| estate.paths.contains_key(id) && hold.is_on(boot));
+            let kept = holds.entry(path.clone()).or_insert_with(|| new.clone());
             if new.until > kept.until {
                 *kept = new;
             }
@@ -99,7 +114,7 @@ impl Engine {
         draft.by(&self.person(by));
         let path = path.clone();
         self.commit_with(Batch { changes: Vec::new(), entries: vec![draft] }, move |desk| {
-            desk.holds.remove(&path);
+            Arc::make_mut(&mut desk.holds).remove(&path);
         })
         .await
     }
@@ -110,23 +125,6 @@ impl Engine {
         draft.by(&self.person(by));
         draft.facts = vec![("until", Json::show(&self.ports.clock.now().plus(span)))];
         self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await
-    }
-
-    /// The verdict under the hold that lies over its path, if there is one.
-    pub(crate) fn under_hold(&self, mut verdict: Verdict) -> Verdict {
-        let desk = self.read();
-        // Almost always there is none.
-        if desk.holds.is_empty() {
-            return verdict;
-        }
-        let boot = self.ports.clock.boottime();
-        if let Some(hold) = desk.holds.get(&verdict.path).filter(|hold| boot < hold.until) {
-            let text = format!("{} is held closed until {} (asked for by {})", verdict.path, hold.ends, hold.by);
-            let reopens = "the hold ends, by itself or by `keyward gate hold PATH --release`";
-            verdict.reasons.push(Reason { code: HELD, credential: None, text, reopens });
-            verdict.until = verdict.at;
-        }
-        verdict
     }
 
     /// Tells people what a door of the shell found out.

@@ -5,7 +5,7 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use crate::domain::gate::{Reason, Verdict};
 use crate::domain::id::{EntryId, PathId};
@@ -14,8 +14,6 @@ use crate::domain::key::Digest;
 use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
-use crate::engine::inbox::Inbox;
-use crate::engine::lease::Grants;
 use crate::engine::people::People;
 use crate::engine::{Desk, Engine};
 use crate::ports::{
@@ -126,7 +124,7 @@ impl Engine {
         let mut desk = Desk::new(&ports, estate, State::default(), People::default());
         desk.store_fault = Some(seal.text.clone());
         desk.sealed = Some(seal);
-        Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() }
+        Self::with(ports, desk)
     }
 
     /// Why the guardian runs sealed, if it does.
