@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::report::figure;
 use crate::site::Site;
-use client::{Run, ask};
+use client::{Door, Run, ask};
 use servers::{Guardian, Minimal};
 
 pub use servers::minimal;
@@ -77,6 +77,15 @@ pub fn check(arguments: &[&str]) {
     }
     drop(storm);
     table(&figures, &proxies);
+}
+
+/// One measurement of whoever listens at a Unix socket, for a look with a profiler.
+pub fn one(socket: &str, connections: &str, seconds: &str) {
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    let (door, span) = (Door::Unix(socket.into()), Duration::from_secs(number(seconds) as u64));
+    let run = ask(&door, TARGET, number(connections), span);
+    figure("answers", "/s", run.rate);
+    figure("questions", "", run.asked as f64);
 }
 
 /// One turn of all servers at each door.

@@ -37,6 +37,7 @@ use site::Site;
 const USAGE: &str = "usage: bench simulation [YEARS]
        bench lease
        bench link [SECONDS]
+       bench ask SOCKET CONNECTIONS SECONDS
        bench check [dir=DIR] [count=TRACKED] [seconds=EACH]
        bench issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
@@ -51,6 +52,7 @@ fn main() {
         ["simulation", years] => simulation::years(years.parse().expect("a number of years")),
         ["lease"] => lease::lease(),
         ["check", rest @ ..] => check::check(rest),
+        ["ask", socket, connections, seconds] => check::one(socket, connections, seconds),
         ["minimal", workers, dir] => check::minimal(workers, dir.as_ref()),
         ["permits", rest @ ..] => run(lease::permits(&Site::from(rest))),
         ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),

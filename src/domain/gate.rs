@@ -152,13 +152,6 @@ impl Verdict {
         self.but_for(self.lapsed(now, boot, deadline))
     }
 
-    /// The same, and this very one if nothing has to be added.
-    #[must_use]
-    pub fn held(self: Arc<Self>, now: Timestamp, boot: Boottime, deadline: Duration) -> Arc<Self> {
-        let lapsed = self.lapsed(now, boot, deadline);
-        if lapsed.is_empty() { self } else { Arc::new(self.but_for(lapsed)) }
-    }
-
     /// Closed for these reasons too.
     #[must_use]
     pub fn but_for(&self, more: Vec<Reason>) -> Self {
@@ -170,8 +163,9 @@ impl Verdict {
         closed
     }
 
-    /// Why it does not hold any more.
-    fn lapsed(&self, now: Timestamp, boot: Boottime, deadline: Duration) -> Vec<Reason> {
+    /// Why it does not hold any more at a later moment, as for [`Verdict::at_moment`].
+    #[must_use]
+    pub fn lapsed(&self, now: Timestamp, boot: Boottime, deadline: Duration) -> Vec<Reason> {
         let mut lapsed = Vec::new();
         let mut close = |code, text: String, reopens| lapsed.push(Reason { code, credential: None, text, reopens });
         if boot.since(self.at_boot) > deadline || boot < self.at_boot {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind};
-use crate::domain::gate::{HELD, Reason, Verdict};
+use crate::domain::gate::{HELD, Reason};
 use crate::domain::id::PathId;
 use crate::domain::json::Json;
 use crate::domain::time::{Boottime, Timestamp, human_span};
@@ -35,11 +35,11 @@ impl Hold {
         boot < self.until
     }
 
-    /// The verdict under it.
-    pub(super) fn over(&self, verdict: &Verdict) -> Verdict {
-        let text = format!("{} is held closed until {} (asked for by {})", verdict.path, self.ends, self.by);
+    /// Why its path is closed.
+    pub(super) fn reason(&self, path: &PathId) -> Reason {
+        let text = format!("{path} is held closed until {} (asked for by {})", self.ends, self.by);
         let reopens = "the hold ends, by itself or by `keyward gate hold PATH --release`";
-        verdict.but_for(vec![Reason { code: HELD, credential: None, text, reopens }])
+        Reason { code: HELD, credential: None, text, reopens }
     }
 }
 

@@ -207,9 +207,10 @@ impl Engine {
         // Boot time first: whatever stops us after it shortens what is given.
         let boot = self.ports.clock.boottime();
         let now = Moment { wall: self.ports.clock.now(), boot };
-        let told = self.told(path);
-        let verdict = Arc::unwrap_or_clone(told.verdict);
-        let listed = told.path.as_ref().is_none_or(|p| p.leases.audiences.contains(audience));
+        let (verdict, listed) = self.at_gate(path, |told| {
+            let listed = told.path.is_none_or(|p| p.leases.audiences.contains(audience));
+            (told.verdict.clone(), listed)
+        });
         // Whoever is not listed learns nothing more about a path that is there.
         if !listed {
             let text = format!("{audience} is no audience of {path}");

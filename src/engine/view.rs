@@ -120,22 +120,19 @@ impl Engine {
     /// The verdict over a path as it holds right now; an unknown path is closed.
     #[must_use]
     pub fn gate(&self, path: &PathId) -> Verdict {
-        Arc::unwrap_or_clone(self.told(path).verdict)
+        self.at_gate(path, |told| told.verdict.clone())
     }
 
     /// Since when a path is as it is.
     #[must_use]
     pub fn gate_since(&self, path: &PathId) -> Option<Timestamp> {
-        self.told(path).since
+        self.at_gate(path, |told| told.since)
     }
 
     /// All verdicts as they hold right now, with since when each path is as it is.
     #[must_use]
     pub fn gates(&self) -> Vec<(Verdict, Option<Timestamp>)> {
-        let told = |path| {
-            let told = self.told(path);
-            (Arc::unwrap_or_clone(told.verdict), told.since)
-        };
+        let told = |path| self.at_gate(path, |told| (told.verdict.clone(), told.since));
         self.estate().paths.keys().map(told).collect()
     }
 

@@ -6,7 +6,7 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 
-use super::server::App;
+use super::ready::Ready;
 use super::shield::MARK;
 use super::{Web, model, views};
 use crate::domain::gate::{Reason, STALE, UNKNOWN_PATH, Verdict};
@@ -55,8 +55,7 @@ struct Question<'a> {
 }
 
 /// Answers a URL below `/v1/gate`.
-pub(super) fn answer<B>(app: &App, request: &Request<B>, detail: Detail) -> Response<Body> {
-    let web = &*app.web;
+pub(super) fn answer<B>(web: &Web, ready: &Ready, request: &Request<B>, detail: Detail) -> Response<Body> {
     let question = match question(request) {
         Ok(question) => question,
         Err(name) => {
@@ -67,22 +66,24 @@ pub(super) fn answer<B>(app: &App, request: &Request<B>, detail: Detail) -> Resp
         }
     };
     let detail = detail.min(question.detail);
-    let decided = match decide(web, question.name, question.asked.as_ref()) {
-        Ok(decided) => decided,
-        Err(refusal) => return respond(model::Gate { nonce: question.nonce, ..refusal }, web.environment, detail),
-    };
-    if decided.kind.is_none() && question.nonce.is_none() && decided.told.path.is_some() {
-        return app.ready.answer(web, &decided.told, detail);
-    }
-    // Whoever sends a nonce wants to know that no other process answers in our place.
-    let verdict = &decided.told.verdict;
-    let proof = question.nonce.as_deref().and_then(|nonce| web.engine.proof(verdict, Some(nonce)).ok());
-    let answer = model::Gate { nonce: question.nonce, ..decided.answer(web) };
-    let mut response = respond(answer, web.environment, detail);
-    if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
-        response.headers_mut().insert(PROOF, value);
-    }
-    response
+    let Question { name, asked, nonce, .. } = question;
+    let decided = decide(web, name, asked.as_ref(), |decided| {
+        let Some(nonce) = &nonce else {
+            return match &decided.kind {
+                None => ready.answer(web, &decided.told, detail),
+                Some(_) => respond(decided.answer(web), web.environment, detail),
+            };
+        };
+        // Whoever sends a nonce wants to know that no other process answers in our place.
+        let proof = web.engine.proof(decided.told.verdict, Some(nonce)).ok();
+        let answer = model::Gate { nonce: Some(nonce.clone()), ..decided.answer(web) };
+        let mut response = respond(answer, web.environment, detail);
+        if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
+            response.headers_mut().insert(PROOF, value);
+        }
+        response
+    });
+    decided.unwrap_or_else(|refusal| respond(model::Gate { nonce, ..refusal }, web.environment, detail))
 }
 
 /// `/v1/gate/PATH?nonce=…&told=…` by GET, or `/v1/gate/PATH/the/original/target` by the original method: so Envoy asks
@@ -126,45 +127,52 @@ fn told<'a>(query: &str, headers: &'a HeaderMap) -> Option<Asked<'a>> {
 }
 
 /// What is decided over a question.
-pub(super) struct Decided {
-    told: Told,
+pub(super) struct Decided<'a> {
+    told: Told<'a>,
     /// The kind of the request, if it is let through although the path is closed.
     kind: Option<String>,
 }
 
-impl Decided {
+impl Decided<'_> {
     /// Whether the request may go on: the path is open, or does not guard such a request.
     pub(super) fn lets_through(&self) -> bool {
         self.told.verdict.is_open() || self.kind.is_some()
     }
 
     /// All that can be said about it.
-    pub(super) fn answer(self, web: &Web) -> model::Gate {
-        model::Gate { kind: self.kind, ..views::gate(&self.told.verdict, self.told.since, web.environment) }
+    pub(super) fn answer(&self, web: &Web) -> model::Gate {
+        model::Gate { kind: self.kind.clone(), ..views::gate(self.told.verdict, self.told.since, web.environment) }
     }
 }
 
-/// Decides over a question about a path, and counts it.
+/// Decides over a question about a path, counts it, and makes of it what `say` says.
 ///
 /// # Errors
 /// The answer to a name that no path can have.
-pub(super) fn decide(web: &Web, name: &str, asked: Option<&Asked<'_>>) -> Result<Decided, model::Gate> {
+pub(super) fn decide<T>(
+    web: &Web,
+    name: &str,
+    asked: Option<&Asked<'_>>,
+    say: impl FnOnce(&Decided<'_>) -> T,
+) -> Result<T, model::Gate> {
     let Ok(id) = PathId::parse(name) else {
         count(web, None, "closed");
         let text = "no approval path has such a name".to_owned();
         return Err(refusal(web, name, UNKNOWN_PATH, text, "the configuration names it"));
     };
-    let told = web.engine.told(&id);
-    let open = told.verdict.is_open();
-    let guard = told.path.as_ref().filter(|_| !open).map(|path| &path.guard);
-    let kind = asked.zip(guard).and_then(|(asked, guard)| Some(guard.reachable(asked)?.name.to_string()));
-    let decision = match (open, &kind) {
-        (true, _) => "open",
-        (false, Some(_)) => "reachable",
-        (false, None) => "closed",
-    };
-    count(web, told.path.is_some().then_some(id), decision);
-    Ok(Decided { told, kind })
+    let (said, known, decision) = web.engine.at_gate(&id, |told| {
+        let open = told.verdict.is_open();
+        let guard = told.path.filter(|_| !open).map(|path| &path.guard);
+        let kind = asked.zip(guard).and_then(|(asked, guard)| Some(guard.reachable(asked)?.name.to_string()));
+        let decision = match (open, &kind) {
+            (true, _) => "open",
+            (false, Some(_)) => "reachable",
+            (false, None) => "closed",
+        };
+        (say(&Decided { told: *told, kind }), told.path.is_some(), decision)
+    });
+    count(web, known.then_some(id), decision);
+    Ok(said)
 }
 
 fn count(web: &Web, path: Option<PathId>, decision: &'static str) {

@@ -40,11 +40,11 @@ where
     let denial = match read.unwrap_or_else(|_| Err(late())) {
         Ok((path, check)) => {
             // What is not told is guarded; an empty target is none.
-            match gate::decide(web, &path, Some(&Asked { method: &check.method, target: &check.target })) {
-                Ok(decided) if decided.lets_through() => None,
-                Ok(decided) => Some(decided.answer(web)),
-                Err(refusal) => Some(refusal),
-            }
+            let asked = Asked { method: &check.method, target: &check.target };
+            let denial = gate::decide(web, &path, Some(&asked), |decided| {
+                (!decided.lets_through()).then(|| decided.answer(web))
+            });
+            denial.unwrap_or_else(Some)
         }
         Err(why) => {
             if let Ok(path) = PathId::parse("unknown") {

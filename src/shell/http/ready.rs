@@ -1,72 +1,55 @@
 //! Answers of the gate that are made once for each verdict: most questions get the same one as those before.
 //!
-//! Refuses to know how long an answer holds. Every single question is put to the engine; only if that gives the very verdict
-//! that an answer was made of, the answer is given again.
+//! Each connection keeps its own, so that no two threads write to the same place for a question. Refuses to know how long an
+//! answer holds: every single question is put to the engine, and only if that tells the very verdict that an answer was made
+//! of, the answer is given again.
 
-use std::collections::BTreeMap;
+use core::cell::Cell;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::body::{Body, Bytes};
 use axum::http::Response;
 
 use super::gate::{Detail, made};
 use super::{Web, views};
 use crate::domain::gate::Verdict;
-use crate::domain::id::PathId;
 use crate::domain::time::Timestamp;
 use crate::engine::Told;
 
-/// The answers to what was asked last, by path: as many as are configured.
-#[derive(Debug, Default)]
-pub(super) struct Ready(ArcSwap<BTreeMap<PathId, Arc<Answer>>>);
+/// A connection keeps so many, the newest: proxies ask about one path or a few. One has some 500 bytes, so a thousand
+/// connections keep 2 MiB.
+const MOST: usize = 4;
 
-#[derive(Debug)]
+/// What was answered on a connection lately.
+#[derive(Default)]
+pub(super) struct Ready(Cell<Vec<Answer>>);
+
 struct Answer {
-    /// As long as it is here nothing else has its address.
+    /// As long as it is kept here no other verdict has its address.
     verdict: Arc<Verdict>,
     since: Option<Timestamp>,
-    codes: Response<Bytes>,
-    full: Response<Bytes>,
-}
-
-impl Answer {
-    fn new(web: &Web, told: &Told) -> Self {
-        let answer = views::gate(&told.verdict, told.since, web.environment);
-        let codes = made(answer.clone(), web.environment, Detail::Codes);
-        let full = made(answer, web.environment, Detail::Full);
-        Self { verdict: told.verdict.clone(), since: told.since, codes, full }
-    }
-
-    fn response(&self, detail: Detail) -> Response<Body> {
-        let made = match detail {
-            Detail::Codes => &self.codes,
-            Detail::Full => &self.full,
-        };
-        made.clone().map(Body::from)
-    }
+    detail: Detail,
+    response: Response<Bytes>,
 }
 
 impl Ready {
     /// The answer about a configured path.
-    pub(super) fn answer(&self, web: &Web, told: &Told, detail: Detail) -> Response<Body> {
-        let path = &told.verdict.path;
-        if let Some(answer) = self.0.load().get(path) {
-            if Arc::ptr_eq(&answer.verdict, &told.verdict) && answer.since == told.since {
-                return answer.response(detail);
-            }
-        }
-        let answer = Arc::new(Answer::new(web, told));
-        // What was added to a verdict on the way is made anew with every question.
-        if told.as_published {
-            let estate = web.engine.estate();
-            self.0.rcu(|answers| {
-                let mut answers = BTreeMap::clone(answers);
-                answers.retain(|path, _| estate.paths.contains_key(path));
-                answers.insert(path.clone(), answer.clone());
-                answers
-            });
-        }
-        answer.response(detail)
+    pub(super) fn answer(&self, web: &Web, told: &Told<'_>, detail: Detail) -> Response<Body> {
+        let make = || made(views::gate(told.verdict, told.since, web.environment), web.environment, detail);
+        // What was added to a verdict on the way is another one with every question.
+        let Some(verdict) = told.published else { return make().map(Body::from) };
+        let is_it = |a: &&Answer| Arc::ptr_eq(&a.verdict, verdict) && a.since == told.since && a.detail == detail;
+        let mut kept = self.0.take();
+        let found = kept.iter().find(is_it).map(|answer| answer.response.clone());
+        let response = found.unwrap_or_else(|| {
+            let response = make();
+            let verdict = verdict.clone();
+            kept.retain(|a| a.verdict.path != verdict.path || a.detail != detail);
+            kept.truncate(MOST.saturating_sub(1));
+            kept.insert(0, Answer { verdict, since: told.since, detail, response: response.clone() });
+            response
+        });
+        self.0.set(kept);
+        response.map(Body::from)
     }
 }

@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version as 
 use axum::response::IntoResponse;
 use axum::serve::Listener;
 use futures_util::future::Either;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -99,8 +100,6 @@ pub(super) struct App {
     pub(super) streams: Arc<Semaphore>,
     /// Says when everything ends.
     pub(super) stopped: watch::Receiver<()>,
-    /// Answers of gates that were given before.
-    pub(super) ready: Ready,
     /// Watches over the gate's socket, if there is one.
     pub(super) keeper: Option<Arc<Keeper>>,
 }
@@ -123,7 +122,6 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
         questions: Semaphore::new(MOST_QUESTIONS),
         streams: Arc::new(Semaphore::new(lease::MOST_STREAMS)),
         stopped: stopped.clone(),
-        ready: Ready::default(),
         keeper: keeper.clone(),
     });
     let rest = Rest { router: TowerToHyperService::new(router(app.clone())), guardian: Handle::current() };
@@ -284,12 +282,13 @@ impl Run {
         let stream = TokioIo::new(stream);
         let (app, rest) = (self.app, self.rest);
         let kicks = app.keeper.as_ref().filter(|_| door == Door::Gate).map(|k| k.kicks());
+        let given = Ready::default();
         let service = service_fn(move |request: Request<Incoming>| {
             if is_muted(&app, door, request.uri().path()) {
                 return Either::Left(ready(Err(Muted)));
             }
             if crowd == Crowd::Room && gate::is_gate(request.uri().path()) {
-                return Either::Left(ready(Ok(check(&app, door, &request))));
+                return Either::Left(ready(Ok(check(&app, &given, door, &request))));
             }
             let (app, rest) = (app.clone(), rest.clone());
             // In a box, so that the question before takes no more room than it needs.
@@ -299,6 +298,14 @@ impl Run {
                 Ok(response)
             }))
         });
+        // Looked at only when one of them wakes us, not with every question.
+        let end = async {
+            tokio::select! {
+                _ = self.stopped.changed() => {}
+                () = kicked(kicks) => {}
+            }
+        };
+        let mut ends = FuturesUnordered::from_iter([end]);
         match version {
             Version::One => {
                 let connection = http1::Builder::new()
@@ -310,9 +317,9 @@ impl Run {
                     .serve_connection(stream, service);
                 let mut connection = pin!(connection);
                 tokio::select! {
+                    biased;
                     _ = connection.as_mut() => return,
-                    _ = self.stopped.changed() => {}
-                    () = kicked(kicks) => {}
+                    _ = ends.next() => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 drop(connection.await);
@@ -337,10 +344,10 @@ impl Run {
                     }
                 };
                 tokio::select! {
+                    biased;
                     _ = connection.as_mut() => return,
                     () = turned_away => {}
-                    _ = self.stopped.changed() => {}
-                    () = kicked(kicks) => {}
+                    _ = ends.next() => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 drop(timeout(DRAIN, connection).await);
@@ -350,10 +357,10 @@ impl Run {
 }
 
 /// A question to a gate: answered here and now.
-fn check<B>(app: &App, door: Door, request: &Request<B>) -> Response<Body> {
+fn check<B>(app: &App, given: &Ready, door: Door, request: &Request<B>) -> Response<Body> {
     // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
     let detail = if is_host_ours(app, door, request) { Detail::Full } else { Detail::Codes };
-    gate::answer(app, request, detail)
+    gate::answer(&app.web, given, request, detail)
 }
 
 fn is_host_ours<B>(app: &App, door: Door, request: &Request<B>) -> bool {
