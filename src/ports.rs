@@ -17,14 +17,21 @@ use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{Credential, CrlSeen, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
+use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Boottime, Timestamp};
 
+mod holder;
+mod lists;
+mod mint;
 mod reading;
 mod signer;
 mod spool;
 mod store;
 mod witness;
 
+pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
+pub use lists::Lists;
+pub use mint::{Anchors, Asked, Blank, Mint, MintError, Shelf};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
@@ -57,6 +64,8 @@ pub struct Ports {
     pub keys: Arc<dyn KeyStore>,
     /// Looking at what is stored and served.
     pub prober: Arc<dyn Prober>,
+    /// Revocation lists of CAs.
+    pub lists: Arc<dyn Lists>,
     /// Installing files and reloading servers.
     pub deployer: Arc<dyn Deployer>,
     /// Telling people.
@@ -154,6 +163,8 @@ pub struct OrderRequest {
     pub profile: Option<String>,
     /// What it replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
+    /// The SPIFFE ID to ask for; only private CAs have any.
+    pub spiffe: Option<SpiffeId>,
 }
 
 /// An order's status (RFC 8555 section 7.1.6).
@@ -358,6 +369,21 @@ pub struct Accepted {
     pub chain: Arc<Chain>,
 }
 
+/// What a certificate has to cover, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected<'a> {
+    /// Host names and addresses.
+    pub names: &'a NameSet,
+    /// The SPIFFE ID.
+    pub spiffe: Option<&'a SpiffeId>,
+}
+
+impl<'a> From<&'a NameSet> for Expected<'a> {
+    fn from(names: &'a NameSet) -> Self {
+        Self { names, spiffe: None }
+    }
+}
+
 /// A private key's PKCS#8 DER: wiped when dropped, never printed.
 pub struct PrivateKey(pub zeroize::Zeroizing<Vec<u8>>);
 
@@ -380,13 +406,13 @@ pub trait KeyStore: Send + Sync {
         previous: Option<AttemptId>,
     ) -> Doing<'a, Result<Vec<u8>, HostError>>;
     /// Checks a downloaded chain (PEM) and keeps it if it may be installed: it parses, matches the slot's key, chains to
-    /// a configured or system root with every element in time at `now`, and covers exactly `names`.
+    /// a configured or system root with every element in time at `now`, and covers exactly what is expected.
     fn accept<'a>(
         &'a self,
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>>;
     /// The accepted chain of a slot, as facts and as PEM (leaf first, without the root).

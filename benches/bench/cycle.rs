@@ -54,6 +54,7 @@ pub fn idle(count: usize) {
                 sighting: &sightings[id],
                 record,
                 schedule: schedule.as_ref(),
+                lists: &BTreeMap::new(),
                 environment: Environment::Production,
                 now,
             };
@@ -78,6 +79,7 @@ fn healthy(names: &keyward::domain::name::NameSet, i: usize, now: Timestamp) -> 
         cert_id: None,
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     };
     let current = Generation {
         slot: AttemptId(Ulid::new(now, [0; 10])),

@@ -1,6 +1,5 @@
 //! Single doors: the store's commits and the prober's looks.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::{StreamExt, iter};
@@ -44,7 +43,7 @@ pub async fn commits(site: &Site) {
 
 /// Looks at `count` endpoints of the server of [`crate::servers::serve`], all at once, five times.
 pub async fn probe(site: &Site) {
-    let prober = SystemProber::new(Arc::new(Roots::default()), None).expect("a prober");
+    let prober = SystemProber::new(Roots::default().into(), None).expect("a prober");
     let endpoint = |i: usize| Endpoint {
         host: "127.0.0.1".to_owned(),
         port: site.served,

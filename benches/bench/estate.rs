@@ -41,8 +41,10 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
         environment: Environment::Production,
         full_scan: Duration::from_secs(3_600),
         probe_every: Duration::from_secs(60),
+        lists_every: keyward::domain::inventory::LISTS_EVERY,
         orders_in_flight: 8,
         reopening: keyward::domain::inventory::Reopening::USUAL,
+        freezing: Default::default(),
         // Long, so that ten years are not a million entries that say nothing; the daemon's is five minutes.
         heartbeat: Duration::from_secs(7 * 86_400),
     }
@@ -51,6 +53,7 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
 /// Adds the `i`-th credential: one name, a P-256 key, full chain and key in a versioned directory below `dir`.
 pub fn add(estate: &mut Estate, i: usize, name: &str, dir: &str) {
     let managed = Managed {
+        spiffe: None,
         names: NameSet::new([Name::parse(name).expect("a name")]),
         key: KeyAlgorithm::P256,
         key_reuse: KeyReuse::Fresh,

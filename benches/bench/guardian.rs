@@ -133,7 +133,8 @@ async fn seed_one(ports: &Ports, settings: &Settings, ca: &rcgen::Issuer<'_, rcg
     request.params.not_after = epoch + Duration::from_secs(to.unix() as u64);
     let pem = request.signed_by(ca).expect("a certificate").pem();
     let issuer = &managed.issuers[0];
-    let accepted = ports.keys.accept(slot, issuer, &pem, &managed.names, now).await.expect("what may be installed");
+    let accepted =
+        ports.keys.accept(slot, issuer, &pem, (&managed.names).into(), now).await.expect("what may be installed");
     ports.deployer.install(&id, &managed.installs, slot).await.expect("files");
     let leaf = &accepted.chain.leaf;
     let current = Generation {

@@ -62,6 +62,7 @@ fn good(now: Timestamp) -> Seen {
         cert_id: None,
         may_issue: false,
         purposes: Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }
@@ -89,6 +90,7 @@ fn estate() -> Estate {
         crls: Vec::new(),
     };
     let approve = ApprovalPath {
+        misses: keyward::domain::inventory::USUAL_MISSES,
         id: path(),
         needs: BTreeSet::from([id.clone()]),
         margin: HOUR,
@@ -96,6 +98,7 @@ fn estate() -> Estate {
         key_limit: None,
         issuer_silence: None,
         guard: keyward::domain::guard::Guard::default(),
+        when_frozen: Default::default(),
         leases: Leases { audiences: BTreeSet::from([audience()]), file: None },
     };
     estate.credentials.insert(id, Arc::new(credential));

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use crate::codec::accounts::number_in;
 use crate::domain::inventory::LeaseFile;
 
 /// Puts a lease in its place.
@@ -71,12 +72,7 @@ fn gid(group: &str) -> Option<u32> {
     if let Ok(number) = group.parse() {
         return Some(number);
     }
-    let table = fs::read_to_string("/etc/group").ok()?;
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let named = fields.next() == Some(group);
-        fields.nth(1).filter(|_| named)?.parse().ok()
-    })
+    number_in(&fs::read_to_string("/etc/group").ok()?, group)
 }
 
 #[cfg(test)]

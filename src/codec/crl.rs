@@ -1,61 +1,332 @@
 //! Certificate revocation lists (RFC 5280 section 5): bytes to facts about one chain.
 //!
-//! A list counts for the certificates of the chain whose issuer, the next certificate of the chain, signed it. Only complete
-//! lists are taken: no delta lists, no indirect ones, and none with an issuing distribution point, because what such a
-//! list leaves out may well be revoked. Every entry counts, whatever its reason, so a certificate on hold is revoked too.
+//! A list counts for the certificates of the chain whose issuer, the next certificate of the chain, signed it, as far as
+//! its issuing distribution point reaches. No delta lists are taken, no indirect ones, and none for some reasons only,
+//! because what such a list leaves out may well be revoked. Every entry counts, whatever its reason, so a certificate on
+//! hold is revoked too.
+//!
+//! A list is read once, also where it is asked about ten thousand chains: see [`RevocationList`].
 //!
 //! Refuses to know the time: whether a list is fresh is the gate's to say.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod list;
+mod scope;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::{Error, PemObject as _};
-use x509_parser::asn1_rs::Oid;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::time::ASN1Time;
-use x509_parser::x509::X509Name;
 
-use crate::codec::der::{self, Element, Reader};
-use crate::codec::x509::{Parsed, Signed};
-use crate::codec::{ParseError, dn, intern, verify};
+use crate::codec::ParseError;
+use crate::codec::der::{self, Reader};
 use crate::domain::certificate::{Certificate, Chain, display_name};
 use crate::domain::inventory::CrlFacts;
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 
+#[cfg(test)]
+pub(in crate::codec) use list::time;
+pub(in crate::codec) use list::{Extension, List, oid, without_zeros};
+use list::{entry_extension, list_extension, malformed};
+use scope::Scope;
+pub(in crate::codec) use scope::points_in;
+
 /// Bytes of a file. An entry takes 20 at the very least and 40 as a rule, so this is room for 400,000 certificates and
 /// never for a million.
 pub const LARGEST: usize = 16 << 20;
 
-/// Extensions of one list or entry; real ones have at most five.
-const MOST_EXTENSIONS: usize = 16;
+/// Bytes of a list that was fetched: the largest that public CAs ever published had some 30 MiB.
+pub const LARGEST_FETCHED: usize = 32 << 20;
 
-/// What the one list in `bytes` (PEM `X509 CRL` or DER) says about `chain`. The chain must come from [`verify::chain`],
-/// which keeps the certificates of its issuers.
+/// Entries of a list: 32 MiB have room for some 800,000 as they are usually written.
+const MOST_ENTRIES: usize = 1_000_000;
+
+/// Bytes of all lists that are kept read: two of the largest, or hundreds of usual ones. What does not fit is read again.
+const MOST_KEPT: usize = 96 << 20;
+
+/// A CRL number has at most 20 bytes (section 5.2.3).
+const LONGEST_NUMBER: usize = 20;
+
+/// What the one list in `bytes` (PEM `X509 CRL` or DER) says about `chain`. The chain must come from
+/// [`crate::codec::verify::chain`], which keeps the certificates of its issuers.
 ///
 /// # Errors
-/// What is not exactly one well-formed, complete list that an issuer of this chain signed.
+/// What is not exactly one well-formed list that an issuer of this chain signed, and that is about one of its certificates.
 pub fn facts(bytes: &[u8], chain: &Chain) -> Result<CrlFacts, ParseError> {
-    let der = der_in(bytes)?;
-    let list = List::read(&der)?;
-    let covered = list.covered(chain)?;
-    Ok(CrlFacts {
-        this_update: list.this_update,
-        next_update: list.next_update,
-        covers: covered.iter().map(|c| c.fingerprint).collect(),
-        revokes: list.revoked(&covered)?,
-    })
+    RevocationList::of(bytes, LARGEST, &[chain])?.about(chain)
+}
+
+/// A list that was read once: a serial number is found on it without reading it again.
+pub struct RevocationList {
+    der: Box<[u8]>,
+    /// SHA-256 of it.
+    digest: Digest,
+    scope: Scope,
+    /// Where in `der` each serial number begins and ends, without leading zeros, in the order of the numbers' bytes.
+    serials: Box<[(u32, u32)]>,
+}
+
+impl core::fmt::Debug for RevocationList {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "RevocationList({} of {} entries)", self.digest.short(), self.serials.len())
+    }
+}
+
+impl RevocationList {
+    /// The one list in `bytes`, of at most `most`. It must be about a certificate of one of these chains: what nobody vouches
+    /// for is not read any further, and takes no place among what was.
+    ///
+    /// # Errors
+    /// As [`facts`].
+    pub fn of(bytes: &[u8], most: usize, chains: &[&Chain]) -> Result<Arc<Self>, ParseError> {
+        if bytes.len() > most {
+            return Err(ParseError(format!("is larger than {most} bytes")));
+        }
+        let given = Digest::of(bytes);
+        if let Some(known) = kept(&given) {
+            let mut why = ParseError::new("is about no chain");
+            let about = |chain: &&Chain| known.about(chain).map_err(|e| why = e).is_ok();
+            return if chains.iter().any(about) { Ok(known) } else { Err(why) };
+        }
+        let der = der_in(bytes)?;
+        let digest = if *der == *bytes { given } else { Digest::of(&der) };
+        let list = List::read(&der, list_extension)?;
+        let scope = scope_of(&list)?;
+        let mut why = ParseError::new("is about no chain");
+        let covers = |chain: &&Chain| covered(&list, digest, &scope, chain).map_err(|e| why = e).is_ok();
+        if !chains.iter().any(covers) {
+            return Err(why);
+        }
+        let serials = serials(&list, &der)?;
+        let made = Arc::new(Self { der: der.as_ref().into(), digest, scope, serials });
+        keep(given, &made);
+        Ok(made)
+    }
+
+    /// What it says about a chain; see [`facts`].
+    ///
+    /// # Errors
+    /// It is about none of the chain's certificates.
+    pub fn about(&self, chain: &Chain) -> Result<CrlFacts, ParseError> {
+        let list = List::read(&self.der, list_extension)?;
+        let covered = covered(&list, self.digest, &self.scope, chain)?;
+        let mut revokes = BTreeSet::new();
+        for certificate in &covered {
+            let serial = bytes_of(&certificate.serial).ok_or_else(|| {
+                ParseError::new("cannot be searched: a serial number of the chain is not hexadecimal")
+            })?;
+            if self.has(&serial) {
+                revokes.insert(certificate.fingerprint);
+            }
+        }
+        Ok(CrlFacts {
+            this_update: list.this_update,
+            next_update: list.next_update,
+            covers: covered.iter().map(|c| c.fingerprint).collect(),
+            revokes,
+        })
+    }
+
+    /// The list that was read lately and has this SHA-256.
+    #[must_use]
+    pub fn known(digest: &Digest) -> Option<Arc<Self>> {
+        kept(digest)
+    }
+
+    /// How many certificates stand on it.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.serials.len()
+    }
+
+    /// SHA-256 of its DER.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    fn has(&self, serial: &[u8]) -> bool {
+        self.serials.binary_search_by(|place| slice(&self.der, *place).cmp(serial)).is_ok()
+    }
+
+    fn size(&self) -> usize {
+        self.der.len().saturating_add(self.serials.len().saturating_mul(size_of::<(u32, u32)>()))
+    }
+}
+
+/// Which list it is: who made it, when, and the how many-th.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issue<'a> {
+    issuer: &'a [u8],
+    /// The CRL number without leading zeros.
+    number: Option<&'a [u8]>,
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// When the next one is due.
+    pub next_update: Option<Timestamp>,
+}
+
+impl<'a> Issue<'a> {
+    /// From a list's DER, whoever signed it.
+    ///
+    /// # Errors
+    /// It is no list, or its number is none (section 5.2.3).
+    pub fn read(der: &'a [u8]) -> Result<Self, ParseError> {
+        let list = List::read(der, list_extension)?;
+        let number = list.extension(oid::CRL_NUMBER).map(|value| number(value).ok_or_else(malformed)).transpose()?;
+        Ok(Self { issuer: list.issuer, number, this_update: list.this_update, next_update: list.next_update })
+    }
+
+    /// Whether it may take the place of an earlier one: the numbers of one issuer never go back, nor do their times
+    /// (section 5.2.3). Lists of different issuers are not compared.
+    ///
+    /// # Errors
+    /// The sentence says what went back.
+    pub fn may_follow(&self, earlier: &Issue<'_>) -> Result<(), ParseError> {
+        if self.issuer != earlier.issuer {
+            return Ok(());
+        }
+        let shown = |number: Option<&[u8]>| match number {
+            None => "none".to_owned(),
+            Some(bytes) => format!("0x{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        };
+        // Without leading zeros the longer number is the larger one.
+        let order = |number: &Option<&[u8]>| number.map(|n| (n.len(), n.to_vec()));
+        if order(&self.number) < order(&earlier.number) {
+            return Err(ParseError(format!(
+                "is older than the list that is known: its number is {}, and {} was seen",
+                shown(self.number),
+                shown(earlier.number)
+            )));
+        }
+        if self.this_update < earlier.this_update {
+            return Err(ParseError(format!(
+                "is older than the list that is known: it is of {}, and one of {} was seen",
+                self.this_update, earlier.this_update
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A non-negative INTEGER without its leading zeros.
+fn number(value: &[u8]) -> Option<&[u8]> {
+    let mut value = Reader::new(value);
+    let number = value.expect(der::INTEGER).filter(|n| n.first().is_some_and(|first| first & 0x80 == 0))?;
+    value.end()?;
+    Some(without_zeros(number)).filter(|n| n.len() <= LONGEST_NUMBER)
+}
+
+fn scope_of(list: &List<'_>) -> Result<Scope, ParseError> {
+    list.extension(oid::ISSUING_DISTRIBUTION_POINT).map_or_else(|| Ok(Scope::default()), Scope::read)
+}
+
+/// The certificates of the chain that a list is about; without any, the reason why.
+fn covered<'c>(
+    list: &List<'_>,
+    digest: Digest,
+    scope: &Scope,
+    chain: &'c Chain,
+) -> Result<Vec<&'c Arc<Certificate>>, ParseError> {
+    let (mut covered, mut why) = (Vec::new(), None);
+    for (element, issuer) in chain.elements().zip(chain.above.iter()) {
+        let about = match list.is_by(digest, issuer) {
+            Ok(true) => scope.covers(element),
+            Ok(false) => continue,
+            Err(error) => Err(error),
+        };
+        match about {
+            Ok(()) => covered.push(element),
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    if !covered.is_empty() {
+        return Ok(covered);
+    }
+    Err(why.unwrap_or_else(|| {
+        let issuers: Vec<String> = chain.above.iter().map(|c| format!("{:?}", display_name(c))).collect();
+        let expected = match issuers.is_empty() {
+            true => "the chain has no issuer".to_owned(),
+            false => format!("expected a list of {}", issuers.join(" or ")),
+        };
+        ParseError(format!("was made by {:?}, who issued no certificate of this chain; {expected}", list.title()))
+    }))
+}
+
+/// The places of all serial numbers, sorted. Every entry must be well formed.
+fn serials(list: &List<'_>, der: &[u8]) -> Result<Box<[(u32, u32)]>, ParseError> {
+    let mut places = Vec::new();
+    let mut entries = Reader::new(list.entries);
+    while !entries.is_empty() {
+        let serial = list.entry(&mut entries, entry_extension)?;
+        if places.len() >= MOST_ENTRIES {
+            return Err(ParseError(format!("has more than {MOST_ENTRIES} entries")));
+        }
+        places.push(place(der, serial).ok_or_else(malformed)?);
+    }
+    places.sort_unstable_by(|a, b| slice(der, *a).cmp(slice(der, *b)));
+    Ok(places.into())
+}
+
+/// Where a part of `der` begins and ends in it.
+fn place(der: &[u8], part: &[u8]) -> Option<(u32, u32)> {
+    let begin = part.as_ptr().addr().checked_sub(der.as_ptr().addr())?;
+    let end = begin.checked_add(part.len()).filter(|end| *end <= der.len())?;
+    Some((u32::try_from(begin).ok()?, u32::try_from(end).ok()?))
+}
+
+fn slice(der: &[u8], (begin, end): (u32, u32)) -> &[u8] {
+    let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    der.get(at(begin)..at(end)).unwrap_or_default()
+}
+
+/// The lists that were read, by the SHA-256 of what they were read from: an entry can be missing, but never wrong.
+static READ: Mutex<Kept> = Mutex::new(Kept { lists: BTreeMap::new(), size: 0, uses: 0 });
+
+struct Kept {
+    /// With the number of the use of each that was the last.
+    lists: BTreeMap<Digest, (Arc<RevocationList>, u64)>,
+    size: usize,
+    uses: u64,
+}
+
+fn kept(digest: &Digest) -> Option<Arc<RevocationList>> {
+    let mut table = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    table.uses = table.uses.saturating_add(1);
+    let uses = table.uses;
+    let (list, used) = table.lists.get_mut(digest)?;
+    *used = uses;
+    Some(Arc::clone(list))
+}
+
+fn keep(digest: Digest, list: &Arc<RevocationList>) {
+    let mut table = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = &mut *table;
+    table.uses = table.uses.saturating_add(1);
+    if let Some((old, _)) = table.lists.insert(digest, (Arc::clone(list), table.uses)) {
+        table.size = table.size.saturating_sub(old.size());
+    }
+    table.size = table.size.saturating_add(list.size());
+    // What was not asked for the longest goes first.
+    while table.size > MOST_KEPT
+        && let Some(oldest) = table.lists.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest)
+        && let Some((old, _)) = table.lists.remove(&oldest)
+    {
+        table.size = table.size.saturating_sub(old.size());
+    }
 }
 
 /// The DER of the only list in the file.
 fn der_in(bytes: &[u8]) -> Result<CertificateRevocationListDer<'_>, ParseError> {
     if bytes.is_empty() {
         return Err(ParseError::new("is empty"));
-    }
-    if bytes.len() > LARGEST {
-        return Err(ParseError(format!("is larger than {LARGEST} bytes")));
     }
     if bytes.first() == Some(&der::SEQUENCE) {
         return Ok(CertificateRevocationListDer::from(bytes));
@@ -75,302 +346,6 @@ fn der_in(bytes: &[u8]) -> Result<CertificateRevocationListDer<'_>, ParseError> 
         }
     }
     found.ok_or_else(|| ParseError::new("holds no revocation list: expected DER or a PEM block X509 CRL"))
-}
-
-fn malformed() -> ParseError {
-    ParseError::new("is no well-formed certificate revocation list")
-}
-
-/// A list taken apart, borrowing from its DER. Its entries are read only once its signature is known to be good.
-struct List<'a> {
-    signed: Signed<'a>,
-    version: Version,
-    /// The raw name, for comparing.
-    issuer: &'a [u8],
-    this_update: Timestamp,
-    next_update: Option<Timestamp>,
-    /// The entries, one after the other.
-    entries: &'a [u8],
-    /// The extensions, likewise.
-    extensions: Option<&'a [u8]>,
-}
-
-/// Which syntax (section 5.1.2.1).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    /// Without any extensions.
-    V1,
-    V2,
-}
-
-/// Object identifiers, as the contents of their DER.
-mod oid {
-    pub(super) const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 20];
-    pub(super) const REASON: &[u8] = &[0x55, 0x1d, 21];
-    pub(super) const INVALIDITY_DATE: &[u8] = &[0x55, 0x1d, 24];
-    pub(super) const DELTA: &[u8] = &[0x55, 0x1d, 27];
-    pub(super) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
-    pub(super) const CERTIFICATE_ISSUER: &[u8] = &[0x55, 0x1d, 29];
-    pub(super) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
-}
-
-impl<'a> List<'a> {
-    fn read(der: &'a [u8]) -> Result<Self, ParseError> {
-        let list = Self::envelope(der).ok_or_else(malformed)?;
-        if let Some(all) = list.extensions {
-            if list.version == Version::V1 {
-                return Err(malformed());
-            }
-            extensions(all, list_extension)?;
-        }
-        Ok(list)
-    }
-
-    /// The outer parts, strictly (section 5.1).
-    fn envelope(der: &'a [u8]) -> Option<Self> {
-        let mut outer = Reader::inside(der, der::SEQUENCE)?;
-        let tbs = outer.element().filter(|e| e.tag == der::SEQUENCE)?;
-        let algorithm = outer.expect(der::SEQUENCE)?;
-        let signature = outer.whole_bits()?;
-        outer.end()?;
-        let mut inner = Reader::new(tbs.value);
-        let version = match inner.optional(der::INTEGER)? {
-            None => Version::V1,
-            Some([1]) => Version::V2,
-            Some(_) => return None,
-        };
-        // Signed and unsigned copy must agree (section 5.1.1.2).
-        inner.expect(der::SEQUENCE).filter(|own| *own == algorithm)?;
-        let issuer = inner.element().filter(|e| e.tag == der::SEQUENCE)?.raw;
-        let this_update = time(&inner.element()?)?;
-        // Everything after it is optional, so each part is known by its tag alone.
-        let mut next = following(&mut inner)?;
-        let mut next_update = None;
-        if let Some(element) = next.filter(is_time) {
-            next_update = Some(time(&element)?);
-            next = following(&mut inner)?;
-        }
-        let mut entries: &[u8] = &[];
-        if let Some(element) = next.filter(|e| e.tag == der::SEQUENCE) {
-            entries = element.value;
-            next = following(&mut inner)?;
-        }
-        let mut extensions = None;
-        if let Some(element) = next.filter(|e| e.tag == 0xa0) {
-            extensions = Some(Reader::inside(element.value, der::SEQUENCE)?.rest());
-            next = following(&mut inner)?;
-        }
-        if next.is_some() {
-            return None;
-        }
-        let signed = Signed { tbs: tbs.raw, algorithm, signature };
-        Some(Self { signed, version, issuer, this_update, next_update, entries, extensions })
-    }
-
-    /// The certificates of the chain that this list is about; without any, the reason why.
-    fn covered<'c>(&self, chain: &'c Chain) -> Result<Vec<&'c Arc<Certificate>>, ParseError> {
-        let (mut covered, mut why) = (Vec::new(), None);
-        for (element, issuer) in chain.elements().zip(chain.above.iter()) {
-            match self.is_by(issuer) {
-                Ok(true) => covered.push(element),
-                Ok(false) => {}
-                Err(error) => why = why.or(Some(error)),
-            }
-        }
-        if !covered.is_empty() {
-            return Ok(covered);
-        }
-        Err(why.unwrap_or_else(|| {
-            let issuers: Vec<String> = chain.above.iter().map(|c| format!("{:?}", display_name(c))).collect();
-            let expected = match issuers.is_empty() {
-                true => "the chain has no issuer".to_owned(),
-                false => format!("expected a list of {}", issuers.join(" or ")),
-            };
-            ParseError(format!("was made by {:?}, who issued no certificate of this chain; {expected}", self.title()))
-        }))
-    }
-
-    /// Whether this issuer made the list; an error if the list only says so, or if it must not make any.
-    fn is_by(&self, issuer: &Certificate) -> Result<bool, ParseError> {
-        let title = display_name(issuer);
-        let Some(der) = intern::der(&issuer.fingerprint) else {
-            return Err(ParseError(format!(
-                "cannot be checked: the certificate of {title:?} is too large, or one of too many, to be kept"
-            )));
-        };
-        let signer = Parsed::new(&der)?;
-        if signer.subject != self.issuer {
-            return Ok(false);
-        }
-        if !verify::is_good(&self.signed, &signer) {
-            return Err(ParseError(format!(
-                "was not signed by the key of {title:?} that issued this chain, or with an algorithm that is not accepted (SHA-1, RSA below 2048 bits)"
-            )));
-        }
-        if !signer.may_list() {
-            return Err(ParseError(format!(
-                "was signed by {title:?}, which may not sign revocation lists: it is no CA, or its key usage lacks cRLSign"
-            )));
-        }
-        Ok(true)
-    }
-
-    /// Which of these certificates stand on the list. Every entry must be well formed, also those behind a match.
-    fn revoked(&self, covered: &[&Arc<Certificate>]) -> Result<BTreeSet<Digest>, ParseError> {
-        let wanted: Vec<(Vec<u8>, Digest)> =
-            covered.iter().map(|c| Some((bytes_of(&c.serial)?, c.fingerprint))).collect::<Option<_>>().ok_or_else(
-                || ParseError::new("cannot be searched: a serial number of the chain is not hexadecimal"),
-            )?;
-        let mut revoked = BTreeSet::new();
-        let mut entries = Reader::new(self.entries);
-        while !entries.is_empty() {
-            let serial = self.entry(&mut entries)?;
-            revoked.extend(wanted.iter().filter(|(own, _)| *own == serial).map(|(_, fingerprint)| *fingerprint));
-        }
-        Ok(revoked)
-    }
-
-    /// The serial number of the next entry, without leading zeros (section 5.1.2.6).
-    fn entry(&self, entries: &mut Reader<'a>) -> Result<&'a [u8], ParseError> {
-        let parts = |entries: &mut Reader<'a>| {
-            let mut entry = Reader::new(entries.expect(der::SEQUENCE)?);
-            let serial = entry.expect(der::INTEGER).filter(|s| !s.is_empty())?;
-            entry.element().filter(is_time)?;
-            let more = entry.optional(der::SEQUENCE)?;
-            entry.end()?;
-            Some((serial, more))
-        };
-        let (serial, more) = parts(entries).ok_or_else(malformed)?;
-        match more {
-            Some(_) if self.version == Version::V1 => return Err(malformed()),
-            Some(all) => extensions(all, entry_extension)?,
-            None => {}
-        }
-        Ok(without_zeros(serial))
-    }
-
-    /// The issuer for people.
-    fn title(&self) -> String {
-        let name = X509Name::from_der(self.issuer).ok().and_then(|(_, name)| dn::text(&name).ok());
-        name.unwrap_or_else(|| "a name that is not well formed".to_owned())
-    }
-}
-
-/// An extension.
-struct Extension<'a> {
-    id: &'a [u8],
-    is_critical: bool,
-    value: &'a [u8],
-}
-
-impl Extension<'_> {
-    /// What is critical and unknown spoils the list (section 5.2 and 5.3).
-    fn unknown(&self) -> Result<(), ParseError> {
-        if !self.is_critical {
-            return Ok(());
-        }
-        let id = Oid::new(Cow::Borrowed(self.id)).to_id_string();
-        Err(ParseError(format!("has the critical extension {id}, which is unknown here")))
-    }
-}
-
-/// Reads extensions (section 4.1): each once.
-fn extensions(all: &[u8], read: impl Fn(&Extension<'_>) -> Result<(), ParseError>) -> Result<(), ParseError> {
-    let mut seen: Vec<&[u8]> = Vec::new();
-    let mut left = Reader::new(all);
-    while !left.is_empty() {
-        let extension = extension(&mut left).ok_or_else(malformed)?;
-        if seen.len() >= MOST_EXTENSIONS || seen.contains(&extension.id) {
-            return Err(ParseError(format!("has an extension twice, or more than {MOST_EXTENSIONS}")));
-        }
-        seen.push(extension.id);
-        read(&extension)?;
-    }
-    Ok(())
-}
-
-fn extension<'a>(all: &mut Reader<'a>) -> Option<Extension<'a>> {
-    let mut own = Reader::new(all.expect(der::SEQUENCE)?);
-    let id = own.expect(der::OID).filter(|id| !id.is_empty())?;
-    let is_critical = match own.optional(der::BOOLEAN)? {
-        None | Some([0]) => false,
-        Some([0xff]) => true,
-        Some(_) => return None,
-    };
-    let value = own.expect(der::OCTET_STRING)?;
-    own.end()?;
-    Some(Extension { id, is_critical, value })
-}
-
-/// Section 5.2.
-fn list_extension(extension: &Extension<'_>) -> Result<(), ParseError> {
-    match extension.id {
-        // Which key signed it is found by trying, and the gate asks for the time of a list, not for its number.
-        oid::AUTHORITY_KEY_ID | oid::CRL_NUMBER => Ok(()),
-        oid::DELTA => Err(ParseError::new("is a delta list, which has only what is new; expected a complete list")),
-        oid::ISSUING_DISTRIBUTION_POINT if !is_complete(extension.value).ok_or_else(malformed)? => {
-            Err(ParseError::new(
-                "is partial or indirect: its issuing distribution point limits it to some certificates or reasons; expected a complete list of the issuer",
-            ))
-        }
-        oid::ISSUING_DISTRIBUTION_POINT => Ok(()),
-        _ => extension.unknown(),
-    }
-}
-
-/// Whether an issuing distribution point (section 5.2.5) limits nothing. A name is a limit too: the list is only about
-/// certificates that name the same point.
-fn is_complete(value: &[u8]) -> Option<bool> {
-    let mut parts = Reader::inside(value, der::SEQUENCE)?;
-    let mut complete = true;
-    while !parts.is_empty() {
-        let part = parts.element()?;
-        // The flags from onlyContainsUserCerts to onlyContainsAttributeCerts, written out although false.
-        complete &= matches!(part.tag, 0x81 | 0x82 | 0x84 | 0x85) && part.value == [0];
-    }
-    Some(complete)
-}
-
-/// Section 5.3.
-fn entry_extension(extension: &Extension<'_>) -> Result<(), ParseError> {
-    match extension.id {
-        // Whatever the reason and since when: it is revoked.
-        oid::REASON | oid::INVALIDITY_DATE => Ok(()),
-        oid::CERTIFICATE_ISSUER => {
-            Err(ParseError::new("is indirect: an entry names another issuer; expected a list of the issuer's own"))
-        }
-        _ => extension.unknown(),
-    }
-}
-
-/// The next element; `Some(None)` at the end.
-fn following<'a>(reader: &mut Reader<'a>) -> Option<Option<Element<'a>>> {
-    if reader.is_empty() { Some(None) } else { reader.element().map(Some) }
-}
-
-/// Whether it has the one form of a time (section 5.1.2.4 and 4.1.2.5): digits, seconds, `Z`.
-fn is_time(element: &Element<'_>) -> bool {
-    let digits = match element.tag {
-        der::UTC_TIME => 12,
-        der::GENERALIZED_TIME => 14,
-        _ => return false,
-    };
-    matches!(element.value.split_last(), Some((b'Z', rest)) if rest.len() == digits && rest.iter().all(u8::is_ascii_digit))
-}
-
-fn time(element: &Element<'_>) -> Option<Timestamp> {
-    if !is_time(element) {
-        return None;
-    }
-    let (_, time) = ASN1Time::from_der(element.raw).ok()?;
-    Some(Timestamp::from_unix(time.timestamp()))
-}
-
-fn without_zeros(mut bytes: &[u8]) -> &[u8] {
-    while let [0, rest @ ..] = bytes {
-        bytes = rest;
-    }
-    bytes
 }
 
 /// A serial as [`Certificate::serial`] has it, as bytes without leading zeros.
@@ -402,21 +377,5 @@ mod tests {
         assert_eq!(bytes_of("+1"), None);
         assert_eq!(bytes_of("xy"), None);
         assert_eq!(bytes_of("ä"), None);
-    }
-
-    #[test]
-    fn a_time_is_digits_and_z() {
-        let element = |tag, value: &'static [u8]| Element { tag, value, raw: &[] };
-        assert!(is_time(&element(der::UTC_TIME, b"300601000000Z")));
-        assert!(is_time(&element(der::GENERALIZED_TIME, b"20300601000000Z")));
-        for (tag, value) in [
-            (der::UTC_TIME, &b"3006010000Z"[..]),
-            (der::UTC_TIME, b"300601000000+0100"),
-            (der::GENERALIZED_TIME, b"20300601000000.5Z"),
-            (der::GENERALIZED_TIME, b"300601000000Z"),
-            (der::INTEGER, b"300601000000Z"),
-        ] {
-            assert!(!is_time(&element(tag, value)), "{value:?}");
-        }
     }
 }

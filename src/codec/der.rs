@@ -70,8 +70,8 @@ impl<'a> Reader<'a> {
         }
         let (length, header) = match first {
             0..=0x7f => (usize::from(first), 2_usize),
-            // Up to three length bytes: 16 MiB, far above every limit on input.
-            0x81..=0x83 => {
+            // Up to four length bytes: more than 16 MiB are a long revocation list, and no input is as long as four can say.
+            0x81..=0x84 => {
                 let count = usize::from(first & 0x7f);
                 let bytes = rest.get(..count)?;
                 let length = bytes.iter().fold(0_usize, |acc, b| (acc << 8) | usize::from(*b));
@@ -123,7 +123,8 @@ mod tests {
             b"\x30\x81\x01\x00",         // not the shortest form
             b"\x30\x82\x00\x80",         // leading zero
             b"\x30\x84\xff\xff\xff\xff", // beyond every limit
-            b"\x3f\x81\x00\x00",         // tag of several bytes
+            b"\x30\x85\x01\x00\x00\x00\x00",
+            b"\x3f\x81\x00\x00", // tag of several bytes
         ] {
             assert!(Reader::new(bad).element().is_none(), "{bad:02x?}");
         }

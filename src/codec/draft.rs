@@ -15,9 +15,10 @@ use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
 
 /// Actions that remove authority, with their codes.
-pub const ACTIONS: [(&str, &str); 3] = [("gate.close", "KW2302"), ("gate.latch", "KW2303"), ("gate.hold", "KW4402")];
+pub const ACTIONS: [(&str, &str); 4] =
+    [("gate.close", "KW2302"), ("gate.latch", "KW2303"), ("gate.hold", "KW4402"), ("freeze.begin", "KW4071")];
 /// The keys of their facts.
-const FACTS: [&str; 6] = ["inputs", "reason", "reasons", "spooled", "text", "until"];
+const FACTS: [&str; 9] = ["freeze", "inputs", "reason", "reasons", "scope", "since", "spooled", "text", "until"];
 const KINDS: [TargetKind; 4] = [TargetKind::Credential, TargetKind::Issuer, TargetKind::Path, TargetKind::Daemon];
 
 #[derive(Serialize, Deserialize)]

@@ -41,6 +41,9 @@ pub struct VerdictText {
     pub open: bool,
     /// Why it is closed; empty when open.
     pub reasons: Vec<ReasonText>,
+    /// What is borne for a while, and closes it if it stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ReasonText>,
     /// Open at the latest until then.
     pub until: String,
     /// The part that ends first.
@@ -101,7 +104,7 @@ impl Explanation {
     #[must_use]
     pub fn payload(&self) -> Vec<u8> {
         let text = |text: &str| Json::str(text.to_owned());
-        let VerdictText { open, reasons, until, weakest: _, inputs } = &self.verdict;
+        let VerdictText { open, reasons, warnings: _, until, weakest: _, inputs } = &self.verdict;
         let pairs = [
             ("at", text(&self.snapshot.at)),
             ("inputs", text(inputs)),
@@ -147,6 +150,7 @@ impl Explanation {
         let codes = |v: &VerdictText| v.reasons.iter().map(|r| r.code.as_str()).collect::<Vec<_>>().join(", ");
         compare("reasons", codes(&now), codes(then));
         compare("texts of the reasons", format!("{:?}", now.reasons), format!("{:?}", then.reasons));
+        compare("warnings", format!("{:?}", now.warnings), format!("{:?}", then.warnings));
         compare("holds until", now.until.clone(), then.until.clone());
         let weakest = |v: &VerdictText| v.weakest.clone().unwrap_or_else(|| "nothing".to_owned());
         compare("weakest link", weakest(&now), weakest(then));
@@ -168,6 +172,7 @@ impl VerdictText {
         Self {
             open: verdict.is_open(),
             reasons: verdict.reasons.iter().map(reason).collect(),
+            warnings: verdict.warnings.iter().map(reason).collect(),
             until: verdict.until.to_string(),
             weakest: verdict.weakest.as_deref().map(str::to_owned),
             inputs: verdict.inputs.to_string(),

@@ -1,6 +1,8 @@
 //! Encodings: bytes to domain facts and back. Pure: no I/O, no clock, no randomness but what is handed in or what a
 //! signature or a salt needs by its own rules.
 
+pub mod accounts;
+pub mod ca;
 pub mod canonical;
 mod constraints;
 pub mod crl;
@@ -17,8 +19,12 @@ pub mod export;
 pub mod ext_authz;
 pub mod ledger;
 pub mod lint;
+pub mod network;
+pub mod live_roots;
 pub mod note;
 pub mod tlog_policy;
+pub mod holder;
+pub mod holder_log;
 pub mod keys;
 pub mod lease;
 pub mod ocsf;
@@ -27,9 +33,12 @@ pub mod peer_crl;
 pub mod pem;
 pub mod pkcs12;
 pub mod replay;
+pub mod sealed;
 pub mod shard;
+pub mod signing;
 pub mod snapshot;
 pub mod statement;
+pub mod tbs;
 pub mod tiles;
 pub mod verify;
 pub mod webhook;

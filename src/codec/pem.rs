@@ -22,6 +22,12 @@ pub fn private_key(pkcs8: &[u8]) -> Zeroizing<String> {
     encode("PRIVATE KEY", pkcs8)
 }
 
+/// An EncryptedPrivateKeyInfo (RFC 5958) as PEM.
+#[must_use]
+pub fn encrypted_key(der: &[u8]) -> Zeroizing<String> {
+    encode("ENCRYPTED PRIVATE KEY", der)
+}
+
 /// One block. The buffers have their final size from the start, so that no copy of a key stays behind in freed memory.
 fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let digits = der.len().div_ceil(3).saturating_mul(4);

@@ -3,6 +3,8 @@
 //!
 //! A reader that finds anything unknown says so and gives no state: nothing is guessed.
 
+mod authority;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,11 +14,13 @@ use super::ParseError;
 use super::entry::Entry;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::freeze::{Freeze, Scope};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::private::FORGOTTEN;
+use crate::domain::register::GenerationId;
 use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -105,6 +109,29 @@ impl Replay {
         top.each("credential", |id, fields| {
             let id = CredentialId::parse(id).map_err(|e| ParseError::new(format!("credential {id:?} {e}")))?;
             state.credentials.insert(id, Arc::new(credential(fields, text)?));
+            Ok(())
+        })?;
+        top.each("freeze", |id, fields| {
+            let id = FreezeId::parse(id).ok_or_else(|| bad("freeze", &Value::String(id.to_owned())))?;
+            let freeze = Freeze {
+                scope: fields.must("scope", |t| Scope::parse(t).ok())?,
+                reason: fields
+                    .private("reason", text)?
+                    .ok_or_else(|| ParseError::new(format!("freeze {id} has no reason")))?,
+                by: fields.must("by", |t| Some(Arc::from(t)))?,
+                since: fields.must_time("since")?,
+                until: fields.must_time("until")?,
+            };
+            state.freezes.insert(id, freeze);
+            Ok(())
+        })?;
+        top.each("generation", |id, fields| {
+            let id = GenerationId::parse(id).ok_or_else(|| bad("generation", &Value::String(id.to_owned())))?;
+            state.generations.insert(id, Arc::new(authority::generation(fields)?));
+            Ok(())
+        })?;
+        top.each("issued", |serial, fields| {
+            state.issued.insert(Arc::from(serial), Arc::new(authority::issued(fields)?));
             Ok(())
         })?;
         top.each("issuer", |id, fields| {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ParseError;
-use crate::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
-use crate::domain::id::{CredentialId, IssuerId, PathId, SlugError};
-use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Seen, StartTls};
+use crate::domain::certificate::{CertId, Certificate, Chain, Listing, Purpose, Purposes, Trust};
+use crate::domain::freeze::Scope;
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId, SlugError};
+use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Missed, Seen, StartTls};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
-use crate::domain::snapshot::{Dependency, Guardian, Part, PartKind, Rules, Snapshot};
+use crate::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
 use crate::domain::state::Latch;
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
@@ -25,6 +26,9 @@ pub struct SnapshotText {
     key_limit_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issuer_silence_s: Option<u64>,
+    /// Not written where it is 1, as it was before there was such a rule.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    misses: u32,
     environment: String,
     pub(super) at: String,
     boot_ms: u64,
@@ -39,6 +43,9 @@ pub struct SnapshotText {
     unrecorded: Option<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latch: Option<LatchText>,
+    /// Explanations that were written before there were freezes have none, and lose nothing by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    freezes: Vec<FreezeText>,
     parts: Vec<PartText>,
     depends: Vec<DependencyText>,
 }
@@ -51,6 +58,14 @@ struct LatchText {
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FreezeText {
+    id: String,
+    scope: String,
+    until: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +89,11 @@ struct PartText {
     stored: Option<SeenText>,
     unseen: bool,
     served: Vec<ServedText>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missed: Vec<MissedText>,
     crls: Vec<CrlText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    points: Option<Vec<CrlText>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_since: Option<String>,
     compromised: Vec<String>,
@@ -95,6 +114,22 @@ struct ServedText {
     seen: Option<SeenText>,
 }
 
+/// An endpoint that the newest looks did not reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MissedText {
+    host: String,
+    port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sni: Option<String>,
+    starttls: String,
+    times: u32,
+    since_ms: u64,
+    seen_at: String,
+    /// What it served then; always present.
+    last: SeenText,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum SeenText {
@@ -107,6 +142,7 @@ enum SeenText {
     },
     Missing,
     Unreadable(String),
+    Unreachable(String),
     Unparseable(String),
 }
 
@@ -158,15 +194,16 @@ impl SnapshotText {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, parts, depends } = snapshot;
+        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, depends } = snapshot;
         Self {
             path: path.to_string(),
             margin_s: rules.margin.as_secs(),
             key_limit_s: rules.key_limit.map(|l| l.as_secs()),
             issuer_silence_s: rules.issuer_silence.map(|l| l.as_secs()),
+            misses: rules.misses,
             environment: environment.as_str().to_owned(),
             at: at.to_string(),
-            boot_ms: u64::try_from(at_boot.as_duration().as_millis()).unwrap_or(u64::MAX),
+            boot_ms: millis(*at_boot),
             clock_fault: own(&guardian.clock),
             store_fault: own(&guardian.store),
             configuration_fault: own(&guardian.configuration),
@@ -177,6 +214,7 @@ impl SnapshotText {
                 text: l.text.to_string(),
                 by: own(&l.by),
             }),
+            freezes: freezes.iter().map(FreezeText::of).collect(),
             parts: parts.iter().map(PartText::of).collect(),
             depends: depends
                 .iter()
@@ -202,6 +240,7 @@ impl SnapshotText {
                 margin: seconds(self.margin_s),
                 key_limit: self.key_limit_s.map(seconds),
                 issuer_silence: self.issuer_silence_s.map(seconds),
+                misses: self.misses,
             },
             environment: one_of(
                 "environment",
@@ -209,7 +248,7 @@ impl SnapshotText {
                 [Environment::Production, Environment::Staging].map(|e| (e, e.as_str())),
             )?,
             at: time(&self.at)?,
-            at_boot: Boottime::from_boot(core::time::Duration::from_millis(self.boot_ms)),
+            at_boot: boottime(self.boot_ms),
             guardian: Guardian {
                 clock: own(&self.clock_fault),
                 store: own(&self.store_fault),
@@ -225,8 +264,24 @@ impl SnapshotText {
                     by: own(&l.by),
                 }),
             },
+            freezes: self.freezes.iter().map(FreezeText::read).collect::<Result<_, _>>()?,
             parts: self.parts.iter().map(PartText::read).collect::<Result<_, _>>()?,
             depends: self.depends.iter().map(DependencyText::read).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl FreezeText {
+    fn of(freeze: &FreezeOver) -> Self {
+        let FreezeOver { id, scope, until } = freeze;
+        Self { id: id.to_string(), scope: scope.to_string(), until: until.to_string() }
+    }
+
+    fn read(&self) -> Result<FreezeOver, ParseError> {
+        Ok(FreezeOver {
+            id: FreezeId::parse(&self.id).ok_or_else(|| ParseError(format!("{:?} is no freeze's id", self.id)))?,
+            scope: Scope::parse(&self.scope).map_err(|e| ParseError(format!("the scope {:?} {e}", self.scope)))?,
+            until: time(&self.until)?,
         })
     }
 }
@@ -243,12 +298,25 @@ impl DependencyText {
 
 impl PartText {
     fn of(part: &Part) -> Self {
+        let starttls = |endpoint: &Endpoint| {
+            STARTTLS.iter().find(|(s, _)| *s == endpoint.starttls).map_or("", |(_, word)| word).to_owned()
+        };
         let served = |(endpoint, seen): &(Arc<Endpoint>, Option<Seen>)| ServedText {
             host: endpoint.host.clone(),
             port: endpoint.port,
             sni: endpoint.sni.clone(),
-            starttls: STARTTLS.iter().find(|(s, _)| *s == endpoint.starttls).map_or("", |(_, word)| word).to_owned(),
+            starttls: starttls(endpoint),
             seen: seen.as_ref().map(SeenText::of),
+        };
+        let missed = |(endpoint, missed): &(Arc<Endpoint>, Missed)| MissedText {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            sni: endpoint.sni.clone(),
+            starttls: starttls(endpoint),
+            times: missed.times,
+            since_ms: millis(missed.since),
+            seen_at: missed.seen_at.to_string(),
+            last: SeenText::of_chain(&missed.chain),
         };
         Self {
             credential: part.credential.to_string(),
@@ -258,7 +326,12 @@ impl PartText {
             stored: part.stored.as_ref().map(SeenText::of),
             unseen: part.unseen,
             served: part.served.iter().map(served).collect(),
-            crls: part.crls.iter().map(CrlText::of).collect(),
+            missed: part.missed.iter().map(missed).collect(),
+            crls: part.crls.iter().map(|(file, seen)| CrlText::of(file, seen.as_ref())).collect(),
+            points: part
+                .points
+                .as_ref()
+                .map(|all| all.iter().map(|(url, seen)| CrlText::of(url, Some(seen))).collect()),
             key_since: part.key_since.map(|at| at.to_string()),
             compromised: part.compromised.iter().map(Digest::to_string).collect(),
             renewer: part.renewer.as_ref().map(|(id, last)| (id.to_string(), last.map(|at| at.to_string()))),
@@ -276,7 +349,15 @@ impl PartText {
             stored: maybe(self.stored.as_ref(), SeenText::read)?,
             unseen: self.unseen,
             served: self.served.iter().map(ServedText::read).collect::<Result<_, _>>()?,
+            missed: self.missed.iter().map(MissedText::read).collect::<Result<_, _>>()?,
             crls: self.crls.iter().map(CrlText::read).collect::<Result<_, _>>()?,
+            points: maybe(self.points.as_ref(), |all| {
+                let point = |text: &CrlText| match text.read()? {
+                    (url, Some(seen)) => Ok((url, seen)),
+                    (url, None) => Err(ParseError(format!("nothing is said of the list {url}"))),
+                };
+                all.iter().map(point).collect::<Result<_, _>>()
+            })?,
             key_since: maybe(self.key_since.as_deref(), time)?,
             compromised: digests(&self.compromised)?,
             renewer: match &self.renewer {
@@ -299,18 +380,38 @@ impl ServedText {
     }
 }
 
+impl MissedText {
+    fn read(&self) -> Result<(Arc<Endpoint>, Missed), ParseError> {
+        let endpoint = Endpoint {
+            host: self.host.clone(),
+            port: self.port,
+            sni: self.sni.clone(),
+            starttls: one_of("starttls", &self.starttls, STARTTLS)?,
+        };
+        let last = self.last.read()?;
+        let chain = last.chain().ok_or_else(|| ParseError::new("what a missed endpoint served is no certificate"))?;
+        let (times, since, seen_at) = (self.times, boottime(self.since_ms), time(&self.seen_at)?);
+        Ok((Arc::new(endpoint), Missed { times, since, seen_at, chain: chain.clone() }))
+    }
+}
+
 impl SeenText {
+    fn of_chain(chain: &Chain) -> Self {
+        Self::Present {
+            chain: chain.elements().map(|c| CertificateText::of(c)).collect(),
+            untrusted: match &chain.trust {
+                Trust::Anchored => None,
+                Trust::Untrusted(why) => Some(why.clone()),
+            },
+        }
+    }
+
     fn of(seen: &Seen) -> Self {
         match seen {
-            Seen::Present(chain) => Self::Present {
-                chain: chain.elements().map(|c| CertificateText::of(c)).collect(),
-                untrusted: match &chain.trust {
-                    Trust::Anchored => None,
-                    Trust::Untrusted(why) => Some(why.clone()),
-                },
-            },
+            Seen::Present(chain) => Self::of_chain(chain),
             Seen::Missing => Self::Missing,
             Seen::Unreadable(why) => Self::Unreadable(why.clone()),
+            Seen::Unreachable(why) => Self::Unreachable(why.clone()),
             Seen::Unparseable(why) => Self::Unparseable(why.clone()),
         }
     }
@@ -326,6 +427,7 @@ impl SeenText {
             }
             Self::Missing => Seen::Missing,
             Self::Unreadable(why) => Seen::Unreadable(why.clone()),
+            Self::Unreachable(why) => Seen::Unreachable(why.clone()),
             Self::Unparseable(why) => Seen::Unparseable(why.clone()),
         })
     }
@@ -369,14 +471,16 @@ impl CertificateText {
             cert_id: self.cert_id.as_deref().map(|id| CertId(Arc::from(id))),
             may_issue: self.may_issue,
             purposes,
+            // What the lists said stands in the snapshot; where they lie is not judged.
+            listing: Listing::default(),
         })
     }
 }
 
 impl CrlText {
-    fn of((file, seen): &(Arc<str>, Option<CrlSeen>)) -> Self {
+    fn of(file: &str, seen: Option<&CrlSeen>) -> Self {
         let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect();
-        let seen = seen.as_ref().map(|seen| match seen {
+        let seen = seen.map(|seen| match seen {
             CrlSeen::Present(facts) => CrlSeenText::Present {
                 this_update: facts.this_update.to_string(),
                 next_update: facts.next_update.map(|at| at.to_string()),
@@ -387,7 +491,7 @@ impl CrlText {
             CrlSeen::Unreadable(why) => CrlSeenText::Unreadable(why.clone()),
             CrlSeen::Unusable(why) => CrlSeenText::Unusable(why.clone()),
         });
-        Self { file: file.to_string(), seen }
+        Self { file: file.to_owned(), seen }
     }
 
     fn read(&self) -> Result<(Arc<str>, Option<CrlSeen>), ParseError> {
@@ -406,6 +510,23 @@ impl CrlText {
         })?;
         Ok((Arc::from(self.file.as_str()), seen))
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+fn millis(at: Boottime) -> u64 {
+    u64::try_from(at.as_duration().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn boottime(millis: u64) -> Boottime {
+    Boottime::from_boot(core::time::Duration::from_millis(millis))
 }
 
 fn maybe<T, U>(value: Option<T>, read: impl FnOnce(T) -> Result<U, ParseError>) -> Result<Option<U>, ParseError> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::codec::x509::{Limits, Parsed, Signed, certificates_from, oid};
+use crate::codec::x509::{Limits, Parsed, certificates_from, oid};
 use crate::codec::{ParseError, intern};
 use crate::domain::certificate::{Chain, Trust};
 use crate::domain::key::Digest;
@@ -253,28 +253,29 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// Checks the signature with the one algorithm that both what is signed and its signer's key name, byte for byte. The
-/// list has no SHA-1 and no RSA key below 2048 bits.
-pub(crate) fn is_good(signed: &Signed<'_>, signer: &Parsed<'_>) -> bool {
-    is_signature(signed.algorithm, signed.tbs, signed.signature, signer)
-}
-
-fn is_signed_by(signed: &Parsed<'_>, signer: &Parsed<'_>) -> bool {
+pub(crate) fn is_signed_by(signed: &Parsed<'_>, signer: &Parsed<'_>) -> bool {
     let check = || is_signature(signed.algorithm, signed.tbs, signed.signature, signer);
     if signed.may_issue() { intern::signature(Digest::of(signed.der), Digest::of(signer.spki), check) } else { check() }
 }
 
-/// Whether these bytes were signed with this certificate's key.
+/// Whether these bytes were signed with this certificate's key: by the one algorithm that both what is signed and the
+/// signer's key name, byte for byte. The list has no SHA-1 and no RSA key below 2048 bits.
 pub(crate) fn is_signature(algorithm: &[u8], message: &[u8], signature: &[u8], signer: &Parsed<'_>) -> bool {
+    is_signature_of(algorithm, message, signature, (signer.key_algorithm, signer.key))
+}
+
+/// The same for a bare key: the contents of its AlgorithmIdentifier, and its bits.
+pub(crate) fn is_signature_of(algorithm: &[u8], message: &[u8], signature: &[u8], key: (&[u8], &[u8])) -> bool {
+    let (key_algorithm, key) = key;
     webpki::ALL_VERIFICATION_ALGS.iter().any(|known| {
         known.signature_alg_id().as_ref() == algorithm
-            && known.public_key_alg_id().as_ref() == signer.key_algorithm
-            && known.verify_signature(signer.key, message, signature).is_ok()
+            && known.public_key_alg_id().as_ref() == key_algorithm
+            && known.verify_signature(key, message, signature).is_ok()
     })
 }
 
 /// The rules for a path from the leaf to a root whose signatures are good (RFC 5280 section 6.1).
-fn check(path: &[Rc<Parsed<'_>>]) -> Result<(), String> {
+pub(crate) fn check(path: &[Rc<Parsed<'_>>]) -> Result<(), String> {
     for element in path {
         if let Some(id) = &element.unknown_critical {
             return Err(format!("{} has the critical extension {id}, which is unknown here", quoted(element)));

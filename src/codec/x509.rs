@@ -16,9 +16,10 @@ use x509_parser::nom::Parser as _;
 use x509_parser::x509::X509Name;
 
 use crate::codec::constraints::NameConstraints;
+use crate::codec::crl::points_in;
 use crate::codec::der::{self, Reader};
 use crate::codec::{ParseError, dn, pem};
-use crate::domain::certificate::{CertId, Certificate, Purposes};
+use crate::domain::certificate::{CertId, Certificate, Listing, Purposes};
 use crate::domain::key::Digest;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -91,6 +92,24 @@ pub fn other_names(der: &[u8]) -> Result<Vec<String>, ParseError> {
     Ok(parsed.names.iter().filter(|n| n.well_formed().is_none()).map(GeneralName::describe).collect())
 }
 
+/// The SubjectPublicKeyInfo of a certificate (DER).
+///
+/// # Errors
+/// As [`facts`].
+pub fn public_key(der: &[u8]) -> Result<Vec<u8>, ParseError> {
+    Parsed::new(der).map(|parsed| parsed.spki.to_vec())
+}
+
+/// The URIs of a certificate, in their order.
+///
+/// # Errors
+/// As [`facts`].
+pub fn uris(der: &[u8]) -> Result<Vec<String>, ParseError> {
+    let parsed = Parsed::new(der)?;
+    let uris = parsed.names.iter().filter(|n| n.tag == GeneralName::URI);
+    Ok(uris.map(|n| String::from_utf8_lossy(n.value).into_owned()).collect())
+}
+
 /// Whether the certificate may be used by a TLS server (RFC 5280 section 4.2.1.12): no extended key usage at all, or
 /// one that includes serverAuth or any.
 ///
@@ -109,14 +128,13 @@ pub(crate) mod oid {
     pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 17];
     pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
     pub(crate) const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
+    pub(crate) const CRL_DISTRIBUTION_POINTS: &[u8] = &[0x55, 0x1d, 31];
     pub(crate) const CERTIFICATE_POLICIES: &[u8] = &[0x55, 0x1d, 32];
     pub(crate) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
     pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
     pub(crate) const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 37, 0];
     pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
     pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
-    pub(crate) const DELTA_CRL: &[u8] = &[0x55, 0x1d, 27];
-    pub(crate) const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 28];
 }
 
 /// A subject alternative name as it stands in a certificate (RFC 5280 section 4.2.1.6).
@@ -149,7 +167,7 @@ impl GeneralName<'_> {
     }
 
     /// For people, at most 80 characters of it.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let kind = match self.tag {
             0x81 => "email",
             Self::DNS => "DNS",
@@ -165,14 +183,6 @@ impl GeneralName<'_> {
             .collect();
         format!("{kind} {text:?}")
     }
-}
-
-/// What a CA signed, a certificate or a revocation list: the bytes, the AlgorithmIdentifier's contents, the signature.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Signed<'a> {
-    pub(crate) tbs: &'a [u8],
-    pub(crate) algorithm: &'a [u8],
-    pub(crate) signature: &'a [u8],
 }
 
 /// Basic constraints (RFC 5280 section 4.2.1.9).
@@ -208,8 +218,6 @@ pub(crate) struct Parsed<'a> {
     pub(crate) signs_certificates: Option<bool>,
     /// The first eight bits of key usage, if there is one, the highest first (section 4.2.1.3).
     pub(crate) key_usage: Option<u8>,
-    /// Whether key usage, if there is one, includes cRLSign.
-    pub(crate) signs_crls: Option<bool>,
     /// Whether key usage, if there is one, includes digitalSignature, keyEncipherment or keyAgreement.
     pub(crate) does_tls: Option<bool>,
     /// Extended key usage as OIDs.
@@ -217,6 +225,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) constraints: Option<NameConstraints<'a>>,
     pub(crate) authority_key: Option<&'a [u8]>,
     pub(crate) subject_key: Option<&'a [u8]>,
+    /// The URIs of its revocation lists; see [`Listing::points`].
+    list_points: Arc<[Arc<str>]>,
     /// The first critical extension that is not among those read here.
     pub(crate) unknown_critical: Option<String>,
 }
@@ -226,7 +236,7 @@ impl<'a> Parsed<'a> {
     pub(crate) const DIGITAL_SIGNATURE: u8 = 0b1000_0000;
     const KEY_CERT_SIGN: u8 = 0b0000_0100;
     /// See [`Self::DIGITAL_SIGNATURE`].
-    pub(crate) const CRL_SIGN: u8 = 0b0000_0010;
+    const CRL_SIGN: u8 = 0b0000_0010;
 
     pub(crate) fn new(der: &'a [u8]) -> Result<Self, ParseError> {
         if der.len() > Limits::CHAIN.each {
@@ -321,12 +331,12 @@ impl<'a> Parsed<'a> {
             basic: None,
             signs_certificates: None,
             key_usage: None,
-            signs_crls: None,
             does_tls: None,
             purposes: None,
             constraints: None,
             authority_key: None,
             subject_key: None,
+            list_points: Arc::default(),
             unknown_critical: None,
         })
     }
@@ -356,8 +366,6 @@ impl<'a> Parsed<'a> {
                 let bits = bytes.first().filter(|_| *unused <= 7).copied().unwrap_or(0);
                 self.key_usage = Some(bits);
                 self.signs_certificates = Some(bits & Self::KEY_CERT_SIGN != 0);
-                // Bit 6.
-                self.signs_crls = Some(bits & 0b0000_0010 != 0);
                 // Bits 0, 2 and 4.
                 self.does_tls = Some(bits & 0b1010_1000 != 0);
             }
@@ -387,6 +395,11 @@ impl<'a> Parsed<'a> {
                 self.subject_key = Some(r.expect(der::OCTET_STRING)?);
                 r.end()?;
             }
+            // A critical one wants lists to be asked in any case, which is the configuration's to say, so it is not ours.
+            oid::CRL_DISTRIBUTION_POINTS => {
+                self.list_points = points_in(value);
+                return Some(false);
+            }
             // Without a required policy every policy is acceptable (section 6.1.1), so there is nothing to check.
             oid::CERTIFICATE_POLICIES => {}
             _ => return Some(false),
@@ -401,7 +414,12 @@ impl<'a> Parsed<'a> {
 
     /// Basic constraints say CA, and key usage, if there is one, allows to sign revocation lists (section 6.3.3 step f).
     pub(crate) fn may_list(&self) -> bool {
-        self.basic.is_some_and(|b| b.ca) && self.signs_crls.unwrap_or(true)
+        self.basic.is_some_and(|b| b.ca) && self.may_sign_lists()
+    }
+
+    /// Key usage, if there is one, includes cRLSign.
+    pub(crate) fn may_sign_lists(&self) -> bool {
+        self.key_usage.is_none_or(|bits| bits & Self::CRL_SIGN != 0)
     }
 
     fn purposes(&self) -> Purposes {
@@ -436,6 +454,7 @@ impl<'a> Parsed<'a> {
             cert_id: self.cert_id(),
             may_issue: self.may_issue(),
             purposes: self.purposes(),
+            listing: Listing { ca: self.basic.is_some_and(|b| b.ca), points: self.list_points.clone() },
         })
     }
 

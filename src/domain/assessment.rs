@@ -3,10 +3,13 @@
 //! The list of checks is the documentation. Refuses to act: a finding is a sentence, the planner draws the conclusions.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::certificate::{Trust, display_name};
 use crate::domain::inventory::{Care, Credential, Environment, Seen, Sighting, Source};
 use crate::domain::renewal::Schedule;
+use crate::domain::revocation::{ListStanding, Pressing};
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::{Timestamp, human_span};
 
@@ -55,6 +58,8 @@ pub struct Subject<'a> {
     pub record: &'a CredentialRecord,
     /// When it renews, if it is managed and there is something to renew.
     pub schedule: Option<&'a Schedule>,
+    /// How it stands with the revocation lists that are fetched, by URL.
+    pub lists: &'a BTreeMap<Arc<str>, ListStanding>,
     /// Where we run: in a staging run nothing is served.
     pub environment: Environment,
     /// Now.
@@ -95,6 +100,10 @@ pub const CLOCK: &str = "KW1015";
 pub const EXPIRES_SOON: &str = "KW1016";
 /// Policy holds a renewal that is due.
 pub const HELD_BY_POLICY: &str = "KW1017";
+/// A revocation list of its chain does not come; the last one is good for a while.
+pub const LIST_FAILING: &str = "KW4060";
+/// It does not come, and the last one is over, or will be soon.
+pub const LIST_ENDING: &str = "KW4061";
 
 /// Share of the time between due and expiry, in thousandths, after which a renewal is overdue (the same 0.3 as the alert
 /// rule uses; works for 6-day and 90-day certificates alike).
@@ -103,7 +112,7 @@ const OVERDUE_PERMILLE: u32 = 300;
 type Check = fn(&Subject<'_>, &mut Vec<Finding>);
 
 /// The checks in order.
-const CHECKS: [Check; 6] = [stored, chain, names, served, renewal, failures];
+const CHECKS: [Check; 7] = [stored, chain, names, served, renewal, failures, lists];
 
 /// Runs every check. An empty list means that nothing is wrong.
 #[must_use]
@@ -126,7 +135,7 @@ fn stored(s: &Subject<'_>, out: &mut Vec<Finding>) {
             add(out, MISSING, Severity::Note, "no certificate is stored yet; the first one is being issued".into());
         }
         Some(Seen::Missing) => add(out, MISSING, Severity::Critical, "no certificate is stored".into()),
-        Some(Seen::Unreadable(why)) => {
+        Some(Seen::Unreadable(why) | Seen::Unreachable(why)) => {
             add(out, UNREADABLE, Severity::Critical, format!("what is stored cannot be read: {why}"));
         }
         Some(Seen::Unparseable(why)) => {
@@ -194,7 +203,7 @@ fn served(s: &Subject<'_>, out: &mut Vec<Finding>) {
             Some(Seen::Missing) => {
                 add(out, UNREACHABLE, silent, format!("{endpoint} presents no certificate"));
             }
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
+            Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => {
                 add(out, UNREACHABLE, silent, format!("{endpoint}: {why}"));
             }
             Some(Seen::Present(seen)) => {
@@ -246,5 +255,16 @@ fn failures(s: &Subject<'_>, out: &mut Vec<Finding>) {
     if s.record.rolled_back.is_some() {
         let text = "a new certificate was installed, was not served, and was rolled back".into();
         add(out, ROLLED_BACK, Severity::Critical, text);
+    }
+}
+
+fn lists(s: &Subject<'_>, out: &mut Vec<Finding>) {
+    for url in s.sighting.points.keys() {
+        let Some((pressing, text)) = s.lists.get(url).and_then(|standing| standing.complaint(s.now)) else { continue };
+        let (code, severity) = match pressing {
+            Pressing::Soon => (LIST_FAILING, Severity::Warning),
+            Pressing::Now => (LIST_ENDING, Severity::Critical),
+        };
+        add(out, code, severity, format!("the revocation list {url} {text}"));
     }
 }

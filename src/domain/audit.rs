@@ -118,6 +118,8 @@ pub enum TargetKind {
     Issuer,
     /// An approval path.
     Path,
+    /// A private CA.
+    Ca,
     /// The guardian itself.
     Daemon,
 }
@@ -130,6 +132,7 @@ impl TargetKind {
             Self::Credential => "credential",
             Self::Issuer => "issuer",
             Self::Path => "path",
+            Self::Ca => "ca",
             Self::Daemon => "daemon",
         }
     }

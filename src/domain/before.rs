@@ -5,8 +5,10 @@
 use std::borrow::Cow;
 
 use crate::domain::execution::Attempt;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::name::SetKey;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
 use crate::domain::time::Timestamp;
 
@@ -40,6 +42,21 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error>;
+    /// What is frozen.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error>;
+    /// A generation of a private CA.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error>;
+    /// What a private CA issued.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error>;
 }
 
 impl Before for State {
@@ -63,6 +80,18 @@ impl Before for State {
 
     fn latch(&self, on: &LatchOn) -> Result<Option<Cow<'_, Latch>>, Self::Error> {
         Ok(self.latches.get(on).map(Cow::Borrowed))
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
+        Ok(self.freezes.get(&id).map(Cow::Borrowed))
+    }
+
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error> {
+        Ok(self.generations.get(id).map(|generation| Cow::Borrowed(&**generation)))
+    }
+
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error> {
+        Ok(self.issued.get(serial).map(|issued| Cow::Borrowed(&**issued)))
     }
 }
 
@@ -138,5 +167,38 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.latch(on)
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Freeze(other, freeze) = change
+                && *other == id
+            {
+                return Ok(freeze.as_ref().map(Cow::Borrowed));
+            }
+        }
+        self.state.freeze(id)
+    }
+
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Generation(other, generation) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(generation)));
+            }
+        }
+        self.state.generation(id)
+    }
+
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Issued(other, issued) = change
+                && **other == *serial
+            {
+                return Ok(issued.as_deref().map(Cow::Borrowed));
+            }
+        }
+        self.state.issued(serial)
     }
 }

@@ -3,6 +3,7 @@
 //! Refuses to know encodings: `adapters/x509` turns bytes into these facts.
 
 use core::fmt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::key::Digest;
@@ -49,6 +50,24 @@ pub struct Certificate {
     pub may_issue: bool,
     /// What a TLS peer may use it for.
     pub purposes: Purposes,
+    /// How its revocation would be told.
+    pub listing: Listing,
+}
+
+/// On which revocation lists a certificate stands, should it be revoked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Basic constraints say CA, whatever key usage says: it stands on lists for CAs (RFC 5280 section 5.2.5).
+    pub ca: bool,
+    /// The URIs of the distribution points at which its own issuer keeps a list for all reasons (section 4.2.1.13).
+    pub points: Arc<[Arc<str>]>,
+}
+
+impl Listing {
+    /// Those of the points that can be fetched: over HTTP without TLS, whose certificate would have to be judged first.
+    pub fn fetchable(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.points.iter().filter(|point| point.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("http://")))
+    }
 }
 
 /// What a TLS peer uses a certificate for (RFC 5280 section 4.2.1.12).
@@ -134,6 +153,21 @@ impl Chain {
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.elements().fold(self.leaf.validity, |acc, c| acc.intersection(&c.validity))
+    }
+
+    /// Every element but the anchor: who trusts it would not ask it about itself.
+    pub fn below_anchor(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.elements().take(self.above.len())
+    }
+
+    /// Where the revocation lists for the elements below the anchor can be fetched. What a chain names that leads to no
+    /// trusted root is nobody's word.
+    #[must_use]
+    pub fn list_points(&self) -> BTreeSet<Arc<str>> {
+        match self.trust {
+            Trust::Anchored => self.below_anchor().flat_map(|c| c.listing.fetchable().cloned()).collect(),
+            Trust::Untrusted(_) => BTreeSet::new(),
+        }
     }
 
     /// The first element that is not valid at `at`.

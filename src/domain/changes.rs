@@ -14,23 +14,30 @@
 //! | `automatic` | set of names | times of the automatic issuances that count |
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
 //! | `credential` | credential id | a record; its generations stand once each below `generation`, by their slots |
+//! | `freeze` | freeze id | what people froze, until it is thawed or ends |
 //! | `issuer` | issuer id | a record |
-//! | `latch` | `path/ID` or `key/SPKI` | what only a person opens again, and keys that are never good again |
+//! | `generation` | `CA/NUMBER` | a generation of a private CA |
+//! | `issued` | serial number | a certificate of a private CA, until it expires |
+//! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
 //! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
 //! no entry of their own. Refuses to know where entries are kept.
+
+mod authority;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::domain::before::{After, Before};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
-use crate::domain::key::Digest;
+use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
 use crate::domain::private::Told;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::state::{
     AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, note_automatic,
 };
@@ -94,6 +101,27 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("freeze", |p| {
+        for (id, new) in &touched.freezes {
+            let old = before.freeze(*id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, freeze);
+        }
+        Ok(())
+    })?;
+    patch.object("generation", |p| {
+        for (id, new) in &touched.generations {
+            let old = before.generation(id)?;
+            p.entry(&id.to_string(), old.as_deref(), Some(*new), authority::generation);
+        }
+        Ok(())
+    })?;
+    patch.object("issued", |p| {
+        for (serial, new) in &touched.issued {
+            let old = before.issued(serial)?;
+            p.entry(serial, old.as_deref(), *new, authority::issued);
+        }
+        Ok(())
+    })?;
     patch.object("issuer", |p| {
         for (id, new) in &touched.issuers {
             let old = before.issuer(id)?;
@@ -123,6 +151,9 @@ struct Touched<'a> {
     automatic: BTreeMap<&'a str, Vec<Timestamp>>,
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
     credentials: BTreeMap<&'a CredentialId, Option<&'a CredentialRecord>>,
+    freezes: BTreeMap<FreezeId, Option<&'a Freeze>>,
+    generations: BTreeMap<&'a GenerationId, &'a CaGeneration>,
+    issued: BTreeMap<&'a str, Option<&'a Issued>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
 }
@@ -160,6 +191,15 @@ impl<'a> Touched<'a> {
                 Change::Latch(on, latch) => {
                     touched.latches.insert(on, latch.as_ref());
                 }
+                Change::Freeze(id, freeze) => {
+                    touched.freezes.insert(*id, freeze.as_ref());
+                }
+                Change::Generation(id, generation) => {
+                    touched.generations.insert(id, generation);
+                }
+                Change::Issued(serial, issued) => {
+                    touched.issued.insert(serial, issued.as_deref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -172,6 +212,9 @@ impl<'a> Touched<'a> {
             && self.automatic.is_empty()
             && self.buckets.is_empty()
             && self.credentials.is_empty()
+            && self.freezes.is_empty()
+            && self.generations.is_empty()
+            && self.issued.is_empty()
             && self.issuers.is_empty()
             && self.latches.is_empty()
     }
@@ -326,6 +369,15 @@ fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
     p.text("text", old.map(|o| &*o.text), Some(text));
 }
 
+fn freeze(p: &mut Patch<'_, '_>, old: Option<&Freeze>, new: &Freeze) {
+    let Freeze { scope, reason, by, since, until } = new;
+    p.text("by", old.map(|o| &*o.by), Some(by));
+    p.private("reason", old.map(|o| &o.reason), Some(reason));
+    p.text("scope", old.map(|o| o.scope.to_string()).as_deref(), Some(&scope.to_string()));
+    p.time("since", old.map(|o| o.since), Some(*since));
+    p.time("until", old.map(|o| o.until), Some(*until));
+}
+
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {
     let IssuerRecord { failures, open_until, last_success, terms } = new;
     p.count("failures", old.map(|o| o.failures), *failures);
@@ -452,6 +504,22 @@ impl Patch<'_, '_> {
         if old != Some(new) {
             self.key("names");
             write_string(new.key(), self.out);
+        }
+    }
+
+    /// A large number, as a text, so that no reader rounds it.
+    fn digits(&mut self, key: &str, old: Option<u64>, new: u64) {
+        if old != Some(new) {
+            self.key(key);
+            write_plain(new.to_string().as_bytes(), self.out);
+        }
+    }
+
+    /// Bytes, in hexadecimal.
+    fn hex(&mut self, key: &str, old: Option<&[u8]>, new: &[u8]) {
+        if old != Some(new) {
+            self.key(key);
+            write_plain(hex(new).as_bytes(), self.out);
         }
     }
 

@@ -4,8 +4,9 @@
 //! mend: a plan that breaks a rule is a defect, and nothing of it happens.
 
 use crate::domain::execution::{Stage, Trigger};
+use crate::domain::frozen::{frozen, holds};
 use crate::domain::id::{CredentialId, IssuerId};
-use crate::domain::inventory::Managed;
+use crate::domain::inventory::{Credential, Managed};
 use crate::domain::limits::{Bookings, Spend, Spender, automatic_span};
 use crate::domain::name::NameSet;
 use crate::domain::plan::{
@@ -47,9 +48,13 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
         if input.stopped.is_some() {
             return fail("is acted on although everything is stopped".into());
         }
-        let Some(managed) = input.estate.credentials.get(&action.credential).and_then(|c| c.managed()) else {
+        let known = input.estate.credentials.get(&action.credential);
+        let Some((credential, managed)) = known.and_then(|c| Some((c, c.managed()?))) else {
             return fail("is not managed".into());
         };
+        if let Some(what) = check_freezes(plan.at, input, credential, managed, &action.kind) {
+            return fail(what);
+        }
         let own = input.state.attempts.values().find(|a| a.credential == action.credential);
         match &action.kind {
             ActionKind::Resume(id) => match own {
@@ -102,6 +107,30 @@ pub fn check(plan: &Plan, input: &PlanInput<'_>) -> Result<(), Violation> {
         Some(id) => Err(Violation { credential: id.clone(), what: "is due, and neither acted on nor held".into() }),
         None => Ok(()),
     }
+}
+
+/// Nothing that a freeze holds is acted on.
+fn check_freezes(
+    at: Timestamp,
+    input: &PlanInput<'_>,
+    credential: &Credential,
+    managed: &Managed,
+    kind: &ActionKind,
+) -> Option<String> {
+    if input.state.freezes.is_empty() {
+        return None;
+    }
+    let record = input.state.credential(&credential.id);
+    let attempt = |id| input.state.attempts.get(id).filter(|attempt| holds(&attempt.stage));
+    let issuer = match kind {
+        ActionKind::Issue(issue) => Some(&issue.issuer),
+        ActionKind::Resume(id) => Some(&attempt(id)?.issuer),
+        ActionKind::Reinstall(_) => record.current.as_ref().map(|g| &g.issuer),
+    };
+    let schedule = schedule_of(managed, &record);
+    let frozen = frozen(input.estate, input.state, credential, issuer, schedule.as_ref(), at)?;
+    let (freeze, _) = frozen.by.first()?;
+    Some(format!("is acted on although freeze {freeze} holds it until {}", frozen.until))
 }
 
 /// No spend that must be possible besides.

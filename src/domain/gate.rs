@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Trust, display_name};
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, CrlSeen, Environment, Seen};
+use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Endpoint, Environment, MISSED_FOR, Missed, Seen};
 use crate::domain::key::Digest;
-use crate::domain::snapshot::{Dependency, Evidence, Part, PartKind, Snapshot, gather};
+pub use crate::domain::snapshot::UNKNOWN_PATH;
+use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather, millis};
 use crate::domain::time::{Boottime, Timestamp, human_span};
 
 /// The credential is not configured.
@@ -30,8 +31,6 @@ pub const NOT_SERVED: &str = "KW4007";
 pub const STALE: &str = "KW4008";
 /// The clocks disagree.
 pub const CLOCK: &str = "KW4009";
-/// The path is not configured.
-pub const UNKNOWN_PATH: &str = "KW4010";
 /// The state or the audit trail cannot be written.
 pub const AUDIT: &str = "KW4011";
 /// The certificate is not for the configured names.
@@ -60,11 +59,17 @@ pub const DEPENDENCY: &str = "KW4022";
 pub const SETTLING: &str = "KW4023";
 /// It closed so often that only a person opens it again.
 pub const FLAPPING: &str = "KW4024";
+/// An endpoint was missed by the newest looks. That keeps open what is open, for a while, and opens nothing.
+pub const MISSED: &str = "KW4050";
+/// The guardian found its own audit log broken.
+pub const BROKEN_LOG: &str = "KW4051";
+/// A person froze it, and it closes for that.
+pub const FROZEN: &str = "KW4070";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 25] = [
+pub const REASONS: [&str; 28] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -89,6 +94,9 @@ pub const REASONS: [&str; 25] = [
     DEPENDENCY,
     SETTLING,
     FLAPPING,
+    MISSED,
+    BROKEN_LOG,
+    FROZEN,
     HELD,
 ];
 
@@ -112,6 +120,8 @@ pub struct Verdict {
     pub path: PathId,
     /// Why it is closed; empty means open.
     pub reasons: Vec<Reason>,
+    /// What is borne for a while, and closes it if it stays.
+    pub warnings: Vec<Reason>,
     /// When it was computed.
     pub at: Timestamp,
     /// When it was computed, on the clock that does not step.
@@ -128,8 +138,8 @@ impl Verdict {
     /// Closed for one reason, whatever is seen.
     #[must_use]
     pub fn closed(path: &PathId, reason: Reason, at: Timestamp, at_boot: Boottime) -> Self {
-        let inputs = Digest([0; 32]);
-        Self { path: path.clone(), reasons: vec![reason], at, at_boot, until: at, weakest: None, inputs }
+        let (warnings, inputs) = (Vec::new(), Digest([0; 32]));
+        Self { path: path.clone(), reasons: vec![reason], warnings, at, at_boot, until: at, weakest: None, inputs }
     }
 
     /// What a path that stands on this one sees of it.
@@ -188,6 +198,9 @@ impl Verdict {
 /// How far wall clock and boot clock may drift apart (facts: close when they diverge by more than two seconds).
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
+/// Lists at distribution points whose trouble is told; a chain names two or three.
+const MOST_TOLD: usize = 4;
+
 /// Computes the verdict over one path. Pure.
 #[must_use]
 pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
@@ -197,7 +210,7 @@ pub fn verdict(path: &ApprovalPath, evidence: &Evidence<'_>) -> Verdict {
 /// Judges what was gathered. Pure: the same snapshot gives the same verdict, wherever and whenever it is judged.
 #[must_use]
 pub fn judge(snapshot: &Snapshot) -> Verdict {
-    let mut bench = Bench { snapshot, reasons: Vec::new(), until: Timestamp::MAX, weakest: None };
+    let mut bench = Bench { snapshot, reasons: Vec::new(), warnings: Vec::new(), until: Timestamp::MAX, weakest: None };
     bench.guardian();
     for dependency in &snapshot.depends {
         bench.dependency(dependency);
@@ -207,11 +220,12 @@ pub fn judge(snapshot: &Snapshot) -> Verdict {
         bench.close(UNKNOWN_CREDENTIAL, None, text, "the configuration names what it stands on");
     }
     snapshot.parts.iter().for_each(|part| bench.part(part));
-    let Bench { reasons, until, weakest, .. } = bench;
+    let Bench { reasons, warnings, until, weakest, .. } = bench;
     Verdict {
         path: snapshot.path.clone(),
         until: if reasons.is_empty() { until } else { snapshot.at },
         reasons,
+        warnings,
         at: snapshot.at,
         at_boot: snapshot.at_boot,
         weakest,
@@ -223,6 +237,7 @@ pub fn judge(snapshot: &Snapshot) -> Verdict {
 struct Bench<'a> {
     snapshot: &'a Snapshot,
     reasons: Vec<Reason>,
+    warnings: Vec<Reason>,
     until: Timestamp,
     weakest: Option<Arc<str>>,
 }
@@ -247,21 +262,37 @@ impl Bench<'_> {
         let guardian = &self.snapshot.guardian;
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         if let Some(why) = own(&guardian.clock) {
-            self.close(CLOCK, None, why, "the clocks agree again, or a person accepts the new time");
+            self.close(CLOCK, None, why, "the time is right again, or a person accepts it with `keyward clock accept`");
         }
         if let Some(why) = own(&guardian.store) {
             self.close(AUDIT, None, why, "the state directory can be written again");
         }
         if let Some((code, why)) = &guardian.unrecorded {
-            let code = if **code == *UNRESOLVED { UNRESOLVED } else { SPOOLED };
-            self.close(code, None, why.to_string(), "what happened is in the audit log");
+            let code = [UNRESOLVED, BROKEN_LOG].into_iter().find(|known| *known == &**code).unwrap_or(SPOOLED);
+            let reopens =
+                if code == BROKEN_LOG { "the audit log is whole again" } else { "what happened is in the audit log" };
+            self.close(code, None, why.to_string(), reopens);
         }
         if let Some(why) = own(&guardian.configuration) {
             self.close(CONFIGURATION, None, why, "the configuration can be read again");
         }
         if let Some(latch) = &self.snapshot.latch {
             let text = format!("{} (since {})", latch.text, latch.at);
-            self.close(FLAPPING, None, text, "a person opens it again with `keyward gate reopen`");
+            let (code, reopens) = match &*latch.code {
+                CLOCK => (
+                    CLOCK,
+                    "the time is right, and a person accepts it with `keyward clock accept` or opens the path with `keyward gate reopen`",
+                ),
+                BROKEN_LOG => (BROKEN_LOG, "the log is whole, and a person opens the path with `keyward gate reopen`"),
+                _ => (FLAPPING, "a person opens it again with `keyward gate reopen`"),
+            };
+            self.close(code, None, text, reopens);
+        }
+        for FreezeOver { id, scope, until } in &self.snapshot.freezes {
+            if self.snapshot.at < *until {
+                let text = format!("{scope} is frozen until {until} (freeze {id})");
+                self.close(FROZEN, None, text, "the freeze ends, by itself or by `keyward freeze thaw`");
+            }
         }
     }
 
@@ -285,8 +316,12 @@ impl Bench<'_> {
             PartKind::Pattern => self.pattern(part),
             PartKind::Managed | PartKind::Observed | PartKind::Endpoints => {
                 self.stored(part);
-                let seen = part.served.iter().filter_map(|(_, seen)| seen.as_ref());
-                let chains: Vec<&Arc<Chain>> = part.stored.iter().chain(seen).filter_map(Seen::chain).collect();
+                let stored = part.stored.iter().filter_map(Seen::chain);
+                let served = part.served.iter().filter_map(|(endpoint, seen)| match self.borne(part, endpoint, seen) {
+                    Some((missed, _)) => Some(&missed.chain),
+                    None => seen.as_ref().and_then(Seen::chain),
+                });
+                let chains: Vec<&Arc<Chain>> = stored.chain(served).collect();
                 chains.iter().for_each(|chain| self.chain(part, chain));
                 // With the chain that stands for it lists were compared.
                 if let Some(chain) = chains.first() {
@@ -328,7 +363,7 @@ impl Bench<'_> {
             Some(Seen::Missing) => {
                 self.close(MISSING, Some(part), format!("{name} has no certificate"), "a certificate is installed");
             }
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => {
+            Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => {
                 let text = format!("{name} cannot be read: {why}");
                 self.close(UNREADABLE, Some(part), text, "a readable certificate is in place");
             }
@@ -361,46 +396,57 @@ impl Bench<'_> {
         }
     }
 
-    /// Every certificate below the anchor must stand on no list and be covered by a fresh one.
+    /// Every certificate below the anchor must stand on no list and be covered by a fresh one. Each file that the
+    /// configuration names must be good; of the lists at distribution points one for each certificate is enough.
     fn revocation(&mut self, part: &Part, chain: &Chain) {
         let (name, now) = (&part.credential, self.snapshot.at);
-        if part.crls.is_empty() {
+        if part.crls.is_empty() && part.points.is_none() {
             return;
         }
         let reopens = "a fresh list of each issuer of the chain is in place";
         let mut fresh = Vec::new();
         for (file, seen) in &part.crls {
-            let why = match seen {
-                Some(CrlSeen::Present(facts)) => match facts.next_update {
-                    Some(next) if facts.this_update <= now && now < next => {
-                        fresh.push((facts, next));
-                        continue;
-                    }
-                    Some(next) => format!("is for {} to {next}", facts.this_update),
-                    None => "does not say when the next one is due, so it is never fresh".to_owned(),
-                },
-                Some(CrlSeen::Missing) => "is missing".to_owned(),
-                Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => why.clone(),
-                None => "was not looked at yet".to_owned(),
-            };
-            self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+            match good_until(seen.as_ref(), now) {
+                Ok(good) => fresh.push(good),
+                Err(why) => {
+                    self.close(REVOCATION_UNKNOWN, Some(part), format!("{name}: {file} {why}"), reopens);
+                }
+            }
         }
-        let below: Vec<_> = chain.elements().collect();
-        for element in below.split_last().map_or(&[][..], |(_, below)| below) {
+        let mut stale = Vec::new();
+        for (url, seen) in part.points.iter().flatten() {
+            match good_until(Some(seen), now) {
+                Ok(good) => fresh.push(good),
+                Err(_) if *seen == CrlSeen::Missing => stale.push(format!("{url} was not fetched yet")),
+                Err(why) => stale.push(format!("{url} {why}")),
+            }
+        }
+        let why = match (&part.points, stale.is_empty()) {
+            (None, _) => String::new(),
+            (Some(points), _) if points.is_empty() => {
+                ": its chain names no distribution point with an http URL".to_owned()
+            }
+            (Some(_), true) => String::new(),
+            (Some(_), false) => {
+                let more = stale.len().checked_sub(MOST_TOLD).filter(|more| *more > 0);
+                stale.truncate(MOST_TOLD);
+                format!(": {}{}", stale.join("; "), more.map_or_else(String::new, |n| format!("; and {n} more")))
+            }
+        };
+        let files = part.crls.iter().filter_map(|(_, seen)| seen.as_ref());
+        let all: Vec<&CrlFacts> =
+            files.chain(part.points.iter().flatten().map(|(_, seen)| seen)).filter_map(CrlSeen::facts).collect();
+        for element in chain.below_anchor() {
             let what = display_name(element);
             // A revoked certificate stays so, however old the list is that says so.
-            let lists = part.crls.iter().filter_map(|(_, seen)| match seen {
-                Some(CrlSeen::Present(facts)) => Some(facts),
-                Some(CrlSeen::Missing | CrlSeen::Unreadable(_) | CrlSeen::Unusable(_)) | None => None,
-            });
-            if lists.clone().any(|facts| facts.revokes.contains(&element.fingerprint)) {
+            if all.iter().any(|facts| facts.revokes.contains(&element.fingerprint)) {
                 let text = format!("{name}: {what} (serial {}) is revoked", element.serial);
                 self.close(REVOKED, Some(part), text, "another certificate is in place");
             }
             match fresh.iter().filter(|(f, _)| f.covers.contains(&element.fingerprint)).map(|(_, next)| *next).max() {
                 Some(next) => self.ends(next, || format!("{name}: the revocation list for {what}")),
                 None => {
-                    let text = format!("{name}: no fresh revocation list covers {what}");
+                    let text = format!("{name}: no fresh revocation list covers {what}{why}");
                     self.close(REVOCATION_UNKNOWN, Some(part), text, reopens);
                 }
             }
@@ -445,18 +491,69 @@ impl Bench<'_> {
     fn served(&mut self, part: &Part) {
         let stored = part.stored.as_ref().and_then(Seen::chain);
         for (endpoint, seen) in &part.served {
-            let text = match seen {
-                Some(Seen::Present(seen)) => match stored {
-                    Some(own) if own.leaf.fingerprint != seen.leaf.fingerprint => {
-                        format!("{endpoint} serves serial {}, stored is {}", seen.leaf.serial, own.leaf.serial)
+            let borne = self.borne(part, endpoint, seen);
+            let chain = borne.map(|(missed, _)| &missed.chain).or_else(|| seen.as_ref().and_then(Seen::chain));
+            let text = match (chain, seen) {
+                (Some(chain), _) => match stored.filter(|own| own.leaf.fingerprint != chain.leaf.fingerprint) {
+                    Some(own) => {
+                        let word = if borne.is_some() { "is not reached, and served" } else { "serves" };
+                        format!("{endpoint} {word} serial {}, stored is {}", chain.leaf.serial, own.leaf.serial)
                     }
-                    _ => continue,
+                    None => {
+                        if let Some((missed, left)) = borne {
+                            self.bear(part, endpoint, seen, missed, left);
+                        }
+                        continue;
+                    }
                 },
-                Some(Seen::Missing) => format!("{endpoint} presents no certificate"),
-                Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => format!("{endpoint}: {why}"),
-                None => format!("{endpoint} was not looked at yet"),
+                (None, Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why))) => {
+                    format!("{endpoint}: {why}")
+                }
+                (None, Some(Seen::Missing | Seen::Present(_))) => format!("{endpoint} presents no certificate"),
+                (None, None) => format!("{endpoint} was not looked at yet"),
             };
             self.close(NOT_SERVED, Some(part), text, "every endpoint serves the stored certificate");
         }
+    }
+
+    /// The last good look at an endpoint, while it stands for the ones that missed it; with how long it still does.
+    fn borne<'p>(&self, part: &'p Part, endpoint: &Endpoint, seen: &Option<Seen>) -> Option<(&'p Missed, Duration)> {
+        let Some(Seen::Unreachable(_)) = seen else { return None };
+        let (_, missed) = part.missed.iter().find(|(other, _)| **other == *endpoint)?;
+        // As it is written down: an explanation is judged again to the same.
+        let (now, since) = (millis(self.snapshot.at_boot.as_duration()), millis(missed.since.as_duration()));
+        let left = MISSED_FOR.checked_sub(Duration::from_millis(now.checked_sub(since)?))?;
+        (missed.times < self.snapshot.rules.misses && !left.is_zero()).then_some((missed, left))
+    }
+
+    fn bear(&mut self, part: &Part, endpoint: &Endpoint, seen: &Option<Seen>, missed: &Missed, left: Duration) {
+        let (name, end) = (&part.credential, self.snapshot.at.plus(left));
+        let why = match seen {
+            Some(Seen::Unreachable(why)) => why.as_str(),
+            Some(_) | None => "",
+        };
+        let Missed { times, seen_at, .. } = missed;
+        let misses = self.snapshot.rules.misses;
+        let text = format!(
+            "{name}: {endpoint} was missed {times} of {misses} times in a row ({why}); it was good at {seen_at}, which holds \
+             until {end} at the latest"
+        );
+        let credential = Some(part.credential.clone());
+        self.warnings.push(Reason { code: MISSED, credential, text, reopens: "a look reaches the endpoint" });
+        self.ends(end, || format!("{name}: the last good look at {endpoint}"));
+    }
+}
+
+/// What a list says and until when that is good; the reason if it is not good now.
+fn good_until(seen: Option<&CrlSeen>, now: Timestamp) -> Result<(&CrlFacts, Timestamp), String> {
+    match seen {
+        Some(CrlSeen::Present(facts)) => match facts.next_update {
+            Some(next) if facts.this_update <= now && now < next => Ok((facts, next)),
+            Some(next) => Err(format!("is for {} to {next}", facts.this_update)),
+            None => Err("does not say when the next one is due, so it is never fresh".to_owned()),
+        },
+        Some(CrlSeen::Missing) => Err("is missing".to_owned()),
+        Some(CrlSeen::Unreadable(why) | CrlSeen::Unusable(why)) => Err(why.clone()),
+        None => Err("was not looked at yet".to_owned()),
     }
 }

@@ -3,7 +3,8 @@
 use core::fmt;
 use std::sync::Arc;
 
-use crate::domain::id::{CredentialId, IssuerId};
+use crate::domain::freeze::Scope;
+use crate::domain::id::{CredentialId, FreezeId, IssuerId};
 use crate::domain::limits::LimitKind;
 use crate::domain::policy::Verdict;
 use crate::domain::renewal::Rule;
@@ -46,6 +47,8 @@ pub enum HeldReason {
         /// What it says.
         verdict: Verdict,
     },
+    /// Frozen by these; the one that ends last comes first. All must be over.
+    Frozen(Arc<[(FreezeId, Scope)]>),
     /// Nothing is started: the clocks disagree.
     Stopped(String),
 }
@@ -92,6 +95,12 @@ impl fmt::Display for Out {
 }
 
 impl HeldReason {
+    /// The freezes that hold it, if some do.
+    #[must_use]
+    pub fn frozen_by(&self) -> Option<&[(FreezeId, Scope)]> {
+        if let Self::Frozen(by) = self { Some(by) } else { None }
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -115,6 +124,10 @@ impl HeldReason {
             Self::Window => "issued; its installation waits for the deployment window".into(),
             Self::Policy { rule, verdict: Verdict::Refuse } => format!("policy forbids it (rule {rule})"),
             Self::Policy { rule, .. } => format!("policy wants a person's approval (rule {rule})"),
+            Self::Frozen(by) => {
+                let by: Vec<String> = by.iter().map(|(id, scope)| format!("{scope} by freeze {id}")).collect();
+                format!("frozen: {}", by.join(", "))
+            }
             Self::Stopped(why) => format!("nothing is started: {why}"),
         }
     }

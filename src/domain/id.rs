@@ -139,6 +139,18 @@ slug!(
     /// An enforcing proxy for mTLS, by its id in the configuration.
     LinkId
 );
+slug!(
+    /// A private CA with all its generations, by its id in the configuration.
+    CaId
+);
+slug!(
+    /// A profile by which a private CA issues, by its id in the configuration.
+    ProfileId
+);
+slug!(
+    /// Somebody who relies on a private CA's bundle, by their id in the configuration.
+    RelyingPartyId
+);
 
 /// Sortable unique id: 48 bits of milliseconds and 80 random bits in Crockford base 32 (the ULID specification).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,6 +239,24 @@ impl fmt::Display for AttemptId {
 pub struct EntryId(pub Ulid);
 
 impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One freeze, from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FreezeId(pub Ulid);
+
+impl FreezeId {
+    /// From its text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Ulid::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for FreezeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

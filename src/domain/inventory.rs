@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Purpose};
+use crate::domain::freeze::{Freezing, WhenFrozen};
 use crate::domain::guard::Guard;
 use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::policy::Policy;
-use crate::domain::time::{Timestamp, Window};
+use crate::domain::spiffe::SpiffeId;
+use crate::domain::time::{Boottime, Timestamp, Window};
 
 /// Everything the configuration asks for: the desired state. Immutable; a reload makes a new one.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +35,14 @@ pub struct Estate {
     pub full_scan: Duration,
     /// How long a probe's answer counts as fresh.
     pub probe_every: Duration,
+    /// Revocation lists are fetched again at least this often.
+    pub lists_every: Duration,
     /// At most this many attempts at once for one issuer.
     pub orders_in_flight: usize,
     /// When a path that closed opens again.
     pub reopening: Reopening,
+    /// What freezes may do.
+    pub freezing: Freezing,
     /// How often an entry says that the guardian is there, so that a log whose end was cut off shows by its age: always
     /// [`HEARTBEAT`] but in tests and simulations.
     pub heartbeat: Duration,
@@ -64,6 +70,10 @@ impl Reopening {
 /// Whoever sees a newest entry that is older than twice this knows that the guardian does not run, cannot write, or that
 /// the end of its log is missing. Some 105,000 entries of 600 bytes a year: 60 MB.
 pub const HEARTBEAT: Duration = Duration::from_secs(300);
+
+/// How often revocation lists are fetched by default: public CAs publish a revocation within a day (CA/Browser Forum baseline
+/// requirements, section 4.9.7), and most have new lists several times a day.
+pub const LISTS_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// Where the guardian runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +111,24 @@ pub struct Credential {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// What it is used for; a certificate that does not allow it is no good for a path.
     pub purpose: Option<Purpose>,
-    /// Files with certificate revocation lists (RFC 5280 section 5). With any, every certificate below the anchor must
+    /// Where its certificate revocation lists are (RFC 5280 section 5). With any, every certificate below the anchor must
     /// stand on none of them, and be covered by a fresh one.
-    pub crls: Vec<String>,
+    pub crls: Vec<ListSource>,
+}
+
+/// Where revocation lists are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListSource {
+    /// In a file that somebody else keeps fresh: one list.
+    File(String),
+    /// At the distribution points that the certificates of the chain name: they are fetched.
+    DistributionPoints,
+}
+
+impl From<&str> for ListSource {
+    fn from(file: &str) -> Self {
+        Self::File(file.to_owned())
+    }
 }
 
 impl Credential {
@@ -114,6 +139,20 @@ impl Credential {
             Care::Managed(managed) => Some(managed),
             Care::Observed(_) => None,
         }
+    }
+
+    /// The files with revocation lists.
+    pub fn list_files(&self) -> impl Iterator<Item = &String> {
+        self.crls.iter().filter_map(|source| match source {
+            ListSource::File(file) => Some(file),
+            ListSource::DistributionPoints => None,
+        })
+    }
+
+    /// Whether revocation lists are fetched for it.
+    #[must_use]
+    pub fn fetches_lists(&self) -> bool {
+        self.crls.contains(&ListSource::DistributionPoints)
     }
 }
 
@@ -158,6 +197,8 @@ pub enum Source {
 pub struct Managed {
     /// The exact names.
     pub names: NameSet,
+    /// The SPIFFE ID, from a private CA.
+    pub spiffe: Option<SpiffeId>,
     /// The key's algorithm.
     pub key: KeyAlgorithm,
     /// Whether the key stays the same over renewals; by default each renewal makes a new one.
@@ -402,9 +443,21 @@ pub struct ApprovalPath {
     pub key_limit: Option<Duration>,
     /// An issuer without a success for so long may not be able to renew: the path closes.
     pub issuer_silence: Option<Duration>,
+    /// What a freeze over it does to the path itself.
+    pub when_frozen: WhenFrozen,
+    /// So many looks in a row that reach no endpoint close it; see [`Missed`]. One closes at the first.
+    pub misses: u32,
     /// Who gets leases and permits.
     pub leases: Leases,
 }
+
+/// How many looks in a row may miss an endpoint before a path closes, where nothing is configured.
+pub const USUAL_MISSES: u32 = 3;
+/// And where more is: a missed endpoint is looked at again at once for no longer than that.
+pub const MOST_MISSES: u32 = 5;
+/// After the first of them has begun, misses are borne for no longer than this, however few they are: what a consumer
+/// holds of the time before has ended by itself then, for a lease lives no longer.
+pub const MISSED_FOR: Duration = Duration::from_secs(15);
 
 /// Who gets leases and permits of a path. Nobody does by default: a proxy that asks the gate needs none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -444,8 +497,11 @@ pub enum Seen {
     Present(Arc<Chain>),
     /// Nothing: no such file, no certificate presented.
     Missing,
-    /// It could not be read or reached; the text says why.
+    /// It could not be read; the text says why.
     Unreadable(String),
+    /// Nobody was reached, or the look was cut off before anything was said; the text says why. Only this may be a fault of
+    /// the way there.
+    Unreachable(String),
     /// It was read and is no certificate; the text says why.
     Unparseable(String),
 }
@@ -456,22 +512,33 @@ impl Seen {
     pub fn chain(&self) -> Option<&Arc<Chain>> {
         match self {
             Self::Present(chain) => Some(chain),
-            Self::Missing | Self::Unreadable(_) | Self::Unparseable(_) => None,
+            Self::Missing | Self::Unreadable(_) | Self::Unreachable(_) | Self::Unparseable(_) => None,
         }
     }
 }
 
-/// What a file with a certificate revocation list said about one chain, when we looked.
+/// What a certificate revocation list, in a file or fetched, said about one chain, when we looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CrlSeen {
     /// A list whose signature is good under a certificate of the chain.
     Present(CrlFacts),
-    /// No such file.
+    /// No such file, or not fetched yet.
     Missing,
-    /// It could not be read; the text says why.
+    /// It could not be read or fetched; the text says why.
     Unreadable(String),
     /// It is no certificate revocation list, or none that an issuer of this chain signed; the text says why.
     Unusable(String),
+}
+
+impl CrlSeen {
+    /// What the list says, if there is one.
+    #[must_use]
+    pub fn facts(&self) -> Option<&CrlFacts> {
+        match self {
+            Self::Present(facts) => Some(facts),
+            Self::Missing | Self::Unreadable(_) | Self::Unusable(_) => None,
+        }
+    }
 }
 
 /// A certificate revocation list as far as one chain is concerned (RFC 5280 section 5).
@@ -496,6 +563,25 @@ pub struct Sighting {
     pub served: BTreeMap<Arc<Endpoint>, Observation>,
     /// What each file with revocation lists says about the chain that stands for it, when it was last looked at.
     pub crls: BTreeMap<String, CrlSeen>,
+    /// What the list at each distribution point of that chain says about it, by URL.
+    pub points: BTreeMap<Arc<str>, CrlSeen>,
+    /// The endpoints that served something, and that the newest looks did not reach.
+    pub missed: BTreeMap<Arc<Endpoint>, Missed>,
+    /// What began to look before this says nothing any more; on the clock that does not step, for the other may be set.
+    pub looked: Option<Boottime>,
+}
+
+/// An endpoint that the newest looks did not reach, with what the look before them saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// How many in a row.
+    pub times: u32,
+    /// When the first of them began, on the clock that does not step.
+    pub since: Boottime,
+    /// When the endpoint was seen before.
+    pub seen_at: Timestamp,
+    /// What it served then.
+    pub chain: Arc<Chain>,
 }
 
 impl Sighting {
@@ -503,6 +589,29 @@ impl Sighting {
     #[must_use]
     pub fn chain(&self) -> Option<&Arc<Chain>> {
         self.stored.as_ref().and_then(|o| o.seen.chain()).or_else(|| self.served.values().find_map(|o| o.seen.chain()))
+    }
+
+    /// The same, or what an endpoint served that is not reached any more.
+    #[must_use]
+    pub fn last_chain(&self) -> Option<&Arc<Chain>> {
+        self.chain().or_else(|| self.missed.values().map(|missed| &missed.chain).next())
+    }
+
+    /// Takes in a look at an endpoint that began at `began`. Only what was seen before is remembered over a miss: every
+    /// answer, good or bad, ends that.
+    pub fn look(&mut self, endpoint: &Arc<Endpoint>, new: Observation, began: Boottime) {
+        let before = self.served.get(endpoint).and_then(|old| Some((old.at, old.seen.chain()?.clone())));
+        match (&new.seen, self.missed.get_mut(endpoint), before) {
+            (Seen::Unreachable(_), Some(missed), _) => missed.times = missed.times.saturating_add(1),
+            (Seen::Unreachable(_), None, Some((seen_at, chain))) => {
+                self.missed.insert(endpoint.clone(), Missed { times: 1, since: began, seen_at, chain });
+            }
+            (Seen::Unreachable(_), None, None) => {}
+            (Seen::Present(_) | Seen::Missing | Seen::Unreadable(_) | Seen::Unparseable(_), ..) => {
+                self.missed.remove(endpoint);
+            }
+        }
+        self.served.insert(endpoint.clone(), new);
     }
 }
 

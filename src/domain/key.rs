@@ -98,6 +98,24 @@ fn put_together<'a>(parts: &[&[u8]], buffer: &'a mut [u8; SHORT]) -> Option<&'a 
     buffer.get(..end)
 }
 
+/// Bytes as hexadecimal digits in lower case.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|d| char::from_digit(u32::from(d), 16)).collect()
+}
+
+/// Bytes from hexadecimal digits.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks_exact(2);
+    let whole = pairs.remainder().is_empty();
+    let bytes = pairs.map(|pair| match *pair {
+        [high, low] => Some((hex_digit(high)? << 4) | hex_digit(low)?),
+        _ => None,
+    });
+    bytes.collect::<Option<Vec<u8>>>().filter(|_| whole)
+}
+
 fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit.wrapping_sub(b'0')),

@@ -15,6 +15,7 @@ use crate::domain::gate::Verdict;
 use crate::domain::id::{CredentialId, LinkId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::name::Name;
+use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Timestamp, Validity};
 
 pub use self::tally::{TELL_EVERY, Tally, Told};
@@ -179,16 +180,12 @@ pub enum Identity {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerId {
     /// A SPIFFE ID: the only URI of the certificate, byte for byte.
-    Spiffe(Arc<str>),
+    Spiffe(SpiffeId),
     /// A DNS name of the certificate, exactly: wildcards in certificates stand for nobody.
     Dns(Name),
     /// SHA-256 of the SubjectPublicKeyInfo.
     Spki(Digest),
 }
-
-/// A SPIFFE ID has at most this many bytes, and its trust domain at most 255 (SPIFFE-ID section 2.3).
-const LONGEST_SPIFFE: usize = 2_048;
-const LONGEST_TRUST_DOMAIN: usize = 255;
 
 impl PeerId {
     /// Parses `spiffe://DOMAIN/PATH`, `dns:NAME` or `spki:sha256/HEX`.
@@ -208,11 +205,7 @@ impl PeerId {
             return Digest::parse(digest).map(Self::Spki).ok_or("is no SHA-256 in 64 lower-case hexadecimal digits");
         }
         if text.starts_with("spiffe:") {
-            return if is_spiffe_id(text) {
-                Ok(Self::Spiffe(Arc::from(text)))
-            } else {
-                Err("is no SPIFFE ID of a workload")
-            };
+            return SpiffeId::parse(text).map(Self::Spiffe).ok_or("is no SPIFFE ID of a workload");
         }
         Err("begins with none of spiffe://, dns: and spki:sha256/")
     }
@@ -220,7 +213,7 @@ impl PeerId {
     fn is(&self, peer: &Presented) -> bool {
         match self {
             // A certificate with two URIs is no SVID (X509-SVID section 2).
-            Self::Spiffe(id) => matches!(peer.uris.as_slice(), [only] if **only == **id),
+            Self::Spiffe(id) => matches!(peer.uris.as_slice(), [only] if only == id.as_str()),
             Self::Dns(name) => peer.dns.contains(name),
             Self::Spki(digest) => peer.spki == *digest,
         }
@@ -230,25 +223,11 @@ impl PeerId {
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Spiffe(id) => f.write_str(id),
+            Self::Spiffe(id) => id.fmt(f),
             Self::Dns(name) => write!(f, "dns:{name}"),
             Self::Spki(digest) => write!(f, "spki:sha256/{digest}"),
         }
     }
-}
-
-/// SPIFFE-ID section 2: a trust domain and a path of one segment at least, with nothing that could be spelt otherwise.
-fn is_spiffe_id(text: &str) -> bool {
-    let Some((domain, path)) = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')) else {
-        return false;
-    };
-    let host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    let segment = |s: &str| !matches!(s, "" | "." | "..") && s.bytes().all(plain);
-    text.len() <= LONGEST_SPIFFE
-        && (1..=LONGEST_TRUST_DOMAIN).contains(&domain.len())
-        && domain.bytes().all(host)
-        && path.split('/').all(segment)
 }
 
 /// What the certificate of a peer says about who it is; chain, times and purpose are good already.

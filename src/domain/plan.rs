@@ -8,8 +8,10 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use crate::domain::breaker::{BREAKER_THRESHOLD, Breaker, breaker};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
+use crate::domain::frozen::{Frozen, frozen, holds, last_safe_moment};
 pub use crate::domain::held::{Held, HeldReason, Out, OutWhy};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId};
 use crate::domain::inventory::{Ari, Credential, Estate, Issuer, Managed, Seen, Sighting};
@@ -20,7 +22,7 @@ use crate::domain::limits::{
 };
 use crate::domain::name::NameSet;
 use crate::domain::renewal::{Rule, Schedule, schedule};
-use crate::domain::state::{Change, CredentialRecord, IssuerRecord, State};
+use crate::domain::state::{Change, CredentialRecord, State};
 use crate::domain::successor::{held_until, is_refused};
 use crate::domain::time::{DAY, Timestamp};
 
@@ -155,7 +157,7 @@ fn need<'a>(
     }
     let damaged = match sighting().and_then(|s| s.stored.as_ref()).map(|o| &o.seen) {
         Some(Seen::Missing | Seen::Unparseable(_)) => !managed.installs.is_empty(),
-        Some(Seen::Present(_) | Seen::Unreadable(_)) | None => false,
+        Some(Seen::Present(_) | Seen::Unreadable(_) | Seen::Unreachable(_)) | None => false,
     };
     match (damaged, slot_lost(record)) {
         (true, true) => {
@@ -244,16 +246,45 @@ fn consider<'a>(
         return Err((HeldReason::Stopped(why.to_owned()), None));
     }
     if let Some(attempt) = book.attempt(&credential.id) {
-        return resume(input, book, managed, attempt);
+        return resume(input, book, credential, managed, attempt);
     }
+    let frozen_at = |issuer: Option<&IssuerId>| is_frozen(input, credential, managed, record, issuer);
     match need(managed, || input.sightings.get(&credential.id), record, input.now) {
         Need::Wait(reason, until) => Err((reason, Some(until))),
-        Need::Reinstall(slot) => match record.next_attempt.filter(|t| *t > input.now) {
-            Some(until) => Err((HeldReason::Backoff, Some(until))),
-            None => Ok(ActionKind::Reinstall(slot)),
-        },
-        Need::Issue(trigger) => issue(input, book, managed, record, trigger).map(ActionKind::Issue),
+        Need::Reinstall(slot) => {
+            frozen_at(record.current.as_ref().map(|g| &g.issuer)).map_or(Ok(()), Err)?;
+            match record.next_attempt.filter(|t| *t > input.now) {
+                Some(until) => Err((HeldReason::Backoff, Some(until))),
+                None => Ok(ActionKind::Reinstall(slot)),
+            }
+        }
+        Need::Issue(trigger) => {
+            frozen_at(None).map_or(Ok(()), Err)?;
+            issue(input, book, credential, managed, record, trigger).map(ActionKind::Issue)
+        }
     }
+}
+
+/// What a freeze says about a credential's actions at `issuer`.
+fn is_frozen(
+    input: &PlanInput<'_>,
+    credential: &Credential,
+    managed: &Managed,
+    record: &CredentialRecord,
+    issuer: Option<&IssuerId>,
+) -> Option<Hold> {
+    if input.state.freezes.is_empty() {
+        return None;
+    }
+    let schedule = schedule_of(managed, record);
+    let found = frozen(input.estate, input.state, credential, issuer, schedule.as_ref(), input.now);
+    found.map(|Frozen { by, until }| (HeldReason::Frozen(by), Some(until)))
+}
+
+/// Whether a renewal is still before its last safe moment; what is not there yet has none.
+fn can_wait(input: &PlanInput<'_>, credential: &Credential, managed: &Managed, record: &CredentialRecord) -> bool {
+    let schedule = schedule_of(managed, record);
+    schedule.is_none_or(|schedule| input.now < last_safe_moment(input.estate, &credential.id, &schedule))
 }
 
 /// Whether an attempt that is not running may go on. An installation waits for its window, but never past the emergency
@@ -261,11 +292,16 @@ fn consider<'a>(
 fn resume<'a>(
     input: &PlanInput<'a>,
     book: &mut Book<'a>,
+    credential: &Credential,
     managed: &Managed,
     attempt: &'a Attempt,
 ) -> Result<ActionKind, Hold> {
     if input.running.contains(&attempt.id) {
         return Err((HeldReason::Running, None));
+    }
+    if holds(&attempt.stage) {
+        let record = input.state.credential(&attempt.credential);
+        is_frozen(input, credential, managed, &record, Some(&attempt.issuer)).map_or(Ok(()), Err)?;
     }
     if let Some(until) = attempt.not_before.filter(|t| *t > input.now) {
         return Err((HeldReason::Backoff, Some(until)));
@@ -299,6 +335,7 @@ pub fn window_hold(managed: &Managed, record: Option<&CredentialRecord>, now: Ti
 fn issue<'a>(
     input: &PlanInput<'a>,
     book: &mut Book<'a>,
+    credential: &Credential,
     managed: &'a Managed,
     record: &CredentialRecord,
     trigger: Trigger,
@@ -320,7 +357,7 @@ fn issue<'a>(
             first = Some((until, exhausted));
         }
     };
-    let mut full = false;
+    let (mut full, mut frozen) = (false, None);
     for id in candidates(managed, record) {
         let Some(issuer) = input.estate.issuers.get(id) else { continue };
         match book.breaker(id, input.now) {
@@ -339,6 +376,15 @@ fn issue<'a>(
         // A CA may give an identical open order again (as Boulder does), and one order is no good for two keys.
         if book.count(id) >= input.estate.orders_in_flight || book.flying.contains(&(id, &managed.names)) {
             full = true;
+            continue;
+        }
+        if let Some((reason, until)) = is_frozen(input, credential, managed, record, Some(id)) {
+            frozen = Some(reason);
+            until.into_iter().for_each(|until| sooner(until, None));
+            // What can wait, waits: a freeze is no reason to go to another CA. What cannot, goes to one that is not frozen.
+            if can_wait(input, credential, managed, record) {
+                break;
+            }
             continue;
         }
         let replaces = replaces(record, id);
@@ -366,7 +412,7 @@ fn issue<'a>(
         exhausted.into_iter().for_each(|e| book.queue(e.bucket));
         until
     });
-    Err((HeldReason::Issuers(out), until))
+    Err((frozen.unwrap_or(HeldReason::Issuers(out)), until))
 }
 
 /// Until when nothing is ordered because the last certificate was refused for its end.
@@ -430,30 +476,6 @@ fn is_exempt(record: &CredentialRecord, replaces: Option<&CertId>, at: Timestamp
 /// tries that follow are the guardian's own again.
 pub(super) fn asked_since(record: &CredentialRecord) -> bool {
     record.requested.as_ref().is_some_and(|r| record.last_failure.as_ref().is_none_or(|f| f.at <= r.at))
-}
-
-/// How many failures in a row open an issuer's circuit breaker.
-pub const BREAKER_THRESHOLD: u32 = 3;
-
-/// The state of an issuer's circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
-    /// Goes on as usual.
-    Closed,
-    /// One order at a time until one succeeds.
-    Trial,
-    /// No new order before this time.
-    Open(Timestamp),
-}
-
-/// The state of the breaker of an issuer with this record.
-#[must_use]
-pub fn breaker(record: Option<&IssuerRecord>, now: Timestamp) -> Breaker {
-    match record {
-        Some(IssuerRecord { open_until: Some(until), .. }) if *until > now => Breaker::Open(*until),
-        Some(r) if r.failures >= BREAKER_THRESHOLD => Breaker::Trial,
-        _ => Breaker::Closed,
-    }
 }
 
 /// The running sums while a plan is made: what the actions so far will have taken.

@@ -7,10 +7,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::certificate::{Certificate, Purpose};
-use crate::domain::id::{CredentialId, IssuerId, PathId};
+use crate::domain::certificate::{Certificate, Chain, Purpose, Trust};
+use crate::domain::freeze::{Scope, WhenFrozen};
+use crate::domain::frozen::{in_force, over_path};
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{
-    ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Observation, Seen, Sighting, Source,
+    ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Missed, Observation, Seen, Sighting, Source,
 };
 use crate::domain::json::Object;
 use crate::domain::key::Digest;
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub guardian: Guardian,
     /// Why only a person opens it again, if so.
     pub latch: Option<Latch>,
+    /// The freezes over it, where it closes for them.
+    pub freezes: Vec<FreezeOver>,
     /// What it stands on.
     pub parts: Vec<Part>,
     /// The paths that it stands on.
@@ -75,6 +79,8 @@ pub struct Rules {
     pub key_limit: Option<Duration>,
     /// How long an issuer may be without a success.
     pub issuer_silence: Option<Duration>,
+    /// So many looks in a row that reach no endpoint close it.
+    pub misses: u32,
 }
 
 /// What holds for every path: each is a sentence that says what is wrong.
@@ -101,6 +107,17 @@ pub struct Dependency {
     pub until: Timestamp,
 }
 
+/// A freeze over a path that closes for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreezeOver {
+    /// Which.
+    pub id: FreezeId,
+    /// Over what.
+    pub scope: Scope,
+    /// Until when at the latest.
+    pub until: Timestamp,
+}
+
 /// One credential that a path stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -118,8 +135,12 @@ pub struct Part {
     pub unseen: bool,
     /// What each of its endpoints serves.
     pub served: Vec<(Arc<Endpoint>, Option<Seen>)>,
+    /// Those of them that served something, and that the newest looks did not reach.
+    pub missed: Vec<(Arc<Endpoint>, Missed)>,
     /// What the revocation lists say; `None` means not looked at yet.
     pub crls: Vec<(Arc<str>, Option<CrlSeen>)>,
+    /// What the lists at the distribution points of its chain say, by URL; `None` if nobody asks for them.
+    pub points: Option<Vec<(Arc<str>, CrlSeen)>>,
     /// Since when its key is in use, as far as is known.
     pub key_since: Option<Timestamp>,
     /// Which of its keys a person reported as compromised.
@@ -165,10 +186,15 @@ impl PartKind {
 pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
     let own = |text: Option<&str>| text.map(Arc::from);
     let unknown =
-        |path: &PathId| Dependency { path: path.clone(), reasons: vec![Arc::from(UNKNOWN)], until: evidence.now };
+        |path: &PathId| Dependency { path: path.clone(), reasons: vec![Arc::from(UNKNOWN_PATH)], until: evidence.now };
     Snapshot {
         path: path.id.clone(),
-        rules: Rules { margin: path.margin, key_limit: path.key_limit, issuer_silence: path.issuer_silence },
+        rules: Rules {
+            margin: path.margin,
+            key_limit: path.key_limit,
+            issuer_silence: path.issuer_silence,
+            misses: path.misses,
+        },
         environment: evidence.estate.environment,
         at: evidence.now,
         at_boot: evidence.boot,
@@ -179,6 +205,7 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
             unrecorded: evidence.unrecorded.map(|(code, text)| (Arc::from(code), Arc::from(text))),
         },
         latch: evidence.state.latches.get(&LatchOn::Path(path.id.clone())).cloned(),
+        freezes: freezes(path, evidence),
         parts: needed(path, evidence.estate).iter().map(|id| part(id, evidence)).collect(),
         depends: path
             .depends_on
@@ -188,8 +215,18 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
     }
 }
 
-/// The reason of a path that is not configured; see [`crate::domain::gate::UNKNOWN_PATH`], which comes later.
-const UNKNOWN: &str = "KW4010";
+fn freezes(path: &ApprovalPath, evidence: &Evidence<'_>) -> Vec<FreezeOver> {
+    if path.when_frozen == WhenFrozen::Open {
+        return Vec::new();
+    }
+    in_force(evidence.state, evidence.now)
+        .filter(|(_, freeze)| over_path(&freeze.scope, &path.id, evidence.estate))
+        .map(|(id, freeze)| FreezeOver { id: *id, scope: freeze.scope.clone(), until: freeze.until })
+        .collect()
+}
+
+/// The reason of a path that is not configured.
+pub const UNKNOWN_PATH: &str = "KW4010";
 
 /// What the path names, and for a watched pattern every file that matches it besides the pattern itself.
 #[must_use]
@@ -214,7 +251,9 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         stored: sighting.and_then(|s| s.stored.as_ref()).map(seen),
         unseen: sighting.is_none(),
         served: Vec::new(),
+        missed: Vec::new(),
         crls: Vec::new(),
+        points: None,
         key_since: None,
         compromised: Vec::new(),
         renewer: None,
@@ -224,6 +263,9 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         return Part { kind: if pattern { PartKind::Pattern } else { PartKind::Unknown }, ..blank };
     };
     let served = |endpoint: &Arc<Endpoint>| sighting.and_then(|s| s.served.get(endpoint)).map(seen);
+    let missed = |endpoint: &Arc<Endpoint>| {
+        sighting.and_then(|s| s.missed.get(endpoint)).map(|missed| (endpoint.clone(), missed.clone()))
+    };
     let crl = |file: &String| (Arc::from(file.as_str()), sighting.and_then(|s| s.crls.get(file)).cloned());
     Part {
         kind: match &credential.care {
@@ -234,7 +276,13 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
         names: credential.managed().map(|m| m.names.clone()),
         purpose: credential.purpose,
         served: credential.endpoints.iter().map(|e| (e.clone(), served(e))).collect(),
-        crls: credential.crls.iter().map(crl).collect(),
+        missed: credential.endpoints.iter().filter_map(missed).collect(),
+        crls: credential.list_files().map(crl).collect(),
+        // Where nothing was seen yet the list is empty, which covers nothing.
+        points: credential.fetches_lists().then(|| {
+            let points = sighting.into_iter().flat_map(|s| &s.points);
+            points.map(|(url, seen)| (url.clone(), seen.clone())).collect()
+        }),
         key_since: key_since(credential, sighting, evidence.state),
         compromised: compromised(sighting, evidence.state),
         renewer: renewer(credential, evidence.state),
@@ -244,7 +292,7 @@ fn part(id: &CredentialId, evidence: &Evidence<'_>) -> Part {
 
 /// A managed key is as old as its record says; of any other it is only known that it is not younger than its certificate.
 fn key_since(credential: &Credential, sighting: Option<&Sighting>, state: &State) -> Option<Timestamp> {
-    let chain = sighting.and_then(Sighting::chain)?;
+    let chain = sighting.and_then(Sighting::last_chain)?;
     let record = state.credentials.get(&credential.id).and_then(|r| r.current.as_ref());
     let own = record.filter(|g| g.spki == chain.leaf.spki).map(|g| g.key_since);
     Some(own.unwrap_or(chain.leaf.validity.not_before))
@@ -255,7 +303,9 @@ fn compromised(sighting: Option<&Sighting>, state: &State) -> Vec<Digest> {
         return Vec::new();
     }
     let chains = sighting.into_iter().flat_map(|s| s.stored.iter().chain(s.served.values()));
-    let keys = chains.filter_map(|o| o.seen.chain()).flat_map(|chain| chain.elements().map(|c| c.spki));
+    let missed = sighting.into_iter().flat_map(|s| s.missed.values()).map(|missed| &missed.chain);
+    let chains = chains.filter_map(|o| o.seen.chain()).chain(missed);
+    let keys = chains.flat_map(|chain| chain.elements().map(|c| c.spki));
     let bad: BTreeSet<Digest> = keys.filter(|spki| state.latches.contains_key(&LatchOn::Key(*spki))).collect();
     bad.into_iter().collect()
 }
@@ -287,6 +337,14 @@ impl Snapshot {
             out.plain("until", &d.until.text());
         });
         all.plain("environment", self.environment.as_str().as_bytes());
+        // Only where there is one, so that what was recorded before there were any has the digest that it had.
+        if !self.freezes.is_empty() {
+            all.objects("freezes", &self.freezes, |freeze, out| {
+                out.text("id", &freeze.id.to_string());
+                out.text("scope", &freeze.scope.to_string());
+                out.plain("until", &freeze.until.text());
+            });
+        }
         if let Some(latch) = &self.latch {
             all.object("latch", |out| {
                 out.plain("at", &latch.at.text());
@@ -304,6 +362,10 @@ impl Snapshot {
                 out.digits("key_limit", limit.as_secs());
             }
             out.digits("margin", self.rules.margin.as_secs());
+            // What was written down before there were any misses to bear knew none.
+            if self.rules.misses != 1 {
+                out.digits("misses", self.rules.misses.into());
+            }
         });
         if let Some(text) = &self.guardian.store {
             all.text("store", text);
@@ -322,28 +384,26 @@ impl Snapshot {
 fn write_part(part: &Part, out: &mut Object<'_>) {
     out.objects("compromised", &part.compromised, |key, out| out.plain("spki", &key.hex()));
     out.text("credential", part.credential.as_str());
-    out.objects("crls", &part.crls, |(file, seen), out| match seen {
-        Some(CrlSeen::Present(facts)) => {
-            let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect::<Vec<_>>().join(",");
-            out.text("covers", &all(&facts.covers));
-            out.text("file", file);
-            if let Some(next) = facts.next_update {
-                out.plain("next_update", &next.text());
-            }
-            out.text("revokes", &all(&facts.revokes));
-            out.plain("this_update", &facts.this_update.text());
-        }
-        Some(CrlSeen::Missing) => missing(out, file, "missing", ""),
-        Some(CrlSeen::Unreadable(why)) => missing(out, file, "unreadable", why),
-        Some(CrlSeen::Unusable(why)) => missing(out, file, "unusable", why),
-        None => missing(out, file, "unseen", ""),
-    });
+    out.objects("crls", &part.crls, |(file, seen), out| write_list(file, seen.as_ref(), out));
     if let Some(since) = part.key_since {
         out.plain("key_since", &since.text());
     }
     out.plain("kind", part.kind.as_str().as_bytes());
+    if !part.missed.is_empty() {
+        out.objects("missed", &part.missed, |(endpoint, missed), out| {
+            let Missed { times, since, seen_at, chain } = missed;
+            out.text("endpoint", &endpoint.to_string());
+            out.object("last", |out| write_chain(chain, out));
+            out.plain("seen_at", &seen_at.text());
+            out.digits("since_ms", millis(since.as_duration()));
+            out.digits("times", (*times).into());
+        });
+    }
     if let Some(names) = &part.names {
         out.text("names", &names.to_string());
+    }
+    if let Some(points) = &part.points {
+        out.objects("points", points, |(url, seen), out| write_list(url, Some(seen), out));
     }
     if let Some(purpose) = part.purpose {
         out.plain("purpose", purpose.as_str().as_bytes());
@@ -363,6 +423,25 @@ fn write_part(part: &Part, out: &mut Object<'_>) {
     out.object("stored", |out| write_seen(part.stored.as_ref(), out));
     if part.unseen {
         out.plain("unseen", b"true");
+    }
+}
+
+fn write_list(file: &str, seen: Option<&CrlSeen>, out: &mut Object<'_>) {
+    match seen {
+        Some(CrlSeen::Present(facts)) => {
+            let all = |set: &BTreeSet<Digest>| set.iter().map(Digest::to_string).collect::<Vec<_>>().join(",");
+            out.text("covers", &all(&facts.covers));
+            out.text("file", file);
+            if let Some(next) = facts.next_update {
+                out.plain("next_update", &next.text());
+            }
+            out.text("revokes", &all(&facts.revokes));
+            out.plain("this_update", &facts.this_update.text());
+        }
+        Some(CrlSeen::Missing) => missing(out, file, "missing", ""),
+        Some(CrlSeen::Unreadable(why)) => missing(out, file, "unreadable", why),
+        Some(CrlSeen::Unusable(why)) => missing(out, file, "unusable", why),
+        None => missing(out, file, "unseen", ""),
     }
 }
 
@@ -387,23 +466,27 @@ fn write_certificate(c: &Certificate, out: &mut Object<'_>) {
 
 fn write_seen(seen: Option<&Seen>, out: &mut Object<'_>) {
     let (word, why) = match seen {
-        Some(Seen::Present(chain)) => {
-            let all: Vec<&Certificate> = chain.elements().map(|c| &**c).collect();
-            out.objects("present", &all, |c, out| write_certificate(c, out));
-            return match &chain.trust {
-                crate::domain::certificate::Trust::Anchored => out.plain("trust", b"anchored"),
-                crate::domain::certificate::Trust::Untrusted(why) => out.text("untrusted", why),
-            };
-        }
+        Some(Seen::Present(chain)) => return write_chain(chain, out),
         None => ("unseen", ""),
         Some(Seen::Missing) => ("missing", ""),
         Some(Seen::Unreadable(why)) => ("unreadable", why.as_str()),
+        Some(Seen::Unreachable(why)) => ("unreachable", why.as_str()),
         Some(Seen::Unparseable(why)) => ("unparseable", why.as_str()),
     };
     out.plain("seen", word.as_bytes());
     out.text("why", why);
 }
 
-fn millis(span: Duration) -> u64 {
+fn write_chain(chain: &Chain, out: &mut Object<'_>) {
+    let all: Vec<&Certificate> = chain.elements().map(|c| &**c).collect();
+    out.objects("present", &all, |c, out| write_certificate(c, out));
+    match &chain.trust {
+        Trust::Anchored => out.plain("trust", b"anchored"),
+        Trust::Untrusted(why) => out.text("untrusted", why),
+    }
+}
+
+/// Whole milliseconds: what is written down is judged again to the same.
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

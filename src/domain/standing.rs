@@ -51,6 +51,7 @@ impl Standing {
     #[must_use]
     pub fn next(&mut self, found: Verdict, reopening: &Reopening) -> Outcome {
         let (now, boot) = (found.at, found.at_boot);
+        let found = if self.published == Published::Open { found } else { unborne(found) };
         if !found.is_open() {
             self.good = None;
             let closes = self.published == Published::Open;
@@ -75,11 +76,6 @@ impl Standing {
         Outcome { verdict: found, latch: None }
     }
 
-    /// What was published as open could not be: it is closed still.
-    pub fn unopened(&mut self, before: &Self) {
-        *self = before.clone();
-    }
-
     /// A person opens it: what was, counts no more.
     pub fn forgive(&mut self) {
         self.closings.clear();
@@ -94,6 +90,14 @@ impl Standing {
             by: None,
         })
     }
+}
+
+/// A miss keeps open what is open, and opens nothing.
+fn unborne(found: Verdict) -> Verdict {
+    if !found.is_open() || found.warnings.is_empty() {
+        return found;
+    }
+    Verdict { reasons: found.warnings, warnings: Vec::new(), until: found.at, ..found }
 }
 
 fn settling(found: Verdict, left: Duration) -> Verdict {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
+use crate::domain::freeze::Freeze;
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::time::{Boottime, Timestamp};
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
@@ -30,6 +32,12 @@ pub struct State {
     pub clock: Option<ClockMark>,
     /// What only a person may open again, and keys that are never good again.
     pub latches: BTreeMap<LatchOn, Latch>,
+    /// What people froze, until it is thawed or its end is recorded.
+    pub freezes: BTreeMap<FreezeId, Freeze>,
+    /// The generations of private CAs.
+    pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
+    /// What private CAs issued, by serial number in hexadecimal, until it expires.
+    pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
 }
 
 /// What is latched.
@@ -37,6 +45,8 @@ pub struct State {
 pub enum LatchOn {
     /// An approval path: closed until a person opens it.
     Path(PathId),
+    /// The audit log: it was not believed at an earlier start, and nobody has drawn the consequences yet.
+    Log,
     /// A key, by the SHA-256 of its SubjectPublicKeyInfo: compromised, for ever.
     Key(Digest),
 }
@@ -45,6 +55,7 @@ impl core::fmt::Display for LatchOn {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Path(path) => write!(f, "path/{path}"),
+            Self::Log => f.write_str("log/audit"),
             Self::Key(spki) => write!(f, "key/{spki}"),
         }
     }
@@ -56,6 +67,7 @@ impl LatchOn {
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/')? {
             ("path", id) => PathId::parse(id).ok().map(Self::Path),
+            ("log", "audit") => Some(Self::Log),
             ("key", spki) => Digest::parse(spki).map(Self::Key),
             _ => None,
         }
@@ -168,6 +180,12 @@ pub enum Change {
     Clock(ClockMark),
     /// Something is latched, or not any more.
     Latch(LatchOn, Option<Latch>),
+    /// Something is frozen, or not any more.
+    Freeze(FreezeId, Option<Freeze>),
+    /// A generation of a private CA is now this.
+    Generation(GenerationId, Arc<CaGeneration>),
+    /// A certificate of a private CA is now this; `None` once it expired long enough ago.
+    Issued(Arc<str>, Option<Arc<Issued>>),
 }
 
 impl State {
@@ -186,6 +204,11 @@ impl State {
             Change::Clock(mark) => self.clock = Some(mark.clone()),
             Change::Latch(on, Some(latch)) => put(&mut self.latches, on, latch.clone()),
             Change::Latch(on, None) => drop(self.latches.remove(on)),
+            Change::Freeze(id, Some(freeze)) => put(&mut self.freezes, id, freeze.clone()),
+            Change::Freeze(id, None) => drop(self.freezes.remove(id)),
+            Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
+            Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
+            Change::Issued(serial, None) => drop(self.issued.remove(serial)),
         }
     }
 

@@ -160,6 +160,7 @@ mod tests {
             cert_id: None,
             may_issue: false,
             purposes: crate::domain::certificate::Purposes::ALL,
+            listing: crate::domain::certificate::Listing::default(),
         };
         Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }
     }

@@ -29,7 +29,9 @@ fn miss(expected: &Digest, endpoint: &Endpoint, seen: Option<&Seen>) -> Option<S
     match seen {
         None => Some(format!("{endpoint} was not looked at")),
         Some(Seen::Missing) => Some(format!("{endpoint} presents no certificate")),
-        Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => Some(format!("{endpoint}: {why}")),
+        Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => {
+            Some(format!("{endpoint}: {why}"))
+        }
         Some(Seen::Present(_)) if seen.and_then(fingerprint).as_ref() == Some(expected) => None,
         Some(Seen::Present(chain)) => Some(format!(
             "{endpoint} serves serial {} ({}), expected the certificate with fingerprint {}",

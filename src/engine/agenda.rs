@@ -14,6 +14,12 @@ pub(crate) enum Task {
     Store,
     /// Say in the log that the guardian is there.
     Heartbeat,
+    /// Fetch the revocation lists whose turn it is.
+    Lists,
+    /// Record the freezes whose time is over.
+    Thaw,
+    /// Read a part of the log again.
+    Inspect,
     /// Look at everything again.
     Scan,
     /// Consider a credential in a plan.
@@ -254,7 +260,14 @@ fn place(task: &Task) -> Place<'_> {
         Task::Look(id) => Place::Look(Kind::Look, id),
         Task::Ari(id) => Place::Look(Kind::Ari, id),
         Task::Expand(id) => Place::Look(Kind::Expand, id),
-        Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Meta(_) => Place::Other,
+        Task::Evaluate
+        | Task::Store
+        | Task::Heartbeat
+        | Task::Lists
+        | Task::Thaw
+        | Task::Inspect
+        | Task::Scan
+        | Task::Meta(_) => Place::Other,
     }
 }
 

@@ -36,7 +36,11 @@ impl ClockWatch {
                     m.wall
                 ));
             }
-            let same_boot = &*m.boot_id == boot_id && m.boot <= boot;
+            let same_boot = &*m.boot_id == boot_id;
+            if same_boot && boot < m.boot {
+                let text = "the time since boot is shorter than what was recorded in the same boot: it went backwards";
+                return Some(text.to_owned());
+            }
             // Slewing is honest: 0.5 ms/s at most, and twice that is allowed.
             let passed = boot.since(m.boot);
             let slack = TOLERANCE.saturating_add(passed / 1_000);
@@ -157,6 +161,16 @@ mod tests {
         {
             let (wall, boot) = at(wall_now, boot_now);
             assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{wall_now}");
+        }
+    }
+
+    #[test]
+    fn a_time_since_boot_that_goes_back_within_one_boot_is_a_fault() {
+        let (wall, boot) = at(0, 500);
+        let mark = ClockMark { wall, boot, boot_id: "a".into() };
+        for (boot_now, boot_id, fault) in [(499, "a", true), (499, "b", false), (510, "a", false)] {
+            let (wall, boot) = at(10, boot_now);
+            assert_eq!(ClockWatch::start(wall, boot, boot_id, Some(&mark)).fault().is_some(), fault, "{boot_now}");
         }
     }
 }

@@ -63,10 +63,14 @@ impl Engine {
                 }
                 Task::Scan => self.scan(agenda, now),
                 Task::Heartbeat => self.heartbeat(agenda, now).await,
+                Task::Lists => self.fetch_lists(now, agenda, crew),
+                Task::Thaw => self.end_freezes(agenda, now).await,
                 // Taken up by the loop itself, before anything else.
                 Task::Store => {}
                 Task::Plan(credential) => to_plan.push(credential),
-                look @ (Task::Look(_) | Task::Ari(_) | Task::Expand(_) | Task::Meta(_)) => self.begin_look(&look, crew),
+                look @ (Task::Inspect | Task::Look(_) | Task::Ari(_) | Task::Expand(_) | Task::Meta(_)) => {
+                    self.begin_look(&look, crew);
+                }
             }
         }
         if !to_plan.is_empty() {
@@ -82,6 +86,7 @@ impl Engine {
         crew: &mut Crew<'a>,
     ) {
         self.end_orphans(due, now, agenda).await;
+        self.end_frozen(due, now, agenda).await;
         let (mut plan, refused) = self.make_plan(due, now);
         if let Some(violation) = refused {
             let text = format!("a plan was refused by its checker, nothing of it runs: {violation}");
@@ -367,6 +372,7 @@ fn waits_for_others(held: &Held) -> bool {
         | HeldReason::EndsEarlier
         | HeldReason::Window
         | HeldReason::Policy { .. }
+        | HeldReason::Frozen(_)
         | HeldReason::Stopped(_) => false,
     }
 }

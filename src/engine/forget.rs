@@ -75,5 +75,11 @@ fn without(state: &State, texts: &BTreeSet<Arc<str>>) -> Vec<Change> {
             changes.push(Change::Issuer(id.clone(), record));
         }
     }
+    for (id, freeze) in &state.freezes {
+        let mut freeze = freeze.clone();
+        if scrub(&mut freeze.reason) {
+            changes.push(Change::Freeze(*id, Some(freeze)));
+        }
+    }
     changes
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{FLAPPING, Verdict, verdict};
+use crate::domain::gate::{CLOCK, Verdict, verdict};
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, Estate};
 use crate::domain::json::Json;
@@ -17,7 +17,7 @@ use crate::domain::standing::Standing;
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::{Desk, EVALUATION_DEADLINE, Engine};
-use crate::ports::{Batch, Notice, StoreError, Urgency};
+use crate::ports::{Batch, StoreError};
 
 /// What one evaluation found.
 #[derive(Default)]
@@ -35,11 +35,7 @@ impl Engine {
     pub(super) async fn evaluate(&self, touched: Option<&BTreeSet<CredentialId>>) {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let Found { batch, opened, closings, latched } = self.find(touched, now, boot);
-        for (path, latch) in latched {
-            let text = format!("{path} stays closed until a person opens it: {}", latch.text);
-            let notice = Notice { about: path.to_string(), owner: None, code: "KW2303", text, urgent: Urgency::Act };
-            self.ports.notifier.notify(notice);
-        }
+        latched.iter().for_each(|(path, latch)| self.tell_latched(path, latch));
         if batch.entries.is_empty() && batch.changes.is_empty() {
             return;
         }
@@ -64,6 +60,9 @@ impl Engine {
         let mut found = Found::default();
         let mut guard = self.write();
         let desk = &mut *guard;
+        if touched.is_none() {
+            desk.evaluated = Some(boot);
+        }
         let estate = desk.estate.clone();
         // What was published holds for those that are not looked at again.
         let mut paths: BTreeMap<PathId, Dependency> = BTreeMap::new();
@@ -91,8 +90,10 @@ impl Engine {
                 }
                 found.batch.entries.push(entry);
             }
-            if let Some(latch) = outcome.latch {
-                let on = LatchOn::Path(path.id.clone());
+            let on = LatchOn::Path(path.id.clone());
+            // A latch that is there already says more than that it flaps.
+            let flaps = outcome.latch.filter(|_| !desk.state.latches.contains_key(&on));
+            if let Some(latch) = flaps.or_else(|| stepped(desk, &on, now)) {
                 // What only removes authority holds at once, durable or not.
                 desk.state.latches.insert(on.clone(), latch.clone());
                 desk.unsaved_latches.insert(on, latch.clone());
@@ -134,33 +135,6 @@ impl Engine {
             draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
         }
         draft
-    }
-
-    fn latch_entry(&self, path: &PathId, latch: &Latch) -> Draft {
-        let mut draft = self.draft("gate.latch", "KW2303", Target::new(TargetKind::Path, path));
-        draft.facts = vec![("reason", Json::shared(latch.code.clone())), ("text", Json::shared(latch.text.clone()))];
-        draft
-    }
-
-    /// A person opens a path that was latched: it opens when what it stands on is good.
-    pub(super) async fn reopen(&self, path: &PathId, by: &str) -> Result<(), StoreError> {
-        let on = LatchOn::Path(path.clone());
-        if !self.read().state.latches.contains_key(&on) {
-            return Ok(());
-        }
-        let mut draft = self.draft("gate.reopen", "KW2304", Target::new(TargetKind::Path, path));
-        draft.by(&self.person(by));
-        draft.facts = vec![("reason", Json::str(FLAPPING))];
-        let changes = vec![Change::Latch(on.clone(), None)];
-        let publish = |desk: &mut Desk| {
-            desk.unsaved_latches.remove(&on);
-            if let Some(standing) = desk.standings.get_mut(path) {
-                standing.forgive();
-            }
-        };
-        self.commit_with(Batch { changes, entries: vec![draft] }, publish).await?;
-        self.evaluate(None).await;
-        Ok(())
     }
 
     /// A person reports a key as compromised: it is never good again, in no certificate.
@@ -211,6 +185,13 @@ impl Engine {
         }
         Some(gather(own, &evidence(&desk, &paths, at, boot)))
     }
+}
+
+/// Whoever stepped the clock once may do it again, so a path that met it waits for a person, also after a restart, and also
+/// when the clock was put right.
+fn stepped(desk: &Desk, on: &LatchOn, now: Timestamp) -> Option<Latch> {
+    let fault = desk.clock.fault().filter(|_| !desk.state.latches.contains_key(on))?;
+    Some(Latch { at: now, code: Arc::from(CLOCK), text: Arc::from(fault), by: None })
 }
 
 /// The paths so that each comes after those that it stands on; what stands in a circle comes last, and finds what it stands

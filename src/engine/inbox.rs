@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use crate::domain::audit::Draft;
-use crate::domain::id::{CredentialId, EntryId, IssuerId, PathId};
+use crate::domain::id::{CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::engine::answer::Answer;
@@ -64,12 +64,30 @@ pub enum Command {
         path: PathId,
         /// Who.
         by: Arc<str>,
+        /// Why, in their words.
+        why: Arc<str>,
     },
     /// A person reports a key as compromised.
     Compromise {
         /// SHA-256 of its SubjectPublicKeyInfo.
         spki: Digest,
         /// Who.
+        by: Arc<str>,
+    },
+    /// Record a freeze that is in force already.
+    Freeze {
+        /// Which.
+        id: FreezeId,
+        /// The entry about it.
+        draft: Box<Draft>,
+    },
+    /// End a freeze before its time.
+    Thaw {
+        /// Which.
+        id: FreezeId,
+        /// Why.
+        reason: Arc<str>,
+        /// Who asks.
         by: Arc<str>,
     },
     /// A person vouches for the present time.

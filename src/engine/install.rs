@@ -10,7 +10,7 @@ use crate::domain::audit::Outcome;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Fault, Generation};
 use crate::domain::id::AttemptId;
-use crate::domain::inventory::{Ari, Credential, CrlSeen, Endpoint, Environment, Managed, Observation, Reload, Seen};
+use crate::domain::inventory::{Ari, Credential, Endpoint, Environment, Managed, Observation, Reload, Seen};
 use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
@@ -18,6 +18,7 @@ use crate::domain::successor::{Succession, is_refused, succession};
 use crate::domain::time::Timestamp;
 use crate::domain::verification::{Proof, verify};
 use crate::engine::issue::{Step, keep_trying};
+use crate::engine::lists::{Hurry, Lists};
 use crate::engine::record::Setback;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Count, HostError, Urgency};
@@ -71,6 +72,11 @@ impl Engine {
         }
         if let Err(setback) = self.demand_quorum(credential, attempt.trigger.act()).await {
             return Step::Park(setback);
+        }
+        // Last of all: what has begun after this is finished, or rolled back.
+        let found = self.read().frozen(credential, &attempt.issuer, self.ports.clock.now());
+        if let Some(found) = found {
+            return self.wait_for_thaw(attempt, &found).await;
         }
         if let Err(error) = self.ports.deployer.install(&credential.id, &managed.installs, attempt.id).await {
             // Some of them may be in place: a new certificate beside an old key, or nobody ever proved.
@@ -145,7 +151,11 @@ impl Engine {
             match proof {
                 Proof::Served => return Ok(served),
                 Proof::NotServed(misses) if self.ports.clock.boottime().since(began) >= SERVE_DEADLINE => {
-                    self.write().sightings.entry(credential.id.clone()).or_default().served.extend(served);
+                    let mut desk = self.write();
+                    let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+                    served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, began));
+                    sighting.looked = Some(self.ports.clock.boottime());
+                    drop(desk);
                     let text = format!("the new certificate is not served: {}", misses.join("; "));
                     return Err(Setback::host("KW2206", text));
                 }
@@ -189,11 +199,12 @@ impl Engine {
             }
         };
         if !managed.installs.is_empty() {
-            let (seen, crls) = self.stored_with_lists(credential).await;
+            let (seen, lists) = self.stored_with_lists(credential).await;
             let mut desk = self.write();
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: now, seen });
-            sighting.crls = crls;
+            sighting.looked = Some(self.ports.clock.boottime());
+            desk.put_lists(&credential.id, lists);
         }
         let mut marked = record.clone();
         marked.rolled_back = old.filter(|_| setback.code != NOT_INSTALLED).map(|_| attempt.id);
@@ -258,16 +269,18 @@ impl Engine {
         };
         draft.facts.extend(shorter.as_ref().map(|why| ("ends_earlier", Json::str(why.clone()))));
         let changes = vec![Change::Credential(credential.id.clone(), Arc::new(next)), Change::AttemptEnded(attempt.id)];
-        let (seen, crls) = match managed.installs.is_empty() {
-            true => (Seen::Present(chain.clone()), self.look_at_lists(credential, chain).await),
+        let (seen, lists) = match managed.installs.is_empty() {
+            true => (Seen::Present(chain.clone()), self.look_at_lists(credential, chain, Hurry::Now).await),
             false => self.stored_with_lists(credential).await,
         };
         // Record, stored and served change in one moment: whoever looks sees all of the old or all of the new.
         let publish = |desk: &mut Desk| {
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
-            sighting.served.extend(served);
-            sighting.crls = crls;
+            let now = self.ports.clock.boottime();
+            served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, now));
+            sighting.looked = Some(now);
+            desk.put_lists(&credential.id, lists);
         };
         if let Err(error) = self.commit_with(Batch { changes, entries: vec![draft] }, publish).await {
             return error.into();
@@ -288,13 +301,13 @@ impl Engine {
     }
 
     /// What is stored, and what the revocation lists say about it, so that both are published together.
-    async fn stored_with_lists(&self, credential: &Credential) -> (Seen, BTreeMap<String, CrlSeen>) {
+    async fn stored_with_lists(&self, credential: &Credential) -> (Seen, Lists) {
         let seen = self.ports.prober.stored(credential).await;
-        let crls = match seen.chain() {
-            Some(chain) => self.look_at_lists(credential, chain).await,
-            None => BTreeMap::new(),
+        let lists = match seen.chain() {
+            Some(chain) => self.look_at_lists(credential, chain, Hurry::Now).await,
+            None => Lists::default(),
         };
-        (seen, crls)
+        (seen, lists)
     }
 
     /// Removes what nothing refers to any more. A failure here costs disk space, nothing else.

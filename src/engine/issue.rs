@@ -13,8 +13,8 @@ use crate::domain::state::{Change, IssuerRecord};
 use crate::engine::record::{NO_KEY, Setback};
 use crate::engine::{Engine, Event, at_once};
 use crate::ports::{
-    AuthorizationView, Batch, ChallengeTask, ChallengeView, Doing, IssuerError, IssuerErrorKind, OrderRequest,
-    OrderStatus, OrderView, StoreError,
+    AuthorizationView, Batch, ChallengeTask, ChallengeView, Doing, Expected, IssuerError, IssuerErrorKind,
+    OrderRequest, OrderStatus, OrderView, StoreError,
 };
 
 /// An order that is not done after this long is put aside; it goes on later at the same URL.
@@ -162,9 +162,16 @@ impl Engine {
         if let Err(setback) = self.demand_quorum(credential, attempt.trigger.act()).await {
             return Step::Park(setback);
         }
+        if let Some(step) = self.stopped_by_freeze(attempt, credential).await {
+            return step;
+        }
         match self.key(attempt, managed).await {
             Ok(made) => *csr = Some(made),
             Err(setback) => return if resumed { keep_trying(attempt, setback) } else { Step::Fail(setback) },
+        }
+        // Making a key takes a moment.
+        if let Some(step) = self.stopped_by_freeze(attempt, credential).await {
+            return step;
         }
         let mut unsure = resumed;
         let mut tries = 0_u32;
@@ -173,6 +180,7 @@ impl Engine {
                 names: attempt.names.clone(),
                 profile: managed.profile.clone(),
                 replaces: attempt.replaces.clone(),
+                spiffe: managed.spiffe.clone(),
             };
             match self.order_once(attempt, &request, unsure).await {
                 Ok(url) => break url,
@@ -203,6 +211,12 @@ impl Engine {
         }
         *attempt = next;
         Step::Next
+    }
+
+    /// Ends an attempt that a freeze met after it was planned.
+    async fn stopped_by_freeze(&self, attempt: &Attempt, credential: &Credential) -> Option<Step> {
+        let found = self.read().frozen(credential, &attempt.issuer, self.ports.clock.now())?;
+        Some(self.stop_frozen(attempt, &found).await)
     }
 
     /// One try to have an order: looks for an existing one first where an earlier newOrder may have arrived.
@@ -303,7 +317,7 @@ impl Engine {
             self.notify(&attempt.credential, "KW2102", crate::ports::Urgency::Routine, text);
         }
         match step {
-            Ok(chain_pem) => self.keep(attempt, &chain_pem, url).await,
+            Ok(chain_pem) => self.keep(attempt, managed, &chain_pem, url).await,
             Err(step) => step,
         }
     }
@@ -463,9 +477,10 @@ impl Engine {
     }
 
     /// Checks the chain, makes it durable, and records that the certificate is there: `Issued`.
-    async fn keep(&self, attempt: &mut Arc<Attempt>, pem: &str, url: &str) -> Step {
+    async fn keep(&self, attempt: &mut Arc<Attempt>, managed: &Managed, pem: &str, url: &str) -> Step {
         let now = self.ports.clock.now();
-        let accepted = match self.ports.keys.accept(attempt.id, &attempt.issuer, pem, &attempt.names, now).await {
+        let expected = Expected { names: &attempt.names, spiffe: managed.spiffe.as_ref() };
+        let accepted = match self.ports.keys.accept(attempt.id, &attempt.issuer, pem, expected, now).await {
             Ok(accepted) => accepted,
             Err(_) if self.distrusts_clock() => return Step::Unrecorded,
             Err(error) => {

@@ -4,21 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::assessment::{Severity, Subject, assess};
-use crate::domain::certificate::{CertId, Chain};
+use crate::domain::certificate::CertId;
 use crate::domain::id::{CredentialId, EntryId, IssuerId};
 use crate::domain::inventory::{
-    Care, Credential, CrlSeen, Endpoint, Environment, Observation, Seen, Sighting, Source, Watch,
+    Care, Credential, Endpoint, Environment, MOST_MISSES, Observation, Seen, Sighting, Source, Watch,
 };
+use crate::domain::key::Digest;
 use crate::domain::plan::schedule_of;
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
+use crate::engine::lists::{self, Hurry, Lists};
 use crate::engine::{Crew, Desk, EVALUATE_EVERY, Engine, Event, at_once};
-use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, Urgency};
+use crate::ports::{Doing, HostError, IssuerError, IssuerMeta, RenewalInfo, StoreError, Urgency};
 
 /// So many endpoints of one credential are asked at once.
 const ENDPOINTS_AT_ONCE: usize = 8;
 /// A look that met a change under way is repeated after this.
 const LOOK_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
+/// A look that missed an endpoint is repeated after this: three that are refused at once take four seconds, and three that
+/// hang for their five seconds each take longer than misses are borne.
+const LOOK_AFTER_MISS: core::time::Duration = core::time::Duration::from_secs(2);
 
 /// For so long after an installation a look may still meet what was there before: nginx lets its old workers accept for
 /// 100 ms after the new ones have started.
@@ -32,15 +37,20 @@ pub(crate) enum Looked {
         credential: Arc<Credential>,
         sighting: Sighting,
         /// When it began.
-        before: Timestamp,
         began: Boottime,
+        /// The turn of the revocation lists when they were asked.
+        lists: u64,
     },
+    /// A revocation list that was asked for.
+    List(lists::Answered),
     /// A CA's renewal information.
     Ari { credential: CredentialId, cert_id: CertId, answer: Result<Option<RenewalInfo>, IssuerError> },
     /// What an issuer's directory says about itself.
     Meta { issuer: IssuerId, answer: Result<IssuerMeta, IssuerError> },
     /// An account's key was changed, or not.
     RolledOver { issuer: IssuerId, intent: EntryId, result: Result<(), IssuerError> },
+    /// What a look at the log brought: where the next one begins.
+    Log(Result<u64, StoreError>),
     /// The files that match a watch.
     Matches { watch: CredentialId, files: Result<Vec<String>, HostError> },
 }
@@ -53,7 +63,10 @@ impl Engine {
             Task::Ari(id) => self.ask_ari(id),
             Task::Expand(id) => self.expand(id),
             Task::Meta(id) => self.ask_meta(id),
-            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Scan | Task::Plan(_) => None,
+            Task::Inspect => Some(self.inspect()),
+            Task::Evaluate | Task::Store | Task::Heartbeat | Task::Lists | Task::Thaw | Task::Scan | Task::Plan(_) => {
+                None
+            }
         };
         if let Some(future) = future {
             crew.futures.push(future);
@@ -67,13 +80,14 @@ impl Engine {
             (desk.estate.credentials.get(id).cloned()?, desk.estate.environment)
         };
         Some(Box::pin(async move {
-            let (before, began) = (self.ports.clock.now(), self.ports.clock.boottime());
-            let sighting = self.sight(&credential, environment).await;
-            Event::Looked(Looked::Seen { credential, sighting, before, began })
+            let began = self.ports.clock.boottime();
+            let (sighting, lists) = self.sight(&credential, environment).await;
+            Event::Looked(Looked::Seen { credential, sighting, began, lists })
         }))
     }
 
-    async fn sight(&self, credential: &Credential, environment: Environment) -> Sighting {
+    /// What is seen, with the turn of the revocation lists when they were asked.
+    async fn sight(&self, credential: &Credential, environment: Environment) -> (Sighting, u64) {
         let stored = match &credential.care {
             // Without installed files the key store is where it is stored.
             Care::Managed(managed) if managed.installs.is_empty() => self.kept(&credential.id).await,
@@ -88,20 +102,23 @@ impl Engine {
             &*credential.endpoints
         };
         let served = self.look_at_endpoints(endpoints, ENDPOINTS_AT_ONCE).await;
-        let mut sighting =
-            Sighting { stored: stored.map(|seen| Observation { at, seen }), served, crls: BTreeMap::new() };
-        if let Some(chain) = sighting.chain().cloned() {
-            sighting.crls = self.look_at_lists(credential, &chain).await;
+        let stored = stored.map(|seen| Observation { at, seen });
+        let (mut sighting, mut turn) = (Sighting { stored, served, ..Sighting::default() }, 0);
+        // Where nobody was reached the lists are asked about what stands for that: whether it is revoked is never guessed.
+        let last = || self.read().sightings.get(&credential.id).and_then(Sighting::last_chain).cloned();
+        if let Some(chain) = sighting.chain().cloned().or_else(last) {
+            // What took the place of another is to close no path only because nobody asked for its list yet.
+            let another = self.stands_for(&credential.id).is_some_and(|known| known != chain.leaf.fingerprint);
+            let hurry = if another { Hurry::Now } else { Hurry::InTurn };
+            Lists { files: sighting.crls, points: sighting.points, turn } =
+                self.look_at_lists(credential, &chain, hurry).await;
         }
-        sighting
+        (sighting, turn)
     }
 
-    /// What the credential's revocation lists, if it has any, say about the chain that stands for it.
-    pub(super) async fn look_at_lists(&self, credential: &Credential, chain: &Arc<Chain>) -> BTreeMap<String, CrlSeen> {
-        match credential.crls.is_empty() {
-            true => BTreeMap::new(),
-            false => self.ports.prober.crls(credential, chain).await,
-        }
+    /// The leaf of the chain that stands for a credential, as far as it was seen.
+    fn stands_for(&self, id: &CredentialId) -> Option<Digest> {
+        self.read().sightings.get(id).and_then(Sighting::last_chain).map(|chain| chain.leaf.fingerprint)
     }
 
     pub(super) async fn look_at_endpoints(
@@ -146,8 +163,8 @@ impl Engine {
     pub(super) async fn note(&self, looked: Looked, agenda: &mut Agenda, touched: &mut BTreeSet<CredentialId>) {
         let now = self.ports.clock.now();
         match looked {
-            Looked::Seen { credential, sighting, before, began } => {
-                let (known, outdated, again) = {
+            Looked::Seen { credential, mut sighting, began, lists } => {
+                let (known, outdated, overtaken, again) = {
                     let desk = self.read();
                     let own = desk.estate.credentials.get(&credential.id);
                     let moved = own.is_some_and(|own| {
@@ -157,7 +174,9 @@ impl Engine {
                     });
                     let unsettled = desk.unsettled.get(&credential.id);
                     let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
-                    (own.is_some(), moved || unsettled, desk.estate.probe_every)
+                    let overtaken = !sighting.points.is_empty() && desk.lists.turn != lists;
+                    let forgotten = desk.forgotten.is_some_and(|at| began < at);
+                    (own.is_some(), moved || unsettled || forgotten, overtaken, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
                 if !known {
@@ -168,18 +187,27 @@ impl Engine {
                     agenda.set(Task::Look(credential), now.plus(LOOK_AGAIN));
                     return;
                 }
+                // A list has come since it was asked what the one before it said.
+                let last = || self.read().sightings.get(&credential).and_then(Sighting::last_chain).cloned();
+                if let Some(chain) = sighting.chain().cloned().or_else(last).filter(|_| overtaken) {
+                    sighting.points = self.ports.lists.about(&chain).await;
+                }
+                self.know_lists(sighting.points.keys(), now);
                 // What is missing or damaged may be installed again: the planner knows. Where all is as it should be, its
                 // next plan has its time already.
                 let sound = sighting.stored.as_ref().is_some_and(|o| matches!(o.seen, Seen::Present(_)));
-                self.note_sighting(&credential, sighting, before);
+                let missed = self.note_sighting(&credential, sighting, began);
+                let again = if missed { again.min(LOOK_AFTER_MISS) } else { again };
                 agenda.by(Task::Look(credential.clone()), now.plus(again));
                 if !(sound && agenda.has(&Task::Plan(credential.clone()))) {
                     agenda.by(Task::Plan(credential.clone()), now);
                 }
                 touched.insert(credential);
             }
+            Looked::List(answered) => self.note_list(answered, touched),
             Looked::Ari { credential, cert_id, answer } => self.note_ari(&credential, &cert_id, answer, agenda).await,
             Looked::Meta { issuer, answer } => self.note_meta(issuer, answer, agenda).await,
+            Looked::Log(found) => self.note_log(found, agenda).await,
             Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
             Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
         }
@@ -198,24 +226,22 @@ impl Engine {
         self.write().unsettled.insert(credential.id.clone(), Some(until));
     }
 
-    /// An attempt may have looked later than this look began; the later one counts.
-    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, before: Timestamp) {
+    /// Two looks may be under way at once, and an attempt may look meanwhile: the one that began last counts, by the clock
+    /// that does not step. Returns whether an endpoint is missed that a path may bear for now.
+    fn note_sighting(&self, id: &CredentialId, sighting: Sighting, began: Boottime) -> bool {
         let mut desk = self.write();
         let own = desk.sightings.entry(id.clone()).or_default();
-        let looked_up = sighting.chain().map(|c| c.leaf.fingerprint);
-        let newer = |old: Option<&Observation>| old.is_some_and(|o| o.at > before);
-        if !newer(own.stored.as_ref()) {
+        if own.looked.is_none_or(|newest| newest <= began) {
+            let looked_up = sighting.chain().or_else(|| own.last_chain()).map(|c| c.leaf.fingerprint);
+            own.looked = Some(began);
             own.stored = sighting.stored;
-        }
-        for (endpoint, seen) in sighting.served {
-            if !newer(own.served.get(&endpoint)) {
-                own.served.insert(endpoint, seen);
+            sighting.served.into_iter().for_each(|(endpoint, seen)| own.look(&endpoint, seen, began));
+            // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
+            if looked_up == own.last_chain().map(|c| c.leaf.fingerprint) {
+                (own.crls, own.points) = (sighting.crls, sighting.points);
             }
         }
-        // The lists were asked about one chain; if another stands there by now, whoever saw that one asked about it.
-        if looked_up == own.chain().map(|c| c.leaf.fingerprint) {
-            own.crls = sighting.crls;
-        }
+        own.missed.values().any(|missed| missed.times < MOST_MISSES)
     }
 
     fn note_matches(
@@ -279,12 +305,19 @@ impl Engine {
     pub(super) fn plan_evaluation(&self, agenda: &mut Agenda, now: Timestamp) {
         // Without a path nobody asks, and nothing has to be computed in time.
         if !self.read().estate.paths.is_empty() {
-            agenda.set(Task::Evaluate, now.plus(EVALUATE_EVERY));
+            // In whole seconds: a sleep that begins late in one ends late in another, and five is the most.
+            agenda.set(Task::Evaluate, now.plus(EVALUATE_EVERY.saturating_sub(core::time::Duration::from_secs(1))));
         }
     }
 
     /// Assesses credentials again and tells of what is new and of what is over.
+    ///
+    /// By a time that is not believed nobody is told that everything has expired: the clock's own finding stands for it, and
+    /// once the clock is believed again everything is looked at again.
     pub(super) fn assess(&self, ids: &BTreeSet<CredentialId>) {
+        if self.distrusts_clock() {
+            return;
+        }
         let now = self.ports.clock.now();
         for id in ids {
             let (old, new) = {
@@ -318,7 +351,8 @@ pub(super) fn findings(desk: &Desk, id: &CredentialId, now: Timestamp) -> Vec<cr
     let record = desk.state.credential(id);
     let schedule = credential.managed().and_then(|m| schedule_of(m, &record));
     let environment = desk.estate.environment;
-    assess(&Subject { credential, sighting, record: &record, schedule: schedule.as_ref(), environment, now })
+    let (schedule, lists) = (schedule.as_ref(), &desk.lists.known);
+    assess(&Subject { credential, sighting, record: &record, schedule, lists, environment, now })
 }
 
 /// The pattern as a credential of its own.

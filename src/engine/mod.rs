@@ -14,23 +14,28 @@
 
 mod agenda;
 mod answer;
+pub mod authority;
 mod board;
 mod clockwatch;
 mod cycle;
 mod forget;
+mod freeze;
 mod gatekeep;
 mod heartbeat;
 mod hold;
 mod inbox;
 mod install;
 mod issue;
+mod latch;
 mod lease;
+mod lists;
 mod looking;
 mod people;
 mod reconcile;
 mod record;
 mod sealed;
 mod spool;
+mod standstill;
 mod start;
 pub mod view;
 mod windows;
@@ -49,7 +54,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use crate::domain::assessment::Finding;
 use crate::domain::audit::Draft;
 use crate::domain::gate::Verdict;
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
@@ -65,6 +70,7 @@ pub use answer::{AUDIT_UNAVAILABLE, Refusal};
 pub use board::Told;
 use board::{Board, Writing};
 use clockwatch::ClockWatch;
+pub use freeze::{FreezeView, LONGEST_REASON, MOST_FREEZES, NotFrozen, WantedFreeze};
 pub use hold::{LONGEST_HOLD, NotHeld};
 use inbox::Inbox;
 pub use inbox::{Busy, Command, Forget, MOST_COMMANDS};
@@ -72,6 +78,7 @@ use issue::Ending;
 use lease::Grants;
 pub use lease::{Given, Wanted};
 use looking::Looked;
+pub use reconcile::ISSUER_FROZEN;
 use reconcile::Reconciled;
 pub use sealed::{DAMAGED, Seal, SealedStore};
 use spool::Waiting;
@@ -130,11 +137,23 @@ pub(crate) struct Desk {
     pub(crate) standings: BTreeMap<PathId, Standing>,
     /// Latches that hold and could not be made durable yet.
     pub(crate) unsaved_latches: BTreeMap<LatchOn, Latch>,
+    /// The revocation lists that are fetched.
+    pub(crate) lists: lists::Tracked,
+    /// Freezes that are in force and could not be made durable yet.
+    pub(crate) unsaved_freezes: BTreeSet<FreezeId>,
+    /// Why the audit log is not to be believed, since it was looked at last.
+    pub(crate) log_fault: Option<String>,
+    /// Where the next look at the log begins.
+    pub(crate) inspected: u64,
     /// Why the configuration cannot be read.
     pub(crate) configuration_fault: Option<String>,
     /// What policy declined, by the action's digest, so that it is recorded once.
     pub(crate) declined: BTreeMap<CredentialId, Digest>,
     pub(crate) clock: ClockWatch,
+    /// When all verdicts were computed last.
+    pub(crate) evaluated: Option<Boottime>,
+    /// Looks that began before this say nothing: what was seen by then was forgotten.
+    pub(crate) forgotten: Option<Boottime>,
     pub(crate) store_fault: Option<String>,
     /// Since when every commit failed.
     pub(crate) store_failing: Option<Boottime>,
@@ -220,6 +239,9 @@ impl Engine {
             if self.watch_clock(now, began) {
                 agenda = self.first_agenda();
             }
+            if let Some(span) = self.stood_still(began) {
+                self.wake_up(span, &mut agenda, now).await;
+            }
             self.retry_store(&mut agenda, now).await;
             if let Some(why) = self.medium_lost() {
                 drop(crew);
@@ -300,6 +322,7 @@ impl Engine {
         if ended {
             self.wake_waiting(agenda, self.ports.clock.now(), 1);
         }
+        self.plan_lists(agenda);
         self.assess(&touched);
         self.evaluate(Some(&touched)).await;
     }

@@ -162,6 +162,14 @@ impl Engine {
             return Ok(());
         }
         let mut intent = self.draft(ROLLOVER, "KW2013", Target::new(TargetKind::Issuer, issuer.as_str()));
+        // Whoever asked was told so already, unless the freeze came in between.
+        if let Some((freeze, until)) = self.issuer_frozen(&issuer) {
+            intent.by(&self.person(&by));
+            intent.code = ISSUER_FROZEN;
+            intent.outcome = Some(Outcome::Denied);
+            intent.facts = vec![("freeze", Json::show(&freeze)), ("until", Json::show(&until))];
+            return self.commit(Batch { changes: Vec::new(), entries: vec![intent] }).await;
+        }
         intent.by(&self.person(&by));
         intent.phase = Phase::Intent;
         // What a restart compares with.
@@ -193,6 +201,9 @@ impl Engine {
         self.ports.notifier.notify(Notice { about: issuer.to_string(), owner: None, code: "KW2013", text, urgent });
     }
 }
+
+/// The code of what a freeze keeps from an issuer's account.
+pub const ISSUER_FROZEN: &str = "KW4080";
 
 /// The change of an account's key.
 const ROLLOVER: &str = "issuer.rollover";

@@ -92,7 +92,7 @@ impl Engine {
             }
             let old = desk.state.clock.as_ref().map(|m| m.wall);
             let due = old.is_none_or(|t| now.since(t) >= MARK_EVERY);
-            due && desk.clock.fault().is_none()
+            due && !desk.clock.doubts(now, boot)
         };
         if mark {
             batch.changes.push(Change::Clock(ClockMark { wall: now, boot, boot_id: self.ports.clock.boot_id() }));
@@ -371,7 +371,10 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Bucket(..)
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
-        | Change::Latch(..) => None,
+        | Change::Latch(..)
+        | Change::Freeze(..)
+        | Change::Generation(..)
+        | Change::Issued(..) => None,
     }
 }
 
@@ -384,7 +387,10 @@ fn is_shared(change: &Change) -> bool {
         | Change::Attempt(_)
         | Change::AttemptEnded(_)
         | Change::Clock(_)
-        | Change::Latch(..) => false,
+        | Change::Latch(..)
+        | Change::Freeze(..)
+        | Change::Generation(..)
+        | Change::Issued(..) => false,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::key::Digest;
 use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
+use crate::domain::time::Timestamp;
 use crate::engine::people::People;
 use crate::engine::{Desk, Engine};
 use crate::ports::{
@@ -113,6 +114,14 @@ impl Store for SealedStore {
     }
 
     fn entries(&self, _target: Option<String>, _limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
+        self.refuse()
+    }
+
+    fn inspect(&self, _from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.refuse()
+    }
+
+    fn doubt(&self, _found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
         self.refuse()
     }
 }

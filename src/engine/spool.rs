@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{SPOOLED, UNRESOLVED};
+use crate::domain::gate::{BROKEN_LOG, SPOOLED, UNRESOLVED};
 use crate::domain::id::EntryId;
 use crate::domain::json::Json;
+use crate::engine::latch::latched;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, More, Notice, Spooled, Urgency};
 
@@ -50,6 +51,11 @@ impl Waiting {
         drafts.saturating_add(self.more.map_or(0, |m| m.count)).saturating_add(u64::from(self.unread.is_some()))
     }
 
+    /// The entries with this action that wait.
+    pub(crate) fn waiting(&self, action: &str) -> Vec<Draft> {
+        self.drafts.iter().filter(|draft| draft.action == action).cloned().collect()
+    }
+
     /// Takes an entry in if there is room.
     fn take(&mut self, draft: Draft) -> bool {
         let weight = weight(&draft);
@@ -77,6 +83,10 @@ fn weight(draft: &Draft) -> usize {
 impl Desk {
     /// Whether something that happened is not in the log, as a reason for which every path is closed.
     pub(crate) fn unrecorded(&self) -> Option<(&'static str, &str)> {
+        // Whatever it holds, nobody can say that it is the log.
+        if let Some(why) = &self.log_fault {
+            return Some((BROKEN_LOG, why));
+        }
         if let Some(why) = &self.spool.unread {
             return Some((SPOOLED, why));
         }
@@ -99,11 +109,17 @@ impl Engine {
         let loaded = self.ports.spool.load().await;
         let unreadable = loaded.as_ref().map(|s| s.unreadable.clone()).unwrap_or_default();
         let strangers: Vec<Draft> = unreadable.iter().map(|line| self.stranger(line)).collect();
-        let mut desk = self.write();
+        let mut guard = self.write();
+        let desk = &mut *guard;
         let spool = &mut desk.spool;
         match loaded {
             Ok(Spooled { drafts, more, unreadable }) => {
                 spool.unread = None;
+                // What was latched is latched, although its change was never written.
+                for (on, latch) in drafts.iter().filter_map(latched) {
+                    desk.unsaved_latches.insert(on.clone(), latch.clone());
+                    desk.state.latches.insert(on, latch);
+                }
                 spool.kept |= !drafts.is_empty() || more.is_some() || !unreadable.is_empty();
                 spool.more = spool.more.or(more);
                 // What the door gave is bounded by the door; nothing of it is dropped.
@@ -169,10 +185,18 @@ impl Engine {
             if entries.is_empty() {
                 break;
             }
+            // What these entries tell of may be part of the state and not be there yet.
+            let (freezes, changes) = self.unsaved_freezes();
             let targets = entries.clone();
             // Last, so that the newest entry of the log has the present time.
             entries.push(self.drained(entries.len()));
-            if self.commit(Batch { changes: Vec::new(), entries }).await.is_err() {
+            let latches = self.unsaved();
+            let changes = changes.into_iter().chain(latches).collect();
+            let saved = |desk: &mut Desk| {
+                desk.unsaved_freezes.retain(|id| !freezes.contains(id));
+                desk.unsaved_latches.clear();
+            };
+            if self.commit_with(Batch { changes, entries }, saved).await.is_err() {
                 // One of them may be there already: its commit was answered with an error that came too late.
                 let known = self.known(&targets).await;
                 self.write().spool.drop_ids(&known);
@@ -187,7 +211,12 @@ impl Engine {
         if core::mem::take(&mut self.write().spool.kept) {
             self.ports.spool.clear();
         }
-        self.write().spool.told = false;
+        {
+            let mut desk = self.write();
+            desk.spool.told = false;
+            // All that tells of them is in the log, and they came with it.
+            desk.unsaved_freezes.clear();
+        }
         self.pay_owed().await
     }
 
@@ -210,7 +239,7 @@ impl Engine {
     }
 
     /// Which of these are in the log.
-    async fn known(&self, drafts: &[Draft]) -> BTreeSet<EntryId> {
+    pub(super) async fn known(&self, drafts: &[Draft]) -> BTreeSet<EntryId> {
         let mut known = BTreeSet::new();
         for draft in drafts {
             // Whoever cannot say leaves it waiting: it is asked again.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
+use crate::domain::gate::CLOCK;
 use crate::domain::id::{AttemptId, CredentialId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
@@ -12,6 +13,7 @@ use crate::domain::state::{Change, ClockMark, CredentialRecord, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::inbox::Command;
+use crate::engine::lists::Tracked;
 use crate::engine::looking::same_place;
 use crate::engine::people::People;
 use crate::engine::spool::Waiting;
@@ -30,11 +32,19 @@ impl Engine {
     /// happen.
     pub async fn start(ports: Ports, estate: Arc<Estate>) -> Result<Self, StoreError> {
         crate::engine::witnessed::ask(&ports).await?;
-        let state = ports.store.load().await?;
+        let state = match ports.store.load().await {
+            Ok(state) => state,
+            Err(error) => {
+                // If it cannot be remembered, it cannot be mended here either: this start fails again, or another is told.
+                drop(ports.store.doubt(Some((ports.clock.now(), error.clone()))).await);
+                return Err(error);
+            }
+        };
         let people = People::of(ports.store.people().await?);
         let desk = Desk::new(&ports, estate, state, people);
         let engine = Self::with(ports, desk);
         engine.load_spool().await;
+        engine.restore_freezes().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
         {
             let desk = engine.read();
@@ -50,6 +60,7 @@ impl Engine {
         }
         engine.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await?;
         engine.begin_epoch().await?;
+        engine.latch_doubted().await?;
         engine.sweep_slots().await;
         Ok(engine)
     }
@@ -95,7 +106,9 @@ impl Engine {
         desk.estate.issuers.keys().for_each(|id| agenda.set(Task::Meta(id.clone()), now.plus(META_AFTER)));
         agenda.set(Task::Scan, now.plus(desk.estate.full_scan));
         drop(desk);
+        self.plan_thaw(&mut agenda);
         self.plan_heartbeat(&mut agenda, now);
+        self.plan_inspection(&mut agenda, now);
         agenda
     }
 
@@ -103,8 +116,8 @@ impl Engine {
     pub(super) async fn farewell(&self) -> Result<(), StoreError> {
         let clock = &self.ports.clock;
         let mark = ClockMark { wall: clock.now(), boot: clock.boottime(), boot_id: clock.boot_id() };
-        let trusted = self.read().clock.fault().is_none();
-        let changes = if trusted { vec![Change::Clock(mark)] } else { Vec::new() };
+        let doubtful = self.read().clock.doubts(mark.wall, mark.boot);
+        let changes = if doubtful { Vec::new() } else { vec![Change::Clock(mark)] };
         let draft = self.draft("daemon.stop", "KW2402", Target::new(TargetKind::Daemon, "keyward"));
         self.commit(Batch { changes, entries: vec![draft] }).await
     }
@@ -114,6 +127,7 @@ impl Engine {
         let mut desk = self.write();
         let changed = desk.clock.look(now, boot);
         if changed {
+            desk.forget_seen(boot);
             let text = desk.clock.fault().map(str::to_owned);
             drop(desk);
             let (code, urgent, text) = match text {
@@ -156,7 +170,9 @@ impl Engine {
             Command::Release { path, by } => return self.release(&path, &by).await,
             Command::Interrupt { span, by } => return self.record_interruption(span, &by).await,
             Command::Rollover { issuer, by } => return self.begin_rollover(issuer, by, crew).await,
-            Command::Reopen { path, by } => return self.reopen(&path, &by).await,
+            Command::Reopen { path, by, why } => return self.reopen(&path, &by, &why).await,
+            Command::Freeze { id, draft } => self.record_freeze(id, *draft, agenda).await,
+            Command::Thaw { id, reason, by } => return self.thaw(id, &reason, &by, agenda).await,
             Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
@@ -164,9 +180,16 @@ impl Engine {
                 draft.facts.push(("wall", Json::show(&now)));
                 // The new mark goes along, or the old one would raise the same fault after a restart.
                 let clock = &self.ports.clock;
-                let mark = ClockMark { wall: now, boot: clock.boottime(), boot_id: clock.boot_id() };
-                self.commit(Batch { changes: vec![Change::Clock(mark)], entries: vec![draft] }).await?;
-                self.write().clock.accept(now, self.ports.clock.boottime());
+                let boot = clock.boottime();
+                let mark = ClockMark { wall: now, boot, boot_id: clock.boot_id() };
+                let mut changes = vec![Change::Clock(mark)];
+                changes.extend(self.read().latched_by_clock().into_iter().map(|on| Change::Latch(on, None)));
+                let publish = |desk: &mut Desk| {
+                    desk.unsaved_latches.retain(|_, latch| *latch.code != *CLOCK);
+                    desk.clock.accept(now, boot);
+                    desk.forget_seen(boot);
+                };
+                self.commit_with(Batch { changes, entries: vec![draft] }, publish).await?;
                 *agenda = self.first_agenda();
                 self.evaluate(None).await;
             }
@@ -287,9 +310,15 @@ impl Desk {
             without_ari: BTreeSet::new(),
             standings: BTreeMap::new(),
             unsaved_latches: BTreeMap::new(),
+            lists: Tracked::default(),
+            unsaved_freezes: BTreeSet::new(),
             configuration_fault: None,
+            log_fault: None,
+            inspected: 0,
             declined: BTreeMap::new(),
             clock,
+            evaluated: None,
+            forgotten: None,
             store_fault: None,
             store_failing: None,
             store_lost: None,
@@ -333,5 +362,6 @@ fn forget_moved(desk: &mut Desk, estate: &Estate) {
             sighting.stored = None;
         }
         sighting.served.retain(|endpoint, _| new.endpoints.contains(endpoint));
+        sighting.missed.retain(|endpoint, _| new.endpoints.contains(endpoint));
     }
 }

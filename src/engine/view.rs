@@ -229,6 +229,7 @@ impl Engine {
         record.next_attempt = None;
         state.credentials.insert(id.clone(), Arc::new(record));
         state.issuers = desk.state.issuers.clone();
+        state.freezes = desk.state.freezes.clone();
         let due = [id.clone()];
         let made = plan(&crate::domain::plan::PlanInput { state: &state, ..plan_input(&desk, &due, now) });
         let issue = made.actions.into_iter().find_map(|a| match a.kind {
@@ -244,10 +245,11 @@ fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> Credential
     let id = &credential.id;
     let record = desk.state.credential(id);
     let held = desk.held.get(id).cloned();
-    let window = held.as_ref().filter(|h| h.reason == HeldReason::Window).and_then(|h| h.until);
+    let waits = |held: &&Held| held.reason == HeldReason::Window || held.reason.frozen_by().is_some();
+    let waits = held.as_ref().filter(waits).and_then(|h| h.until);
     let mut attempt = desk.state.attempt_for(id).map(|attempt| Attempt::clone(attempt));
     if let Some(attempt) = &mut attempt {
-        attempt.not_before = attempt.not_before.or(window);
+        attempt.not_before = attempt.not_before.or(waits);
     }
     CredentialView {
         sighting: desk.sightings.get(id).cloned().unwrap_or_default(),

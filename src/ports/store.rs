@@ -4,6 +4,7 @@ use super::{Doing, Log};
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
 use crate::domain::key::Digest;
 use crate::domain::state::{Change, State};
+use crate::domain::time::Timestamp;
 
 /// What is written at once: all of it or nothing. The entries carry the changes ([`crate::domain::changes`]): together
 /// they give the state when the log is replayed.
@@ -104,4 +105,10 @@ pub trait Store: Log {
     /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
     /// everything if `None`; newest first, at most `limit`.
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;
+    /// Reads a part of the log again, besides its end from `from` on, and compares it with what was written; gives where
+    /// the next look begins. [`StoreError::Distrusted`] and [`StoreError::Damaged`] say that it is broken.
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>>;
+    /// Remembers outside the log that it was found broken, and when; or, once a person has dealt with it, forgets that. A
+    /// start that believes a log that was doubted sets [`crate::domain::state::LatchOn::Log`].
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>>;
 }

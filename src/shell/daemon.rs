@@ -21,6 +21,7 @@ use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusa
 use crate::ports::{Clock, Ports};
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
+use crate::shell::keyhold;
 use crate::shell::leases;
 use crate::shell::link::Links;
 use crate::shell::wire::{self, FileWatch, Wired};
@@ -140,6 +141,11 @@ pub type Reload = Arc<dyn Fn(&Arc<Engine>, &Links) -> Result<String, NotReloaded
 pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
     let wired = Arc::new(wire::wire_or_seal(settings, clock).map_err(|e| e.to_string())?);
     let engine = Arc::new(begin(settings, &wired).await?);
+    // A sealed guardian issues nothing.
+    let authority = match engine.seal() {
+        None => wired.authority(settings, &engine).map_err(|e| e.to_string())?,
+        Some(_) => None,
+    };
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
     let doors = wire::link::doors(&wired.ports, &engine, &wired.meter.registry()).map_err(|e| e.to_string())?;
     let links = Arc::new(Links::new(doors));
@@ -150,6 +156,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         engine: engine.clone(),
         store: engine.store(),
         witnesses: wired.ports.witnesses.clone(),
+        authority: authority.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -172,6 +179,23 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         let working = engine.clone();
         let end = until(stopped.clone());
         tasks.push(tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) }));
+    }
+    if let Some(authority) = authority {
+        if let Some(holder) = settings.keyholder.as_ref().filter(|holder| holder.start) {
+            let keys = wire::log_keys(&settings.state_dir).map_err(|e| e.to_string())?;
+            let (clock, entropy) = (wired.ports.clock.clone(), wired.ports.entropy.clone());
+            let starting = keyhold::Start::new(holder, &settings.state_dir, &keys, clock, &*entropy)?;
+            let end = until(stopped.clone());
+            tasks.push(tokio::spawn(async move {
+                starting.keep(end).await;
+                Ok(())
+            }));
+        }
+        let end = until(stopped.clone());
+        tasks.push(tokio::spawn(async move {
+            authority.run(end).await;
+            Ok(())
+        }));
     }
     // Nor is one who may have been rolled back a witness of others.
     if let Some(witness) = settings.witness.as_ref().filter(|_| engine.seal().is_none()) {
@@ -381,9 +405,12 @@ fn reload(
         ("environment", new.estate.environment != started.estate.environment),
         ("listen", new.listen != started.listen),
         ("audit", new.audit != started.audit),
-        ("issuer", new.issuers != started.issuers),
+        ("issuer", new.issuers != started.issuers || new.private_issuers != started.private_issuers),
+        ("ca", new.cas != started.cas),
+        ("keyholder", new.keyholder != started.keyholder),
         ("solver", new.solvers != started.solvers),
         ("witness", new.witness != started.witness),
+        ("allow` of `crl", new.lists_allow != started.lists_allow),
         ("audit.witness", new.audit_witness != started.audit_witness),
         ("listen` or `side` of a `link", links.must_restart(&new.links)),
     ]

@@ -8,10 +8,14 @@
 //! | `KW2xxx` | actions in the audit log | `explain/audit.rs` |
 //! | `KW3xxx` | the CAs (ACME) | `explain/acme.rs` |
 //! | `KW40xx` | reasons of the gate | `explain/gate.rs` |
+//! | `KW406x` | revocation lists that are fetched | `explain/lists.rs` |
+//! | `KW407x`, `KW408x` | freezes | `explain/freeze.rs` |
+//! | `KW409x` | clocks, and time in which nobody ran | `explain/clocks.rs` |
 //! | `KW41xx`, `KW42xx` | leases and permits | `explain/lease.rs` |
 //! | `KW43xx` | links (mTLS proxies) | `explain/link.rs` |
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
+//! | `KW46xx` | private CAs | `explain/pki.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -26,15 +30,19 @@
 mod acme;
 mod api;
 mod audit;
+mod clocks;
 mod configuration;
 mod engine;
 mod export;
+mod freeze;
 mod gate;
 mod host;
 mod keep;
 mod lease;
 mod link;
+mod lists;
 mod log;
+mod pki;
 mod proof;
 mod proxies;
 mod reading;
@@ -60,6 +68,27 @@ const fn row(code: &'static str, title: &'static str, meaning: &'static str, act
     Entry { code, title, meaning, action }
 }
 
+/// Every reason for which a path is closed, as the table of docs/gate.md.
+#[must_use]
+pub fn reasons() -> String {
+    use crate::domain::nature::{Firmness, NATURES, Opens};
+    let mut out = String::from("| code | reason | closes | opens again |\n|---|---|---|---|\n");
+    for (code, firmness, opens) in NATURES {
+        let title = explain(code).map_or("", |entry| entry.title);
+        let closes = match firmness {
+            Firmness::Hard => "hard",
+            Firmness::Soft => "soft",
+        };
+        let opens = match opens {
+            Opens::Itself => "by itself",
+            Opens::Replaced => "with another key",
+            Opens::Person => "a person",
+        };
+        out.push_str(&format!("| `{code}` | {title} | {closes} | {opens} |\n"));
+    }
+    out
+}
+
 /// The tables with their headings.
 const TABLES: &[(&str, &[Entry])] = &[
     ("Configuration", configuration::ROWS),
@@ -68,10 +97,14 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Audit", audit::ROWS),
     ("ACME", acme::ROWS),
     ("Gate", gate::ROWS),
+    ("Revocation lists", lists::ROWS),
+    ("Freezes", freeze::ROWS),
+    ("Clocks", clocks::ROWS),
     ("Leases and permits", lease::ROWS),
     ("Links", link::ROWS),
     ("Proof at the proxy", proof::ROWS),
     ("Gate: proxies", proxies::ROWS),
+    ("Private CAs", pki::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

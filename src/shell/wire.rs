@@ -1,5 +1,6 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
+mod authority;
 mod lease;
 pub mod link;
 mod witness;
@@ -22,7 +23,9 @@ use crate::adapters::challenge::{Binding, Secret, SolverConfig, SolverKind, Solv
 use crate::adapters::clock::SystemClock;
 use crate::adapters::deploy::FileDeployer;
 use crate::adapters::entropy::OsEntropy;
+use crate::adapters::holder::SocketHolder;
 use crate::adapters::keystore::FileKeyStore;
+use crate::adapters::lists::{self, PointLists};
 use crate::adapters::meter::PrometheusMeter;
 use crate::adapters::notify::LogNotifier;
 use crate::adapters::probe::SystemProber;
@@ -32,14 +35,20 @@ pub use crate::adapters::store::Archive;
 use crate::adapters::store::{LogOptions, OfflineLog, SqliteStore};
 use crate::adapters::tiles::{Tree, Web};
 use crate::adapters::witness::Publisher;
+use crate::codec::live_roots::LiveRoots;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::{Care, Credential, Estate, Layout, Source};
 use crate::domain::time::Timestamp;
+use crate::engine::authority::{InHouse, Issuers};
 use crate::engine::{Seal, SealedStore};
-use crate::ports::{Clock, Entropy, HostError, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses};
+use crate::ports::{
+    Clock, Entropy, HostError, KeyHolder, Log, Mute, Notice, Ports, Store, StoreError, Unwitnessed, Witnesses,
+};
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
+pub use self::authority::Private;
+use self::authority::TrustBook;
 pub use self::lease::{place_lease, remove_lease};
 pub use self::witness::{
     cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,
@@ -106,6 +115,7 @@ pub struct Wired {
     pub meter: Arc<PrometheusMeter>,
     /// Why the store behind the doors refuses everything.
     pub seal: Option<Seal>,
+    private: Private,
     publisher: Option<Arc<Publisher>>,
     notifier: Arc<LogNotifier>,
 }
@@ -123,6 +133,12 @@ impl Wired {
     pub fn notices(&self) -> Vec<(Timestamp, Notice)> {
         self.notifier.recent()
     }
+}
+
+/// The key holder that listens at this socket; with `owner`, only if that user does.
+#[must_use]
+pub fn key_holder(socket: &Path, owner: Option<u32>) -> Arc<dyn KeyHolder> {
+    Arc::new(SocketHolder::new(socket, owner))
 }
 
 /// The system's clock.
@@ -234,9 +250,13 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         // Nobody is to rely on what is not believed.
         None => Arc::new(Mute),
     };
-    let (by_issuer, default_roots, all_roots) = trust(&settings.issuers)?;
-    let keys =
-        Arc::new(FileKeyStore::open(&settings.state_dir.join("keys"), by_issuer, default_roots, entropy.clone())?);
+    let (mut by_issuer, default_roots, base) = trust(&settings.issuers)?;
+    let all_roots = LiveRoots::from(base.clone());
+    let book = Arc::new(TrustBook::new(&settings.private_issuers, base, all_roots.clone()));
+    by_issuer.extend(book.issuers.iter().map(|(id, roots)| (id.clone(), roots.clone())));
+    let private = Private { issuers: Arc::new(InHouse::new(settings.private_issuers.clone())), trust: book };
+    let place = settings.state_dir.join("keys");
+    let keys = Arc::new(FileKeyStore::open(&place, by_issuer, default_roots, all_roots.clone(), entropy.clone())?);
     let environment = settings.estate.environment;
     let deployer = FileDeployer::new(keys.clone(), settings.sandbox_dir.clone(), environment, clock.clone());
     let issuers = settings.issuers.iter().map(acme_issuer).collect::<Result<Vec<_>, _>>()?;
@@ -249,6 +269,8 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
     let shown = |(of, own): (_, Arc<SqliteStore>)| publisher(of, own, clock.clone(), notifier.clone()).map(Arc::new);
     let publisher = settings.audit_witness.as_ref().zip(own).map(shown).transpose()?;
     let unwitnessed: Arc<dyn Witnesses> = Arc::new(Unwitnessed);
+    let (kept, allow) = (settings.state_dir.join("lists"), settings.lists_allow.clone());
+    let lists = PointLists::new(kept, allow, lists::DEADLINE, clock.clone());
     let ports = Ports {
         clock,
         entropy,
@@ -256,15 +278,16 @@ fn put_together(settings: &Settings, clock: Arc<dyn Clock>, refused: Refused) ->
         spool,
         witnesses: publisher.clone().map_or(unwitnessed, |p| p),
         signer,
-        issuer: Arc::new(issuers),
+        issuer: Arc::new(Issuers::new(Arc::new(issuers), private.issuers.clone())),
         solver: Arc::new(solver),
         keys,
         prober: Arc::new(SystemProber::new(all_roots, settings.sandbox_dir.clone())?),
+        lists: Arc::new(lists),
         deployer: Arc::new(deployer),
         notifier: notifier.clone(),
         meter: meter.clone(),
     };
-    Ok(Wired { ports, meter, seal, publisher, notifier })
+    Ok(Wired { ports, meter, seal, private, publisher, notifier })
 }
 
 /// Where entries wait that cannot be written into the audit log.
@@ -326,7 +349,7 @@ impl FileWatch {
 /// The directories in which a credential's own files change.
 fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
     let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
-    let mut directories: Vec<_> = credential.crls.iter().filter_map(|file| parent(file)).collect();
+    let mut directories: Vec<_> = credential.list_files().filter_map(|file| parent(file)).collect();
     directories.extend(match &credential.care {
         Care::Observed(Source::File { path, .. }) => parent(path).into_iter().collect(),
         Care::Observed(Source::Endpoints) => Vec::new(),
@@ -345,7 +368,7 @@ fn directories_of(credential: &Credential) -> Vec<std::path::PathBuf> {
     directories
 }
 
-type Trust = (BTreeMap<IssuerId, Arc<Roots>>, Arc<Roots>, Arc<Roots>);
+type Trust = (BTreeMap<IssuerId, LiveRoots>, Arc<Roots>, Arc<Roots>);
 
 /// What each issuer's chains may end in, what the others' may, and all of it for looking around. The system's roots cost
 /// a megabyte and are left out where every issuer brings its own and nothing else is looked at.
@@ -355,7 +378,7 @@ fn trust(issuers: &[IssuerSettings]) -> Result<Trust, WireError> {
     for issuer in issuers.iter().filter(|i| !i.root_files.is_empty()) {
         let own = roots::bundles(&issuer.root_files)?;
         all.extend(&own);
-        by_issuer.insert(issuer.id.clone(), Arc::new(own));
+        by_issuer.insert(issuer.id.clone(), LiveRoots::from(own));
     }
     let system = roots::system();
     all.extend(&system);

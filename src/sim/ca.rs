@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::certificate::{CertId, Certificate};
+use crate::domain::certificate::{CertId, Certificate, Listing};
 use crate::domain::execution::Fault;
 use crate::domain::id::IssuerId;
 use crate::domain::json::write_integer;
@@ -47,6 +47,8 @@ pub struct Behaviour {
     pub refuses_replaces: bool,
     /// Orders stay in `processing` for ever.
     pub stuck: bool,
+    /// URLs of its revocation lists: each certificate names one of them, in turn. Without any it names none.
+    pub lists: Vec<Arc<str>>,
     /// Answers to finalize that are lost, still.
     pub lose_finalize: u32,
     /// Answers to newOrder that are lost, still.
@@ -68,6 +70,7 @@ impl Default for Behaviour {
             reuses_orders: false,
             refuses_replaces: false,
             stuck: false,
+            lists: Vec::new(),
             lose_finalize: 0,
             lose_new_order: 0,
         }
@@ -140,7 +143,7 @@ pub(super) struct Issued {
 }
 
 impl Issued {
-    fn new(number: u64, csr: &[u8], validity: Validity, names: &NameSet) -> Self {
+    fn new(number: u64, csr: &[u8], validity: Validity, names: &NameSet, list: Option<Arc<str>>) -> Self {
         let (serial, spki) = (format!("{number:x}"), Digest::of(csr));
         let mut text = Vec::with_capacity(128);
         for word in [&b"SIM "[..], serial.as_bytes(), b" ", &spki.hex(), b" "] {
@@ -162,6 +165,7 @@ impl Issued {
             serial: Arc::from(serial),
             may_issue: false,
             purposes: crate::domain::certificate::Purposes::ALL,
+            listing: Listing { ca: false, points: list.into_iter().collect() },
         };
         // Made of nothing but texts.
         let text = Arc::from(core::str::from_utf8(&text).unwrap_or_default());
@@ -283,7 +287,9 @@ impl SimCa {
         let by_prefix = behaviour.lifetime_by_prefix.iter().find(|(p, _)| first.starts_with(p.as_str()));
         let lifetime = by_prefix.map_or(behaviour.lifetime, |(_, l)| *l);
         let validity = Validity { not_before: now, not_after: now.plus(lifetime) };
-        let issued = Issued::new(number, csr, validity, &order.names);
+        let turn = usize::try_from(number).ok().and_then(|n| n.checked_rem(behaviour.lists.len()));
+        let list = turn.and_then(|turn| behaviour.lists.get(turn)).cloned();
+        let issued = Issued::new(number, csr, validity, &order.names, list);
         if let Some(id) = issued.leaf.cert_id.clone().filter(|_| behaviour.ari) {
             inner.certificates.insert(id, validity);
         }

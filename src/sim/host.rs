@@ -13,8 +13,8 @@ use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
 use crate::ports::{
-    Accepted, ChallengeKind, ChallengeTask, Clock, Deployer, Doing, HostError, KeyStore, PrivateKey, Prober, Solver,
-    SolverError,
+    Accepted, ChallengeKind, ChallengeTask, Clock, Deployer, Doing, Expected, HostError, KeyStore, PrivateKey, Prober,
+    Solver, SolverError,
 };
 use crate::sim::ca::{ISSUED_BY, Issued, SimCa};
 use crate::sim::clock::SimClock;
@@ -90,6 +90,7 @@ impl SimHost {
             cert_id: None,
             may_issue: true,
             purposes: crate::domain::certificate::Purposes::ALL,
+            listing: crate::domain::certificate::Listing::default(),
         };
         let host = Self { clock, steps, ca, root: Arc::new(root), inner: Mutex::default() };
         host.know(estate);
@@ -205,7 +206,7 @@ impl KeyStore for SimHost {
         slot: AttemptId,
         _issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
         Box::pin(async move {
@@ -218,7 +219,7 @@ impl KeyStore for SimHost {
                 if leaf.spki != own.spki {
                     return Err(HostError("is for another key".into()));
                 }
-                if leaf.names != *names || !leaf.validity.contains(now) {
+                if leaf.names != *expected.names || !leaf.validity.contains(now) {
                     return Err(HostError("is for other names, or not valid now".into()));
                 }
                 let above = vec![self.root.clone()];
@@ -343,13 +344,13 @@ impl Prober for SimHost {
             let inner = self.lock();
             let seen =
                 |file: &String| (file.clone(), inner.lists.get(file).map_or(CrlSeen::Missing, |l| l.about(chain)));
-            credential.crls.iter().map(seen).collect()
+            credential.list_files().map(seen).collect()
         })
     }
 }
 
 impl SimList {
-    fn about(&self, chain: &Chain) -> CrlSeen {
+    pub(super) fn about(&self, chain: &Chain) -> CrlSeen {
         match self {
             Self::Bad(why) => CrlSeen::Unusable(why.clone()),
             Self::Good { this_update, next_update, revoked } => {

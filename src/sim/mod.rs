@@ -4,6 +4,7 @@
 pub mod ca;
 pub mod clock;
 pub mod host;
+pub mod lists;
 pub mod signer;
 pub mod spool;
 pub mod store;

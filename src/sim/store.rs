@@ -17,7 +17,8 @@ use crate::domain::id::{EntryId, head};
 use crate::domain::key::Digest;
 use crate::domain::private::{Private, Salt, Told};
 use crate::domain::question::{LARGEST_PAGE, LARGEST_PAGE_BYTES, Order, Question};
-use crate::domain::state::State;
+use crate::domain::state::{Latch, LatchOn, State};
+use crate::domain::time::Timestamp;
 use crate::domain::tree::{Frontier, Subtree, TreeError, prove_consistency, prove_inclusion};
 use crate::ports::{Batch, Consistency, Doing, Inclusion, Log, Page, Statistics, Store, StoreError, StoredEntry};
 
@@ -91,6 +92,11 @@ impl MemoryStore {
         self.disk().faults.lost.map_or(0, |asked| asked.saturating_sub(1))
     }
 
+    /// Somebody changes the log under the guardian: looks at it find that out.
+    pub fn break_log(&self) {
+        self.disk().faults.broken = true;
+    }
+
     /// No more faults.
     pub fn heal(&self) {
         self.disk().faults = Faults::default();
@@ -111,6 +117,9 @@ impl MemoryStore {
         let mut disk = self.disk();
         disk.opening = disk.opening.wrapping_add(1);
         disk.faults = Faults::default();
+        if let Some(doubt) = disk.doubt.take() {
+            disk.state.latches.insert(LatchOn::Log, doubt);
+        }
         Self { disk: self.disk.clone(), opening: disk.opening }
     }
 
@@ -179,6 +188,25 @@ impl Store for MemoryStore {
             let disk = self.open_log()?;
             let wanted = |kept: &&Kept| target.as_ref().is_none_or(|t| kept.is_about(t));
             Ok(disk.kept.iter().rev().filter(wanted).take(limit).map(|kept| kept.entry.clone()).collect())
+        })
+    }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let broken = || StoreError::Distrusted { code: "KW6001", text: "the simulated log was changed".to_owned() };
+            if self.open_disk()?.faults.broken { Err(broken()) } else { Ok(from) }
+        })
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut disk = self.open_disk()?;
+            let latch = |(at, error): (Timestamp, StoreError)| {
+                let (text, code) = (Arc::from(error.to_string()), Arc::from("KW6001"));
+                Latch { at, code, text, by: None }
+            };
+            disk.doubt = found.map(latch);
+            Ok(())
         })
     }
 }
@@ -273,6 +301,8 @@ struct Disk {
     /// Also where entries are only counted.
     written: Option<Vec<Batch>>,
     faults: Faults,
+    /// That the log was found broken, until the next opening.
+    doubt: Option<Latch>,
 }
 
 /// An entry with what is needed to find it and to let it go.
@@ -307,6 +337,7 @@ struct Evidence {
 
 #[derive(Default)]
 struct Faults {
+    broken: bool,
     fail_next: u64,
     fail_after: Option<u64>,
     lose_answers: u64,

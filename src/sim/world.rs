@@ -18,6 +18,7 @@ use crate::ports::{Clock, Count, Entropy, Meter, Notice, Notifier, Ports, StoreE
 use crate::sim::ca::SimCa;
 use crate::sim::clock::{SimClock, run};
 use crate::sim::host::SimHost;
+use crate::sim::lists::SimLists;
 use crate::sim::signer::SimSigner;
 use crate::sim::spool::MemorySpool;
 use crate::sim::store::MemoryStore;
@@ -162,6 +163,8 @@ pub struct World {
     pub ca: Arc<SimCa>,
     /// Keys, files and servers.
     pub host: Arc<SimHost>,
+    /// Revocation lists at distribution points.
+    pub lists: Arc<SimLists>,
     /// The database.
     pub store: Arc<MemoryStore>,
     /// What waits to be written there.
@@ -207,6 +210,7 @@ impl World {
         Self {
             host: Arc::new(SimHost::new(clock.clone(), steps.clone(), ca.clone(), &estate)),
             ca,
+            lists: Arc::new(SimLists::new(clock.clone())),
             store: Arc::new(store),
             spool: MemorySpool::new(),
             notifier: Arc::default(),
@@ -233,6 +237,7 @@ impl World {
             solver: self.host.clone(),
             keys: self.host.clone(),
             prober: self.host.clone(),
+            lists: self.lists.clone(),
             deployer: self.host.clone(),
             notifier: self.notifier.clone(),
             meter: self.meter.clone(),

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 50] = [
     "",
     "init",
     "check",
@@ -61,7 +61,19 @@ const COMMANDS: [&str; 38] = [
     "gate probe",
     "gate lint",
     "gate graph",
+    "freeze",
+    "freeze list",
+    "freeze thaw",
     "snippet",
+    "ca",
+    "ca status",
+    "ca init",
+    "ca issue",
+    "ca sign",
+    "ca revoke",
+    "ca crl",
+    "ca bundle",
+    "keyholder",
     "status",
     "backup",
     "restore",

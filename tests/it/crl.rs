@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use keyward::codec::crl::{LARGEST, facts};
+use keyward::codec::crl::{Issue, LARGEST, LARGEST_FETCHED, RevocationList, facts};
 use keyward::codec::{ParseError, verify};
 use keyward::domain::certificate::{Chain, Trust};
 use keyward::domain::inventory::CrlFacts;
@@ -19,19 +19,22 @@ use x509_parser::prelude::FromDer as _;
 use crate::harness::pki::{Ca, Der, nothing, openssl, roots};
 
 /// A root, an intermediate, a leaf, and the chain of the three.
-struct Pki {
-    root: Ca,
-    mid: Ca,
-    leaf: Der,
-    chain: Chain,
+pub(crate) struct Pki {
+    pub(crate) root: Ca,
+    pub(crate) mid: Ca,
+    pub(crate) leaf: Der,
+    pub(crate) chain: Chain,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(nothing, nothing)
     }
 
-    fn with(mid: impl FnOnce(&mut rcgen::CertificateParams), leaf: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
+    pub(crate) fn with(
+        mid: impl FnOnce(&mut rcgen::CertificateParams),
+        leaf: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> Self {
         let root = Ca::root("Root", nothing);
         let mid = root.below("Mid", mid);
         let (leaf, _) = mid.leaf(&["a.example"], leaf);
@@ -44,16 +47,16 @@ impl Pki {
         facts(bytes, &self.chain).expect_err("refused").0
     }
 
-    fn leaf_print(&self) -> Digest {
+    pub(crate) fn leaf_print(&self) -> Digest {
         Digest::of(&self.leaf)
     }
 
-    fn mid_print(&self) -> Digest {
+    pub(crate) fn mid_print(&self) -> Digest {
         Digest::of(&self.mid.der)
     }
 }
 
-fn serial(der: &Der) -> Vec<u8> {
+pub(crate) fn serial(der: &Der) -> Vec<u8> {
     let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der).unwrap();
     certificate.raw_serial().to_vec()
 }
@@ -78,7 +81,7 @@ fn by_rcgen(ca: &Ca, serials: &[Vec<u8>]) -> rcgen::CertificateRevocationList {
     .unwrap()
 }
 
-fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let value = parts.concat();
     let length = value.len().to_be_bytes();
     let short: Vec<u8> = length.iter().copied().skip_while(|b| *b == 0).collect();
@@ -94,29 +97,29 @@ fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 const ECDSA_SHA256: &[u8] = &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
-const TIME: &[u8] = b"\x17\x0d300601000000Z";
-const TRUE: &[u8] = &[1, 1, 0xff];
+pub(crate) const TIME: &[u8] = b"\x17\x0d300601000000Z";
+pub(crate) const TRUE: &[u8] = &[1, 1, 0xff];
 
 /// An extension with an id below 2.5.29.
-fn extension(id: u8, critical: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(id: u8, critical: &[u8], value: &[u8]) -> Vec<u8> {
     tlv(0x30, &[&[6, 3, 0x55, 0x1d, id], critical, &tlv(4, &[value])])
 }
 
-fn entry(serial: &[u8], more: &[u8]) -> Vec<u8> {
+pub(crate) fn entry(serial: &[u8], more: &[u8]) -> Vec<u8> {
     tlv(0x30, &[&tlv(2, &[serial]), TIME, more])
 }
 
 /// A list by hand, whatever its parts.
 #[derive(Clone)]
-struct Draft {
-    version: &'static [u8],
-    times: Vec<u8>,
-    entries: Vec<u8>,
-    extensions: Vec<u8>,
+pub(crate) struct Draft {
+    pub(crate) version: &'static [u8],
+    pub(crate) times: Vec<u8>,
+    pub(crate) entries: Vec<u8>,
+    pub(crate) extensions: Vec<u8>,
 }
 
 impl Draft {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let times = [TIME, b"\x18\x0f20300701000000Z"].concat();
         Self { version: &[2, 1, 1], times, entries: Vec::new(), extensions: extension(20, &[], &[2, 1, 7]) }
     }
@@ -132,7 +135,7 @@ impl Draft {
         tlv(0x30, &[self.version, ECDSA_SHA256, issuer, &self.times, &entries, &extensions])
     }
 
-    fn signed_by(&self, ca: &Ca) -> Vec<u8> {
+    pub(crate) fn signed_by(&self, ca: &Ca) -> Vec<u8> {
         sign(&self.tbs(ca), ca)
     }
 }
@@ -231,9 +234,9 @@ fn what_is_partial_or_not_understood_is_refused_with_its_reason() {
     let cases: [(&str, Draft); 16] = [
         ("delta", list(extension(27, TRUE, &[2, 1, 1]), vec![])),
         ("delta", list(extension(27, &[], &[2, 1, 1]), vec![])),
-        ("partial or indirect", list(point(&name), vec![])),
-        ("partial or indirect", list(point(&[0x81, 1, 0xff]), vec![])),
-        ("partial or indirect", list(point(&[0x82, 1, 0xff]), vec![])),
+        ("certificates that name its distribution point, \"http://a.example/1.crl\"", list(point(&name), vec![])),
+        ("only about certificates of CAs", list(point(&[0x82, 1, 0xff]), vec![])),
+        ("well-formed", list(point(&[0x81, 1, 0xff, 0x82, 1, 0xff]), vec![])),
         ("partial or indirect", list(point(&[0x83, 2, 1, 2]), vec![])),
         ("partial or indirect", list(point(&[0x84, 1, 0xff]), vec![])),
         ("partial or indirect", list(point(&[0x85, 1, 0xff]), vec![])),
@@ -261,6 +264,7 @@ fn what_is_partial_or_not_understood_is_refused_with_its_reason() {
     for fine in [
         list(extension(99, &[], &[5, 0]), entry(&[9], &tlv(0x30, &[&reason, &extension(99, &[], &[5, 0])]))),
         list(point(&[0x81, 1, 0]), vec![]),
+        list(point(&[0x81, 1, 0xff]), vec![]),
         list(vec![], vec![]),
     ] {
         assert!(facts(&fine.signed_by(&pki.mid), &pki.chain).is_ok());
@@ -407,6 +411,198 @@ fn lists_of_openssl_are_read_in_both_versions() {
         let span = found.next_update.unwrap().unix() - found.this_update.unix();
         assert_eq!(span, 30 * 86_400, "{config}");
     }
+    // Only about certificates that are no CA's, as the leaf is.
+    let found = facts(&make("part.cnf"), &pki.chain).unwrap();
+    assert_eq!((found.covers, found.revokes), ([pki.leaf_print()].into(), [pki.leaf_print()].into()));
+    put("part.cnf", &fs::read_to_string(dir.path().join("part.cnf")).unwrap().replace("onlyuser", "onlyCA"));
     let why = pki.why(&make("part.cnf"));
     assert!(why.contains("partial"), "{why}");
+}
+
+/// The part of an issuing distribution point that names these URIs.
+pub(crate) fn named(uris: &[&str]) -> Vec<u8> {
+    let names: Vec<u8> = uris.iter().flat_map(|uri| tlv(0x86, &[uri.as_bytes()])).collect();
+    tlv(0xa0, &[&tlv(0xa0, &[&names])])
+}
+
+pub(crate) fn limited(parts: &[&[u8]]) -> Draft {
+    let point = extension(28, TRUE, &tlv(0x30, parts));
+    Draft { extensions: [extension(20, &[], &[2, 1, 7]), point].concat(), ..Draft::new() }
+}
+
+/// RFC 5280 section 6.3.3 step b, over every way to limit a list and to name where it lies.
+#[test]
+fn a_list_counts_only_for_certificates_that_name_its_point_and_are_of_its_kind() {
+    let (own, other) = ("http://a.example/1.crl", "http://b.example/2.crl");
+    let at = |uris: &[&str]| rcgen::CrlDistributionPoint { uris: uris.iter().map(ToString::to_string).collect() };
+    let (users, cas) = (&[0x81, 1, 0xff][..], &[0x82, 1, 0xff][..]);
+    for (leaf, expected) in [
+        (vec![], false),
+        (vec![at(&[own])], true),
+        (vec![at(&[other])], false),
+        (vec![at(&["ldap:///cn=a", own])], true),
+        (vec![at(&[other]), at(&[own])], true),
+        (vec![at(&["http://a.example/1.crl/"]), at(&["HTTP://a.example/1.crl"])], false),
+    ] {
+        let pki =
+            Pki::with(|p| p.crl_distribution_points = vec![at(&[own])], |p| p.crl_distribution_points = leaf.clone());
+        for (parts, about_leaf, about_mid) in [
+            (vec![named(&[own])], expected, true),
+            (vec![named(&["ldap:///cn=x", own])], expected, true),
+            (vec![named(&[own]), users.to_vec()], expected, false),
+            (vec![named(&[own]), cas.to_vec()], false, true),
+            (vec![named(&[])], false, false),
+            (vec![users.to_vec()], true, false),
+            (vec![cas.to_vec()], false, true),
+            (vec![], true, true),
+        ] {
+            let list = limited(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let list =
+                Draft { entries: [entry(&serial(&pki.leaf), &[]), entry(&serial(&pki.mid.der), &[])].concat(), ..list };
+            for (ca, print, about) in
+                [(&pki.mid, pki.leaf_print(), about_leaf), (&pki.root, pki.mid_print(), about_mid)]
+            {
+                let found = facts(&list.signed_by(ca), &pki.chain);
+                let shown = format!("{leaf:?} {parts:02x?}: {found:?}");
+                match found {
+                    Ok(found) if about => {
+                        assert_eq!((found.covers, found.revokes), ([print].into(), [print].into()), "{shown}");
+                    }
+                    Ok(_) => panic!("{shown}"),
+                    Err(why) => assert!(!about && why.0.contains("is partial"), "{shown}"),
+                }
+            }
+        }
+    }
+    assert!(
+        facts(&limited(&[&named(&[own]), &[0x84, 1, 0xff]]).signed_by(&Pki::new().mid), &Pki::new().chain).is_err()
+    );
+}
+
+#[test]
+fn the_number_of_a_list_never_goes_back_and_neither_does_its_time() {
+    let pki = Pki::new();
+    let make = |number: Option<&[u8]>, day: &str| {
+        let times = [&b"\x17\x0d3006"[..], day.as_bytes(), b"000000Z", b"\x18\x0f20300701000000Z"].concat();
+        let extensions = number.map_or(vec![], |n| extension(20, &[], &tlv(2, &[n])));
+        Draft { times, extensions, ..Draft::new() }.signed_by(&pki.mid)
+    };
+    let follows =
+        |new: &[u8], old: &[u8]| Issue::read(new).unwrap().may_follow(&Issue::read(old).unwrap()).map_err(|e| e.0);
+    for (old, new, refusal) in [
+        ((Some(&[7][..]), "01"), (Some(&[7][..]), "01"), None),
+        ((Some(&[7]), "01"), (Some(&[8]), "01"), None),
+        ((Some(&[7]), "01"), (Some(&[8]), "02"), None),
+        ((Some(&[0, 0xff]), "01"), (Some(&[1, 0]), "02"), None),
+        ((None, "01"), (Some(&[1]), "01"), None),
+        ((None, "01"), (None, "02"), None),
+        ((Some(&[8]), "01"), (Some(&[7]), "02"), Some("0x07, and 0x08 was seen")),
+        ((Some(&[1, 0]), "01"), (Some(&[0, 0xff]), "02"), Some("0xff, and 0x0100 was seen")),
+        ((Some(&[8]), "01"), (None, "02"), Some("none, and 0x08 was seen")),
+        ((Some(&[8]), "02"), (Some(&[9]), "01"), Some("of 2030-06-01")),
+        ((None, "02"), (None, "01"), Some("of 2030-06-01")),
+    ] {
+        let found = follows(&make(new.0, new.1), &make(old.0, old.1));
+        match refusal {
+            None => assert_eq!(found, Ok(()), "{old:?} {new:?}"),
+            Some(text) => assert!(found.as_ref().is_err_and(|why| why.contains(text)), "{old:?} {new:?}: {found:?}"),
+        }
+    }
+    // Another issuer counts by itself.
+    assert_eq!(follows(by_rcgen(&pki.root, &[]).der(), &make(Some(&[9; 20]), "05")), Ok(()));
+    for malformed in [&[0x80][..], &[], &[0x7f; 21]] {
+        assert!(Issue::read(&make(Some(malformed), "01")).is_err(), "{malformed:02x?}");
+    }
+}
+
+#[test]
+fn a_list_is_read_once_and_asked_about_many_chains() {
+    let pki = Pki::new();
+    let entries: Vec<u8> =
+        (0..100_000_u32).flat_map(|n| entry(&[&[0x11; 12][..], &n.to_be_bytes()].concat(), &[])).collect();
+    let list = Draft { entries, ..Draft::new() }.signed_by(&pki.mid);
+    let began = Instant::now();
+    let read = RevocationList::of(&list, LARGEST_FETCHED, &[&pki.chain]).unwrap();
+    let reading = began.elapsed();
+    assert_eq!((read.entries(), read.digest()), (100_000, Digest::of(&list)));
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert!(read.about(&pki.chain).unwrap().revokes.is_empty());
+    }
+    println!("read in {reading:?}, asked a hundred times in {:?}", began.elapsed());
+    assert!(began.elapsed() < reading, "each question costs far less than reading: {:?}", began.elapsed());
+    let again = RevocationList::of(&list, LARGEST_FETCHED, &[&pki.chain]).unwrap();
+    assert!(std::ptr::eq(&*read, &*again), "it is not read again");
+    assert!(RevocationList::known(&Digest::of(&list)).is_some());
+    // Whoever has no part in it is not answered from what was read for others.
+    let stranger = Pki::new();
+    assert!(RevocationList::of(&list, LARGEST_FETCHED, &[&stranger.chain]).is_err());
+    assert!(RevocationList::of(&list, LARGEST_FETCHED, &[&stranger.chain, &pki.chain]).is_ok());
+    assert!(RevocationList::of(&list, list.len() - 1, &[&pki.chain]).unwrap_err().0.contains("larger than"));
+}
+
+#[test]
+fn a_list_beyond_sixteen_mebibytes_is_read_and_one_with_too_many_entries_is_not() {
+    let pki = Pki::new();
+    let long = |count: u32, more: &[u8]| {
+        let one = |n: u32| entry(&[&[0x11; 12][..], &n.to_be_bytes()].concat(), more);
+        let entries: Vec<u8> = (0..count).flat_map(one).collect();
+        Draft { entries, ..Draft::new() }.signed_by(&pki.mid)
+    };
+    let reason = tlv(0x30, &[&extension(21, &[], &[10, 1, 1])]);
+    let list = long(400_000, &reason);
+    assert!((LARGEST + 1..LARGEST_FETCHED).contains(&list.len()), "{}", list.len());
+    assert!(pki.why(&list).contains("larger than"), "in a file");
+    assert_eq!(RevocationList::of(&list, LARGEST_FETCHED, &[&pki.chain]).unwrap().entries(), 400_000);
+    let many = Draft { entries: entry(&[9], &[]).repeat(1_000_001), ..Draft::new() }.signed_by(&pki.mid);
+    let refused = RevocationList::of(&many, many.len(), &[&pki.chain]);
+    assert!(refused.is_err_and(|e| e.0.contains("more than 1000000 entries")));
+}
+
+#[test]
+fn the_seeds_of_the_fuzzer_reach_what_they_are_for() {
+    let seed =
+        |name: &str| fs::read(format!("{}/fuzz/seeds/revocation_lists/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let roots = verify::Roots::from_bundle(&seed("root.der")).unwrap();
+    let chain = verify::chain(&[seed("leaf.der"), seed("intermediate.der")], &roots).unwrap();
+    assert_eq!(chain.list_points(), ["http://crl.example/1.crl".into()].into());
+    for (name, expected) in [
+        ("good.crl", Ok(1)),
+        ("pem.crl", Ok(1)),
+        ("shard.crl", Ok(1)),
+        ("delta.crl", Err("delta")),
+        ("torn.crl", Err("well-formed")),
+    ] {
+        match (facts(&seed(name), &chain), expected) {
+            (Ok(found), Ok(revoked)) => assert_eq!(found.revokes.len(), revoked, "{name}"),
+            (Err(why), Err(text)) => assert!(why.0.contains(text), "{name}: {why}"),
+            (found, _) => panic!("{name}: {found:?}"),
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
+
+    /// Whatever stands on a list is found on it, and nothing else is.
+    #[test]
+    fn the_serials_of_a_list_are_found_and_no_others(
+        listed in proptest::collection::vec(proptest::collection::vec(0_u8.., 1..21), 0..40),
+        own in proptest::collection::vec(0_u8.., 1..20),
+    ) {
+        let mut own = own;
+        own[0] = own[0] & 0x7f | 1;
+        let positive = |serial: &Vec<u8>| if serial[0] & 0x80 == 0 { serial.clone() } else { [&[0], &serial[..]].concat() };
+        let pki = Pki::with(nothing, |p| p.serial_number = Some(SerialNumber::from_slice(&own)));
+        for with_own in [false, true] {
+            let mut entries: Vec<u8> = listed.iter().flat_map(|s| entry(&positive(s), &[])).collect();
+            if with_own {
+                entries.splice(0..0, entry(&own, &[]));
+            }
+            let found = facts(&Draft { entries, ..Draft::new() }.signed_by(&pki.mid), &pki.chain).unwrap();
+            let bare = |s: &Vec<u8>| s.iter().copied().skip_while(|b| *b == 0).collect::<Vec<u8>>();
+            let expected = with_own || listed.iter().any(|s| bare(s) == own);
+            proptest::prop_assert_eq!(found.revokes.contains(&pki.leaf_print()), expected);
+        }
+    }
 }

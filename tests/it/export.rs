@@ -5,8 +5,6 @@ mod hook;
 mod ocsf;
 mod oracle;
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use keyward::adapters::store::{LogOptions, SqliteStore};
@@ -14,7 +12,7 @@ use keyward::domain::time::Timestamp;
 use keyward::ports::{Batch, Store};
 use keyward::shell::wire;
 
-use crate::harness::ledger::{Written, draft, keyward};
+use crate::harness::ledger::{Written, draft, files, keyward};
 use crate::harness::store::block_on;
 
 /// Appends entries in large batches.
@@ -44,21 +42,4 @@ fn export(log: &Path, format: &str, to: &Path, more: &[&str]) -> (i32, String) {
 fn exported(log: &Path, format: &str, to: &Path) {
     let (code, text) = export(log, format, to, &[]);
     assert_eq!(code, 0, "{format}: {text}");
-}
-
-/// Every file below a directory.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(top: &Path, dir: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(top, &path, all);
-            } else {
-                all.insert(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    let mut all = BTreeMap::new();
-    walk(dir, dir, &mut all);
-    all
 }

@@ -5,4 +5,4 @@ mod daemon;
 mod kills;
 mod outcomes;
 mod sealed;
-mod simulated;
+pub mod simulated;

@@ -6,8 +6,6 @@ mod crash;
 mod keep;
 mod rest;
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use keyward::adapters::store::{LogOptions, SqliteStore};
@@ -17,7 +15,7 @@ use keyward::domain::time::Timestamp;
 use keyward::ports::{Batch, Store};
 use keyward::shell::wire;
 
-use crate::harness::ledger::{Written, draft, id, keyward, python};
+use crate::harness::ledger::{Written, draft, files, id, keyward, python};
 use crate::harness::store::block_on;
 
 /// When the first entry of a log was written.
@@ -54,23 +52,6 @@ fn both(log: &Written, shards: &[PathBuf], code: i32, say: &str) {
     assert!(own == code && text.contains(say), "{say}: {own} {text}");
     let (theirs, said) = python(&shards, &[log.path().to_owned()]).remove(0);
     assert_eq!(theirs, code, "{said}\n{text}");
-}
-
-/// Every file below a directory.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(top: &Path, dir: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(top, &path, all);
-            } else {
-                all.insert(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    let mut all = BTreeMap::new();
-    walk(dir, dir, &mut all);
-    all
 }
 
 /// As [`draft`], but all intents are concluded, some later than usual; that of entry 1050 is not.

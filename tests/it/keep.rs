@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyward::adapters::store::LogOptions;
-use keyward::domain::state::State;
+use keyward::domain::state::{LatchOn, State};
 use keyward::domain::time::Timestamp;
 use keyward::ports::{Batch, Store, StoreError};
 use keyward::shell::wire::keep::{self, Accept, Diagnosis, Mend, Secrets, Verdict};
@@ -111,8 +111,11 @@ fn what_is_restored_is_what_was_and_goes_on_once_a_person_accepts_it() {
     drop(keyward::adapters::store::SqliteStore::open(&to, &accepting).unwrap());
     block_on(async {
         let store: Arc<dyn Store> = Arc::new(keyward::adapters::store::SqliteStore::open(&to, &elsewhere).unwrap());
-        assert_eq!(store.load().await.unwrap(), state);
-        assert_eq!(replayed(&store).await, without_clock(state));
+        let mut loaded = store.load().await.unwrap();
+        assert_eq!(replayed(&store).await, without_clock(loaded.clone()));
+        // Its paths stay closed until a person opens them.
+        assert!(loaded.latches.remove(&LatchOn::Log).is_some_and(|latch| *latch.code == *"KW6004"));
+        assert_eq!(loaded, state);
         let last = readable(&*store).await.pop().unwrap();
         assert_eq!(
             (&last["data"]["action"], &last["data"]["actor"]["subject"]),

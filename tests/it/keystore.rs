@@ -32,8 +32,8 @@ struct Room {
 }
 
 fn open(dir: &Path, own: &[&Der]) -> FileKeyStore {
-    let map = BTreeMap::from([(issuer(), Arc::new(roots(own)))]);
-    FileKeyStore::open(&dir.join("keys"), map, Arc::new(Roots::default()), Arc::new(OsEntropy)).unwrap()
+    let map = BTreeMap::from([(issuer(), roots(own).into())]);
+    FileKeyStore::open(&dir.join("keys"), map, Arc::default(), roots(own).into(), Arc::new(OsEntropy)).unwrap()
 }
 
 fn room() -> Room {
@@ -77,7 +77,7 @@ impl Room {
     }
 
     async fn accept_text(&self, n: u8, text: &str, names: &NameSet, at: Timestamp) -> Result<(), String> {
-        self.store.accept(slot(n), &issuer(), text, names, at).await.map(|_| ()).map_err(|e| e.0)
+        self.store.accept(slot(n), &issuer(), text, names.into(), at).await.map(|_| ()).map_err(|e| e.0)
     }
 }
 
@@ -228,7 +228,7 @@ async fn an_expired_root_refuses_the_chain_although_the_library_would_take_it() 
     let csr = store.prepare(slot(1), KeyAlgorithm::P256, &names("a.example"), KeyReuse::Fresh, None).await.unwrap();
     let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(&*csr)).unwrap();
     let text = pem::certificates(&[root.sign(&leaf_params(&["a.example"]), &request.public_key)]);
-    let error = store.accept(slot(1), &issuer(), &text, &names("a.example"), now()).await.unwrap_err().0;
+    let error = store.accept(slot(1), &issuer(), &text, (&names("a.example")).into(), now()).await.unwrap_err().0;
     assert!(error.contains("\"CN=R\" is valid from"), "{error}");
 }
 
@@ -238,7 +238,7 @@ async fn an_issuer_is_held_to_its_own_roots() {
     let csr = room.prepare(1, &names("a.example")).await.unwrap();
     let text = pem::certificates(&room.issue(&csr, &leaf_params(&["a.example"])));
     let other = IssuerId::parse("other").unwrap();
-    let error = room.store.accept(slot(1), &other, &text, &names("a.example"), now()).await.unwrap_err().0;
+    let error = room.store.accept(slot(1), &other, &text, (&names("a.example")).into(), now()).await.unwrap_err().0;
     assert!(error.contains("one of 0 roots for other"), "{error}");
 }
 
@@ -308,7 +308,8 @@ async fn links_pipes_and_foreign_modes_in_a_slot_are_refused() {
     }
     let linked = room.dir.path().join("linked");
     symlink(&outside, &linked).unwrap();
-    let opened = FileKeyStore::open(&linked, BTreeMap::new(), Arc::default(), Arc::new(OsEntropy));
+    let opened =
+        FileKeyStore::open(&linked, BTreeMap::new(), Arc::default(), Roots::default().into(), Arc::new(OsEntropy));
     assert!(opened.unwrap_err().0.contains("link"));
 }
 

@@ -23,20 +23,20 @@ use crate::harness::estate::{add, cid, credential, estate, iid, managed, names, 
 
 /// One credential's random past, in a form that shrinks well.
 #[derive(Clone, Debug)]
-struct Past {
-    lifetime_hours: u64,
+pub struct Past {
+    pub lifetime_hours: u64,
     /// Where in its lifetime it is now, in thousandths; above 1,000 is expired.
-    age_permille: u64,
-    issued: bool,
-    ari: Option<(i64, u64)>,
-    failures: u32,
-    fault: Fault,
-    backoff_secs: Option<i64>,
-    requested: bool,
-    renamed: bool,
-    in_flight: Option<u8>,
-    not_before: Option<i64>,
-    issuers: u8,
+    pub age_permille: u64,
+    pub issued: bool,
+    pub ari: Option<(i64, u64)>,
+    pub failures: u32,
+    pub fault: Fault,
+    pub backoff_secs: Option<i64>,
+    pub requested: bool,
+    pub renamed: bool,
+    pub in_flight: Option<u8>,
+    pub not_before: Option<i64>,
+    pub issuers: u8,
 }
 
 fn past() -> impl Strategy<Value = Past> {
@@ -76,16 +76,16 @@ fn shifted(now: Timestamp, seconds: i64) -> Timestamp {
     Timestamp::from_unix(now.unix() + seconds)
 }
 
-struct Scene {
-    estate: Estate,
-    state: State,
+pub struct Scene {
+    pub estate: Estate,
+    pub state: State,
     running: BTreeSet<AttemptId>,
     due: Vec<CredentialId>,
-    now: Timestamp,
+    pub now: Timestamp,
 }
 
 impl Scene {
-    fn build(pasts: &[Past], breakers: &[(u32, Option<i64>)], spent: &[(usize, u16)], in_flight: usize) -> Self {
+    pub fn build(pasts: &[Past], breakers: &[(u32, Option<i64>)], spent: &[(usize, u16)], in_flight: usize) -> Self {
         let now = start().plus(DAY * 500);
         let mut estate = estate(&[("le", &LETS_ENCRYPT), ("zero", &LETS_ENCRYPT), ("free", &[])]);
         estate.orders_in_flight = in_flight;
@@ -139,7 +139,7 @@ impl Scene {
         Self { estate, state, running, due, now }
     }
 
-    fn input<'a>(
+    pub fn input<'a>(
         &'a self,
         sightings: &'a BTreeMap<CredentialId, keyward::domain::inventory::Sighting>,
     ) -> PlanInput<'a> {
@@ -229,7 +229,7 @@ fn record(past: &Past, i: usize, name: &str, now: Timestamp) -> CredentialRecord
     }
 }
 
-fn scene() -> impl Strategy<Value = Scene> {
+pub fn scene() -> impl Strategy<Value = Scene> {
     let breakers = prop::collection::vec((0_u32..6, prop::option::of(-1_000_i64..1_000)), 3);
     let spent = prop::collection::vec((0_usize..12, 0_u16..2_000), 0..10);
     (prop::collection::vec(past(), 1..12), breakers, spent, 1_usize..9)
@@ -319,7 +319,7 @@ proptest! {
 }
 
 /// Due, and nothing ever failed.
-fn due() -> Past {
+pub fn due() -> Past {
     Past {
         lifetime_hours: 90 * 24,
         age_permille: 900,

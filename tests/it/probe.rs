@@ -40,7 +40,7 @@ fn room() -> Room {
     let root = Ca::root("R", nothing);
     let middle = root.below("I", nothing);
     let (leaf, key) = middle.leaf(&["a.example"], nothing);
-    let prober = SystemProber::new(Arc::new(roots(&[&root.der])), None).unwrap();
+    let prober = SystemProber::new(roots(&[&root.der]).into(), None).unwrap();
     Room { dir: tempfile::tempdir().unwrap(), root, middle, leaf, key, prober }
 }
 
@@ -66,13 +66,21 @@ impl Room {
 fn trusted(seen: &Seen) -> bool {
     match seen {
         Seen::Present(chain) => chain.trust == Trust::Anchored,
-        other @ (Seen::Missing | Seen::Unreadable(_) | Seen::Unparseable(_)) => panic!("{other:?}"),
+        other @ (Seen::Missing | Seen::Unreadable(_) | Seen::Unreachable(_) | Seen::Unparseable(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
 #[track_caller]
 fn unreadable(seen: &Seen, reason: &str) {
     assert!(matches!(seen, Seen::Unreadable(text) if text.contains(reason)), "{reason}: {seen:?}");
+}
+
+/// A fault of the way there: it says nothing about what is served.
+#[track_caller]
+fn unreachable(seen: &Seen, reason: &str) {
+    assert!(matches!(seen, Seen::Unreachable(text) if text.contains(reason)), "{reason}: {seen:?}");
 }
 
 #[track_caller]
@@ -175,6 +183,7 @@ mod installs {
             labels: BTreeMap::new(),
             care: Care::Managed(Box::new(Managed {
                 names: NameSet::parse_key("a.example").unwrap(),
+                spiffe: None,
                 key: KeyAlgorithm::P256,
                 key_reuse: KeyReuse::Fresh,
                 issuers: vec![],
@@ -509,9 +518,9 @@ mod servers {
         let room = room();
         let (free, port) = listen().await;
         drop(free);
-        unreadable(&room.prober.served(&at(port, StartTls::None)).await, "connection refused");
+        unreachable(&room.prober.served(&at(port, StartTls::None)).await, "connection refused");
         let closes = misbehave(|tcp| async move { drop(tcp) }).await;
-        unreadable(&room.prober.served(&at(closes, StartTls::None)).await, "connection");
+        unreachable(&room.prober.served(&at(closes, StartTls::None)).await, "connection");
         let garbage = misbehave(|mut tcp| async move {
             drop(tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
             drop(tcp.read_to_end(&mut Vec::new()).await);
@@ -520,7 +529,7 @@ mod servers {
         unreadable(&room.prober.served(&at(garbage, StartTls::None)).await, "not TLS");
         let mut nowhere = at(1, StartTls::None);
         nowhere.host = "does-not-exist.invalid".to_owned();
-        unreadable(&room.prober.served(&nowhere).await, "cannot resolve");
+        unreachable(&room.prober.served(&nowhere).await, "cannot resolve");
         nowhere.host = "127.0.0.1".to_owned();
         nowhere.sni = Some("not a name".to_owned());
         unreadable(&room.prober.served(&nowhere).await, "cannot be sent as a server name");
@@ -528,8 +537,8 @@ mod servers {
         let from = Instant::now();
         let (plain, smtp) = (at(hangs, StartTls::None), at(hangs, StartTls::Smtp));
         let (a, b) = tokio::join!(room.prober.served(&plain), room.prober.served(&smtp));
-        unreadable(&a, "within 5 s");
-        unreadable(&b, "within 5 s");
+        unreachable(&a, "within 5 s");
+        unreachable(&b, "within 5 s");
         assert!(from.elapsed() < Duration::from_secs(7));
     }
 

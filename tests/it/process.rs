@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::harness::life::{PATIENCE, Place, certificate};
 
-struct Daemon {
+pub struct Daemon {
     child: Child,
     config: PathBuf,
 }
 
 impl Daemon {
-    fn start(config: PathBuf) -> Self {
+    pub fn start(config: PathBuf) -> Self {
         let log = fs::File::create(config.with_extension("log")).unwrap();
         let child = keyward().args(["run", "-c"]).arg(&config).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let daemon = Self { child, config };
@@ -23,11 +23,11 @@ impl Daemon {
         daemon
     }
 
-    fn cli(&self, args: &[&str]) -> Output {
+    pub fn cli(&self, args: &[&str]) -> Output {
         keyward().arg("-c").arg(&self.config).args(args).output().unwrap()
     }
 
-    fn says(&self, args: &[&str]) -> String {
+    pub fn says(&self, args: &[&str]) -> String {
         let output = self.cli(args);
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
@@ -36,7 +36,7 @@ impl Daemon {
         fs::read_to_string(self.config.with_extension("log")).unwrap()
     }
 
-    fn wait(&self, what: &str, met: impl Fn(&Self) -> bool) {
+    pub fn wait(&self, what: &str, met: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !met(self) {
             assert!(began.elapsed() < PATIENCE, "{what} did not come; the log says\n{}", self.log());
@@ -49,7 +49,7 @@ impl Daemon {
         assert!(done.success());
     }
 
-    fn end(mut self) -> i32 {
+    pub fn end(mut self) -> i32 {
         self.signal("TERM");
         let began = Instant::now();
         loop {
@@ -76,7 +76,7 @@ fn keyward() -> Command {
 }
 
 /// A configuration file on a free port of the test's own address.
-fn write_config(place: &Place, rest: &str) -> PathBuf {
+pub fn write_config(place: &Place, rest: &str) -> PathBuf {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = place.at("keyward.toml");
     fs::write(&config, place.toml(rest).replace("127.0.0.1:9180", &format!("127.0.0.1:{port}"))).unwrap();

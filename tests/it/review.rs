@@ -83,6 +83,7 @@ fn chain(serial: &str, from: Timestamp, until: Timestamp) -> Arc<Chain> {
         cert_id: None,
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     };
     Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored })
 }
@@ -102,7 +103,7 @@ fn file(id: &str, at: &str) -> Credential {
 // ---- clocks
 
 #[test]
-fn when_a_clock_step_is_taken_back_the_gate_opens_again_and_renewals_go_on() {
+fn when_a_clock_step_is_taken_back_renewals_go_on_and_a_person_opens_the_gate() {
     for step in [31_536_000, -3_600, -31_536_000] {
         let world = World::new(1, start(), with_server());
         world.ca.behave(&iid("le"), |b| b.lifetime = DAY * 2);
@@ -114,12 +115,85 @@ fn when_a_clock_step_is_taken_back_the_gate_opens_again_and_renewals_go_on() {
             clock.sleep(MINUTE * 10).await;
             assert!(!engine.gate(&pid("approve")).is_open());
             clock.step(-step);
-            clock.sleep(MINUTE).await;
+            clock.sleep(MINUTE * 10).await;
+            let verdict = engine.gate(&pid("approve"));
+            let codes: Vec<&str> = verdict.reasons.iter().map(|r| r.code).collect();
+            assert_eq!((codes, engine.overview().clock_fault), (vec!["KW4009"], None), "step {step}: {verdict:?}");
+            engine
+                .command(Command::Reopen { path: pid("approve"), by: Arc::from("uid:0"), why: Arc::from("seen to") })
+                .unwrap();
+            clock.sleep(MINUTE * 2).await;
             let verdict = engine.gate(&pid("approve"));
             assert!(verdict.is_open(), "step {step}: {verdict:?}");
         });
         assert_eq!(world.ca.tally(&iid("le")).orders, 2, "step {step}: renewed at its time");
     }
+}
+
+#[test]
+fn a_path_that_a_person_opens_while_the_clock_is_wrong_is_latched_again() {
+    let world = World::new(1, start(), with_server());
+    let (clock, ports) = (world.clock.clone(), world.ports());
+    live(&world, ports, with_server(), HOUR, |engine| async move {
+        clock.sleep(MINUTE).await;
+        clock.step(3_600);
+        clock.sleep(MINUTE).await;
+        engine
+            .command(Command::Reopen { path: pid("approve"), by: Arc::from("uid:0"), why: Arc::from("seen to") })
+            .unwrap();
+        clock.sleep(MINUTE).await;
+        clock.step(-3_600);
+        clock.sleep(MINUTE * 5).await;
+        assert!(!engine.gate(&pid("approve")).is_open(), "it was opened before the time was right");
+    });
+    assert_eq!((coded(&world, "KW2303"), coded(&world, "KW2304")), (2, 1));
+}
+
+#[test]
+fn what_was_seen_by_a_time_that_is_not_believed_hides_nothing_afterwards() {
+    for (step, accepted) in [(31_536_000, false), (3_600, false), (-3_600, false), (1_800, true), (-1_800, true)] {
+        let world = World::new(1, start(), with_server());
+        let (clock, host, ports) = (world.clock.clone(), world.host.clone(), world.ports());
+        live(&world, ports, with_server(), HOUR * 2, |engine| async move {
+            clock.sleep(HOUR).await;
+            clock.step(step);
+            // Looks go on meanwhile.
+            clock.sleep(MINUTE * 20).await;
+            if accepted {
+                engine.command(Command::AcceptClock { by: Arc::from("uid:0") }).unwrap();
+            } else {
+                clock.step(-step);
+            }
+            clock.sleep(MINUTE).await;
+            let before = host.installs();
+            host.delete_files(&cid("portal"));
+            clock.sleep(MINUTE * 6).await;
+            assert_eq!(host.installs(), before + 1, "step {step}: nobody saw that the files are gone");
+        });
+    }
+}
+
+#[test]
+fn a_guardian_that_stood_still_forgets_what_it_saw_and_tells_of_it() {
+    let world = World::new(1, start(), with_server());
+    let (clock, host, ports) = (world.clock.clone(), world.host.clone(), world.ports());
+    live(&world, ports, with_server(), HOUR, |engine| async move {
+        clock.sleep(MINUTE * 2).await;
+        assert!(engine.gate(&pid("approve")).is_open());
+        let before = host.installs();
+        // The next look would come three minutes later.
+        host.delete_files(&cid("portal"));
+        clock.pass(MINUTE);
+        assert_eq!(engine.gate(&pid("approve")).reasons[0].code, "KW4008");
+        clock.sleep(SECOND * 15).await;
+        assert_eq!(host.installs(), before + 1, "everything was looked at again");
+    });
+    let all = entries(&world);
+    let told = all.iter().find(|e| e["data"]["code"] == "KW4090").unwrap_or_else(|| panic!("{all:#?}"));
+    assert_eq!(told["data"]["action"], "daemon.standstill");
+    let seconds: u64 = told["data"]["facts"]["seconds"].as_str().unwrap().parse().unwrap();
+    assert!((60..70).contains(&seconds), "{told}");
+    assert_eq!(world.ca.tally(&iid("le")).orders, 1);
 }
 
 #[test]

@@ -12,6 +12,7 @@ macro_rules! on_every_store {
     };
 }
 
+mod authority;
 mod contract;
 mod crash;
 mod disk;

@@ -5,17 +5,26 @@ use std::time::Duration;
 
 use keyward::codec::explanation::{Explanation, SnapshotText};
 use keyward::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
+use keyward::domain::freeze::Scope;
 use keyward::domain::gate::{self, Verdict, judge};
-use keyward::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Estate, Reopening, Seen, StartTls};
+use keyward::domain::id::{FreezeId, Ulid};
+use keyward::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Estate, Missed, Reopening, Seen, StartTls};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::LETS_ENCRYPT;
-use keyward::domain::snapshot::{Dependency, Guardian, Part, PartKind, Rules, Snapshot};
+use keyward::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
 use keyward::domain::state::{Latch, LatchOn};
 use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity};
 use keyward::engine::{Command, Engine};
 use keyward::ports::{Clock, Store};
 use keyward::sim::clock::run;
 use keyward::sim::world::{Life, World};
+
+#[path = "verdict/history.rs"]
+mod history;
+#[path = "verdict/latches.rs"]
+mod latches;
+#[path = "verdict/misses.rs"]
+mod misses;
 
 use crate::harness::estate::{add, cid, credential, estate, iid, managed, names, path, pid, served, start};
 
@@ -33,6 +42,7 @@ fn certificate(name: &str, ends: Timestamp) -> Certificate {
         cert_id: Some(CertId(Arc::from("aki.serial"))),
         may_issue: name != "portal.example.com",
         purposes: Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     }
 }
 
@@ -73,22 +83,43 @@ fn good() -> Snapshot {
         stored: Some(seen.clone()),
         unseen: false,
         served: vec![(Arc::new(endpoint), Some(seen))],
+        missed: vec![],
         crls: vec![(Arc::from("/pki/ca.crl"), Some(CrlSeen::Present(crl())))],
+        points: None,
         key_since: Some(start().minus(DAY * 5)),
         compromised: vec![],
         renewer: Some((iid("le"), Some(start().minus(DAY)))),
     };
     Snapshot {
         path: pid("approve"),
-        rules: Rules { margin: HOUR * 2, key_limit: Some(DAY * 90), issuer_silence: Some(DAY * 45) },
+        rules: Rules { margin: HOUR * 2, key_limit: Some(DAY * 90), issuer_silence: Some(DAY * 45), misses: 3 },
         environment: Environment::Production,
         at: start(),
         at_boot: Boottime::from_boot(Duration::from_millis(12_345)),
         guardian: Guardian::default(),
         latch: None,
+        freezes: vec![],
         parts: vec![part],
         depends: vec![Dependency { path: pid("sign-in"), reasons: vec![], until: start().plus(DAY * 200) }],
     }
+}
+
+/// No files, but these lists at distribution points.
+fn pointed(snapshot: &mut Snapshot, lists: &[CrlSeen]) {
+    let url = |(n, seen): (usize, &CrlSeen)| (Arc::from(format!("http://crl.example/{n}.crl")), seen.clone());
+    snapshot.parts[0].crls.clear();
+    snapshot.parts[0].points = Some(lists.iter().enumerate().map(url).collect());
+}
+
+fn points(snapshot: &mut Snapshot, bend: impl FnOnce(&mut CrlFacts)) {
+    let mut facts = crl();
+    bend(&mut facts);
+    pointed(snapshot, &[CrlSeen::Present(facts)]);
+}
+
+fn over(scope: &str, n: u8) -> FreezeOver {
+    let id = FreezeId(Ulid::new(start(), [n; 10]));
+    FreezeOver { id, scope: Scope::parse(scope).unwrap(), until: start().plus(HOUR) }
 }
 
 type Bend = (&'static str, fn(&mut Snapshot));
@@ -111,6 +142,8 @@ fn guard(snapshot: &mut Snapshot) -> &mut Guardian {
 }
 
 /// What closes the path, with the one code that says so.
+const DIGEST_BEFORE_FREEZES: &str = "c5213324af86eebb1cafccff28f1d7f06e4f89d4eab4620dfd2e590549864e15";
+
 const BENDS: &[Bend] = &[
     (gate::UNKNOWN_CREDENTIAL, |s| s.parts.clear()),
     (gate::UNKNOWN_CREDENTIAL, |s| s.parts[0].kind = PartKind::Unknown),
@@ -130,6 +163,32 @@ const BENDS: &[Bend] = &[
     (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = None),
     (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = Some(Seen::Missing)),
     (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = Some(Seen::Unreadable("connection refused".into()))),
+    // Nothing is borne of what was never seen.
+    (gate::NOT_SERVED, |s| s.parts[0].served[0].1 = Some(Seen::Unreachable("connection refused".into()))),
+    (gate::NOT_SERVED, |s| miss(s, |missed| missed.times = 3)),
+    (gate::NOT_SERVED, |s| miss(s, |missed| missed.since = Boottime::ZERO)),
+    (gate::NOT_SERVED, |s| miss(s, |missed| missed.since = s_after())),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |_| {});
+        s.rules.misses = 1;
+    }),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |missed| Arc::make_mut(&mut Arc::make_mut(&mut missed.chain).leaf).fingerprint = Digest::of(b"other"));
+    }),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |_| {});
+        s.parts[0].served[0].1 = Some(Seen::Unreadable("not TLS".into()));
+    }),
+    (gate::NOT_SERVED, |s| {
+        miss(s, |_| {});
+        s.parts[0].served[0].1 = Some(Seen::Missing);
+    }),
+    (gate::OUT_OF_TIME, |s| {
+        let end = start().minus(SECOND);
+        miss(s, |missed| {
+            Arc::make_mut(&mut Arc::make_mut(&mut missed.chain).leaf).validity.not_after = end;
+        });
+    }),
     (gate::NOT_SERVED, |s| {
         stored(s, |c| Arc::make_mut(&mut c.leaf).fingerprint = Digest::of(b"portal.example.com, renewed"));
         own_crl(s, |crl| crl.covers.extend([Digest::of(b"portal.example.com, renewed")]));
@@ -138,6 +197,7 @@ const BENDS: &[Bend] = &[
     (gate::AUDIT, |s| guard(s).store = Some(Arc::from("no room"))),
     (gate::SPOOLED, |s| guard(s).unrecorded = Some((Arc::from(gate::SPOOLED), Arc::from("1 entry")))),
     (gate::UNRESOLVED, |s| guard(s).unrecorded = Some((Arc::from(gate::UNRESOLVED), Arc::from("1 outcome")))),
+    (gate::BROKEN_LOG, |s| guard(s).unrecorded = Some((Arc::from(gate::BROKEN_LOG), Arc::from("entry 7")))),
     (gate::CONFIGURATION, |s| guard(s).configuration = Some(Arc::from("the file is gone"))),
     (gate::KEY_OVERDUE, |s| s.parts[0].key_since = Some(start().minus(DAY * 90))),
     (gate::COMPROMISED, |s| s.parts[0].compromised = vec![Digest::of(b"key")]),
@@ -150,14 +210,51 @@ const BENDS: &[Bend] = &[
     (gate::REVOCATION_UNKNOWN, |s| s.parts[0].crls[0].1 = Some(CrlSeen::Missing)),
     (gate::REVOCATION_UNKNOWN, |s| s.parts[0].crls[0].1 = Some(CrlSeen::Unreadable("denied".into()))),
     (gate::REVOCATION_UNKNOWN, |s| s.parts[0].crls[0].1 = Some(CrlSeen::Unusable("no list".into()))),
+    (gate::REVOKED, |s| points(s, |crl| crl.revokes = [below_the_root()[0]].into())),
+    (gate::REVOKED, |s| {
+        points(s, |crl| (crl.revokes, crl.next_update) = ([below_the_root()[0]].into(), Some(start())));
+        s.parts[0].crls = good().parts[0].crls.clone();
+    }),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.next_update = Some(start()))),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.next_update = None)),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.this_update = start().plus(SECOND))),
+    (gate::REVOCATION_UNKNOWN, |s| points(s, |crl| crl.covers = [below_the_root()[1]].into())),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[])),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[CrlSeen::Missing])),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[CrlSeen::Unreadable("cannot be fetched".into())])),
+    (gate::REVOCATION_UNKNOWN, |s| pointed(s, &[CrlSeen::Unusable("is a delta list".into()), CrlSeen::Missing])),
     (gate::RENEWER, |s| s.parts[0].renewer = Some((iid("le"), None))),
     (gate::RENEWER, |s| s.parts[0].renewer = Some((iid("le"), Some(start().minus(DAY * 45))))),
     (gate::DEPENDENCY, |s| s.depends[0].reasons = vec![Arc::from(gate::MISSING)]),
     (gate::DEPENDENCY, |s| s.depends[0].until = start()),
-    (gate::FLAPPING, |s| {
-        s.latch = Some(Latch { at: start(), code: Arc::from(gate::FLAPPING), text: Arc::from("3 times"), by: None });
-    }),
+    (gate::FLAPPING, |s| latch(s, gate::FLAPPING)),
+    (gate::FROZEN, |s| s.freezes = vec![over("path:approve", 1)]),
+    (gate::FROZEN, |s| s.freezes = vec![over("label:env=prod", 1), over("all", 2)]),
+    (gate::BROKEN_LOG, |s| latch(s, gate::BROKEN_LOG)),
+    (gate::CLOCK, |s| latch(s, gate::CLOCK)),
+    (gate::FLAPPING, |s| latch(s, "KW0000")),
 ];
+
+fn latch(snapshot: &mut Snapshot, code: &str) {
+    snapshot.latch = Some(Latch { at: start(), code: Arc::from(code), text: Arc::from("why"), by: None });
+}
+
+/// The endpoint is missed for the second time, since two seconds; bent.
+fn miss(snapshot: &mut Snapshot, bend: impl FnOnce(&mut Missed)) {
+    let (endpoint, seen) = &mut snapshot.parts[0].served[0];
+    let chain = seen.as_ref().and_then(Seen::chain).unwrap().clone();
+    let since = Boottime::from_boot(Duration::from_millis(16_345));
+    let mut missed = Missed { times: 2, since, seen_at: start().minus(SECOND * 9), chain };
+    bend(&mut missed);
+    snapshot.at_boot = Boottime::from_boot(Duration::from_millis(18_345));
+    *seen = Some(Seen::Unreachable("connection refused".into()));
+    snapshot.parts[0].missed = vec![(endpoint.clone(), missed)];
+}
+
+/// Later than the moment that is judged.
+fn s_after() -> Boottime {
+    Boottime::from_boot(SECOND * 60)
+}
 
 fn codes(verdict: &Verdict) -> Vec<&'static str> {
     verdict.reasons.iter().map(|r| r.code).collect()
@@ -209,8 +306,67 @@ fn each_thing_that_is_not_good_closes_the_path_for_its_own_reason_alone() {
     }
     let met: std::collections::BTreeSet<&str> = BENDS.iter().map(|(code, _)| *code).collect();
     // The others are met where time goes by and where nobody is configured.
-    let rest = [gate::STALE, gate::UNKNOWN_PATH, gate::SETTLING, gate::HELD];
+    let rest = [gate::STALE, gate::UNKNOWN_PATH, gate::SETTLING, gate::MISSED, gate::HELD];
     assert!(gate::REASONS.iter().all(|code| met.contains(code) || rest.contains(code)));
+}
+
+#[test]
+fn one_fresh_list_for_each_certificate_is_enough_wherever_it_lies() {
+    let [leaf, middle] = below_the_root().map(|own| CrlFacts { covers: [own].into(), ..crl() });
+    let ends = CrlFacts { next_update: Some(start().plus(DAY * 3)), ..leaf.clone() };
+    let (gone, over) = (CrlSeen::Missing, CrlSeen::Present(CrlFacts { next_update: Some(start()), ..crl() }));
+    let present = |facts: &CrlFacts| CrlSeen::Present(facts.clone());
+    for (lists, until) in [
+        (vec![present(&crl())], DAY * 40),
+        (vec![gone.clone(), present(&leaf), over.clone(), present(&middle)], DAY * 40),
+        // The better of two counts, and the end of what is needed closes.
+        (vec![present(&ends), present(&middle)], DAY * 3),
+        (vec![present(&ends), present(&crl()), gone], DAY * 40),
+    ] {
+        let mut snapshot = good();
+        pointed(&mut snapshot, &lists);
+        let verdict = judge(&snapshot);
+        assert!(verdict.is_open() && verdict.until == start().plus(until), "{lists:?}: {verdict:?}");
+    }
+    // A file and a point together cover the chain; but each file that is named must be good.
+    let mut snapshot = good();
+    own_crl(&mut snapshot, |crl| crl.covers = [below_the_root()[1]].into());
+    snapshot.parts[0].points = Some(vec![(Arc::from("http://crl.example/1.crl"), present(&leaf))]);
+    assert!(judge(&snapshot).is_open());
+    snapshot.parts[0].crls[0].1 = Some(over);
+    assert!(!judge(&snapshot).is_open());
+    // What is wrong with each is told.
+    pointed(&mut snapshot, &[CrlSeen::Missing, CrlSeen::Unreadable("cannot be fetched: it is gone".into())]);
+    let text = judge(&snapshot).reasons[0].text.clone();
+    assert!(
+        text.contains("0.crl was not fetched yet; http://crl.example/1.crl cannot be fetched: it is gone"),
+        "{text}"
+    );
+}
+
+/// So what was written down before lists were fetched is read and judged as it was.
+#[test]
+fn a_snapshot_that_asks_for_no_fetched_list_says_nothing_of_them() {
+    let file = serde_json::to_string(&SnapshotText::of(&good())).unwrap();
+    assert!(!file.contains("points"), "{file}");
+    let mut snapshot = good();
+    snapshot.parts[0].points = Some(vec![]);
+    assert_ne!(snapshot.digest(), good().digest(), "to ask and find none is another thing than not to ask");
+}
+
+#[test]
+fn a_freeze_closes_until_its_end_and_an_explanation_from_before_there_were_any_is_judged_as_it_was() {
+    let mut snapshot = good();
+    let before = serde_json::to_string(&Explanation::of(&snapshot)).unwrap();
+    assert!(!before.contains("freeze"), "without one nothing says that there could be: {before}");
+    // What a guardian without freezes wrote.
+    assert_eq!(snapshot.digest().to_string(), DIGEST_BEFORE_FREEZES);
+    snapshot.freezes = vec![over("path:approve", 1)];
+    assert_eq!(codes(&judge(&snapshot)), [gate::FROZEN]);
+    let text = &judge(&snapshot).reasons[0].text;
+    assert!(text.contains("path:approve is frozen until") && text.contains(&over("all", 1).id.to_string()), "{text}");
+    snapshot.at = start().plus(HOUR);
+    assert!(judge(&snapshot).is_open(), "its time is over");
 }
 
 #[test]
@@ -284,6 +440,10 @@ where
     assert_eq!(world.live_with(span, act), Life::Over);
 }
 
+fn reopen(path: &str) -> Command {
+    Command::Reopen { path: pid(path), by: Arc::from("uid:0"), why: Arc::from("all is well") }
+}
+
 fn coded(world: &World, code: &str) -> usize {
     let all = run(&world.clock, world.store.recovered().entries(None, 10_000)).unwrap().unwrap();
     let json = |e: &keyward::ports::StoredEntry| serde_json::from_slice::<serde_json::Value>(&e.bytes).unwrap();
@@ -337,7 +497,7 @@ fn a_path_that_flaps_stays_closed_over_a_restart_until_a_person_opens_it() {
     life(&mut world, HOUR, |engine| async move {
         clock.sleep(MINUTE * 5).await;
         assert_eq!(codes(&engine.gate(&pid("sign-in"))), [gate::FLAPPING], "a restart opens nothing");
-        engine.command(Command::Reopen { path: pid("sign-in"), by: Arc::from("uid:0") }).unwrap();
+        engine.command(reopen("sign-in")).unwrap();
         clock.sleep(MINUTE).await;
         assert!(engine.gate(&pid("sign-in")).is_open());
     });

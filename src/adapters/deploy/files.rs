@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::adapters::deploy::place::{Dir, sync, trouble};
+use crate::codec::accounts::number_in;
 use crate::domain::inventory::{Format, Install};
 use crate::ports::HostError;
 
@@ -73,16 +74,8 @@ fn number(who: &str, file: &str, kind: &str) -> Result<u32, HostError> {
         return if number == u32::MAX { Err(HostError(format!("{kind} {who} cannot exist"))) } else { Ok(number) };
     }
     let text = read_bounded(Path::new(file), PASSWD_MAX)?;
-    find_number(&String::from_utf8_lossy(&text), who).ok_or_else(|| {
+    number_in(&String::from_utf8_lossy(&text), who).ok_or_else(|| {
         HostError(format!("there is no {kind} {who:?} in {file}: make it, correct the name, or write its number"))
-    })
-}
-
-/// `name:password:number:…`, as in passwd(5) and group(5).
-fn find_number(text: &str, who: &str) -> Option<u32> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(who)).then(|| fields.nth(1)?.parse().ok()).flatten()
     })
 }
 
@@ -229,9 +222,9 @@ mod tests {
     #[test]
     fn a_user_is_found_by_its_whole_name_only() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:34::/var/www:/sbin/nologin\nbroken\nx:y\n";
-        assert_eq!(find_number(passwd, "www-data"), Some(33));
+        assert_eq!(number_in(passwd, "www-data"), Some(33));
         for not in ["www", "", "broken", "x", "0"] {
-            assert_eq!(find_number(passwd, not), None, "{not:?}");
+            assert_eq!(number_in(passwd, not), None, "{not:?}");
         }
         assert_eq!(number("4711", "/nonexistent", "user"), Ok(4711));
         assert!(number("4294967295", "/etc/passwd", "user").is_err());

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use self::slot::{CHAIN, CSR, KEY, Replace, Root, Slot};
 use crate::codec::keys::{self, KeyPair};
+use crate::codec::live_roots::LiveRoots;
 use crate::codec::pem::{self, KeyForm};
 use crate::codec::verify::{self, Roots};
 use crate::codec::x509::{self, Limits};
@@ -25,7 +26,7 @@ use crate::domain::inventory::KeyReuse;
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::NameSet;
 use crate::domain::time::Timestamp;
-use crate::ports::{Accepted, Doing, Entropy, HostError, KeyStore, PrivateKey};
+use crate::ports::{Accepted, Doing, Entropy, Expected, HostError, KeyStore, PrivateKey};
 
 /// Bytes of a key file: RSA 4096 in PEM is 3.3 KiB.
 const LONGEST_KEY: u64 = 16 << 10;
@@ -43,11 +44,11 @@ pub struct FileKeyStore {
 struct Inner {
     root: Root,
     /// What each issuer's chains may end in.
-    roots: BTreeMap<IssuerId, Arc<Roots>>,
+    roots: BTreeMap<IssuerId, LiveRoots>,
     /// For issuers without roots of their own.
     default_roots: Arc<Roots>,
     /// All of them: for chains that were accepted before.
-    all_roots: Roots,
+    all_roots: LiveRoots,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -59,17 +60,17 @@ impl fmt::Debug for FileKeyStore {
 
 impl FileKeyStore {
     /// Opens the directory, or makes it at 0700 (its parent must exist). It must belong to the user of this process.
+    /// `all_roots` judge chains that were accepted before.
     ///
     /// # Errors
     /// If it is a link, belongs to somebody else, or cannot be made or opened.
     pub fn open(
         dir: &Path,
-        roots: BTreeMap<IssuerId, Arc<Roots>>,
+        roots: BTreeMap<IssuerId, LiveRoots>,
         default_roots: Arc<Roots>,
+        all_roots: LiveRoots,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, HostError> {
-        let mut all_roots = Roots::clone(&default_roots);
-        roots.values().for_each(|own| all_roots.extend(own));
         let root = Root::open(dir)?;
         Ok(Self { inner: Arc::new(Inner { root, roots, default_roots, all_roots, entropy }) })
     }
@@ -107,15 +108,19 @@ impl KeyStore for FileKeyStore {
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
         if pem.len() > Limits::CHAIN.bytes {
             let text = format!("the downloaded chain is larger than {} bytes", Limits::CHAIN.bytes);
             return Box::pin(async move { Err(HostError(text)) });
         }
-        let (issuer, pem, names) = (issuer.clone(), pem.to_owned(), names.clone());
-        self.blocking(move |inner| inner.accept(slot, &issuer, &pem, &names, now))
+        let (issuer, pem) = (issuer.clone(), pem.to_owned());
+        let (names, spiffe) = (expected.names.clone(), expected.spiffe.cloned());
+        self.blocking(move |inner| {
+            let expected = Expected { names: &names, spiffe: spiffe.as_ref() };
+            inner.accept(slot, &issuer, &pem, expected, now)
+        })
     }
 
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>> {
@@ -123,7 +128,7 @@ impl KeyStore for FileKeyStore {
             let found = inner.slot(slot)?.read(CHAIN, LONGEST_CHAIN)?;
             let bytes = found.ok_or_else(|| HostError(format!("slot {slot} has no accepted chain")))?;
             let ders = x509::certificates_from(&bytes, &Limits::CHAIN);
-            let chain = ders.and_then(|ders| verify::chain(&ders, &inner.all_roots));
+            let chain = ders.and_then(|ders| verify::chain(&ders, &inner.all_roots.now()));
             let chain = chain.map_err(|error| HostError(format!("the chain in slot {slot} {error}")))?;
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Ok((Arc::new(chain), text))
@@ -214,14 +219,14 @@ impl Inner {
         id: AttemptId,
         issuer: &IssuerId,
         pem: &str,
-        names: &NameSet,
+        Expected { names, spiffe }: Expected<'_>,
         now: Timestamp,
     ) -> Result<Accepted, HostError> {
         let refuse = |why: String| HostError(format!("the chain from {issuer} is refused: {why}"));
-        let roots = self.roots.get(issuer).unwrap_or(&self.default_roots);
+        let roots = self.roots.get(issuer).map_or_else(|| self.default_roots.clone(), LiveRoots::now);
         let ders =
             x509::certificates_from(pem.as_bytes(), &Limits::CHAIN).map_err(|e| refuse(format!("the download {e}")))?;
-        let chain = verify::chain(&ders, roots).map_err(|e| refuse(format!("the download {e}")))?;
+        let chain = verify::chain(&ders, &roots).map_err(|e| refuse(format!("the download {e}")))?;
         let slot = self.slot(id)?;
         let key = read_key(&slot)?.ok_or_else(|| HostError(format!("slot {id} has no private key")))?;
         let own = KeyPair::read(KeyForm::Pkcs8, &key)
@@ -236,9 +241,12 @@ impl Inner {
         }
         let leaf = ders.first().map_or(&[][..], AsRef::as_ref);
         let others = x509::other_names(leaf).map_err(|e| refuse(e.0))?;
-        if chain.leaf.names != *names || !others.is_empty() {
+        let ids = x509::uris(leaf).map_err(|e| refuse(e.0))?;
+        let wanted: Vec<&str> = spiffe.iter().map(|id| id.as_str()).collect();
+        if chain.leaf.names != *names || ids != wanted || others.len() != ids.len() {
             let beside = if others.is_empty() { String::new() } else { format!(", and {}", others.join(", ")) };
-            return Err(refuse(format!("it is for {}{beside}; expected exactly {names}", chain.leaf.names)));
+            let id = spiffe.map_or_else(String::new, |id| format!(" and {id}"));
+            return Err(refuse(format!("it is for {}{beside}; expected exactly {names}{id}", chain.leaf.names)));
         }
         if !x509::may_serve(leaf).map_err(|e| refuse(e.0))? {
             return Err(refuse("its extended key usage lacks serverAuth, so no client would take it".to_owned()));

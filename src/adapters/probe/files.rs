@@ -46,7 +46,7 @@ pub(super) fn revocations(path: &str, chain: &Chain) -> CrlSeen {
             Ok(facts) => CrlSeen::Present(facts),
             Err(error) => CrlSeen::Unusable(error.0),
         },
-        Err(Seen::Unreadable(why)) => CrlSeen::Unreadable(format!("cannot be read: {why}")),
+        Err(Seen::Unreadable(why) | Seen::Unreachable(why)) => CrlSeen::Unreadable(format!("cannot be read: {why}")),
         Err(Seen::Unparseable(why)) => CrlSeen::Unusable(format!("is no revocation list: {why}")),
         Err(Seen::Missing | Seen::Present(_)) => CrlSeen::Missing,
     }
@@ -82,7 +82,7 @@ pub(super) fn installed(installs: &[Install], roots: &Roots) -> Seen {
     });
     let worst = judged.min_by_key(|seen| match seen {
         Seen::Missing | Seen::Unparseable(_) => 0,
-        Seen::Unreadable(_) => 1,
+        Seen::Unreadable(_) | Seen::Unreachable(_) => 1,
         Seen::Present(chain) if chain.trust != Trust::Anchored => 2,
         Seen::Present(_) => 3,
     });

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::codec::live_roots::LiveRoots;
 use crate::codec::verify::Roots;
 use crate::domain::certificate::Chain;
 use crate::domain::inventory::{Care, Credential, CrlSeen, Endpoint, Install, Layout, Seen, Source};
@@ -37,7 +38,7 @@ const LISTS_TURN: Duration = Duration::from_secs(20);
 /// Looks at files and endpoints. Cheap to clone.
 #[derive(Clone)]
 pub struct SystemProber {
-    roots: Arc<Roots>,
+    roots: LiveRoots,
     sandbox: Option<PathBuf>,
     files: Arc<Semaphore>,
     lists: Arc<Semaphore>,
@@ -56,8 +57,8 @@ impl SystemProber {
     ///
     /// # Errors
     /// If the TLS library cannot be set up.
-    pub fn new(roots: Arc<Roots>, sandbox: Option<PathBuf>) -> Result<Self, HostError> {
-        let tls = tls::Prober::new(Arc::clone(&roots))?;
+    pub fn new(roots: LiveRoots, sandbox: Option<PathBuf>) -> Result<Self, HostError> {
+        let tls = tls::Prober::new(roots.clone())?;
         let (files, lists) = (Semaphore::new(FILES_AT_ONCE), Semaphore::new(LISTS_AT_ONCE));
         Ok(Self { roots, sandbox, files: Arc::new(files), lists: Arc::new(lists), tls })
     }
@@ -67,7 +68,7 @@ impl SystemProber {
         &self,
         work: impl FnOnce(&Roots) -> T + Send + 'static,
     ) -> Result<T, HostError> {
-        let (roots, files) = (Arc::clone(&self.roots), Arc::clone(&self.files));
+        let (roots, files) = (self.roots.now(), Arc::clone(&self.files));
         let run = async move {
             let place = files.acquire_owned().await.map_err(|_| HostError("the prober was stopped".to_owned()))?;
             worker(place, move || work(&roots)).await
@@ -154,12 +155,12 @@ impl Prober for SystemProber {
     }
 
     fn crls<'a>(&'a self, credential: &'a Credential, chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
-        let (files, chain) = (credential.crls.clone(), Arc::clone(chain));
+        let (files, chain) = (credential.list_files().cloned().collect::<Vec<_>>(), Arc::clone(chain));
         Box::pin(async move {
             let each = move || files.into_iter().map(|f| (f.clone(), files::revocations(&f, &chain))).collect();
             let unread = |error: HostError| {
                 let seen = CrlSeen::Unreadable(format!("cannot be read: {error}"));
-                credential.crls.iter().map(|file| (file.clone(), seen.clone())).collect()
+                credential.list_files().map(|file| (file.clone(), seen.clone())).collect()
             };
             self.reading(each).await.unwrap_or_else(unread)
         })

@@ -21,7 +21,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::starttls;
-use crate::codec::verify::{self, Roots};
+use crate::codec::live_roots::LiveRoots;
+use crate::codec::verify;
 use crate::domain::inventory::{Endpoint, Seen};
 use crate::ports::HostError;
 
@@ -39,14 +40,14 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
 pub(super) struct Prober {
-    roots: Arc<Roots>,
+    roots: LiveRoots,
     places: Arc<Semaphore>,
     config: Arc<ClientConfig>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Prober {
-    pub(super) fn new(roots: Arc<Roots>) -> Result<Self, HostError> {
+    pub(super) fn new(roots: LiveRoots) -> Result<Self, HostError> {
         let mut provider = aws_lc_rs::default_provider();
         // What is asked is who answers, not a secret: the cheapest exchange goes first, and servers that want another
         // get it.
@@ -66,13 +67,13 @@ impl Prober {
     /// What an endpoint presents. The deadline starts when its turn comes.
     pub(super) async fn served(&self, endpoint: &Endpoint) -> Seen {
         let Ok(_place) = self.places.acquire().await else {
-            return Seen::Unreadable("the prober was stopped".to_owned());
+            return Seen::Unreachable("the prober was stopped".to_owned());
         };
         let presented = Arc::new(Presented::new(Arc::clone(&self.provider)));
         let handshake = tokio::time::timeout(DEADLINE, self.handshake(endpoint, &presented)).await;
         // A server that wants a certificate from us breaks off after it has shown and proved its own.
         if let Some(ders) = presented.proved() {
-            return match verify::chain(&ders, &self.roots) {
+            return match verify::chain(&ders, &self.roots.now()) {
                 Ok(chain) => Seen::Present(Arc::new(chain)),
                 Err(error) => Seen::Unparseable(format!("what {endpoint} presents {error}")),
             };
@@ -84,8 +85,9 @@ impl Prober {
             }
             Ok(Err(Failure::Garbage(text))) => Seen::Unparseable(text),
             Ok(Err(Failure::Other(text))) => Seen::Unreadable(text),
+            Ok(Err(Failure::Unreached(text))) => Seen::Unreachable(text),
             Ok(Ok(())) => Seen::Missing,
-            Err(_) => Seen::Unreadable(format!("no TLS handshake with {endpoint} within {} s", DEADLINE.as_secs())),
+            Err(_) => Seen::Unreachable(format!("no TLS handshake with {endpoint} within {} s", DEADLINE.as_secs())),
         }
     }
 
@@ -101,7 +103,7 @@ impl Prober {
         config.enable_sni = enable_sni;
         let verifier: Arc<dyn ServerCertVerifier> = Arc::<Presented>::clone(presented);
         config.dangerous().set_certificate_verifier(verifier);
-        let mut tcp = connect(endpoint).await.map_err(Failure::Other)?;
+        let mut tcp = connect(endpoint).await.map_err(Failure::Unreached)?;
         starttls::negotiate(&mut tcp, endpoint.starttls)
             .await
             .map_err(|text| Failure::Other(format!("no TLS at {endpoint}: {text}")))?;
@@ -118,8 +120,10 @@ enum Failure {
     NoCertificate(String),
     /// It presents something that is no certificate.
     Garbage(String),
-    /// It was not reached, or does not speak TLS as it should.
+    /// It does not speak TLS as it should, or refuses to.
     Other(String),
+    /// It was not reached, or the connection broke before anything was said.
+    Unreached(String),
 }
 
 /// Connects to the first address that answers.
@@ -200,7 +204,7 @@ fn explain(endpoint: &Endpoint, error: &io::Error) -> Failure {
             Failure::Garbage(format!("what {endpoint} presents is no well-formed X.509 v3 certificate"))
         }
         Some(other) => Failure::Other(text(other.to_string())),
-        None => Failure::Other(text(said(error))),
+        None => Failure::Unreached(text(said(error))),
     }
 }
 

@@ -35,11 +35,20 @@ const STATEMENTS: usize = 48;
 /// # Errors
 /// As [`super::SqliteStore::open`].
 pub(super) fn open_writing(path: &Path) -> Result<Connection, StoreError> {
-    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| about(path, e))?;
-    migrations::check_identity(&connection).map_err(|e| about(path, e))?;
-    settle(&connection).map_err(|e| about(path, e))?;
-    migrations::migrate(&mut connection).map_err(|e| about(path, e))?;
+    let connection = begin_writing(path).map_err(|e| about(path, e))?;
     check(&connection).map_err(|e| about(path, e))?;
+    Ok(connection)
+}
+
+/// The same without looking for damage.
+///
+/// # Errors
+/// [`Trouble::Damaged`] if it is not Keyward's, or of another version; SQLite's.
+pub(super) fn begin_writing(path: &Path) -> Result<Connection, Trouble> {
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    migrations::check_identity(&connection)?;
+    settle(&connection)?;
+    migrations::migrate(&mut connection)?;
     Ok(connection)
 }
 
@@ -79,6 +88,16 @@ pub(super) fn about(path: &Path, trouble: impl Into<StoreError>) -> StoreError {
         StoreError::Unavailable(text) => StoreError::Unavailable(format!("{shown}: {text}")),
         StoreError::Damaged(text) => StoreError::Damaged(format!("{shown}: {text}")),
         other @ (StoreError::InUse(_) | StoreError::Distrusted { .. } | StoreError::Lost(_)) => other,
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Distrusted { code, text } => Self::Distrusted(code, text),
+            StoreError::Damaged(text) => Self::Damaged(text),
+            StoreError::Unavailable(text) | StoreError::InUse(text) | StoreError::Lost(text) => Self::Unavailable(text),
+        }
     }
 }
 
@@ -179,7 +198,10 @@ fn settle(connection: &Connection) -> Result<(), Trouble> {
 /// The bounded tables are checked page by page with their indexes: they are bounded by the number of credentials (some
 /// 10 MB for 10,000), which takes tens of milliseconds. The log grows for years, and to read it all would make a start
 /// take minutes: [`super::trust`] checks its end; `keyward audit verify` reads the rest.
-fn check(connection: &Connection) -> Result<(), Trouble> {
+///
+/// # Errors
+/// [`Trouble::Damaged`] says where; SQLite's.
+pub(super) fn check(connection: &Connection) -> Result<(), Trouble> {
     for table in migrations::BOUNDED_TABLES {
         let found: String = connection.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))?;
         if found != "ok" {

@@ -12,13 +12,16 @@ use rusqlite::{Connection, Row};
 use crate::domain::certificate::CertId;
 use crate::domain::changes::Before;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, Ulid};
+use crate::domain::freeze::{Freeze, Scope};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
+use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
+use super::authority::{load_generations, load_issued};
 use super::connection::Trouble;
 
 /// Everything, as of one moment.
@@ -35,6 +38,9 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     issuers(connection, &mut state, None)?;
     ledger(connection, &mut state)?;
     latches(connection, &mut state, None)?;
+    freezes(connection, &mut state, None)?;
+    load_generations(connection, &mut state, None)?;
+    load_issued(connection, &mut state, None)?;
     clock(connection, &mut state)?;
     Ok(state)
 }
@@ -74,6 +80,24 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         latches(self.0, &mut state, Some(&on.to_string()))?;
         Ok(state.latches.remove(on).map(Cow::Owned))
+    }
+
+    fn freeze(&self, id: FreezeId) -> Result<Option<Cow<'_, Freeze>>, Trouble> {
+        let mut state = State::default();
+        freezes(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.freezes.remove(&id).map(Cow::Owned))
+    }
+
+    fn generation(&self, id: &GenerationId) -> Result<Option<Cow<'_, CaGeneration>>, Trouble> {
+        let mut state = State::default();
+        load_generations(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.generations.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
+    }
+
+    fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Trouble> {
+        let mut state = State::default();
+        load_issued(self.0, &mut state, Some(serial))?;
+        Ok(state.issued.remove(serial).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 }
 
@@ -146,7 +170,7 @@ fn generations(connection: &Connection, state: &mut State, id: Option<&str>) -> 
             serial: f.take()?,
             cert_id: f.take::<Option<Arc<str>>>()?.map(CertId),
             validity: Validity { not_before: f.time()?, not_after: f.time()? },
-            names: f.parse(names)?,
+            names: f.parse(names_of)?,
             trigger: {
                 let (cause, detail): (String, String) = (f.take()?, f.take()?);
                 Trigger::parse(&cause, &detail).ok_or_else(|| f.bad(&cause))?
@@ -177,7 +201,7 @@ fn attempts(connection: &Connection, state: &mut State, id: Option<&str>) -> Res
             id,
             credential: f.parse(slug(CredentialId::parse))?,
             issuer: f.parse(slug(IssuerId::parse))?,
-            names: f.parse(names)?,
+            names: f.parse(names_of)?,
             trigger: {
                 let (cause, detail): (String, String) = (f.take()?, f.take()?);
                 Trigger::parse(&cause, &detail).ok_or_else(|| f.bad(&cause))?
@@ -235,6 +259,17 @@ fn latches(connection: &Connection, state: &mut State, on: Option<&str>) -> Resu
     })
 }
 
+fn freezes(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
+    const SQL: &str = "SELECT id, scope, reason, by, since, until FROM freeze";
+    each(connection, "freeze", SQL, id.map(|id| ("id", id)), |f| {
+        let id = f.parse(FreezeId::parse)?;
+        let scope = f.parse(slug(Scope::parse))?;
+        let freeze = Freeze { scope, reason: f.take()?, by: f.take()?, since: f.time()?, until: f.time()? };
+        state.freezes.insert(id, freeze);
+        Ok(())
+    })
+}
+
 fn clock(connection: &Connection, state: &mut State) -> Result<(), Trouble> {
     each(connection, "clock", "SELECT wall, boot_seconds, boot_nanos, boot_id FROM clock", None, |f| {
         let wall = f.time()?;
@@ -259,7 +294,7 @@ pub(super) fn clock_mark(connection: &Connection) -> Result<Option<ClockMark>, T
     Ok(state.clock)
 }
 
-fn each(
+pub(super) fn each(
     connection: &Connection,
     table: &'static str,
     sql: &str,
@@ -278,38 +313,38 @@ fn each(
 }
 
 /// A row's fields, taken in the order of the SELECT.
-struct Fields<'r> {
+pub(super) struct Fields<'r> {
     table: &'static str,
     row: &'r Row<'r>,
     next: usize,
 }
 
 impl Fields<'_> {
-    fn take<T: FromSql>(&mut self) -> Result<T, Trouble> {
+    pub(super) fn take<T: FromSql>(&mut self) -> Result<T, Trouble> {
         let value = self.row.get(self.next).map_err(|e| self.bad(e))?;
         self.next = self.next.saturating_add(1);
         Ok(value)
     }
 
-    fn parse<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, Trouble> {
+    pub(super) fn parse<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, Trouble> {
         let text: String = self.take()?;
         parse(&text).ok_or_else(|| self.bad(format_args!("{text:?}")))
     }
 
-    fn opt_parse<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
+    pub(super) fn opt_parse<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Trouble> {
         let text: Option<String> = self.take()?;
         text.map(|text| parse(&text).ok_or_else(|| self.bad(format_args!("{text:?}")))).transpose()
     }
 
-    fn time(&mut self) -> Result<Timestamp, Trouble> {
+    pub(super) fn time(&mut self) -> Result<Timestamp, Trouble> {
         self.take().map(Timestamp::from_unix)
     }
 
-    fn opt_time(&mut self) -> Result<Option<Timestamp>, Trouble> {
+    pub(super) fn opt_time(&mut self) -> Result<Option<Timestamp>, Trouble> {
         Ok(self.take::<Option<i64>>()?.map(Timestamp::from_unix))
     }
 
-    fn bad(&self, found: impl fmt::Display) -> Trouble {
+    pub(super) fn bad(&self, found: impl fmt::Display) -> Trouble {
         let (table, before) = (self.table, self.next);
         Trouble::Damaged(format!(
             "table {table}, near column {before}: {found} cannot be read; restore the state directory from a backup"
@@ -317,7 +352,7 @@ impl Fields<'_> {
     }
 }
 
-fn slug<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Option<T> {
+pub(super) fn slug<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Option<T> {
     move |text| parse(text).ok()
 }
 
@@ -325,6 +360,6 @@ fn attempt_id(text: &str) -> Option<AttemptId> {
     Ulid::parse(text).map(AttemptId)
 }
 
-fn names(key: &str) -> Option<NameSet> {
+pub(super) fn names_of(key: &str) -> Option<NameSet> {
     NameSet::parse_key(key).ok()
 }

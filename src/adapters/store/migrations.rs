@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
+use super::authority::TABLES_MADE;
 use super::connection::Trouble;
 
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
@@ -15,7 +16,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 13] = [
+pub(super) const BOUNDED_TABLES: [&str; 17] = [
     "credential",
     "generation",
     "attempt",
@@ -24,6 +25,10 @@ pub(super) const BOUNDED_TABLES: [&str; 13] = [
     "automatic",
     "clock",
     "latch",
+    "freeze",
+    "ca_generation",
+    "ca_key",
+    "issued",
     "open_intent",
     "checkpoint",
     "shard",
@@ -32,11 +37,7 @@ pub(super) const BOUNDED_TABLES: [&str; 13] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 8] =
-    ["credential", "generation", "attempt", "issuer", "bucket", "automatic", "clock", "latch"];
-
-/// Every table.
-pub(super) const TABLES: [&str; 19] = [
+pub(super) const STATE_TABLES: [&str; 12] = [
     "credential",
     "generation",
     "attempt",
@@ -45,6 +46,26 @@ pub(super) const TABLES: [&str; 19] = [
     "automatic",
     "clock",
     "latch",
+    "freeze",
+    "ca_generation",
+    "ca_key",
+    "issued",
+];
+
+/// Every table.
+pub(super) const TABLES: [&str; 23] = [
+    "credential",
+    "generation",
+    "attempt",
+    "issuer",
+    "bucket",
+    "automatic",
+    "clock",
+    "latch",
+    "freeze",
+    "ca_generation",
+    "ca_key",
+    "issued",
     "entry",
     "checkpoint",
     "subtree",
@@ -70,7 +91,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 3] = [FIRST, LATCHES, FREEZING];
+const MIGRATIONS: [&str; 5] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 
@@ -327,6 +348,18 @@ WHEN OLD.kept = 1 AND OLD.size >= (SELECT ifnull(max(until), 0) FROM shard)
 BEGIN
     SELECT RAISE(ABORT, 'a checkpoint that is kept is never changed');
 END;
+";
+
+/// What people froze (decision 0019); nothing of the audit log, whose own freezing is [`FREEZING`].
+const FREEZES: &str = "
+CREATE TABLE freeze (
+    id     TEXT PRIMARY KEY,
+    scope  TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    by     TEXT NOT NULL,
+    since  INTEGER NOT NULL,
+    until  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Refuses a database that is not ours or that a newer Keyward wrote, before anything is written to it.

@@ -12,11 +12,13 @@
 //! ```
 
 mod archive;
+mod authority;
 pub mod backup;
 mod checkpoint;
 mod connection;
 mod directory;
 pub mod doctor;
+mod doubt;
 mod freeze;
 mod key;
 mod load;
@@ -63,7 +65,9 @@ pub use prune::Pruned;
 pub use rotate::{Rotated, Rotation, end_overlap, public_keys, rotate_key};
 pub use trust::Accept;
 
+use connection::Trouble;
 use directory::Lock;
+use doubt::Doubt;
 use place::Place;
 use reader::Reader;
 use writer::Writer;
@@ -109,6 +113,8 @@ pub struct SqliteStore {
     // Dropped in this order: the reader's last look is over before the writer tidies up.
     reader: Reader,
     writer: Writer,
+    /// The state directory, and the lock.
+    places: (PathBuf, PathBuf),
 }
 
 impl fmt::Debug for SqliteStore {
@@ -130,12 +136,34 @@ impl SqliteStore {
         let dir = directory::prepare(dir)?;
         let lock = Arc::new(Lock::take(&dir)?);
         let path = directory::database(&dir)?;
-        let mut writing = connection::open_writing(&path)?;
-        let sealer = trust::begin(&mut writing, &dir, options).map_err(|e| connection::about(&path, e))?;
-        migrations::drop_expired(&writing).map_err(|e| connection::about(&path, connection::Trouble::from(e)))?;
+        let place_of_lock = trust::lock_path(&dir, options);
+        let doubted = |error: StoreError| {
+            let error = connection::about(&path, error);
+            if let Some(doubt) = Doubt::of(&error, options.now) {
+                // Where it cannot be left, nothing can be written: then no path opens here anyway.
+                doubt.leave(&dir, &place_of_lock).ok();
+            }
+            error
+        };
+        let mut writing = connection::begin_writing(&path).map_err(|trouble| match trouble {
+            // Its pages are damaged; everything else that may be wrong by then says nothing about the log.
+            Trouble::Sqlite(error) => doubted(StoreError::from(Trouble::Sqlite(error))),
+            other @ (Trouble::Damaged(_) | Trouble::Unavailable(_) | Trouble::Distrusted(..)) => {
+                connection::about(&path, other)
+            }
+        })?;
+        connection::check(&writing).map_err(|e| doubted(e.into()))?;
+        let sealer = trust::begin(&mut writing, &dir, options).map_err(doubted)?;
+        // The state says the same by now.
+        Doubt::settle(&dir, &place_of_lock)?;
+        migrations::drop_expired(&writing).map_err(|e| connection::about(&path, Trouble::from(e)))?;
         let place = Place::of(&path, sealer.lock())?;
         let reading = connection::open_reading(&path)?;
-        Ok(Self { reader: Reader::start(reading, lock.clone())?, writer: Writer::start(writing, sealer, place, lock)? })
+        Ok(Self {
+            reader: Reader::start(reading, lock.clone())?,
+            writer: Writer::start(writing, sealer, place, lock)?,
+            places: (dir, place_of_lock),
+        })
     }
 }
 
@@ -150,6 +178,21 @@ impl Store for SqliteStore {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         Box::pin(self.reader.read(move |connection| log::newest(connection, target.as_deref(), limit)))
+    }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        Box::pin(self.reader.read(move |connection| trust::inspect(connection, from)))
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        let (dir, lock) = self.places.clone();
+        Box::pin(self.reader.read(move |_| {
+            match found.map(|(at, error)| Doubt::of(&error, at)) {
+                None => Doubt::settle(&dir, &lock),
+                Some(doubt) => doubt.map_or(Ok(()), |doubt| doubt.leave(&dir, &lock)),
+            }
+            .map_err(Trouble::from)
+        }))
     }
 }
 

@@ -105,13 +105,14 @@ fn named_later(connection: &Connection, begins: u64) -> Result<BTreeSet<Digest>,
     let sql = "SELECT sha256 FROM private WHERE text IN (
         SELECT failure_text FROM credential UNION SELECT ari_explanation FROM credential UNION
         SELECT requested_by FROM credential UNION SELECT terms FROM issuer UNION
-        SELECT text FROM latch UNION SELECT by FROM latch)";
+        SELECT text FROM latch UNION SELECT by FROM latch UNION SELECT reason FROM freeze)";
     let mut statement = connection.prepare(sql)?;
     let texts = statement.query_map([], |row| row.get(0).map(Digest))?;
     for text in texts {
         named.insert(text?);
     }
-    let mut statement = connection.prepare("SELECT requested_by FROM credential UNION SELECT by FROM latch")?;
+    let mut statement = connection
+        .prepare("SELECT requested_by FROM credential UNION SELECT by FROM latch UNION SELECT by FROM freeze")?;
     let people = statement.query_map([], |row| row.get::<_, Option<String>>(0))?;
     for person in people {
         named.extend(person?.as_deref().and_then(Digest::parse));

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
+use super::authority::{save_generation, save_issued};
 use crate::domain::execution::{Attempt, Generation};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::freeze::{Freeze, Scope};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey};
 use crate::domain::name::NameSet;
 use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn};
@@ -41,6 +43,9 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::AutomaticIssuance(names, at) => automatic(connection, names, *at),
         Change::Clock(mark) => clock(connection, mark),
         Change::Latch(on, latch) => save_latch(connection, on, latch.as_ref()),
+        Change::Freeze(id, freeze) => save_freeze(connection, *id, freeze.as_ref()),
+        Change::Generation(id, generation) => save_generation(connection, id, generation),
+        Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
     }
 }
 
@@ -198,6 +203,25 @@ fn save_latch(connection: &Connection, on: &LatchOn, latch: Option<&Latch>) -> R
     Ok(())
 }
 
+fn save_freeze(connection: &Connection, id: FreezeId, freeze: Option<&Freeze>) -> Result<(), NotSaved> {
+    let id = id.to_string();
+    let Some(Freeze { scope, reason, by, since, until }) = freeze else {
+        connection.prepare_cached("DELETE FROM freeze WHERE id = ?1")?.execute([id])?;
+        return Ok(());
+    };
+    let text = scope.to_string();
+    // What cannot be read is not written.
+    if Scope::parse(&text).as_ref() != Ok(scope) {
+        return Err(NotSaved::Refused(format!("the scope {text:?} cannot be read back; only parsed scopes are kept")));
+    }
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO freeze (id, scope, reason, by, since, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![id, text, &**reason, &**by, since.unix(), until.unix()])?;
+    Ok(())
+}
+
 fn clock(connection: &Connection, mark: &ClockMark) -> Result<(), NotSaved> {
     let boot = mark.boot.as_duration();
     let boot_seconds = i64::try_from(boot.as_secs()).map_err(|_| {
@@ -211,12 +235,12 @@ fn clock(connection: &Connection, mark: &ClockMark) -> Result<(), NotSaved> {
     Ok(())
 }
 
-fn seconds(at: Option<Timestamp>) -> Option<i64> {
+pub(super) fn seconds(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::unix)
 }
 
 /// A set of names by its key, provided that the key reads back as the same set: what cannot be read is not written.
-fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
+pub(super) fn names(names: &NameSet) -> Result<Arc<str>, NotSaved> {
     let key = names.key();
     match NameSet::parse_key(key) {
         Ok(read) if read == *names => Ok(key.clone()),

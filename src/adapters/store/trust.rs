@@ -8,7 +8,8 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -18,14 +19,16 @@ use crate::domain::audit::{self, Draft, Target, TargetKind, bounded_text};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
 use crate::domain::private::Private;
+use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::Timestamp;
-use crate::domain::tree::{Frontier, TreeHead};
+use crate::domain::tree::{Frontier, Subtree, TreeHead};
 use crate::ports::StoreError;
 
 use super::connection::Trouble;
+use super::doubt::Doubt;
 use super::key::LogKeys;
 use super::lockfile::{LockFile, NotAdvanced};
-use super::save::NotSaved;
+use super::save::{self, NotSaved};
 use super::sealer::{self, Sealer};
 use super::{LogOptions, checkpoint, key, log, private, rotate, shard, tree};
 
@@ -45,12 +48,23 @@ const TAIL_ACCEPTED: &str = "KW6008";
 /// Entry: a person accepted what a rule refuses.
 const RULE_WAIVED: &str = "KW6009";
 
+/// The code of a state that is damaged ([`crate::engine`] says the same of it).
+pub(super) const DAMAGED: &str = "KW6040";
+/// Entry: the log was not believed before.
+const DOUBTED: &str = "KW4053";
+
 /// The lock's file name in the state directory, where none is configured.
 pub(super) const LOCK: &str = "audit.lock";
 
 /// Entries of the log's end that are checked against their hashes at each start: more than one group commit usually
 /// writes, and some 700 KiB to read.
 const TAIL: usize = 1_024;
+
+/// A look at the log in use reads this many blocks besides its end: some 700 KiB.
+const BLOCKS: u64 = 4;
+/// Entries of a block: the leaves below one stored hash of this level.
+const BLOCK: u64 = 1 << LEVEL;
+const LEVEL: u8 = 8;
 
 /// What a person accepts at one start although a rule refuses it. Each that is used becomes an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,13 +108,18 @@ impl Accept {
     }
 }
 
+/// Where the lock of the log in `dir` lies.
+pub(super) fn lock_path(dir: &Path, options: &LogOptions) -> PathBuf {
+    options.lock.clone().unwrap_or_else(|| dir.join(LOCK))
+}
+
 /// Checks everything, begins a new log where there is none, and records what was accepted.
 ///
 /// # Errors
 /// [`StoreError::Distrusted`] names the rule and the way to recover; others as [`super::SqliteStore::open`].
 pub(super) fn begin(connection: &mut Connection, dir: &Path, options: &LogOptions) -> Result<Sealer, StoreError> {
     let size = log::size(connection)?;
-    let path = options.lock.clone().unwrap_or_else(|| dir.join(LOCK));
+    let path = lock_path(dir, options);
     // A volume that is not mounted is a lock that is missing.
     let lock = if path.parent().is_some_and(Path::is_dir) { LockFile::open(&path)? } else { None };
     let is_new = size == 0 && lock.is_none();
@@ -148,8 +167,9 @@ fn new_log(connection: &mut Connection, dir: &Path, path: &Path, options: &LogOp
     let written = sealer::write_signed(&transaction, &keys, None, &tree, options.now).map_err(Trouble::from)?;
     transaction.commit().map_err(Trouble::from)?;
     key::write(dir, &keys.current)?;
-    let lock = LockFile::create(path, written.note())?;
-    Ok(Sealer::new(tree, keys, lock, None))
+    let lock = Some(LockFile::create(path, written.note())?);
+    // A log that was not believed may have stood here.
+    record(connection, dir, Found { keys, tree, lock, tail: None, waived: Vec::new() }, path, options)
 }
 
 /// The newest checkpoint is signed by the log's key, and its size and root are those of the entries.
@@ -305,6 +325,14 @@ fn record(
     let person = options.by.as_deref().filter(|_| !waived.is_empty());
     let person = person.map(|name| private::person(connection, name, &*options.entropy)).transpose()?;
     let mut drafts = drafts(&tree, tail, &waived, person.as_ref(), options);
+    // What a person accepts although a rule refuses it was not believed either, whether a start has met it or not.
+    let left = Doubt::left(dir, path)?;
+    let doubt = left.or_else(|| {
+        let (rule, seen) = waived.first()?;
+        Some(Doubt { code: rule.code().to_owned(), at: options.now, text: seen.clone() })
+    });
+    drafts.splice(..0, doubt.as_ref().map(|doubt| doubt_draft(doubt, options)));
+    let latch = doubt.as_ref().map(latch);
     let over = keys.old.take_if(|(_, until)| *until <= options.now);
     drafts.extend(over.as_ref().map(|(old, _)| rotate::over(&keys, old, &tree, options)));
     let kept = checkpoint::last_kept(connection).map_err(Trouble::from)?;
@@ -314,8 +342,10 @@ fn record(
         Some(row) if drafts.is_empty() => (own_part(&row.note, &keys), kept),
         _ => {
             let transaction = connection.transaction().map_err(Trouble::from)?;
-            for draft in &drafts {
-                log::append(&transaction, draft, &[], &mut tree).map_err(Trouble::from)?;
+            for (number, draft) in drafts.iter().enumerate() {
+                let changes = if number == 0 { latch.as_slice() } else { &[] };
+                log::append(&transaction, draft, changes, &mut tree).map_err(Trouble::from)?;
+                changes.iter().try_for_each(|change| save::change(&transaction, change)).map_err(Trouble::from)?;
             }
             let written = sealer::write_signed(&transaction, &keys, kept, &tree, options.now).map_err(Trouble::from)?;
             transaction.commit().map_err(Trouble::from)?;
@@ -378,6 +408,76 @@ fn drafts(
         entry
     });
     accepted.into_iter().chain(recovered).collect()
+}
+
+/// The engine makes of it what it means for the paths.
+fn latch(doubt: &Doubt) -> Change {
+    let text =
+        Arc::from(bounded_text(&format!("the audit log was not to be believed: {}: {}", doubt.code, doubt.text)));
+    let latch = Latch { at: doubt.at, code: Arc::from(doubt.code.as_str()), text, by: None };
+    Change::Latch(LatchOn::Log, Some(latch))
+}
+
+fn doubt_draft(doubt: &Doubt, options: &LogOptions) -> Draft {
+    let mut random = [0; 10];
+    options.entropy.fill(&mut random);
+    let id = EntryId(Ulid::new(options.now, random));
+    let target = Target::new(TargetKind::Daemon, "keyward");
+    let mut entry = Draft::new(id, options.now, "audit.doubt", DOUBTED, target);
+    entry.facts.push(("rule", Json::str(doubt.code.clone())));
+    entry.facts.push(("since", Json::show(&doubt.at)));
+    entry.private.push(("seen", Arc::from(bounded_text(&doubt.text))));
+    entry
+}
+
+/// Looks at a part of the log again while it is in use: its newest entries, the newest checkpoint, and the entries of some
+/// blocks of 256 from `from` on with the hash of each. Gives where the next look begins, so that all of it is met in turn.
+///
+/// # Errors
+/// [`Trouble::Distrusted`] says what is not as it was written.
+pub(super) fn inspect(connection: &mut Connection, from: u64) -> Result<u64, Trouble> {
+    // One moment of the database.
+    let connection = &*connection.transaction()?;
+    let size = log::size(connection)?;
+    let distrusted =
+        |text: String| Trouble::Distrusted(TAMPERED, format!("{text}; restore the state directory from a backup"));
+    check_tail(connection)?;
+    if let Some(row) = checkpoint::newest(connection)? {
+        let said = row.note.parse::<Note>().and_then(|note| Checkpoint::of(&note));
+        let said = said.map_err(|e| distrusted(format!("the newest checkpoint {e}")))?.head;
+        if said != tree::frontier(connection, size)?.head() {
+            return Err(distrusted(format!("the {size} entries do not have the root of the newest checkpoint")));
+        }
+    }
+    let begins = shard::begins(connection)?;
+    let from = if from >= size { begins } else { from.max(begins) } / BLOCK * BLOCK;
+    let until = from.saturating_add(BLOCKS.saturating_mul(BLOCK)).min(size);
+    let (mut expected, mut made) = (from, Frontier::default());
+    for entry in log::range(connection, from, until, usize::try_from(BLOCKS * BLOCK).unwrap_or(usize::MAX))? {
+        if entry.sequence != expected {
+            return Err(distrusted(format!("the audit log has a gap before entry {}", entry.sequence)));
+        }
+        if audit::leaf_hash(&entry.bytes) != entry.leaf {
+            return Err(distrusted(format!("audit entry {} is not what was hashed", entry.sequence)));
+        }
+        made.push(entry.leaf, |_, _| {});
+        expected = expected.saturating_add(1);
+        if expected.is_multiple_of(BLOCK) {
+            let place = entry.sequence / BLOCK;
+            let known = tree::stored_hash(connection, Subtree { level: LEVEL, place })?;
+            if known != Some(core::mem::take(&mut made).root()) {
+                let first = place.saturating_mul(BLOCK);
+                return Err(distrusted(format!(
+                    "the audit entries {first}–{} are not those that were hashed",
+                    entry.sequence
+                )));
+            }
+        }
+    }
+    if expected != until {
+        return Err(distrusted(format!("the audit log has a gap before entry {until}")));
+    }
+    Ok(until)
 }
 
 impl From<NotSaved> for Trouble {

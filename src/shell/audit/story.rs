@@ -140,8 +140,13 @@ fn deed(action: &str) -> String {
         "gate.open" => "open the approval path",
         "gate.close" => "close the approval path",
         "gate.latch" => "keep the approval path closed until a person opens it",
+        "gate.doubt" => "keep every approval path closed, because the log was not believed",
         "gate.reopen" => "open an approval path that was latched",
+        "freeze.begin" => "freeze a part of what is guarded for a while",
+        "freeze.thaw" => "end a freeze before its time",
+        "freeze.end" => "end a freeze whose time was over",
         "key.compromised" => "report a key as compromised",
+        "audit.doubt" => "go on with a log that was not believed before",
         "audit.freeze" => "move the oldest entries of the log into a shard",
         "link.trust" => "judge a link's peers by these roots and lists",
         "link.refuse" => "refuse peers of a link",
@@ -155,6 +160,7 @@ fn deed(action: &str) -> String {
         "configuration.reload" => "put a new configuration in force",
         "daemon.start" => "start the guardian",
         "daemon.stop" => "stop the guardian",
+        "daemon.standstill" => "find that the guardian stood still",
         other => other,
     }
     .to_owned()

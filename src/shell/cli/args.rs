@@ -141,6 +141,9 @@ No network, no root; everything is below one directory, which is removed at the 
     /// Approval paths and whether they are open
     #[command(subcommand, arg_required_else_help = true)]
     Gate(Gate),
+    /// Have nothing done by itself to some of what is guarded, for a while
+    #[command(after_help = super::freeze::HELP)]
+    Freeze(super::freeze::Freeze),
     /// Configuration for a proxy that asks the gate before it lets anybody through
     #[command(after_help = "\
 Examples:
@@ -153,6 +156,15 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Enforcing proxies for mTLS
     #[command(subcommand, arg_required_else_help = true)]
     Link(super::link::Link),
+    /// Private CAs: make, issue, revoke, publish
+    #[command(subcommand, arg_required_else_help = true)]
+    Ca(super::ca::Ca),
+    /// Hold the keys of private CAs, as a process of its own
+    #[command(
+        after_help = super::keyholder::HELP,
+        override_usage = "keyward keyholder [OPTIONS] --directory <DIR> --socket <PATH> <PASSPHRASE>"
+    )]
+    Keyholder(super::keyholder::Keyholder),
     /// The guardian as a whole
     #[command(after_help = "\
 Exits with 0 if all is routine, 3 if something needs a human, 1 if the guardian itself is in trouble.")]

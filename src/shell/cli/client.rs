@@ -58,11 +58,12 @@ pub(super) struct Daemon {
     start: String,
     runtime: Runtime,
     staging: Cell<bool>,
+    frozen: Cell<usize>,
 }
 
 impl Daemon {
     pub(super) fn at(socket: PathBuf, start: String) -> Result<Self, Failure> {
-        Ok(Self { socket, start, runtime: runtime()?, staging: Cell::new(false) })
+        Ok(Self { socket, start, runtime: runtime()?, staging: Cell::new(false), frozen: Cell::new(0) })
     }
 
     /// Whether an answer said that this is a dry run.
@@ -70,8 +71,19 @@ impl Daemon {
         self.staging.get()
     }
 
+    /// How many freezes the last answer said are in force.
+    pub(super) fn freezes(&self) -> usize {
+        self.frozen.get()
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.understand(&self.ask("GET", path, Bytes::new())?)
+    }
+
+    /// Whatever is there, as it is.
+    pub(super) fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let (ok, body) = self.ask("GET", path, Bytes::new())?;
+        if ok { Ok(body) } else { Err(refusal(&body)) }
     }
 
     /// The same, where something else is waited for too.
@@ -106,6 +118,10 @@ impl Daemon {
     pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).unwrap_or_default();
         self.understand(&self.ask("POST", path, Bytes::from(body))?)
+    }
+
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Failure> {
+        self.understand(&self.ask("DELETE", path, body)?)
     }
 
     /// Waits; the runtime's own timer, since nothing here is simulated.
@@ -149,6 +165,8 @@ impl Daemon {
         let response = sender.send_request(request).await.map_err(|e| broken(e.to_string()))?;
         let (head, body) = response.into_parts();
         self.staging.set(head.headers.get("keyward-environment").is_some_and(|v| v == "staging"));
+        let frozen = head.headers.get("keyward-freezes").and_then(|v| v.to_str().ok()?.parse().ok());
+        self.frozen.set(frozen.unwrap_or(0));
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|e| broken(e.to_string()))?;
         driver.abort();
         Ok((head.status.is_success(), body.to_bytes()))
@@ -189,7 +207,7 @@ fn refusal(body: &[u8]) -> Failure {
         Ok(problem) => {
             let exit = match problem.code.as_str() {
                 "KW5009" => Exit::Refused,
-                BAD_QUESTION => Exit::Usage,
+                BAD_QUESTION | "KW4075" | "KW4076" | "KW4077" => Exit::Usage,
                 _ => Exit::Failed,
             };
             Failure::new(exit, format!("{} ({})", problem.detail, problem.code), problem.hint)

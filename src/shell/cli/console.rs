@@ -131,6 +131,13 @@ impl Console {
     }
 
     /// Data for programs.
+    /// Bytes as they are.
+    pub(super) fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        written.map_err(|e| Failure::new(Exit::Failed, format!("cannot be written: {e}"), "is the disk full?"))
+    }
+
     pub(super) fn json(self, value: &impl serde::Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Failure::new(Exit::Failed, format!("cannot be written as JSON: {e}"), "use -o table"))?;

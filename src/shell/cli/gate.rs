@@ -22,6 +22,9 @@ impl Run {
             Output::Table => {
                 let rows: Vec<Vec<Cell>> = gates.iter().map(row).collect();
                 self.console.table(&["PATH", "STATE", "SINCE", "HOLDS UNTIL", "WEAKEST LINK OR REASON"], &rows);
+                for gate in gates.iter().filter(|gate| !gate.freezes.is_empty()) {
+                    self.console.out(format!("{} is frozen by {}", gate.path, gate.freezes.join(", ")));
+                }
             }
         }
         Ok(Exit::Ok)
@@ -135,6 +138,7 @@ impl Run {
                 "waiting",
                 if s.spooled == 0 { String::new() } else { format!("{} entries for the audit log", s.spooled) },
             ),
+            ("frozen", console.paint(&super::freeze::lines(&s.freezes).join("\n"), Tone::Warn)),
             ("credentials", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }),
             ("in flight", s.in_flight.to_string()),
             ("gates", format!("{} open, {} closed", s.gates_open, s.gates_closed)),
@@ -156,7 +160,10 @@ fn row(gate: &Gate) -> Vec<Cell> {
     let (word, tone) = if gate.open { ("open", Tone::Good) } else { ("closed", Tone::Bad) };
     let reasons: Vec<String> = gate.reasons.iter().map(|r| format!("{} {}", r.code, r.text)).collect();
     let when = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), relative);
-    let last = if gate.open { gate.weakest.clone().unwrap_or_default() } else { reasons.join("; ") };
+    let last = match gate.open {
+        true => format!("{}{}", gate.weakest.as_deref().unwrap_or_default(), warned(gate)),
+        false => reasons.join("; "),
+    };
     vec![
         Cell(gate.path.clone(), Tone::Strong),
         Cell(word.to_owned(), tone),
@@ -164,6 +171,12 @@ fn row(gate: &Gate) -> Vec<Cell> {
         when(&gate.until).into(),
         last.into(),
     ]
+}
+
+/// What is borne, behind what is good.
+pub(super) fn warned(gate: &Gate) -> String {
+    let all = gate.warnings.iter().map(|w| format!("; warning {} {}", w.code, w.text));
+    all.collect()
 }
 
 /// The refusal, and the way to recover.

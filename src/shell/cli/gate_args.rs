@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::{Planned, span};
 use super::proof::args as proof;
+use crate::shell::snippet::Proxy;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Gate {
@@ -94,12 +95,18 @@ With --until it exits with 0 once the path is so, and with 5 if that did not com
         #[arg(long = "for", value_name = "SPAN", value_parser = span)]
         span: Option<core::time::Duration>,
     },
-    /// Open a path that closed so often that only a person opens it
+    /// Open a path that only a person opens: it flapped, the clock stepped, the audit log was broken
     #[command(after_help = "\
-It opens once everything that it stands on is good. You are named in the audit log.")]
+Example:
+  keyward gate reopen approve --reason \"the disk was replaced, the log is verified: INC-4711\"
+
+It opens once everything that it stands on is good. You and the reason stand in the audit log.")]
     Reopen {
         /// The path's id
         path: String,
+        /// Why it may be opened
+        #[arg(long, value_name = "TEXT", required_unless_present = "plan")]
+        reason: Option<String>,
         #[command(flatten)]
         planned: Planned,
     },
@@ -140,14 +147,4 @@ pub(super) struct Snippet {
     /// What it guards
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(super) portal: core::net::SocketAddr,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Proxy {
-    Nginx,
-    Envoy,
-    EnvoyHttp,
-    Caddy,
-    Traefik,
-    Haproxy,
 }

@@ -17,7 +17,7 @@ use crate::domain::inventory::Seen;
 use crate::domain::key::Digest;
 use crate::domain::snapshot::{PartKind, Snapshot};
 use crate::domain::time::Timestamp;
-use crate::shell::http::model::{Detail, Gate};
+use crate::shell::http::model::{Detail, Gate, Reopen};
 
 /// How often `watch` asks: a path that closes is told within this and the daemon's own five seconds.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -65,6 +65,9 @@ impl Run {
             let weakest = verdict.weakest.as_deref().unwrap_or("nothing that ends");
             let until = moment(&verdict.until);
             console.out(format!("{path} is {} until {until}, by {weakest}", console.paint(word, tone)));
+            for warning in &verdict.warnings {
+                console.out(format!("  {} {} {}", console.paint("warning", Tone::Bad), warning.code, warning.text));
+            }
         } else {
             console.out(format!("{path} is {} at {}", console.paint(word, tone), moment(&snapshot.at.to_string())));
             verdict.reasons.iter().for_each(|reason| self.print_reason(reason));
@@ -211,7 +214,7 @@ impl Run {
                 let (word, tone) = if gate.open { ("open", Tone::Good) } else { ("closed", Tone::Bad) };
                 let reasons: Vec<String> = gate.reasons.iter().map(|r| format!("{} {}", r.code, r.text)).collect();
                 let more = match &gate.until {
-                    Some(until) => format!("until {}", moment(until)),
+                    Some(until) => format!("until {}{}", moment(until), super::gate::warned(gate)),
                     None => reasons.join("; "),
                 };
                 let word = self.console.paint(word, tone);
@@ -220,9 +223,10 @@ impl Run {
         })
     }
 
-    pub(super) fn gate_reopen(&self, path: &str, planned: &Planned) -> Done {
+    pub(super) fn gate_reopen(&self, path: &str, reason: Option<String>, planned: &Planned) -> Done {
         if !planned.plan {
-            return self.start(&format!("/v1/paths/{}/reopen", segment(path)));
+            let body = Reopen { reason: reason.unwrap_or_default() };
+            return self.start_with(&format!("/v1/paths/{}/reopen", segment(path)), &body);
         }
         let daemon = self.daemon()?;
         let told: Explanation = daemon.get(&format!("/v1/explanations/{}", segment(path)))?;
@@ -266,7 +270,7 @@ fn row(part: &crate::domain::snapshot::Part, at: Timestamp) -> Vec<Cell> {
     let (stored, tone) = match &part.stored {
         Some(Seen::Present(chain)) => (format!("serial {}", chain.leaf.serial), Tone::Plain),
         Some(Seen::Missing) => ("missing".to_owned(), Tone::Bad),
-        Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => (why.clone(), Tone::Bad),
+        Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => (why.clone(), Tone::Bad),
         None if matches!(part.kind, PartKind::Endpoints | PartKind::Pattern) => ("-".to_owned(), Tone::Plain),
         None => ("not looked at yet".to_owned(), Tone::Bad),
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::console::{Exit, Failure, Tone};
 use super::{Done, Run};
+use crate::domain::freeze::{Emergency, WhenFrozen};
 use crate::domain::guard::{self, Guard, Kind};
 use crate::domain::inventory::{Ari, Care, Credential, Environment, KeyReuse, Layout, Managed, ReloadHow, Source};
 use crate::domain::policy::{Act, Subject, Verdict, decide};
@@ -40,6 +41,9 @@ impl Run {
                 format!("is an approval path: open while {} are proved good.", needs.join(", ")),
                 format!("closes {margin} before the end of the first of them, and whenever anything cannot be told."),
             ];
+            if path.when_frozen == WhenFrozen::Close {
+                sentences.push("closes while a freeze is over it.".to_owned());
+            }
             let audiences: Vec<&str> =
                 path.leases.audiences.iter().map(crate::domain::id::AudienceId::as_str).collect();
             if !audiences.is_empty() {
@@ -99,6 +103,11 @@ fn guardian(settings: &Settings) -> Vec<String> {
         human_span(estate.full_scan),
         human_span(estate.probe_every)
     ));
+    let emergency = match estate.freezing.emergency {
+        Emergency::Allow => "renewals that can wait no longer go on",
+        Emergency::Block => "nothing goes on, emergencies included",
+    };
+    out.push(format!("may be frozen for {} at a time; in a freeze {emergency}.", human_span(estate.freezing.longest)));
     for issuer in &settings.issuers {
         let limits = estate.issuers.get(&issuer.id).map_or(0, |i| i.limits.len());
         out.push(format!("may order at {} ({}), {limits} limits of it are kept.", issuer.id, issuer.directory));

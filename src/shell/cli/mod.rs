@@ -5,14 +5,17 @@
 
 mod args;
 mod audit;
+mod ca;
 mod cert;
 mod client;
 mod console;
+mod freeze;
 mod gate;
 mod gate_args;
 mod gate_story;
 mod host;
 mod keep;
+mod keyholder;
 mod link;
 mod meaning;
 mod plans;
@@ -99,8 +102,10 @@ impl Run {
             Command::Gate(Gate::Explain { path, at }) => self.gate_explain(&path, at.as_deref()),
             Command::Gate(Gate::Replay { file, key }) => self.gate_replay(&file, key.as_deref()),
             Command::Gate(Gate::Watch { path, until, span }) => self.gate_watch(path.as_deref(), until, span),
-            Command::Gate(Gate::Reopen { path, planned }) => self.gate_reopen(&path, &planned),
+            Command::Gate(Gate::Reopen { path, reason, planned }) => self.gate_reopen(&path, reason, &planned),
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
+            Command::Freeze(freeze) => self.freeze(&freeze),
+            Command::Ca(command) => self.ca(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),
@@ -115,6 +120,7 @@ impl Run {
             Command::Audit(audit) => self.audit(&audit),
             Command::Explain { code, all: _, place } => self.explain(code.as_deref(), &place),
             Command::Witness(command) => return self.witness(command),
+            Command::Keyholder(holder) => return self.keyholder(&holder),
             Command::DemoHook { dir } => return Ok(Ending::Code(demo::hook(&dir))),
             Command::Demo(demo) => return Ok(Ending::Code(demo::run(&demo.into()))),
             Command::Run => {
@@ -143,14 +149,18 @@ impl Run {
 
     /// Has the daemon start something that answers with a sentence.
     fn start(&self, path: &str) -> Done {
+        self.start_with(path, &serde_json::json!({}))
+    }
+
+    fn start_with(&self, path: &str, body: &impl serde::Serialize) -> Done {
         let daemon = self.daemon()?;
-        let accepted: Accepted = daemon.post(path, &serde_json::json!({}))?;
+        let accepted: Accepted = daemon.post(path, body)?;
         self.banner(&daemon);
         self.console.note(accepted.text);
         Ok(Exit::Ok)
     }
 
-    /// In a dry run every output says so: where people read, and beside what programs read.
+    /// In a dry run every output says so: where people read, and beside what programs read. So does a freeze.
     fn banner(&self, daemon: &Daemon) {
         const TEXT: &str = "STAGING: a dry run; nothing in production is touched";
         if daemon.is_staging() {
@@ -158,6 +168,11 @@ impl Run {
                 Format::Table => self.console.out(TEXT),
                 Format::Json | Format::Name | Format::Csv | Format::Jsonl => self.console.note(TEXT),
             }
+        }
+        match daemon.freezes() {
+            0 => {}
+            1 => self.console.note("FROZEN: a freeze is in force; keyward freeze list says more"),
+            many => self.console.note(format!("FROZEN: {many} freezes are in force; keyward freeze list says more")),
         }
     }
 }

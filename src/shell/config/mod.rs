@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 pub use self::diagnostic::{Colour, ConfigError, Problem};
 pub use self::host::{Check, Group, Level, verify_host};
 pub use self::settings::{
-    AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, Listen,
-    Propagation, Settings, SolverKind, SolverSettings, TsigAlgorithm, Witness,
+    AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, KeyholderSettings,
+    Listen, Passphrase, Propagation, Settings, SolverKind, SolverSettings, TsigAlgorithm, Witness,
 };
 
 /// A file is at most this long: 20,000 certificates ([`MOST_CERTIFICATES`]) of 800 bytes each fit.

@@ -5,14 +5,18 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::codec::network::Network;
 use crate::codec::note::VerifierKey;
-use crate::domain::id::{IssuerId, SolverId};
+use crate::domain::authority::Ca;
+use crate::domain::id::{CaId, IssuerId, SolverId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::domain::link::Link;
+use crate::engine::authority::Route;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -29,8 +33,16 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// The CAs, in the order of the file.
     pub issuers: Vec<IssuerSettings>,
+    /// Issuers that are private CAs of this guardian.
+    pub private_issuers: BTreeMap<IssuerId, Route>,
+    /// The private CAs.
+    pub cas: BTreeMap<CaId, Arc<Ca>>,
+    /// The process that has their keys; `None` without private CAs.
+    pub keyholder: Option<KeyholderSettings>,
     /// The challenge solvers, in the order of the file.
     pub solvers: Vec<SolverSettings>,
+    /// Networks besides the Internet from which revocation lists may be fetched.
+    pub lists_allow: Vec<Network>,
     /// Which logs of others are witnessed here; nobody's in staging.
     pub witness: Option<Witness>,
     /// Who witnesses our own log; nobody in staging.
@@ -41,6 +53,45 @@ pub struct Settings {
     pub digest: Digest,
     /// The file, if it came from one.
     pub path: Option<PathBuf>,
+}
+
+/// The process that has the keys of private CAs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyholderSettings {
+    /// Where its keys and its log lie.
+    pub directory: PathBuf,
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Whether the daemon starts it; else somebody else does, as another user.
+    pub start: bool,
+    /// As which user it runs, if the daemon starts it as root.
+    pub user: Option<String>,
+    /// What its keys are encrypted with.
+    pub passphrase: Passphrase,
+}
+
+/// Where the key holder's passphrase comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passphrase {
+    /// A file; made at random if it is the default one and missing.
+    File(PathBuf),
+    /// What a command prints, run without a shell.
+    Command(Vec<String>),
+}
+
+impl KeyholderSettings {
+    /// In a state directory, started by the daemon.
+    #[must_use]
+    pub fn beside(state: &Path) -> Self {
+        let directory = state.join("keyholder");
+        Self {
+            socket: state.join("keyholder.sock"),
+            passphrase: Passphrase::File(state.join("keyholder.pass")),
+            directory,
+            start: true,
+            user: None,
+        }
+    }
 }
 
 /// Keyward as a witness of other logs (C2SP tlog-witness).

@@ -139,8 +139,8 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW2303",
         "gate latched",
-        "The path closed so often in a short time that only a person opens it again.",
-        "Find out why it closes, then `keyward gate reopen PATH`.",
+        "Only a person opens the path again: it closed too often in a short time, the wall clock stepped, or the audit log was found broken. The entry says which.",
+        "Find out why, then `keyward gate reopen PATH --reason TEXT`.",
     ),
     row(
         "KW2304",

@@ -304,4 +304,23 @@ pub(super) const ROWS: &[Entry] = &[
         "The paths under `depends_on` form a circle: each would wait for the other to open.",
         "Remove one of the dependencies.",
     ),
+    row(
+        "KW0070",
+        "no name, pattern or network of a private CA",
+        "A trust domain, a SPIFFE ID, a pattern of names, a tree of DNS names or a network is not written as it must be.",
+        "Write it like the example in the message; docs/private-pki.md shows all forms.",
+    ),
+    row(
+        "KW0071",
+        "settings of private CAs that exclude each other",
+        "SPIFFE IDs need a CA with a trust domain and issuers that are private CAs only; the passphrase comes from one place.",
+        "Keep one of the two, as the message says.",
+    ),
+    row(
+        "KW0072",
+        "the CA would refuse",
+        "A certificate asks its private CA for what the profile does not give, or a lifetime does not fit the one above it: \
+         a leaf lives less than half as long as its CA, and an issuing CA no longer than its root.",
+        "Add a pattern to the profile, or choose other lifetimes.",
+    ),
 ];

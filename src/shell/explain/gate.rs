@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW4009",
         "clocks disagree",
         "The wall clock stepped, so expiry dates cannot be judged.",
-        "Mend the time, or run `keyward clock accept` if the new time is right.",
+        "Mend the time and run `keyward gate reopen PATH`; or, if the present time is right, `keyward clock accept`. A path that met a step waits for one of them, also after a restart and when the clock was put right.",
     ),
     row(
         "KW4010",
@@ -105,8 +105,8 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4019",
         "revocation cannot be told",
-        "A revocation list that the configuration names is missing, unreadable, out of time or not of an issuer of the chain, or a certificate of the chain is covered by none. Unknown is closed.",
-        "Put a fresh list of each issuer of the chain in place; reopens by itself.",
+        "A revocation list that the configuration names is missing, unreadable, out of time or not of an issuer of the chain, or a certificate of the chain is covered by none, neither in a file nor at its distribution point. Unknown is closed.",
+        "Put a fresh list of each issuer of the chain in place, or mend why it cannot be fetched (KW4060); reopens by itself.",
     ),
     row(
         "KW4020",
@@ -136,6 +136,30 @@ pub(super) const ROWS: &[Entry] = &[
         "KW4024",
         "it flaps",
         "The path closed `timing.flaps` times in ten minutes. That is no accident, so only a person opens it again.",
-        "Find out why it closes, then `keyward gate reopen PATH`.",
+        "Find out why it closes, then `keyward gate reopen PATH --reason TEXT`.",
+    ),
+    row(
+        "KW4050",
+        "missed",
+        "An endpoint that was good was not reached by the newest looks. While that is so fewer than `misses` times in a row, and for 15 s at most, an open path stays open; nothing opens by it.",
+        "See why the endpoint is not reached; over with the first look that reaches it.",
+    ),
+    row(
+        "KW4051",
+        "the audit log was broken",
+        "The guardian found its own audit log altered, damaged, rolled back or otherwise not to be believed, at a start or while it ran. Nobody knows what was done meanwhile.",
+        "Find out what happened and put the log in order (docs/backup.md), then `keyward gate reopen PATH --reason TEXT`.",
+    ),
+    row(
+        "KW4053",
+        "the log was not believed before",
+        "Entry: an earlier start, or a look at the log in use, did not believe the audit log; this start does. Its rule and when are named.",
+        "Every path is latched: find out what happened, then `keyward gate reopen PATH --reason TEXT`.",
+    ),
+    row(
+        "KW4054",
+        "paths latched for a broken log",
+        "Entry: because the audit log was not believed before, every path stays closed until a person opens it.",
+        "Find out what happened, then `keyward gate reopen PATH --reason TEXT`.",
     ),
 ];

@@ -19,7 +19,7 @@ use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::policy::Verdict;
 use crate::domain::story;
 use crate::engine::view::CredentialView;
-use crate::engine::{AUDIT_UNAVAILABLE, Command, Refusal};
+use crate::engine::{AUDIT_UNAVAILABLE, Command, ISSUER_FROZEN, Refusal};
 use crate::ports::StoreError;
 use crate::shell::texts;
 
@@ -50,13 +50,18 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/graph, /v1/links, /v1/audit/entries";
+    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/freezes, /v1/graph, /v1/links, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 
 async fn wrong_method() -> Problem {
     let text = "this address is not asked by this method";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, problem::BAD_REQUEST, text, "GET looks, POST starts something")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        problem::BAD_REQUEST,
+        text,
+        "GET looks, POST starts something, DELETE ends a freeze",
+    )
 }
 
 /// 200 while the loop turns: for supervisors, not for proxies. A closed gate is healthy, and so is a sealed guardian: it
@@ -84,8 +89,7 @@ async fn status(State(app): Shared) -> Response<Body> {
 }
 
 async fn gates(State(app): Shared) -> Json<Vec<model::Gate>> {
-    let gates = app.web.engine.gates();
-    Json(gates.iter().map(|(verdict, since)| views::gate(verdict, *since, app.web.environment)).collect())
+    Json(views::gates(&app.web))
 }
 
 async fn credentials(State(app): Shared) -> Response<Body> {
@@ -209,7 +213,7 @@ async fn renew(
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
-fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
+pub(super) fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Answer<T> {
     let refuse =
         |status, text| Problem::new(status, problem::BAD_REQUEST, text, "send JSON, for example {\"plan\":true}");
     let bytes = body.map_err(|e| refuse(e.status(), e.body_text()))?;
@@ -268,6 +272,15 @@ async fn rollover(
             "keyward status lists the issuers",
         ));
     };
+    if let Some((freeze, until)) = app.web.engine.issuer_frozen(&issuer) {
+        let text = format!("{issuer} is frozen until {until} (freeze {freeze}), so its account gets no new key");
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            ISSUER_FROZEN,
+            text,
+            "keyward freeze list says who froze, and why",
+        ));
+    }
     command(&app, Command::Rollover { issuer, by }).await?;
     Ok(accepted(&format!("the account at {id} gets a new key; `keyward status` says how it went")))
 }

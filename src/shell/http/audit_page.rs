@@ -44,7 +44,8 @@ async fn list(State(app): State<Arc<App>>, pairs: Pairs) -> Answer {
         sized.push(("limit".to_owned(), ROWS.to_owned()));
     }
     let found = audit::entries(&*app.web.store, &sized, now).await?;
-    let frame = Frame { environment: app.web.environment, title: "Audit log" };
+    let frame =
+        Frame { environment: app.web.environment, frozen: app.web.engine.freezes_in_force(), title: "Audit log" };
     Ok(answer(turn, frame.around(&listing(&asked, &found, now))))
 }
 
@@ -53,13 +54,16 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     let detail = audit::detail(&*app.web.store, &id).await?;
     // An entry that cannot be believed has no story, but it can be looked at.
     let story = audit::explain(&*app.web.store, &id).await.ok();
-    let frame = Frame { environment: app.web.environment, title: "Audit entry" };
+    let frame =
+        Frame { environment: app.web.environment, frozen: app.web.engine.freezes_in_force(), title: "Audit entry" };
     Ok(answer(turn, frame.around(&entry(&detail, story.as_ref(), app.web.clock.now()))))
 }
 
 /// What every page of the log has.
 struct Frame {
     environment: Environment,
+    /// How many freezes are in force.
+    frozen: usize,
     title: &'static str,
 }
 
@@ -77,6 +81,9 @@ impl Frame {
                             span class={ "env " (environment) } { (environment.to_uppercase()) }
                             a href="/audit" { "Audit log" }
                         }
+                    }
+                    @if self.frozen > 0 {
+                        p class="banner warn" role="status" { span aria-hidden="true" { "❄ " } a href="/" { (self.frozen) (if self.frozen == 1 { " freeze is in force" } else { " freezes are in force" }) } }
                     }
                     main { (content) }
                     footer {

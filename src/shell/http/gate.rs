@@ -212,9 +212,11 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
         Some(verdict) => model::Gate { path, ..views::gate(&verdict, None, web.environment) },
         // "unknown" is a well-formed name.
         None => model::Gate {
+            freezes: Vec::new(),
             path,
             open: false,
             reasons: Vec::new(),
+            warnings: Vec::new(),
             since: None,
             until: None,
             weakest: None,
@@ -256,6 +258,7 @@ pub(super) fn made(mut answer: model::Gate, environment: Environment, detail: De
 /// The answer without what only this machine should know.
 pub(super) fn codes_only(mut answer: model::Gate) -> model::Gate {
     answer.weakest = None;
+    answer.warnings.clear();
     for reason in &mut answer.reasons {
         reason.credential = None;
         reason.text = format!("see `keyward explain {}`; ask with a loopback Host header for more", reason.code);

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::api::{accepted, actor, command};
-use super::heavy;
+use super::api::{accepted, actor, command, parse};
 use super::problem::{self, Problem};
 use super::server::{App, Door};
+use super::{heavy, model};
 use crate::codec::explanation::Explanation;
 use crate::domain::id::PathId;
 use crate::domain::key::Digest;
@@ -62,10 +63,17 @@ pub(super) async fn reopen(
     State(app): Shared,
     Extension(door): Extension<Door>,
     Path(path): Path<String>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Answer<Response<Body>> {
     let by = actor(door)?;
     let id = known(&app, &path)?;
-    command(&app, Command::Reopen { path: id, by }).await?;
+    let asked: model::Reopen = parse(body)?;
+    let why = asked.reason.trim();
+    if why.is_empty() {
+        let text = "a path is reopened for a reason, and none was given";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, text, "send {\"reason\":\"…\"}"));
+    }
+    command(&app, Command::Reopen { path: id, by, why: Arc::from(why) }).await?;
     Ok(accepted(&format!("{path} opens once everything that it stands on is good")))
 }
 

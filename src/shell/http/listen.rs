@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::apart::Apart;
 use super::keeper;
 use super::tls::{BadCertificate, GateCertificate};
+use crate::codec::accounts::number_in;
 use crate::shell::config::Listen;
 
 /// Why a listener is not there.
@@ -194,10 +195,5 @@ fn gid(group: &str) -> Option<u32> {
     if let Ok(number) = group.parse() {
         return Some(number);
     }
-    let table = fs::read_to_string("/etc/group").ok()?;
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let named = fields.next() == Some(group);
-        fields.nth(1).filter(|_| named)?.parse().ok()
-    })
+    number_in(&fs::read_to_string("/etc/group").ok()?, group)
 }

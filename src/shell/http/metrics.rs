@@ -12,7 +12,7 @@ use super::{Web, views};
 use crate::codec::entry::Entry;
 use crate::domain::gate::REASONS;
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::inventory::{Care, Credential, Environment, Seen, Sighting, Source};
+use crate::domain::inventory::{Care, Credential, CrlFacts, CrlSeen, Environment, Seen, Sighting, Source};
 use crate::domain::question::Question;
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::Timestamp;
@@ -32,8 +32,10 @@ pub(super) async fn text(web: &Web) -> String {
     }
     credentials(web, &mut out);
     limits(web, &mut out);
+    lists(web, &mut out);
     witnesses(web, &mut out);
     gates(web, &mut out);
+    freezes(web, &mut out);
     match TextEncoder::new().encode_to_string(&web.registry.gather()) {
         Ok(events) => out.push_str(&events),
         // Our own families are well formed; a comment is all that could be said here.
@@ -140,6 +142,8 @@ struct PerCredential {
     window_start: Family,
     window_end: Family,
     next_attempt: Family,
+    list_from: Family,
+    list_until: Family,
     compat: Family,
 }
 
@@ -170,6 +174,14 @@ impl PerCredential {
                 "keyward_renewal_next_attempt_timestamp_seconds",
                 "No new attempt before this time: the last one failed.",
             ),
+            list_from: gauge(
+                "keyward_credential_crl_this_update_timestamp_seconds",
+                "When the oldest of the revocation lists was made that speak of the certificate's chain.",
+            ),
+            list_until: gauge(
+                "keyward_credential_crl_next_update_timestamp_seconds",
+                "When the first of these lists is over; a path that needs it closes then.",
+            ),
             compat: gauge("x509_cert_not_after", "As x509-certificate-exporter has it, for existing dashboards."),
         }
     }
@@ -187,6 +199,8 @@ impl PerCredential {
             self.window_start,
             self.window_end,
             self.next_attempt,
+            self.list_from,
+            self.list_until,
             self.compat,
         ];
         all.into_iter().for_each(|family| family.finish(out));
@@ -215,6 +229,10 @@ impl PerCredential {
         at(&mut self.window_start, window.map(|w| w.0));
         at(&mut self.window_end, window.map(|w| w.1));
         at(&mut self.next_attempt, record.and_then(|r| r.next_attempt));
+        let lists = sighting.into_iter().flat_map(|s| s.crls.values().chain(s.points.values()));
+        let lists: Vec<&CrlFacts> = lists.filter_map(CrlSeen::facts).collect();
+        at(&mut self.list_from, lists.iter().map(|l| l.this_update).min());
+        at(&mut self.list_until, lists.iter().filter_map(|l| l.next_update).min());
         self.present.put(&id, i64::from(present(sighting)));
         self.mismatch.put(&id, i64::from(mismatch(credential, sighting)));
         let managed = credential.managed();
@@ -343,6 +361,35 @@ fn limits(web: &Web, out: &mut String) {
     web.engine.for_each_limit(|issuer, limit, left| {
         family.put(&[("ca", issuer.as_str()), ("limit", limit)], i64::from(left));
     });
+    family.finish(out);
+}
+
+/// By number only: a URL comes from a certificate, which is for nobody's label.
+fn lists(web: &Web, out: &mut String) {
+    let (mut tracked, mut kept, mut failing) = (0_i64, 0_i64, 0_i64);
+    web.engine.for_each_list(|_, standing| {
+        tracked = tracked.saturating_add(1);
+        kept = kept.saturating_add(i64::from(standing.kept.is_some()));
+        failing = failing.saturating_add(i64::from(standing.failures > 0));
+    });
+    let mut family = Family::gauge("keyward_crl_lists", "Revocation lists at distribution points, by how they stand.");
+    for (state, count) in [("tracked", tracked), ("kept", kept), ("failing", failing)] {
+        family.put(&[("state", state)], count);
+    }
+    family.finish(out);
+}
+
+fn freezes(web: &Web, out: &mut String) {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let (counts, held) = web.engine.frozen();
+    let mut active = Family::gauge("keyward_freeze_active", "Freezes in force, by the kind of their scope.");
+    for (kind, count) in counts {
+        active.put(&[("scope", kind)], number(count));
+    }
+    active.finish(out);
+    let mut family =
+        Family::gauge("keyward_freeze_held", "Credentials of which something is due and waits for a freeze.");
+    family.put(&[], number(held));
     family.finish(out);
 }
 

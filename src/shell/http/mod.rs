@@ -13,8 +13,10 @@ mod apart;
 mod api;
 mod audit;
 mod audit_page;
+pub mod ca;
 mod exposition;
 mod forget;
+mod freezes;
 mod gate;
 mod gatekeeping;
 mod grpc;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 
 use crate::domain::inventory::Environment;
 use crate::domain::link::Status;
+use crate::engine::authority::Authority;
 use crate::engine::{Engine, Refusal};
 use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 
@@ -83,6 +86,8 @@ pub struct Web {
     pub store: Arc<dyn Store>,
     /// For what the witnesses of the log have seen.
     pub witnesses: Arc<dyn Witnesses>,
+    /// The private CAs, if there are any.
+    pub authority: Option<Arc<Authority>>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

@@ -15,6 +15,9 @@ pub struct Gate {
     pub open: bool,
     /// Why it is closed; empty when open.
     pub reasons: Vec<Reason>,
+    /// What is borne for a while, and closes it if it stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Reason>,
     /// Since when it is so.
     pub since: Option<String>,
     /// Open at the latest until then.
@@ -31,6 +34,9 @@ pub struct Gate {
     /// What the caller sent to be sure of a fresh answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// The freezes over the path, whether it closes for them or not; only in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<String>,
 }
 
 /// Why a path is closed.
@@ -90,6 +96,9 @@ pub struct Status {
     /// Entries about what was done already that wait to be written into the log.
     #[serde(default)]
     pub spooled: u64,
+    /// What people froze.
+    #[serde(default)]
+    pub freezes: Vec<Freeze>,
     /// Attempts in flight.
     pub in_flight: usize,
     /// Credentials by their worst finding: `ok`, `note`, `warning`, `critical`.
@@ -374,6 +383,14 @@ pub struct Renew {
     pub plan: bool,
 }
 
+/// Opens a path that only a person opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reopen {
+    /// Why it may be opened, for the audit log.
+    pub reason: String,
+}
+
 /// Closes a path for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -399,6 +416,54 @@ pub struct Held {
 pub struct Release {
     /// Which path.
     pub path: String,
+}
+
+/// A freeze that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Its id.
+    pub id: String,
+    /// `all`, `path:NAME`, `owner:NAME`, `issuer:NAME` or `label:KEY=VALUE`.
+    pub scope: String,
+    /// Why.
+    pub reason: String,
+    /// Who froze.
+    pub by: String,
+    /// Since when.
+    pub since: String,
+    /// When it ends by itself.
+    pub until: String,
+    /// Whether it is in the audit log already.
+    pub recorded: bool,
+    /// How many managed credentials it is over.
+    pub covers: usize,
+    /// The credentials of which something is due, and waits for it.
+    pub holds: Vec<String>,
+    /// The approval paths that it is over.
+    pub paths: Vec<String>,
+}
+
+/// Freezes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedFreeze {
+    /// Over what.
+    pub scope: String,
+    /// Why.
+    pub reason: String,
+    /// Until when: a time (RFC 3339), or a span from now on.
+    pub until: String,
+    /// Only say what it would be over.
+    #[serde(default)]
+    pub plan: bool,
+}
+
+/// Thaws.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thaw {
+    /// Why.
+    pub reason: String,
 }
 
 /// Takes the gate's socket away for a while.

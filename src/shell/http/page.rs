@@ -70,8 +70,7 @@ struct Everything {
 
 impl Everything {
     fn of(web: &Web) -> Self {
-        let mut gates: Vec<Gate> =
-            web.engine.gates().iter().map(|(v, since)| views::gate(v, *since, web.environment)).collect();
+        let mut gates = views::gates(web);
         gates.sort_by_key(|g| g.open);
         let mut credentials = views::credentials(web);
         credentials.sort_by(|a, b| rank(&b.severity).cmp(&rank(&a.severity)).then(a.not_after.cmp(&b.not_after)));
@@ -117,6 +116,7 @@ fn document(all: &Everything) -> Markup {
             body {
                 a class="skip" href="#inventory" { "Skip to the inventory" }
                 (top(all))
+                (frozen(all))
                 main {
                     (faults(all))
                     (gates(all))
@@ -160,6 +160,26 @@ fn top(all: &Everything) -> Markup {
     }
 }
 
+/// Freezes are few; what is more than a screen of them is in the list.
+const MOST_FREEZES: usize = 8;
+
+/// Stands on top: whoever wonders why nothing happens sees it first.
+fn frozen(all: &Everything) -> Markup {
+    html! {
+        @for freeze in all.status.freezes.iter().take(MOST_FREEZES) {
+            p class="banner warn" role="status" {
+                b { span aria-hidden="true" { "❄ " } "Frozen: " (freeze.scope) } " until " (moment(&freeze.until, all.now))
+                " by " (freeze.by) ": " (freeze.reason) ". "
+                @if !freeze.holds.is_empty() { "It holds " (freeze.holds.len()) " of " (freeze.covers) ". " }
+                code { "keyward freeze thaw " (freeze.id) }
+            }
+        }
+        @if all.status.freezes.len() > MOST_FREEZES {
+            p class="banner warn" role="status" { "and " (all.status.freezes.len().saturating_sub(MOST_FREEZES)) " more freezes: " code { "keyward freeze list" } }
+        }
+    }
+}
+
 fn faults(all: &Everything) -> Markup {
     html! {
         @if !all.status.alive {
@@ -198,10 +218,14 @@ fn tile(gate: &Gate, now: Timestamp) -> Markup {
                 span class="sign" aria-hidden="true" { (if gate.open { "✓" } else { "✕" }) }
                 (if gate.open { "OPEN" } else { "CLOSED" })
             }
+            @if !gate.freezes.is_empty() { p class="warn" { span aria-hidden="true" { "❄ " } "frozen" } }
             @if let Some(since) = &gate.since { p class="quiet" { "since " (moment(since, now)) } }
             @for reason in &gate.reasons {
                 p class="reason" { code { (reason.code) } " " (reason.text) "."
                     span class="quiet" { " Reopens when " (reason.reopens) "." } }
+            }
+            @for warning in &gate.warnings {
+                p class="reason" { code { (warning.code) } " " (warning.text) "." }
             }
             dl {
                 @if let Some(until) = &gate.until { dt { "Holds until" } dd { (moment(until, now)) } }

@@ -34,7 +34,7 @@ use super::problem::{self, Problem};
 use super::ready::Ready;
 use super::shield::Shield;
 use super::tls;
-use super::{Web, api, audit, audit_page, grpc, hold, lease, page};
+use super::{Web, api, audit, audit_page, ca, freezes, grpc, hold, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -173,6 +173,8 @@ fn router(app: Arc<App>) -> Router {
     api::routes()
         .merge(audit::routes())
         .merge(hold::routes())
+        .merge(freezes::routes())
+        .merge(ca::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
         .merge(lease::routes())
@@ -288,14 +290,14 @@ impl Run {
                 return Either::Left(ready(Err(Muted)));
             }
             if crowd == Crowd::Room && gate::is_gate(request.uri().path()) {
-                return Either::Left(ready(Ok(check(&app, &given, door, &request))));
+                return Either::Left(ready(Ok(freezes::mark(&app.web, door, check(&app, &given, door, &request)))));
             }
             let (app, rest) = (app.clone(), rest.clone());
             // In a box, so that the question before takes no more room than it needs.
             Either::Right(Box::pin(async move {
                 let mut response = respond(&app, &rest, door, crowd, request).await;
                 gate::finish(&mut response, app.web.environment);
-                Ok(response)
+                Ok(freezes::mark(&app.web, door, response))
             }))
         });
         // Looked at only when one of them wakes us, not with every question.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Web, model};
+use super::{Web, freezes, model};
 use crate::domain::assessment::Severity;
 use crate::domain::certificate::{Chain, Trust};
 use crate::domain::execution::{Attempt, Stage};
@@ -36,6 +36,7 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         path: text(&verdict.path),
         open: verdict.is_open(),
         reasons: verdict.reasons.iter().map(reason).collect(),
+        warnings: verdict.warnings.iter().map(reason).collect(),
         since: since.map(text),
         until: verdict.is_open().then(|| text(verdict.until)),
         weakest: verdict.weakest.as_deref().map(str::to_owned),
@@ -43,7 +44,19 @@ pub(super) fn gate(verdict: &Verdict, since: Option<Timestamp>, environment: Env
         environment: environment.as_str().to_owned(),
         kind: None,
         nonce: None,
+        freezes: Vec::new(),
     }
+}
+
+/// All gates, each with the freezes over it.
+pub(super) fn gates(web: &Web) -> Vec<model::Gate> {
+    let freezes = web.engine.freezes();
+    let over = |path| freezes.iter().filter(move |f| f.paths.contains(path)).map(|f| text(f.id)).collect();
+    let gates = web.engine.gates();
+    let gates = gates
+        .iter()
+        .map(|(verdict, since)| model::Gate { freezes: over(&verdict.path), ..gate(verdict, *since, web.environment) });
+    gates.collect()
 }
 
 /// The guardian as a whole.
@@ -89,6 +102,7 @@ pub(super) fn status(web: &Web) -> model::Status {
         store_fault: overview.store_fault.clone(),
         sealed: overview.sealed.as_ref().map(|s| model::Sealed { code: s.code.to_owned(), text: s.text.clone() }),
         spooled: overview.spooled,
+        freezes: freezes::all(web),
         in_flight: overview.in_flight,
         credentials,
         gates_open: open,
@@ -165,7 +179,7 @@ fn stored(view: &CredentialView) -> &'static str {
     match view.sighting.stored.as_ref().map(|o| &o.seen) {
         Some(Seen::Present(_)) => "present",
         Some(Seen::Missing) => "missing",
-        Some(Seen::Unreadable(_)) => "unreadable",
+        Some(Seen::Unreadable(_) | Seen::Unreachable(_)) => "unreadable",
         Some(Seen::Unparseable(_)) => "unparseable",
         None if matches!(view.credential.care, Care::Observed(Source::Endpoints)) => "none",
         None => "unseen",
@@ -196,7 +210,7 @@ fn serves(seen: Option<&Seen>, stored: Option<&Chain>) -> &'static str {
         (None, _) => "unknown",
         (Some(Seen::Present(seen)), Some(own)) if seen.leaf.fingerprint != own.leaf.fingerprint => "no",
         (Some(Seen::Present(_)), _) => "yes",
-        (Some(Seen::Missing | Seen::Unreadable(_) | Seen::Unparseable(_)), _) => "no",
+        (Some(Seen::Missing | Seen::Unreadable(_) | Seen::Unreachable(_) | Seen::Unparseable(_)), _) => "no",
     }
 }
 
@@ -209,6 +223,9 @@ pub(super) fn life_used(validity: &Validity, now: Timestamp) -> u16 {
 
 /// What comes next, and when.
 fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
+    if let Some(held) = view.held.as_ref().filter(|held| held.reason.frozen_by().is_some()) {
+        return (held.reason.text(), held.until);
+    }
     if let Some(attempt) = &view.attempt {
         let step = match attempt.stage {
             Stage::Begun => "orders",
@@ -235,6 +252,7 @@ fn next(view: &CredentialView) -> (String, Option<Timestamp>) {
             | HeldReason::EndsEarlier
             | HeldReason::Window
             | HeldReason::Policy { .. }
+            | HeldReason::Frozen(_)
             | HeldReason::Stopped(_) => (held.reason.text(), held.until),
         },
         (None, Some(schedule)) => ("renews".to_owned(), Some(schedule.renew_at)),
@@ -256,7 +274,7 @@ pub(super) fn detail(view: &CredentialView, now: Timestamp, environment: Environ
                 format!("serves serial {} until {}", chain.leaf.serial, chain.leaf.validity.not_after)
             }
             Some(Seen::Missing) => "presents no certificate".to_owned(),
-            Some(Seen::Unreadable(why) | Seen::Unparseable(why)) => why.clone(),
+            Some(Seen::Unreadable(why) | Seen::Unreachable(why) | Seen::Unparseable(why)) => why.clone(),
         };
         model::Endpoint {
             endpoint: text(endpoint),

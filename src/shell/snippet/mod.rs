@@ -15,7 +15,7 @@ use crate::domain::inventory::Environment;
 use crate::shell::config::Settings;
 
 /// A proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Proxy {
     /// nginx with `auth_request`.
     Nginx,

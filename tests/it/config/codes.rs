@@ -47,6 +47,21 @@ fn the_audit_logs_page_lists_every_code() {
 }
 
 #[test]
+fn the_gates_page_lists_every_reason_with_who_opens_it_again() {
+    const MARKS: (&str, &str) = ("<!-- reasons: begin -->\n", "<!-- reasons: end -->\n");
+    let path = root().join("docs/gate.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(MARKS.0).unwrap();
+    let (table, after) = rest.split_once(MARKS.1).unwrap();
+    let expected = explain::reasons();
+    if table != expected {
+        let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gate.md");
+        std::fs::write(&fresh, format!("{before}{}{expected}{}{after}", MARKS.0, MARKS.1)).unwrap();
+        panic!("docs/gate.md is out of date: cp {} {}", fresh.display(), path.display());
+    }
+}
+
+#[test]
 fn every_code_in_the_sources_has_a_row() {
     let mut paths = Vec::new();
     sources(&root().join("src"), &mut paths);

@@ -3,8 +3,9 @@
 use core::time::Duration;
 
 use super::{parse, parse_staging, sample, samples};
+use keyward::domain::freeze::{Emergency, Freezing, WhenFrozen};
 use keyward::domain::id::{CredentialId, PathId};
-use keyward::domain::inventory::{Ari, Care, Environment, KeyReuse, Layout, ReloadHow, Source, StartTls};
+use keyward::domain::inventory::{Ari, Care, Environment, KeyReuse, Layout, ListSource, ReloadHow, Source, StartTls};
 use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::policy::Lane;
@@ -15,12 +16,33 @@ fn credential(id: &str) -> CredentialId {
 }
 
 #[test]
+fn what_freezes_may_do_is_said_or_as_usual() {
+    let of = |text: &str| {
+        let e = parse(text).unwrap().estate;
+        (e.freezing, e.paths[&PathId::parse("approve").unwrap()].when_frozen)
+    };
+    let text = sample("keyward.toml");
+    let strict = text
+        .replace("emergency = \"allow\"", "emergency = \"block\"")
+        .replace("longest = \"14d\"", "longest = \"36h\"")
+        .replace("when_frozen = \"open\"", "when_frozen = \"close\"");
+    let longest = Duration::from_secs(36 * 3_600);
+    assert_eq!(of(&strict), (Freezing { emergency: Emergency::Block, longest }, WhenFrozen::Close));
+    let silent = text.replace("[freeze]\nemergency = \"allow\"  ", "# ").replace("longest = ", "# longest = ");
+    let silent = silent.replace("when_frozen = ", "# when_frozen = ");
+    assert_ne!(silent, text);
+    assert_eq!(of(&silent), (Freezing::default(), WhenFrozen::Open));
+    assert_eq!(Freezing::default().longest, Duration::from_secs(14 * 86_400));
+}
+
+#[test]
 fn the_reference_sample_means_what_it_says() {
     let s = parse(&sample("keyward.toml")).unwrap();
     let e = &s.estate;
     assert_eq!((e.environment, e.orders_in_flight), (Environment::Production, 8));
     assert_eq!((e.full_scan, e.probe_every), (Duration::from_secs(3_600), Duration::from_secs(300)));
     assert_eq!((e.credentials.len(), e.watches.len(), e.paths.len(), e.issuers.len()), (4, 1, 1, 2));
+    assert_eq!(e.freezing, Freezing { emergency: Emergency::Allow, longest: Duration::from_secs(14 * 86_400) });
     assert_eq!(s.sandbox_dir, None);
 
     let portal = e.credentials[&credential("portal")].clone();
@@ -49,6 +71,16 @@ fn the_reference_sample_means_what_it_says() {
     assert_eq!((managed.windows[0].from_minute, managed.windows[0].until_minute), (120, 300));
     assert_eq!(portal.labels["data_class"], "restricted");
 
+    assert_eq!((e.lists_every, s.lists_allow.len()), (Duration::from_secs(6 * 3_600), 1));
+    let watched = &e.credentials[&credential("policy-engine")];
+    assert!(watched.fetches_lists() && watched.list_files().next().is_none());
+    let both = sample("keyward.toml").replace(
+        "crls = [\"distribution-point\"]",
+        "crls = [\"/etc/pki/a.crl\", \"distribution-point\", \"distribution-point\"]",
+    );
+    let both = parse(&both).unwrap().estate.credentials[&credential("policy-engine")].clone();
+    assert_eq!(both.crls, [ListSource::from("/etc/pki/a.crl"), ListSource::DistributionPoints]);
+
     let path = &e.paths[&PathId::parse("approve").unwrap()];
     let audiences: Vec<&str> = path.leases.audiences.iter().map(|a| a.as_str()).collect();
     assert_eq!(audiences, ["portal", "release-bot"]);
@@ -56,6 +88,13 @@ fn the_reference_sample_means_what_it_says() {
     assert_eq!((file.path.as_str(), file.audience.as_str()), ("/run/keyward/approve.lease", "portal"));
     assert_eq!((file.mode, file.group.as_deref()), (0o640, Some("www-data")));
     assert_eq!((path.needs.len(), path.margin), (2, Duration::from_secs(7_200)));
+    assert_eq!(path.misses, 3);
+    for misses in [1, 5] {
+        let text =
+            super::sample("keyward.toml").replace("margin = \"2h\"", &format!("margin = \"2h\"\nmisses = {misses}"));
+        let paths = parse(&text).unwrap().estate.paths;
+        assert_eq!(paths[&PathId::parse("approve").unwrap()].misses, misses);
+    }
     assert_eq!(e.policy.rules()[0].lane, Lane::ReviewRequired);
     let issuers: Vec<_> = e.issuers.values().map(|i| i.limits.to_vec()).collect();
     assert_eq!(issuers[0], LETS_ENCRYPT);

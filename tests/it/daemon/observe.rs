@@ -324,6 +324,9 @@ async fn a_managed_path_closes_for_each_reason_and_opens_again() {
     life.wait("somebody is told of the clock", |l| l.told("KW1015").then_some(())).await;
     place.clock.step(-3_600);
     life.scan();
+    life.wait("the clocks agree", |l| l.engine.overview().clock_fault.is_none().then_some(())).await;
+    assert!(!life.engine.gate(&pid("approve")).is_open(), "it waits for a person");
+    life.engine.command(Command::Reopen { path: pid("approve"), by: "uid:0".into(), why: "seen to".into() }).unwrap();
     open(&life, "approve").await;
     assert_eq!(place.control.orders().len(), 1, "a jump renews nothing");
     // Nobody evaluates any more.

@@ -255,13 +255,68 @@ async fn a_state_that_is_rolled_back_seals_the_guardian_until_it_is_put_back() {
     assert_eq!(scene.orders(), orders, "it issued nothing");
     assert_eq!(crate::harness::life::snapshot(&scene.state.join("keys")), before, "and touched nothing");
 
-    // Another daemon that is alive is no seal.
+    // What happened meanwhile only a person knows.
     put(&new);
-    let daemon = scene.open();
+    let daemon = scene.start();
+    daemon.closes_for("KW4051");
+    reopened(&daemon);
+    // Another daemon that is alive is no seal.
     let second = Daemon::start(&scene.config, scene.http, &Under::Nothing);
     assert_eq!(second.ends(), 1);
     assert_eq!(daemon.terminate(), 0);
     scene.waited(0);
+}
+
+/// A person opens the path, who has to say why.
+fn reopened(daemon: &Daemon) {
+    let refused = daemon.cli(&["gate", "reopen", "approve"]);
+    assert_ne!(refused.status.code(), Some(0), "without a reason nothing is opened");
+    let done = daemon.cli(&["gate", "reopen", "approve", "--reason", "looked at: INC-4711"]);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    daemon.opens();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_altered_and_mended_closes_until_a_person_opens() {
+    let scene = Scene::new(None, "").await;
+    let daemon = scene.open();
+    assert_eq!(daemon.terminate(), 0);
+    let hand = |sql: &str| {
+        let connection = rusqlite::Connection::open(scene.state.join("keyward.db")).unwrap();
+        connection.execute_batch(sql).unwrap();
+    };
+    let alter = |from: &str, to: &str| {
+        hand(&format!("UPDATE entry SET body = cast(replace(body, '{from}', '{to}') AS BLOB) WHERE sequence = 0"));
+    };
+    let guard: String = rusqlite::Connection::open(scene.state.join("keyward.db"))
+        .unwrap()
+        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'entry_update'", [], |row| row.get(0))
+        .unwrap();
+    hand("DROP TRIGGER entry_update");
+    alter("daemon.start", "daemon.stort");
+    let daemon = scene.start();
+    daemon.closes_for("KW6001");
+    assert_eq!(daemon.terminate(), 0);
+    alter("daemon.stort", "daemon.start");
+    hand(&guard);
+    // The log is whole again, and nobody has said that all is well; nor does another restart.
+    for _ in 0..2 {
+        let daemon = scene.start();
+        daemon.closes_for("KW4051");
+        let (open, codes) = daemon.gate().unwrap();
+        assert!(!open && !codes.contains(&"KW6001".to_owned()), "{codes:?}");
+        assert_eq!(daemon.terminate(), 0);
+    }
+    let daemon = scene.start();
+    daemon.closes_for("KW4051");
+    reopened(&daemon);
+    assert_eq!(daemon.terminate(), 0);
+    let daemon = scene.open();
+    assert_eq!(daemon.terminate(), 0);
+    let codes: Vec<String> = scene.entries().iter().map(|e| e["data"]["code"].as_str().unwrap().to_owned()).collect();
+    for code in ["KW4053", "KW4054", "KW2303", "KW2304"] {
+        assert_eq!(codes.iter().filter(|c| *c == code).count(), 1, "{code} in {codes:?}");
+    }
 }
 
 /// Starts with the n-th flush of each thread failing; says whether the store was hit, and whether the gate was open

@@ -119,7 +119,9 @@ fn evidence_and_texts_that_nobody_names_any_more_are_gone_and_the_others_stay() 
     assert_eq!(texts + 1 - count("private"), (201..1_024).filter(|n| n % 30 == 11).count() as i64);
     let kept = std::fs::read_dir(shard.join("evidence")).unwrap().count() as i64;
     assert_eq!(kept, evidence - count("evidence"));
-    assert!(std::fs::metadata(log.path().join("keyward.db")).unwrap().len() < size / 2);
+    let left = std::fs::metadata(log.path().join("keyward.db")).unwrap().len();
+    // 27 % of the entries, and a schema whose pages stay.
+    assert!(left < size / 100 * 55, "{left} bytes of {size} are left");
     let orphans: i64 = database()
         .query_row("SELECT count(*) FROM word WHERE id NOT IN (SELECT word FROM mark)", [], |row| row.get(0))
         .unwrap();

@@ -160,7 +160,7 @@ impl Acme {
 
 pub fn request(names: &[&str]) -> OrderRequest {
     let names = NameSet::new(names.iter().map(|n| Name::parse(n).unwrap()));
-    OrderRequest { names, profile: None, replaces: None }
+    OrderRequest { names, profile: None, replaces: None, spiffe: None }
 }
 
 /// The DNS names in a chain's first certificate.

@@ -12,7 +12,7 @@ use keyward::domain::inventory::{Environment, Format, Install, KeyReuse, Layout}
 use keyward::domain::key::{Digest, KeyAlgorithm};
 use keyward::domain::name::NameSet;
 use keyward::domain::time::{Boottime, Timestamp, Validity};
-use keyward::ports::{Accepted, Clock, Doing, HostError, KeyStore, PrivateKey};
+use keyward::ports::{Accepted, Clock, Doing, Expected, HostError, KeyStore, PrivateKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -80,7 +80,7 @@ impl KeyStore for Keys {
         _: AttemptId,
         _: &'a IssuerId,
         _: &'a str,
-        _: &'a NameSet,
+        _: Expected<'a>,
         _: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
         not_here()
@@ -100,6 +100,7 @@ impl KeyStore for Keys {
                     cert_id: None,
                     may_issue: false,
                     purposes: keyward::domain::certificate::Purposes::ALL,
+                    listing: keyward::domain::certificate::Listing::default(),
                 })
             };
             let all: Vec<_> = ders(&pem).iter().map(facts).collect();

@@ -55,8 +55,10 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
         environment: Environment::Production,
         full_scan: Duration::from_secs(7 * 86_400),
         probe_every: Duration::from_secs(7 * 86_400),
+        lists_every: keyward::domain::inventory::LISTS_EVERY,
         orders_in_flight: 8,
         reopening: Reopening::default(),
+        freezing: Default::default(),
         // Years of the usual five minutes would be a million entries that no scenario looks at; `heartbeat` scenarios say
         // so for themselves.
         heartbeat: Duration::from_secs(7 * 86_400),
@@ -65,6 +67,7 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
 
 pub fn managed(names_: &[&str], issuers: &[&str]) -> Managed {
     Managed {
+        spiffe: None,
         names: names(names_),
         key: KeyAlgorithm::P256,
         key_reuse: KeyReuse::Fresh,
@@ -117,6 +120,7 @@ pub fn served(id: &str, mut managed: Managed) -> Credential {
 
 pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
     let path = ApprovalPath {
+        misses: keyward::domain::inventory::USUAL_MISSES,
         id: pid(id),
         needs: needs.iter().map(|n| cid(n)).collect(),
         margin,
@@ -124,6 +128,7 @@ pub fn path(estate: &mut Estate, id: &str, needs: &[&str], margin: Duration) {
         key_limit: None,
         issuer_silence: None,
         guard: Default::default(),
+        when_frozen: Default::default(),
         leases: Leases::default(),
     };
     estate.paths.insert(pid(id), Arc::new(path));

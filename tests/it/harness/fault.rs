@@ -17,6 +17,7 @@ pub struct Daemon {
     child: Child,
     pub config: PathBuf,
     pub http: SocketAddr,
+    /// Another process stands between it and us, and ends with it.
     traced: bool,
 }
 
@@ -25,6 +26,10 @@ pub enum Under<'a> {
     Nothing,
     /// One expression for `-e`.
     Strace(&'a str),
+    /// A library in front of libc, with its environment.
+    Preloaded(&'a Path, &'a [(&'a str, String)]),
+    /// In a time namespace whose time since boot is so many seconds ahead, with the same wall clock. Needs root.
+    Booted(i64),
 }
 
 impl Daemon {
@@ -38,14 +43,25 @@ impl Daemon {
                 strace.args(["-f", "-qq", "-o", "/dev/null", "-e", expression, binary]);
                 strace
             }
+            Under::Preloaded(library, environment) => {
+                let mut command = Command::new(binary);
+                command.env("LD_PRELOAD", library).envs(environment.iter().map(|(name, value)| (name, value)));
+                command
+            }
+            Under::Booted(seconds) => {
+                let mut unshare = super::clocks::booted(*seconds);
+                unshare.arg(binary);
+                unshare
+            }
         };
         let log = fs::File::options().append(true).create(true).open(config.with_extension("log")).unwrap();
         command.args(["run", "-c"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start it ({e}): start the tests with tests/run"));
-        Self { child, config: config.to_owned(), http, traced: matches!(under, Under::Strace(_)) }
+        let traced = matches!(under, Under::Strace(_) | Under::Booted(_));
+        Self { child, config: config.to_owned(), http, traced }
     }
 
-    /// Of the daemon, also where strace stands between it and us.
+    /// Of the daemon, also where another process stands between it and us.
     pub fn id(&self) -> u32 {
         let own = self.child.id();
         if !self.traced {
@@ -157,7 +173,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.traced && self.ended().is_none() {
-            // strace ends with what it traces, not the other way round.
+            // That other process ends with the daemon, not the other way round.
             Command::new("kill").arg("-KILL").arg(self.id().to_string()).status().ok();
         }
         if !self.traced {

@@ -84,6 +84,7 @@ pub fn seen(seed: &str, subject: &str, issuer: &str, days: u64) -> Seen {
         cert_id: None,
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
+        listing: keyward::domain::certificate::Listing::default(),
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }
@@ -146,6 +147,7 @@ impl Still {
 
     pub fn web(&self) -> Web {
         Web {
+            authority: None,
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
             witnesses: self.ports.witnesses.clone(),

@@ -1,5 +1,6 @@
 //! Audit logs under test: written by the real store, then copied and mutilated.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -223,4 +224,21 @@ pub fn python(options: &[&str], paths: &[PathBuf]) -> Vec<(i32, String)> {
     let worst = [2, 3, 4, 5].into_iter().find(|code| lines.iter().any(|(c, _)| c == code)).unwrap_or(0);
     assert_eq!(code, worst, "{text}");
     lines
+}
+
+/// Every file below a directory, by its path in there.
+pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(top: &Path, dir: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(top, &path, all);
+            } else {
+                all.insert(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(dir, dir, &mut all);
+    all
 }

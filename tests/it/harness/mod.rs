@@ -1,16 +1,20 @@
 //! What several test modules use: processes, ports, waiting.
 
 pub mod acme;
+pub mod ca_bytes;
 pub mod challenge;
+pub mod clocks;
 pub mod deploy;
 pub mod estate;
 pub mod fault;
 pub mod http;
+pub mod keyholder;
 pub mod knot;
 pub mod lease;
 pub mod ledger;
 pub mod life;
 pub mod link;
+pub mod lists;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;

@@ -38,24 +38,34 @@ impl Guarded {
     }
 
     pub fn signal(&self, name: &str) {
-        let done = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status().unwrap();
-        assert!(done.success());
+        signal(self.0.id(), name);
     }
 
     /// Stops it, and waits until no thread of it runs any more: the signal alone does not.
     pub fn stop(&self) {
-        self.signal("STOP");
-        let began = Instant::now();
-        let threads = format!("/proc/{}/task", self.0.id());
-        let stopped = |thread: fs::DirEntry| {
-            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state follows the name, which stands in parentheses (proc(5)).
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-        };
-        while !fs::read_dir(&threads).unwrap().flatten().all(stopped) {
-            assert!(began.elapsed() < PATIENCE, "it does not stop");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        stop(self.0.id());
+    }
+}
+
+/// Sends a signal.
+pub fn signal(process: u32, name: &str) {
+    let done = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status().unwrap();
+    assert!(done.success());
+}
+
+/// Stops a process, and waits until no thread of it runs any more.
+pub fn stop(process: u32) {
+    signal(process, "STOP");
+    let began = Instant::now();
+    let threads = format!("/proc/{process}/task");
+    let stopped = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which stands in parentheses (proc(5)).
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    while !fs::read_dir(&threads).unwrap().flatten().all(stopped) {
+        assert!(began.elapsed() < PATIENCE, "it does not stop");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -222,6 +232,11 @@ fn caddy(dir: &Path, snippet: &str) -> Command {
 fn envoy(dir: &Path, snippet: &str) -> Command {
     let file = dir.join("envoy.yaml");
     fs::write(&file, snippet).unwrap();
+    envoy_with(&file)
+}
+
+/// Envoy with this configuration, as tests/run installed it. It ends with the thread that starts it.
+pub fn envoy_with(file: &Path) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     // The package brings the program along.
     let lib = target.join("tools/envoy/lib");

@@ -196,6 +196,19 @@ impl Proxy {
         })
     }
 
+    /// With what `keyward snippet` prints, edited.
+    pub fn envoy(scene: &Scene, kind: &str, edit: impl FnOnce(String) -> String) -> Self {
+        let portal = scene.portal.address.to_string();
+        let asked = ["snippet", kind, "--path", "approve", "--listen", "127.0.0.1:1", "--portal", &portal];
+        let printed = scene.command(&asked).output().unwrap();
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        let text = String::from_utf8(printed.stdout).unwrap();
+        let place = r#"{ address: "127.0.0.1", port_value: 1 }"#;
+        assert!(text.contains(place), "{text}");
+        let text = edit(text.replace(place, r#"{ address: "@IP@", port_value: @PORT@ }"#));
+        Self::start(scene, "envoy.yaml", &text, |file, _| super::proxies::envoy_with(file))
+    }
+
     fn start(scene: &Scene, name: &str, text: &str, command: impl FnOnce(&Path, &Path) -> Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (address, file) = (free_port(scene.ip), dir.path().join(name));

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use keyward::domain::certificate::{Certificate, Chain, Purposes, Trust};
 use keyward::domain::gate::verdict;
-use keyward::domain::inventory::{Care, Credential, Endpoint, Estate, Leases, Observation, Seen, Sighting, Source};
+use keyward::domain::inventory::{
+    Care, Credential, CrlFacts, CrlSeen, Endpoint, Estate, Leases, Observation, Seen, Sighting, Source,
+};
 use keyward::domain::key::Digest;
 use keyward::domain::lease::{Expected, Lease, Machine, Moment};
 use keyward::domain::name::NameSet;
@@ -25,9 +27,10 @@ use crate::harness::estate::{add, cid, estate, names, path as add_path, pid, sta
 use crate::harness::lease::audience;
 
 /// What really lies in the watched files, and when it ends.
-#[derive(Default)]
 struct Material {
     files: Mutex<BTreeMap<String, (Timestamp, Seen)>>,
+    /// When the revocation list of the first of them ends.
+    list_until: Timestamp,
     /// Open until then for whoever knows everything, as long as nothing is replaced.
     open_until: Mutex<Option<Timestamp>>,
 }
@@ -43,20 +46,38 @@ impl Material {
     }
 
     fn of(file: &str, end: Timestamp) -> Seen {
-        let print = Digest::of_parts(&[file.as_bytes(), &end.unix().to_be_bytes()]);
-        let leaf = Certificate {
-            fingerprint: print,
-            spki: print,
-            serial: print.short().into(),
-            subject: file.into(),
-            issuer: "sim".into(),
-            names: NameSet::clone(&names(&["peer.example.com"])),
-            validity: Validity { not_before: start().minus(Duration::from_secs(864_000)), not_after: end },
-            cert_id: None,
-            may_issue: false,
-            purposes: Purposes::ALL,
+        // Any element may be the one that ends first, the root too.
+        let first = Digest::of_parts(&[file.as_bytes(), &end.unix().to_be_bytes()]).0[0] % 3;
+        let element = |level: u8| {
+            let print = Digest::of_parts(&[file.as_bytes(), &end.unix().to_be_bytes(), &[level]]);
+            let not_after = if level == first { end } else { end.plus(Duration::from_secs(u64::from(level) * 7 + 5)) };
+            Arc::new(Certificate {
+                fingerprint: print,
+                spki: print,
+                serial: print.short().into(),
+                subject: format!("{file} {level}"),
+                issuer: "sim".into(),
+                names: NameSet::clone(&names(&["peer.example.com"])),
+                validity: Validity { not_before: start().minus(Duration::from_secs(864_000)), not_after },
+                cert_id: None,
+                may_issue: level > 0,
+                purposes: Purposes::ALL,
+                listing: keyward::domain::certificate::Listing::default(),
+            })
         };
-        Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
+        let above = vec![element(1), element(2)];
+        Seen::Present(Arc::new(Chain { leaf: element(0), above, trust: Trust::Anchored }))
+    }
+
+    /// A list that is good until then.
+    fn list(&self, chain: &Chain) -> BTreeMap<String, CrlSeen> {
+        let facts = CrlFacts {
+            this_update: start().minus(Duration::from_secs(3_600)),
+            next_update: Some(self.list_until),
+            covers: chain.elements().take(2).map(|c| c.fingerprint).collect(),
+            revokes: BTreeSet::new(),
+        };
+        BTreeMap::from([(LIST.to_owned(), CrlSeen::Present(facts))])
     }
 }
 
@@ -79,6 +100,10 @@ impl Prober for Material {
 
     fn served<'a>(&'a self, _: &'a Endpoint) -> Doing<'a, Seen> {
         unreachable!()
+    }
+
+    fn crls<'a>(&'a self, _: &'a Credential, chain: &'a Arc<Chain>) -> Doing<'a, BTreeMap<String, CrlSeen>> {
+        Box::pin(async move { self.list(chain) })
     }
 }
 
@@ -114,13 +139,18 @@ struct Told {
 }
 
 const FILES: u64 = 3;
+const LIST: &str = "/m/list";
 
 impl History {
     fn new(seed: u64) -> Self {
         let die = |what: &str, n: u64, bound: u64| draw(seed, &[what.as_bytes(), &n.to_be_bytes()], bound);
         let mut estate = estate(&[]);
         let files = 1 + die("files", 0, FILES);
-        let material = Material::default();
+        let material = Material {
+            files: Mutex::default(),
+            list_until: start().plus(Duration::from_secs(20 + die("list", 0, 200))),
+            open_until: Mutex::default(),
+        };
         for n in 0..files {
             let file = format!("/m/{n}");
             let source = Source::File { path: file.clone(), password_file: None };
@@ -131,7 +161,7 @@ impl History {
                 care: Care::Observed(source),
                 endpoints: Vec::new(),
                 purpose: None,
-                crls: Vec::new(),
+                crls: if n == 0 { vec![LIST.into()] } else { Vec::new() },
             };
             add(&mut estate, credential);
             material.put(&file, start().plus(Duration::from_secs(15 + die("end", n, 70))));
@@ -140,7 +170,14 @@ impl History {
         let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
         let margin = die("margin", 0, 9);
         add_path(&mut estate, "approve", &needs, Duration::from_secs(margin));
+        // Where there are several, the last one is another path's.
+        let alone = needs.len() > 1;
+        add_path(&mut estate, "sign-in", &needs[needs.len() - 1..], Duration::from_secs(margin));
         let mut approve = (*estate.paths[&pid("approve")]).clone();
+        if alone {
+            approve.needs.remove(&cid(needs[needs.len() - 1]));
+            approve.depends_on = BTreeSet::from([pid("sign-in")]);
+        }
         approve.leases = Leases { audiences: BTreeSet::from([audience("portal")]), file: None };
         estate.paths.insert(pid("approve"), Arc::new(approve));
 
@@ -183,15 +220,18 @@ impl History {
         let now = self.truth();
         let all = self.material.files.lock().unwrap().keys().cloned().collect::<Vec<_>>();
         let sightings = all.iter().enumerate().map(|(n, file)| {
-            let stored = Some(Observation { at: now, seen: self.material.seen(file) });
-            (cid(&format!("m{n}")), Sighting { stored, ..Sighting::default() })
+            let seen = self.material.seen(file);
+            let crls = if n == 0 { self.material.list(seen.chain().unwrap()) } else { BTreeMap::new() };
+            let stored = Some(Observation { at: now, seen });
+            (cid(&format!("m{n}")), Sighting { stored, crls, ..Sighting::default() })
         });
         let sightings = sightings.collect();
-        let evidence = Evidence {
+        let (state, none, mut paths) = (State::default(), BTreeMap::new(), BTreeMap::new());
+        let evidence = |paths| Evidence {
             estate: &self.estate,
-            state: &State::default(),
+            state: &state,
             sightings: &sightings,
-            paths: &BTreeMap::new(),
+            paths,
             clock_fault: None,
             store_fault: None,
             configuration_fault: None,
@@ -199,6 +239,9 @@ impl History {
             now,
             boot: self.world.clock.boottime(),
         };
+        let below = verdict(&self.estate.paths[&pid("sign-in")], &evidence(&none));
+        paths.insert(pid("sign-in"), below.as_dependency());
+        let evidence = Evidence { paths: &paths, ..evidence(&none) };
         verdict(&self.estate.paths[&pid("approve")], &evidence)
     }
 
@@ -236,7 +279,10 @@ impl History {
             return;
         }
         told.opened += 1;
-        let first = self.material.files.lock().unwrap().values().map(|(end, _)| *end).min().unwrap();
+        let files = self.material.files.lock().unwrap();
+        // A list has no margin, so what nobody can see of a clock stands beyond its end.
+        let list = self.material.list_until.plus(Duration::from_secs(3));
+        let first = files.values().map(|(end, _)| *end).min().unwrap().min(list);
         assert!(self.truth() <= first, "seed {}: open at {}, and one ended at {first}", self.seed, self.truth());
     }
 

@@ -25,7 +25,8 @@ fn moment(seconds: i64, millis: u64) -> Moment {
 fn open_until(seconds: i64) -> Verdict {
     let path = PathId::parse("approve").unwrap();
     let (at, at_boot, until) = (at(0), boot(0), at(seconds));
-    Verdict { path, reasons: Vec::new(), at, at_boot, until, weakest: None, inputs: Digest([2; 32]) }
+    let warnings = Vec::new();
+    Verdict { path, reasons: Vec::new(), warnings, at, at_boot, until, weakest: None, inputs: Digest([2; 32]) }
 }
 
 fn life(verdict: &Verdict, now: Moment) -> Option<u64> {

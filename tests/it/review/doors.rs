@@ -15,9 +15,9 @@ use keyward::domain::question::Question;
 use keyward::domain::state::State;
 use keyward::domain::time::{HOUR, Timestamp};
 use keyward::ports::{
-    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, HostError, Inclusion, Issuer, IssuerError,
-    IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober, RenewalInfo, Statistics,
-    Store, StoreError, StoredEntry,
+    Accepted, AuthorizationView, Batch, Clock, Consistency, Doing, Evidence, Expected, HostError, Inclusion, Issuer,
+    IssuerError, IssuerMeta, KeyStore, Log, OrderRequest, OrderStatus, OrderView, Page, PrivateKey, Prober,
+    RenewalInfo, Statistics, Store, StoreError, StoredEntry,
 };
 use keyward::sim::ca::SimCa;
 use keyward::sim::clock::SimClock;
@@ -47,6 +47,14 @@ impl Store for Slow {
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
     }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.inner.inspect(from)
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        self.inner.doubt(found)
+    }
 }
 
 /// Refuses every batch with an entry of one code.
@@ -73,6 +81,14 @@ impl Store for Refusing {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
+    }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.inner.inspect(from)
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        self.inner.doubt(found)
     }
 }
 
@@ -215,10 +231,10 @@ impl KeyStore for Keys {
         slot: AttemptId,
         issuer: &'a IssuerId,
         pem: &'a str,
-        names: &'a NameSet,
+        expected: Expected<'a>,
         now: Timestamp,
     ) -> Doing<'a, Result<Accepted, HostError>> {
-        self.inner.accept(slot, issuer, pem, names, now)
+        self.inner.accept(slot, issuer, pem, expected, now)
     }
 
     fn chain(&self, slot: AttemptId) -> Doing<'_, Result<(Arc<Chain>, String), HostError>> {
@@ -367,5 +383,13 @@ impl Store for Hanging {
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {
         self.inner.entries(target, limit)
+    }
+
+    fn inspect(&self, from: u64) -> Doing<'_, Result<u64, StoreError>> {
+        self.inner.inspect(from)
+    }
+
+    fn doubt(&self, found: Option<(Timestamp, StoreError)>) -> Doing<'_, Result<(), StoreError>> {
+        self.inner.doubt(found)
     }
 }

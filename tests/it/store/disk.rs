@@ -111,10 +111,11 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
     assert!(fs::read(dir.path().join("keyward.db")).unwrap() == before, "it was changed");
 }
 
-/// Takes away what the newest migration brings.
+/// Takes away what the migrations from the third on bring.
 const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
-    DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
+    DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
+    DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
         BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
@@ -150,6 +151,7 @@ fn a_database_of_the_first_schema_is_migrated_and_its_keys_are_as_old_as_they_ar
 fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_date_at_a_start() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    let newest: i64 = by_hand(dir.path()).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     by_hand(dir.path()).execute_batch(&format!("{WITHOUT_SHARDS} PRAGMA user_version = 3;")).unwrap();
     let path = dir.path().to_str().unwrap();
     for words in [
@@ -163,9 +165,24 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
     assert_eq!(crate::harness::ledger::python(&[], &[dir.path().to_owned()])[0].0, 0);
     assert_eq!(block_on(sound_log(&open(dir.path()).unwrap())).len(), 2);
     let version: i64 = by_hand(dir.path()).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, newest);
     let shards: i64 = by_hand(dir.path()).query_row("SELECT count(*) FROM shard", [], |row| row.get(0)).unwrap();
     assert_eq!(shards, 0);
+}
+
+#[test]
+fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
+    let dir = TempDir::new().unwrap();
+    block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    by_hand(dir.path()).execute_batch("DROP TABLE freeze; PRAGMA user_version = 5;").unwrap();
+    let store = open(dir.path()).unwrap();
+    assert!(block_on(store.load()).unwrap().freezes.is_empty());
+    let id = keyward::domain::id::FreezeId(super::samples::ulid(1));
+    let change = Change::Freeze(id, Some(super::samples::freeze("path:approve", 1)));
+    block_on(store.commit(Batch { changes: vec![change], ..one(2) })).unwrap();
+    drop(store);
+    let state = block_on(open(dir.path()).unwrap().load()).unwrap();
+    assert_eq!(state.freezes.into_iter().collect::<Vec<_>>(), [(id, super::samples::freeze("path:approve", 1))]);
 }
 
 #[test]
@@ -240,6 +257,89 @@ fn an_entry_altered_on_the_disk_is_noticed_at_the_next_start() {
     cheat.execute_batch("DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 4").unwrap();
     drop(cheat);
     assert!(damaged(dir.path()).contains("entry 4 is missing"));
+}
+
+/// Looks at the log until all of it was met, and gives how many looks that took.
+fn inspected(store: &keyward::adapters::store::SqliteStore, size: u64) -> Result<u64, StoreError> {
+    let (mut from, mut looks) = (0, 0);
+    while from < size {
+        from = block_on(store.inspect(from))?;
+        looks += 1;
+    }
+    Ok(looks)
+}
+
+#[test]
+fn a_log_that_is_changed_in_use_is_found_out_wherever_it_is() {
+    // Far from the end, in its last block, at its end; a leaf, a hash above, an entry that is gone, a checkpoint.
+    for (what, sql) in [
+        (
+            "audit entry 3 is",
+            "DROP TRIGGER entry_update; UPDATE entry SET body = cast(replace(body, 'KW2001', 'KW2002') AS BLOB) WHERE sequence = 3",
+        ),
+        (
+            "entries 256–511 are",
+            "DROP TRIGGER entry_update; UPDATE entry SET leaf = (SELECT leaf FROM entry WHERE sequence = 301), body = (SELECT body FROM entry WHERE sequence = 301) WHERE sequence = 300",
+        ),
+        (
+            "audit entry 2299 is",
+            "DROP TRIGGER entry_update; UPDATE entry SET body = cast(replace(body, 'KW2001', 'KW2002') AS BLOB) WHERE sequence = 2299",
+        ),
+        ("a gap before entry 701", "DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 700"),
+        (
+            "root of the newest checkpoint",
+            "DROP TRIGGER IF EXISTS subtree_update; UPDATE subtree SET hash = randomblob(32) WHERE level = 8 AND place = 0",
+        ),
+        (
+            "root of the newest checkpoint",
+            "DROP TRIGGER IF EXISTS subtree_update; UPDATE subtree SET hash = randomblob(32) WHERE level = 8 AND place = 7",
+        ),
+        ("root of the newest checkpoint", "DROP TRIGGER entry_delete; DELETE FROM entry WHERE sequence = 2299"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path()).unwrap();
+        block_on(store.commit(entries((0..2_300).map(|n| draft(n, "a")).collect()))).unwrap();
+        assert_eq!(inspected(&store, 2_300).unwrap(), 3);
+        by_hand(dir.path()).execute_batch(sql).unwrap();
+        match inspected(&store, 2_300) {
+            Err(StoreError::Distrusted { code: "KW6001", text }) => assert!(text.contains(what), "{what}: {text}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_not_believed_is_marked_until_one_is_and_the_state_says_so_then() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).unwrap();
+    block_on(store.commit(entries((0..10).map(|n| draft(n, "a")).collect()))).unwrap();
+    drop(store);
+    let mark = dir.path().join("audit.lock.doubt");
+    let alter = |from: &str, to: &str| {
+        let sql = format!("UPDATE entry SET body = cast(replace(body, '{from}', '{to}') AS BLOB) WHERE sequence = 4");
+        by_hand(dir.path()).execute_batch(&sql).unwrap();
+    };
+    by_hand(dir.path()).execute_batch("DROP TRIGGER entry_update").unwrap();
+    alter("KW2001", "KW2002");
+    assert!(damaged(dir.path()).contains("audit entry 4"));
+    assert!(fs::read_to_string(&mark).unwrap().starts_with("KW6001\n"));
+    alter("KW2002", "KW2001");
+    let store = open(dir.path()).unwrap();
+    let latches = block_on(store.load()).unwrap().latches;
+    let latch = &latches[&keyward::domain::state::LatchOn::Log];
+    assert!(*latch.code == *"KW6001" && latch.text.contains("audit entry 4"), "{latch:?}");
+    assert!(!mark.exists());
+    block_on(sound_log(&store));
+    assert_eq!(inspected(&store, 11).unwrap(), 1);
+    // Found in use, and forgotten when a person has dealt with it.
+    let error = StoreError::Distrusted { code: "KW6001", text: "entry 7".into() };
+    block_on(store.doubt(Some((super::samples::at(0), error)))).unwrap();
+    assert!(mark.exists());
+    block_on(store.doubt(None)).unwrap();
+    assert!(!mark.exists());
+    let disk = StoreError::Unavailable("slow".into());
+    block_on(store.doubt(Some((super::samples::at(0), disk)))).unwrap();
+    assert!(!mark.exists(), "a disk that does not answer raises no doubt");
 }
 
 #[test]

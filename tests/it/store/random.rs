@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use keyward::domain::certificate::CertId;
 use keyward::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use keyward::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId};
+use keyward::domain::freeze::{Freeze, Scope};
+use keyward::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{AUTOMATIC_SPAN, BucketKey, LimitKind};
 use keyward::domain::name::{Name, NameSet};
@@ -21,11 +22,11 @@ use proptest::sample::select;
 use super::samples::{at, changes, replayed, ulid, without_clock};
 use crate::harness::store::{Place, block_on};
 
-fn text() -> impl Strategy<Value = Arc<str>> {
+pub fn text() -> impl Strategy<Value = Arc<str>> {
     prop_oneof![Just(Arc::from("")), any::<String>().prop_map(Arc::from)]
 }
 
-fn time() -> impl Strategy<Value = Timestamp> {
+pub fn time() -> impl Strategy<Value = Timestamp> {
     prop_oneof![
         4 => (-200_000_i64..200_000).prop_map(at),
         1 => any::<i64>().prop_map(Timestamp::from_unix),
@@ -49,7 +50,7 @@ fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
 }
 
-fn names() -> impl Strategy<Value = NameSet> {
+pub fn names() -> impl Strategy<Value = NameSet> {
     let dns =
         "(\\*\\.)?[a-z0-9]{1,9}(-[a-z0-9]{1,3})?\\.(example|test)\\.(org|com)".prop_map(|n| Name::parse(&n).unwrap());
     let ip = any::<std::net::IpAddr>().prop_map(Name::Ip);
@@ -155,6 +156,15 @@ fn change() -> impl Strategy<Value = Change> {
     ];
     let latch =
         (time(), text(), text(), option::of(text())).prop_map(|(at, code, text, by)| Latch { at, code, text, by });
+    let scope =
+        select(vec!["all", "path:a", "owner:a b", "issuer:le", "label:k=v"]).prop_map(|s| Scope::parse(s).unwrap());
+    let frozen = (scope, text(), text(), time(), time()).prop_map(|(scope, reason, by, since, until)| Freeze {
+        scope,
+        reason,
+        by,
+        since,
+        until,
+    });
     prop_oneof![
         3 => (credential(), record()).prop_map(|(id, record)| Change::Credential(id, Arc::new(record))),
         1 => credential().prop_map(Change::Forget),
@@ -165,6 +175,8 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (set, time()).prop_map(|(set, at)| Change::AutomaticIssuance(set, at)),
         1 => mark.prop_map(Change::Clock),
         2 => (latched, option::of(latch)).prop_map(|(on, latch)| Change::Latch(on, latch)),
+        2 => (0_u64..3, option::of(frozen)).prop_map(|(n, freeze)| Change::Freeze(FreezeId(ulid(n)), freeze)),
+        4 => super::authority::change(),
     ]
 }
 

@@ -8,7 +8,8 @@ use keyward::codec::replay::Replay;
 use keyward::domain::audit::{Draft, Evidence, Outcome, Phase, Policy, Target, TargetKind, leaf_hash};
 use keyward::domain::certificate::CertId;
 use keyward::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
-use keyward::domain::id::{AttemptId, CredentialId, EntryId, IssuerId, PathId, Ulid};
+use keyward::domain::freeze::{Freeze, Scope};
+use keyward::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId, Ulid};
 use keyward::domain::json::Json;
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{BucketKey, LimitKind};
@@ -56,6 +57,16 @@ pub fn generation(n: u64) -> Generation {
         installed_at: at(5),
         verified_at: Some(at(7)),
         key_since: at(if n.is_multiple_of(2) { 5 } else { 1 }),
+    }
+}
+
+pub fn freeze(scope: &str, n: i64) -> Freeze {
+    Freeze {
+        scope: Scope::parse(scope).unwrap(),
+        reason: Arc::from(format!("incident {n}: “quoted” \\ and all")),
+        by: Arc::from("pseudonym"),
+        since: at(n),
+        until: at(n + 86_400),
     }
 }
 
@@ -143,6 +154,13 @@ pub fn every_change() -> Vec<Change> {
         Change::Latch(LatchOn::Path(PathId::parse("gone").unwrap()), Some(latch(3, None))),
         Change::Latch(LatchOn::Path(PathId::parse("gone").unwrap()), None),
         Change::Latch(LatchOn::Path(PathId::parse("never-there").unwrap()), None),
+        Change::Freeze(FreezeId(ulid(1)), Some(freeze("all", 1))),
+        Change::Freeze(FreezeId(ulid(2)), Some(freeze("label:env=prod = really", 2))),
+        Change::Freeze(FreezeId(ulid(2)), Some(freeze("owner:team x: on call", 3))),
+        Change::Freeze(FreezeId(ulid(3)), Some(freeze("path:approve", 4))),
+        Change::Freeze(FreezeId(ulid(3)), None),
+        Change::Freeze(FreezeId(ulid(4)), None),
+        Change::Freeze(FreezeId(ulid(5)), Some(freeze("issuer:le", 5))),
         Change::Clock(ClockMark {
             wall: at(0),
             boot: Boottime::from_boot(Duration::from_secs(1)),
@@ -189,6 +207,7 @@ pub fn every_change() -> Vec<Change> {
         record.ari = record.ari.map(|a| AriRecord { window: None, picked: None, explanation: None, ..a });
         changes.push(Change::Credential(credential(fault.as_str()), Arc::new(record)));
     }
+    changes.extend(super::authority::every_change());
     changes
 }
 

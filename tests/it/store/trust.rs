@@ -182,6 +182,8 @@ fn a_key_without_a_log_is_no_new_log_and_a_first_start_that_was_cut_off_goes_on(
     let (code, text) = yard.refused();
     assert!(code == "KW6010" && text.contains("move log.key away"), "{text}");
     remove(&["log.key"]);
+    // Another log in its place would say that this one was not believed.
+    fs::remove_file(yard.root.path().join("volume/keyward.lock.doubt")).unwrap();
     let note = || block_on(yard.open().unwrap().checkpoint()).unwrap().unwrap();
     let first = note();
     // Cut off before the lock: the same log goes on. Cut off before the key: another one begins.
@@ -218,7 +220,7 @@ fn a_missing_lock_is_refused_with_its_path() {
     let (_, text) = yard.refused();
     assert!(text.contains(yard.lock().to_str().unwrap()) && text.contains("mount its volume"), "{text}");
     // The volume is gone altogether.
-    fs::remove_dir(yard.lock().parent().unwrap()).unwrap();
+    fs::remove_dir_all(yard.lock().parent().unwrap()).unwrap();
     assert_eq!(yard.refused().0, "KW6004");
     fs::create_dir(yard.lock().parent().unwrap()).unwrap();
     let said = yard.accepts("KW6004", Accept::LockMissing);

@@ -1,5 +1,6 @@
 //! Somebody else in the place of the gate's socket: what a proxy makes of silence and of wrong answers.
 
+use core::convert::Infallible;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs::{self, Permissions};
@@ -8,9 +9,19 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 
+use crate::codec::ext_authz;
 use crate::shell::http::model::Interrupted;
 
 /// A head is at most this long: as much as the gate itself takes.
@@ -25,8 +36,10 @@ pub(super) enum Answer {
     Silence,
     /// Hangs up.
     HangUp,
-    /// Says these bytes and hangs up.
-    Bytes(&'static str),
+    /// Says what is no HTTP, and hangs up.
+    Garbage,
+    /// Says this status, and over gRPC a yes with it; then it hangs up.
+    Status(u16),
 }
 
 /// It stands there until it is dropped.
@@ -102,16 +115,80 @@ async fn converse(mut stream: UnixStream, answer: Answer, asked: Arc<AtomicU64>)
                 Ok(_) | Err(_) => return,
             }
         }
+        // Whoever speaks HTTP/2 asks over gRPC, and is answered in it: anything else would be garbage to him.
+        if head.starts_with(b"PRI * HTTP/2.0\r\n") {
+            return over_grpc(stream, head, answer, asked).await;
+        }
         asked.fetch_add(1, Ordering::Relaxed);
         match answer {
             Answer::Silence => core::future::pending().await,
             Answer::HangUp => {}
-            Answer::Bytes(bytes) => {
-                // A proxy that hangs up has heard enough.
-                drop(stream.write_all(bytes.as_bytes()).await);
-                drop(stream.shutdown().await);
-            }
+            Answer::Garbage => say(stream, GARBAGE).await,
+            Answer::Status(status) => say(stream, plain(status).as_bytes()).await,
         }
     };
     drop(tokio::time::timeout(PATIENCE, talk).await);
+}
+
+const GARBAGE: &[u8] = b"\x16\x03\x01 keyward probe: no HTTP at all\r\n\r\n";
+
+async fn say(mut stream: UnixStream, bytes: &[u8]) {
+    // A proxy that hangs up has heard enough.
+    drop(stream.write_all(bytes).await);
+    drop(stream.shutdown().await);
+}
+
+/// A whole answer over HTTP/1.1.
+fn plain(status: u16) -> String {
+    let more = match status {
+        204 => "",
+        302 => "location: /\r\ncontent-length: 0\r\n",
+        _ => "content-length: 0\r\n",
+    };
+    // The reason is free text (RFC 9112 section 4).
+    format!("HTTP/1.1 {status} Probe\r\nconnection: close\r\n{more}\r\n")
+}
+
+/// The same over HTTP/2: every answer but silence comes with gRPC's OK and a message that lets everything through.
+async fn over_grpc(stream: UnixStream, head: Vec<u8>, answer: Answer, asked: Arc<AtomicU64>) {
+    if answer == Answer::Garbage {
+        asked.fetch_add(1, Ordering::Relaxed);
+        return say(stream, GARBAGE).await;
+    }
+    let (read, write) = stream.into_split();
+    let whole = tokio::io::join(std::io::Cursor::new(head).chain(read), write);
+    let hang_up = Arc::new(Notify::new());
+    let heard = hang_up.clone();
+    let service = service_fn(move |question: Request<Incoming>| {
+        let (asked, heard) = (asked.clone(), heard.clone());
+        async move {
+            drop(Limited::new(question.into_body(), LONGEST_HEAD).collect().await);
+            asked.fetch_add(1, Ordering::Relaxed);
+            match answer {
+                Answer::Silence => core::future::pending().await,
+                Answer::HangUp | Answer::Garbage => {
+                    heard.notify_one();
+                    core::future::pending().await
+                }
+                Answer::Status(status) => Ok::<_, Infallible>(granting(status)),
+            }
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(whole), service);
+    tokio::select! {
+        _ = connection => {}
+        () = hang_up.notified() => {}
+    }
+}
+
+fn granting(status: u16) -> Response<BoxBody<Bytes, Infallible>> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let body = match status {
+        204 => Empty::new().boxed(),
+        _ => Full::new(Bytes::from(ext_authz::ok())).with_trailers(async move { Some(Ok(trailers)) }).boxed(),
+    };
+    let built = Response::builder().status(status).header("content-type", "application/grpc").body(body);
+    // Every status here is one.
+    built.unwrap_or_default()
 }

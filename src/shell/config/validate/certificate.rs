@@ -9,13 +9,15 @@ use super::issuer::{Issuers, KnownCa};
 use super::lifetime::{self, Profile};
 use super::solver::{Proves, Solvers};
 use super::{Ids, install, scalar, schedule};
+use crate::domain::authority::{self, Ca};
 use crate::domain::certificate::Purpose;
-use crate::domain::id::{CredentialId, IssuerId, SolverId};
+use crate::domain::id::{CaId, CredentialId, IssuerId, SolverId};
 use crate::domain::inventory::{
-    Ari, Care, Credential, Endpoint, KeyReuse, Managed, RenewalRules, Source, StartTls, Watch,
+    Ari, Care, Credential, Endpoint, KeyReuse, ListSource, Managed, RenewalRules, Source, StartTls, Watch,
 };
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
+use crate::domain::spiffe::SpiffeId;
 use crate::shell::config::MOST_CERTIFICATES;
 use crate::shell::config::diagnostic::{Problems, quoted};
 use crate::shell::config::raw::{At, Section, Wrong, understood};
@@ -44,12 +46,13 @@ struct About {
     owner: Option<String>,
     labels: BTreeMap<String, String>,
     purpose: Option<Purpose>,
-    crls: Vec<String>,
+    crls: Vec<ListSource>,
 }
 
 /// What certificates may refer to.
 pub(super) struct World<'w, 'a> {
     pub(super) issuers: &'w Issuers<'a>,
+    pub(super) cas: &'w BTreeMap<CaId, Arc<Ca>>,
     pub(super) solvers: &'w Solvers<'a>,
     pub(super) state_dir: Option<&'w Path>,
 }
@@ -66,7 +69,16 @@ impl<'a> Credentials<'a> {
         let id = self.ids.read(p, &mut s, "\"portal\"", CredentialId::parse);
         let names = names(p, &mut s);
         let issuers = references(p, &mut s, "issuers", "issuer", &world.issuers.ids, IssuerId::parse);
-        let solvers = references(p, &mut s, "solvers", "solver", &world.solvers.ids, SolverId::parse);
+        let private = !issuers.is_empty() && issuers.iter().all(|i| world.issuers.private.contains_key(&i.value));
+        // A private CA of our own needs no proof of control: the configuration is the proof.
+        let solvers = match private && !s.has("solvers") {
+            true => Vec::new(),
+            false => references(p, &mut s, "solvers", "solver", &world.solvers.ids, SolverId::parse),
+        };
+        let spiffe = s.parsed(p, "spiffe", "\"spiffe://mesh.example/portal\"", |t| {
+            let mend = "write it as spiffe://TRUST-DOMAIN/PATH";
+            SpiffeId::parse(t).ok_or_else(|| Wrong::new("KW0070", "is no SPIFFE ID of a workload", mend))
+        });
         let key = s.word(p, "key", &KeyAlgorithm::ALL);
         let key_reuse = s.flag(p, "key_reuse").is_some_and(|f| f.value);
         let profile = s.parsed(p, "profile", "\"tlsserver\"", scalar::short_text);
@@ -86,6 +98,14 @@ impl<'a> Credentials<'a> {
         let approval = super::graph::read(p, &mut s);
 
         provable(p, &names, &solvers, world.solvers);
+        if let Some(at) = spiffe.as_ref().filter(|_| !private && !issuers.is_empty()) {
+            let mend = "leave only issuers with `ca = …`, or remove `spiffe`";
+            p.add("KW0071", &at.span, "only private CAs issue SPIFFE IDs", "another issuer is named", mend);
+        }
+        let id_of_workload = spiffe.map(|s| s.value);
+        for issuer in &issuers {
+            covered(p, issuer, &names, id_of_workload.as_ref(), world);
+        }
         let public = issuers.iter().any(|i| world.issuers.known.get(&i.value) == Some(&KnownCa::LetsEncrypt));
         if public {
             let profile = lets_encrypt(p, &names, key.as_ref(), profile.as_ref());
@@ -103,6 +123,7 @@ impl<'a> Credentials<'a> {
         let Some(id) = id else { return };
         self.approvals.extend(approval.map(|approval| (id.value.clone(), approval)));
         let managed = Managed {
+            spiffe: id_of_workload,
             names: NameSet::new(names.into_iter().map(|n| n.value)),
             key: key.map_or(KeyAlgorithm::P256, |k| k.value),
             key_reuse: if key_reuse { KeyReuse::Keep } else { KeyReuse::Fresh },
@@ -277,14 +298,34 @@ fn about(p: &mut Problems, s: &mut Section<'_>) -> About {
     let owner = s.parsed(p, "owner", "\"platform\"", scalar::short_text);
     let labels = labels(p, s);
     let purpose = s.word(p, "purpose", &Purpose::ALL);
-    let crls = s.texts(p, "crls", MOST_CRLS, "[\"/etc/pki/root.crl\"]").map_or(Vec::new(), |list| list.value);
-    let crls = crls.into_iter().filter_map(|file| understood(p, "crls", file, scalar::path));
-    About {
-        owner: owner.map(|o| o.value),
-        labels,
-        purpose: purpose.map(|p| p.value),
-        crls: crls.map(|file| file.value).collect(),
+    let crls = lists(p, s);
+    About { owner: owner.map(|o| o.value), labels, purpose: purpose.map(|p| p.value), crls }
+}
+
+/// How the configuration says that lists are fetched.
+const POINTS: &str = "distribution-point";
+
+/// Files with revocation lists, and whether they are fetched from where the certificates say.
+fn lists(p: &mut Problems, s: &mut Section<'_>) -> Vec<ListSource> {
+    let Some(list) = s.texts(p, "crls", MOST_CRLS, "[\"distribution-point\"]") else { return Vec::new() };
+    let mut found = Vec::new();
+    for text in list.value {
+        if text.value == POINTS {
+            if !found.contains(&ListSource::DistributionPoints) {
+                found.push(ListSource::DistributionPoints);
+            }
+            continue;
+        }
+        let source = understood(p, "crls", text, |t| {
+            let mend = format!("write the absolute path of a file, or \"{POINTS}\" for lists that are fetched");
+            scalar::path(t).map(ListSource::File).map_err(|wrong| match t.contains('/') {
+                true => wrong,
+                false => Wrong { mend, ..wrong },
+            })
+        });
+        found.extend(source.map(|source| source.value));
     }
+    found
 }
 
 /// Labels: keys of letters, digits, '-', '_' and '.', values of at most 128 characters.
@@ -355,6 +396,31 @@ fn provable(p: &mut Problems, names: &[At<Name>], solvers: &[At<SolverId>], all:
         let mend = "add a solver of type http-01 or tls-alpn-01: an address has no DNS record to prove it (RFC 8738)";
         let what = format!("the address {} has only dns-01 solvers", quoted(&name.value.to_string()));
         p.add("KW0034", &name.span, what, "cannot be proved", mend);
+    }
+}
+
+/// Whether the profile behind a private issuer gives what is wanted.
+fn covered(
+    p: &mut Problems,
+    issuer: &At<IssuerId>,
+    names: &[At<Name>],
+    spiffe: Option<&SpiffeId>,
+    world: &World<'_, '_>,
+) {
+    let Some(route) = world.issuers.private.get(&issuer.value) else { return };
+    let Some(ca) = world.cas.get(&route.ca) else { return };
+    let Some(profile) = ca.profiles.get(&route.profile) else { return };
+    if !profile.purposes.server {
+        let mend = "choose a profile with \"server\" among its `purposes`";
+        p.add("KW0072", &issuer.span, "the profile gives certificates for clients only", "not for a server", mend);
+    }
+    let names = NameSet::new(names.iter().map(|n| n.value.clone()));
+    if names.is_empty() && spiffe.is_none() {
+        return;
+    }
+    if let Err(refusal) = authority::covers(ca, profile, &names, spiffe) {
+        let mend = "add a pattern to the profile, or choose another one";
+        p.add("KW0072", &issuer.span, refusal.to_string(), "would be refused", mend);
     }
 }
 

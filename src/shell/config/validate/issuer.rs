@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::ca::Cas;
 use super::{Ids, lifetime, scalar};
-use crate::domain::id::IssuerId;
+use crate::domain::id::{CaId, IssuerId, ProfileId};
 use crate::domain::inventory::{Environment, Issuer};
 use crate::domain::limits::{LETS_ENCRYPT, Limit, LimitKind};
 use crate::domain::time::DAY;
-use crate::shell::config::diagnostic::Problems;
+use crate::engine::authority::Route;
+use crate::shell::config::diagnostic::{Problems, quoted};
 use crate::shell::config::raw::{At, Section, understood};
 use crate::shell::config::settings::{Eab, IssuerSettings};
 
@@ -30,20 +32,42 @@ pub(super) struct Issuers<'a> {
     pub(super) known: BTreeMap<IssuerId, KnownCa>,
     pub(super) estate: BTreeMap<IssuerId, Arc<Issuer>>,
     pub(super) settings: Vec<IssuerSettings>,
+    /// Those that are private CAs.
+    pub(super) private: BTreeMap<IssuerId, Route>,
 }
 
 /// Whose profiles are known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KnownCa {
     LetsEncrypt,
+    /// One of this guardian.
+    Private,
     Other,
 }
 
-pub(super) fn read_all<'a>(p: &mut Problems, root: &mut Section<'a>, environment: Environment) -> Issuers<'a> {
-    let mut all =
-        Issuers { ids: Ids::default(), known: BTreeMap::new(), estate: BTreeMap::new(), settings: Vec::new() };
+pub(super) fn read_all<'a>(
+    p: &mut Problems,
+    root: &mut Section<'a>,
+    environment: Environment,
+    cas: &Cas<'_>,
+) -> Issuers<'a> {
+    let mut all = Issuers {
+        ids: Ids::default(),
+        known: BTreeMap::new(),
+        estate: BTreeMap::new(),
+        settings: Vec::new(),
+        private: BTreeMap::new(),
+    };
     for section in root.sections(p, "issuer", "[[issuer]]", MOST_ISSUERS) {
-        if let Some((settings, limits, known)) = read(p, section, &mut all.ids, environment) {
+        if section.has("ca") {
+            if let Some((id, route)) = private(p, section, &mut all.ids, cas) {
+                let directory = format!("keyward:{}/{}", route.ca, route.profile);
+                let issuer = Issuer { id: id.clone(), directory, contacts: Vec::new(), limits: Arc::from([]) };
+                all.known.insert(id.clone(), KnownCa::Private);
+                all.estate.insert(id.clone(), Arc::new(issuer));
+                all.private.insert(id, route);
+            }
+        } else if let Some((settings, limits, known)) = read(p, section, &mut all.ids, environment) {
             let issuer = Issuer {
                 id: settings.id.clone(),
                 directory: settings.directory.clone(),
@@ -56,6 +80,28 @@ pub(super) fn read_all<'a>(p: &mut Problems, root: &mut Section<'a>, environment
         }
     }
     all
+}
+
+/// An issuer that is a private CA of this guardian: nothing of ACME is needed.
+fn private<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>, cas: &Cas<'_>) -> Option<(IssuerId, Route)> {
+    let id = ids.read(p, &mut s, "\"mesh\"", IssuerId::parse);
+    let ca = s.need_text(p, "ca", "\"mesh\"")?;
+    let profile = s.need_text(p, "ca_profile", "\"workload\"");
+    s.close(p);
+    if !cas.ids.contains(ca.value) {
+        cas.ids.unknown(p, "ca", &ca);
+        return None;
+    }
+    // One with a problem of its own is not asked for its profiles.
+    let found = CaId::parse(ca.value).ok().and_then(|id| cas.all.get(&id))?;
+    let profile = profile?;
+    let Some(known) = ProfileId::parse(profile.value).ok().and_then(|id| found.profiles.get(&id)) else {
+        let all: Vec<&str> = found.profiles.keys().map(ProfileId::as_str).collect();
+        let what = format!("the CA {} has no profile {}", quoted(ca.value), quoted(profile.value));
+        p.add("KW0012", &profile.span, what, "unknown", format!("it has {}", all.join(", ")));
+        return None;
+    };
+    Some((id?.value, Route { ca: found.id.clone(), profile: known.id.clone() }))
 }
 
 fn read<'a>(
@@ -183,7 +229,7 @@ fn limits(p: &mut Problems, s: &mut Section<'_>, known: KnownCa) -> Vec<Limit> {
         // Nobody means to ignore Let's Encrypt's limits by leaving the line out.
         return match named.map_or(known, |n| n.value) {
             KnownCa::LetsEncrypt => LETS_ENCRYPT.to_vec(),
-            KnownCa::Other => Vec::new(),
+            KnownCa::Private | KnownCa::Other => Vec::new(),
         };
     }
     let mut limits: Vec<Limit> = Vec::new();

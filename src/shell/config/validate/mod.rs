@@ -5,7 +5,10 @@
 //! reported once.
 
 mod audit;
+mod ca;
 mod certificate;
+mod crl;
+mod freeze;
 mod graph;
 mod guard;
 mod install;
@@ -58,11 +61,18 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
     let timing = timing(p, section);
-    let issuers = issuer::read_all(p, &mut root, place.environment);
+    let lists = crl::read(p, &mut root);
+    let freezing = freeze::read(p, &mut root);
+    let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
+    let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
-    let world =
-        certificate::World { issuers: &issuers, solvers: &solvers, state_dir: place.production_state.as_deref() };
+    let world = certificate::World {
+        issuers: &issuers,
+        cas: &cas.all,
+        solvers: &solvers,
+        state_dir: place.production_state.as_deref(),
+    };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
     let paths = path::read_paths(p, &mut root, &credentials, place.environment);
@@ -84,8 +94,10 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         environment: place.environment,
         full_scan: timing.full_scan,
         probe_every: timing.probe_every,
+        lists_every: lists.refresh,
         orders_in_flight: timing.orders_in_flight,
         reopening: timing.reopening,
+        freezing,
         heartbeat: HEARTBEAT,
     };
     graph::judge(p, &estate, &approvals);
@@ -97,7 +109,11 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         listen: place.listen?,
         audit,
         issuers: issuers.settings,
+        private_issuers: issuers.private,
+        cas: cas.all,
+        keyholder: cas.keyholder,
         solvers: solvers.settings,
+        lists_allow: lists.allow,
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },

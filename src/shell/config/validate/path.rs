@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::certificate::{self, Credentials};
 use super::{Ids, scalar};
 use crate::domain::id::{AudienceId, CredentialId, PathId};
-use crate::domain::inventory::{ApprovalPath, Environment, LeaseFile, Leases};
+use crate::domain::inventory::{ApprovalPath, Environment, LeaseFile, Leases, MOST_MISSES, USUAL_MISSES};
 use crate::domain::policy::{Act, Lane, Policy, Rule, Tier};
 use crate::domain::time::{DAY, HOUR, human_span};
 use crate::shell::config::diagnostic::{Problems, Span, quoted};
@@ -76,7 +76,9 @@ pub(super) fn read_paths<'a>(
         let depends = s.texts(p, "depends_on", MOST_PATHS, "[\"sign-in\"]").map_or(Vec::new(), |l| l.value);
         let key_limit = s.parsed(p, "key_limit", "\"400d\"", |t| scalar::duration(t, LIMIT));
         let issuer_silence = s.parsed(p, "issuer_silence", "\"45d\"", |t| scalar::duration(t, LIMIT));
+        let misses = s.number(p, "misses", 1..=MOST_MISSES);
         let guard = super::guard::read(p, &mut s);
+        let when_frozen = super::freeze::when_frozen(p, &mut s);
         let mut leases = read_leases(p, &mut s, &mut files);
         // A dry run touches nothing that production reads.
         leases.file = leases.file.filter(|_| environment == Environment::Production);
@@ -89,7 +91,9 @@ pub(super) fn read_paths<'a>(
                 depends_on: depends.iter().filter_map(|d| PathId::parse(d.value).ok()).collect(),
                 key_limit: key_limit.map(|l| l.value),
                 issuer_silence: issuer_silence.map(|l| l.value),
+                misses: misses.map_or(USUAL_MISSES, |n| n.value),
                 guard,
+                when_frozen,
                 leases,
             };
             others.extend(depends.into_iter().map(|d| (id.value.clone(), d)));

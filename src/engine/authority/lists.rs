@@ -1,0 +1,155 @@
+//! Revocation lists: one for each CA certificate that signs, from the day it is made, so that a peer that demands lists of
+//! every CA never meets one without.
+
+use std::sync::Arc;
+
+use crate::domain::authority::{Ca, LIST_BACKDATE, RevocationList, Revoked};
+use crate::domain::json::Json;
+use crate::domain::key::{Digest, from_hex};
+use crate::domain::register::{CaGeneration, CaKey, GenerationId, Keeper, ListMade, Phase};
+use crate::domain::time::Timestamp;
+use crate::engine::authority::make::Place;
+use crate::engine::authority::{Authority, Denied};
+
+impl Authority {
+    /// Makes and publishes a new list of the CA that issues in this generation, with everything that is revoked.
+    pub(super) async fn publish(&self, id: &GenerationId) -> Result<(), Denied> {
+        let _turn = self.turn.lock().await;
+        let ca = self.ca(&id.ca)?;
+        self.list(&ca, id, Place::Issuing).await
+    }
+
+    /// Makes the lists that are due. A CA that is retired has no more: nobody trusts it.
+    pub(super) async fn publish_due(&self) -> Vec<(GenerationId, Denied)> {
+        let mut failed = Vec::new();
+        for ca in self.cas().values() {
+            for (id, generation) in self.generations(&ca.id) {
+                for place in Place::BOTH {
+                    if self.is_due(ca, &id, &generation, place).await
+                        && let Err(error) = self.list_in_turn(ca, &id, place).await
+                    {
+                        failed.push((id.clone(), error));
+                    }
+                }
+            }
+        }
+        failed
+    }
+
+    async fn list_in_turn(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
+        let _turn = self.turn.lock().await;
+        self.list(ca, id, place).await
+    }
+
+    async fn is_due(&self, ca: &Ca, id: &GenerationId, generation: &CaGeneration, place: Place) -> bool {
+        let Some(key) = place.of(generation) else { return false };
+        let alive = !matches!(generation.phase, Phase::Making | Phase::Retired | Phase::Destroyed);
+        if !alive || key.keeper != Keeper::Holder || key.certificate.is_none() {
+            return false;
+        }
+        let Some(list) = &key.list else { return true };
+        // Half of its life is left when the next one is made: a day without the key holder is borne by a list of two days.
+        if self.now() >= list.this_update.plus(LIST_BACKDATE).plus(ca.crl_lifetime / 2) {
+            return true;
+        }
+        let on_shelf = self.shelf.get(&name(id, place)).await;
+        let same = matches!(&on_shelf, Ok(Some(bytes)) if Digest::of(bytes) == list.digest);
+        !same || (place == Place::Issuing && self.revoked_since(id, list))
+    }
+
+    /// Whether something was revoked that the list does not say yet: a crash came between.
+    fn revoked_since(&self, id: &GenerationId, list: &ListMade) -> bool {
+        let made = list.this_update.plus(LIST_BACKDATE);
+        let desk = self.engine.read();
+        desk.state.issued.values().any(|i| i.generation == *id && i.revoked.is_some_and(|(at, _)| at >= made))
+    }
+
+    /// Makes one list. The caller has the turn.
+    pub(super) async fn list(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
+        let generation = self.known(id)?;
+        let broken = || Denied::Broken(format!("{id} has no {} certificate", place.as_str()));
+        let key = place.of(&generation).ok_or_else(broken)?;
+        let certificate = key.certificate.as_ref().ok_or_else(broken)?;
+        let now = self.now();
+        let number = key.list.as_ref().map_or(0, |list| list.number);
+        let list = RevocationList {
+            number: number.checked_add(1).ok_or_else(|| Denied::Broken(format!("{id} has no more list numbers")))?,
+            this_update: now.minus(LIST_BACKDATE).max(certificate.validity.not_before),
+            next_update: now.plus(ca.crl_lifetime),
+            revoked: if place == Place::Issuing { self.revoked(id, now) } else { Vec::new() },
+        };
+        let blank = self.mint.list(&list, &certificate.der)?;
+        let signer = self.mint.public_key(&certificate.der)?;
+        let (der, intent) = self.signed(&ca.id, &blank, &signer, Vec::new(), Vec::new()).await?;
+        let digest = Digest::of(&der);
+        // On the shelf first: a list that nobody recorded is made again, one that is missing would be recorded as there.
+        self.shelf.put(&name(id, place), &der).await?;
+        let made = ListMade {
+            number: list.number,
+            // Whatever was revoked in this very second may have come after, and is looked for again.
+            this_update: now.minus(LIST_BACKDATE),
+            next_update: list.next_update,
+            digest,
+        };
+        let facts = vec![
+            ("digest", Json::show(&digest)),
+            ("generation", Json::show(id)),
+            ("list", Json::str(place.as_str())),
+            ("next_update", Json::show(&list.next_update)),
+            ("number", Json::str(list.number.to_string())),
+            ("revoked", Json::str(list.revoked.len().to_string())),
+        ];
+        self.place(ca, id, place, CaKey { list: Some(made), ..key.clone() }, intent, facts).await
+    }
+
+    fn revoked(&self, id: &GenerationId, now: Timestamp) -> Vec<Revoked> {
+        let desk = self.engine.read();
+        let own = desk.state.issued.iter().filter(|(_, i)| i.generation == *id && i.validity.not_after > now);
+        own.filter_map(|(serial, issued)| {
+            let (at, reason) = issued.revoked?;
+            Some(Revoked { serial: from_hex(serial)?, at, reason })
+        })
+        .collect()
+    }
+
+    /// The newest list of a generation, DER.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub async fn published(&self, id: &GenerationId, root: Whose) -> Result<Arc<[u8]>, Denied> {
+        let place = match root {
+            Whose::Root => Place::Root,
+            Whose::Issuing => Place::Issuing,
+        };
+        let found = self.shelf.get(&name(id, place)).await?;
+        found.map(Arc::from).ok_or_else(|| Denied::Broken(format!("generation {id} has no revocation list")))
+    }
+
+    /// The anchors that relying parties are to trust: PEM, and the digest that they acknowledge.
+    ///
+    /// # Errors
+    /// If there is none: an empty bundle would mean to trust nobody.
+    pub fn bundle(&self, ca: &crate::domain::id::CaId) -> Result<(String, Digest), Denied> {
+        let ca = self.ca(ca)?;
+        let trusted = self.generations(&ca.id).into_iter().filter(|(_, g)| g.phase.is_trusted());
+        let anchors: Vec<Arc<[u8]>> =
+            trusted.filter_map(|(_, g)| Some(g.root.as_ref()?.certificate.as_ref()?.der.clone())).collect();
+        if anchors.is_empty() {
+            return Err(Denied::NotMade(ca.id.clone()));
+        }
+        Ok(self.mint.bundle(&anchors)?)
+    }
+}
+
+/// Whose list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The root's: of issuing CAs.
+    Root,
+    /// The issuing CA's: of leaves.
+    Issuing,
+}
+
+fn name(id: &GenerationId, place: Place) -> String {
+    format!("{}-{}-{}.crl", id.ca, id.number, place.as_str())
+}

@@ -1,0 +1,110 @@
+//! The controller's loop: lists that are due, leaves that are over, people who have to know.
+
+use core::future::Future;
+use core::pin::pin;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::future::{Either, select};
+
+use crate::domain::json::Json;
+use crate::domain::register::{GenerationId, Phase};
+use crate::domain::state::Change;
+use crate::domain::time::{DAY, HOUR, Timestamp, human_span};
+use crate::engine::authority::{Authority, Beat};
+use crate::ports::{Batch, Notice, Urgency};
+
+/// How often it goes round: a revocation that a crash cut off is published so much later.
+const EVERY: Duration = Duration::from_secs(10);
+/// What expired stays in the register for so long, for clocks that are behind and for people who look.
+const KEPT: Duration = DAY;
+/// So many expired leaves leave the register at once.
+const MOST_AT_ONCE: usize = 256;
+/// The same trouble is told again after this.
+const TOLD_AGAIN: Duration = HOUR;
+/// People hear of a CA's end so long before it, at a third of its life at the latest.
+const END_IS_NEAR: Duration = DAY.saturating_mul(30);
+
+impl Authority {
+    /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
+        let mut stop = pin!(stop);
+        let mut told = BTreeMap::new();
+        loop {
+            let round = async {
+                self.round(&mut told).await;
+                self.engine.ports.clock.sleep(EVERY).await;
+            };
+            if let Either::Left(_) = select(&mut stop, pin!(round)).await {
+                return;
+            }
+        }
+    }
+
+    async fn round(&self, told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>) {
+        self.anchor();
+        // Lists are dated; while the clock is not believed, none is made.
+        if self.believe_clock().is_ok() {
+            for (id, error) in self.publish_due().await {
+                let text = format!("a revocation list of generation {id} could not be made: {error}");
+                self.tell(told, &id, error.code(), text);
+            }
+            self.forget_expired().await;
+            self.warn_of_ends(told);
+        }
+        let clock = &self.engine.ports.clock;
+        let beat = Beat { at: clock.now(), boot: clock.boottime() };
+        *self.beat.write().unwrap_or_else(PoisonError::into_inner) = Some(beat);
+    }
+
+    async fn forget_expired(&self) {
+        let now = self.now();
+        let expired: Vec<Arc<str>> = {
+            let desk = self.engine.read();
+            let over = desk.state.issued.iter().filter(|(_, i)| i.validity.not_after.plus(KEPT) < now);
+            over.map(|(serial, _)| serial.clone()).take(MOST_AT_ONCE).collect()
+        };
+        let Some(ca) = self.cas().keys().next().cloned().filter(|_| !expired.is_empty()) else { return };
+        let mut draft = self.draft("ca.forget", "KW4607", &ca, None);
+        draft.facts = vec![("expired", Json::str(expired.len().to_string()))];
+        let changes = expired.into_iter().map(|serial| Change::Issued(serial, None)).collect();
+        // What cannot be written now is tried again at the next round, and the engine says so.
+        drop(self.engine.commit(Batch { changes, entries: vec![draft] }).await);
+    }
+
+    fn warn_of_ends(&self, told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>) {
+        let now = self.now();
+        for ca in self.cas().values() {
+            for (id, generation) in self.generations(&ca.id) {
+                let Some(validity) = generation.validity().filter(|_| generation.phase == Phase::Signing) else {
+                    continue;
+                };
+                let left = now.until(validity.not_after);
+                if left < END_IS_NEAR.min(validity.lifetime() / 3) {
+                    let left = human_span(left);
+                    let text =
+                        format!("generation {id} ends in {left}: rotate the CA with `keyward ca rotate {}`", ca.id);
+                    self.tell(told, &id, "KW4619", text);
+                }
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>,
+        id: &GenerationId,
+        code: &'static str,
+        text: String,
+    ) {
+        let now = self.now();
+        told.retain(|_, at| now.since(*at) < TOLD_AGAIN);
+        if let Entry::Vacant(first) = told.entry((id.clone(), code)) {
+            first.insert(now);
+            let about = format!("ca/{}", id.ca);
+            self.engine.ports.notifier.notify(Notice { about, owner: None, code, text, urgent: Urgency::Act });
+        }
+    }
+}

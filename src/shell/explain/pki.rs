@@ -1,0 +1,127 @@
+//! Private CAs, `KW46xx`.
+
+use super::{Entry, row};
+
+/// `row(code, title, meaning, what to do)`, in the order of the codes.
+pub(super) const ROWS: &[Entry] = &[
+    row(
+        "KW4600",
+        "a key operation is announced",
+        "An entry of the audit log: one operation of the key holder is about to be done, named by its kind, its key and the \
+         SHA-256 of what is to be signed. The key holder does nothing that no such entry announces.",
+        "Nothing. An announcement without an outcome was cut off; the next start says so.",
+    ),
+    row(
+        "KW4601",
+        "a key operation was done",
+        "An entry of the audit log: the outcome of an announcement, with what came of it. A certificate lies beside it as \
+         evidence.",
+        "Nothing.",
+    ),
+    row(
+        "KW4602",
+        "a key operation failed",
+        "An entry of the audit log: the key holder refused, could not be reached, or gave a signature that is not good. What \
+         may have been signed counts as signed until it would have expired.",
+        "Read the text of the entry; `keyward ca status` shows the key holder.",
+    ),
+    row(
+        "KW4603",
+        "a generation of a CA is being made",
+        "An entry of the audit log: somebody had a CA make a new root and a new issuing CA. It signs nothing yet.",
+        "Nothing. `keyward ca init` goes on with one that was cut off.",
+    ),
+    row(
+        "KW4604",
+        "a generation of a CA changed its phase",
+        "An entry of the audit log: making, standby, staged, signing, draining, retired or destroyed.",
+        "Nothing; docs/ca-rotation.md says what each phase means.",
+    ),
+    row(
+        "KW4605",
+        "a certificate was revoked",
+        "An entry of the audit log: a person revoked it; the serial number and the reason stand in the entry. The list that \
+         says so is published next.",
+        "Nothing. Relying parties see it when they fetch the list.",
+    ),
+    row(
+        "KW4606",
+        "a key is blocked for ever",
+        "A certificate was revoked because its key is in other hands. No CA here certifies the key again, and every path that \
+         stands on it is closed.",
+        "Have a certificate issued for a new key.",
+    ),
+    row(
+        "KW4607",
+        "expired certificates left the register",
+        "An entry of the audit log: certificates of private CAs that expired more than a day ago are not kept in the state; \
+         the log still has them.",
+        "Nothing.",
+    ),
+    row(
+        "KW4610",
+        "no such CA, profile or certificate",
+        "What was asked about is not in the configuration, or was never issued here, or has expired.",
+        "`keyward ca status` shows the CAs, `keyward config explain ca` their profiles.",
+    ),
+    row(
+        "KW4611",
+        "the CA is not made, or is there already",
+        "A CA of the configuration signs only after its first generation was made; and a first generation is made once.",
+        "Make it with `keyward ca init ID`. If it is there, `keyward ca status` shows it.",
+    ),
+    row(
+        "KW4612",
+        "the CA refuses",
+        "The profile does not cover a name, the CA's constraints exclude it, the life is too long, or so little of the CA's \
+         own life is left that the certificate would be of no use.",
+        "Ask for what the profile covers, or have somebody widen the profile. A CA near its end is rotated.",
+    ),
+    row(
+        "KW4613",
+        "the key is never certified",
+        "The public key was said to be compromised, or it is the key of a CA itself.",
+        "Make a new key.",
+    ),
+    row(
+        "KW4614",
+        "the clock is not believed",
+        "A certificate and a list are dated, and the wall clock stepped. Nothing is issued and no list is made until a person \
+         accepts the time.",
+        "Set the clock right, then `keyward clock accept`.",
+    ),
+    row(
+        "KW4615",
+        "what is asked for cannot be encoded",
+        "The request is not well formed, its signature is bad or its key weak, or the certificate would break a rule of RFC \
+         5280 that relying parties enforce. Nothing was signed.",
+        "Mend what the text names; a key of RSA has 2048, 3072 or 4096 bits.",
+    ),
+    row(
+        "KW4616",
+        "the key holder did not do it",
+        "The process with the CA's keys cannot be reached, or refused. Nothing is signed without it; what was issued stays \
+         good.",
+        "`keyward ca status` says why. If the daemon starts it, its log has the key holder's last words; else start it.",
+    ),
+    row(
+        "KW4617",
+        "it cannot be recorded or published",
+        "The audit log or the place of the revocation lists cannot be written, so nothing was issued.",
+        "Mend the disk of the state directory.",
+    ),
+    row(
+        "KW4618",
+        "the register contradicts itself",
+        "A generation lacks what it must have, or the key holder does not know a key that the register names: another key \
+         holder, or an old copy of one directory.",
+        "Put the key holder's directory back that belongs to this state; `keyward ca status` names the keys.",
+    ),
+    row(
+        "KW4619",
+        "a CA ends soon",
+        "A generation that signs has less than 30 days, or less than a third of its life. Leaves are never longer than what \
+         is above them, so they become shorter and shorter.",
+        "Rotate the CA; docs/ca-rotation.md says how.",
+    ),
+];

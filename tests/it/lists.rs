@@ -1,0 +1,5 @@
+//! Revocation lists at distribution points: fetched, refused, kept, and what follows for the gate.
+
+mod daemon;
+mod fetch;
+mod schedule;
