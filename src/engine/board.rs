@@ -144,6 +144,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::freeze::WhenFrozen;
     use crate::domain::gate::{HELD, MISSING};
     use crate::domain::guard::Guard;
     use crate::domain::id::CredentialId;
@@ -163,6 +164,8 @@ mod tests {
             issuer_silence: None,
             guard: Guard::default(),
             leases: Leases::default(),
+            misses: 3,
+            when_frozen: WhenFrozen::default(),
         };
         let mut estate = Estate::default();
         estate.paths.insert(id.clone(), Arc::new(path));

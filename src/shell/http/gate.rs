@@ -83,7 +83,7 @@ pub(super) fn answer<B>(web: &Web, ready: &Ready, request: &Request<B>, detail: 
         }
         response
     });
-    decided.unwrap_or_else(|refusal| respond(model::Gate { nonce, ..refusal }, web.environment, detail))
+    decided.unwrap_or_else(|refusal| respond(model::Gate { nonce, ..*refusal }, web.environment, detail))
 }
 
 /// `/v1/gate/PATH?nonce=…&told=…` by GET, or `/v1/gate/PATH/the/original/target` by the original method: so Envoy asks
@@ -154,11 +154,11 @@ pub(super) fn decide<T>(
     name: &str,
     asked: Option<&Asked<'_>>,
     say: impl FnOnce(&Decided<'_>) -> T,
-) -> Result<T, model::Gate> {
+) -> Result<T, Box<model::Gate>> {
     let Ok(id) = PathId::parse(name) else {
         count(web, None, "closed");
         let text = "no approval path has such a name".to_owned();
-        return Err(refusal(web, name, UNKNOWN_PATH, text, "the configuration names it"));
+        return Err(Box::new(refusal(web, name, UNKNOWN_PATH, text, "the configuration names it")));
     };
     let (said, known, decision) = web.engine.at_gate(&id, |told| {
         let open = told.verdict.is_open();

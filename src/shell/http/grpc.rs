@@ -44,7 +44,7 @@ where
             let denial = gate::decide(web, &path, Some(&asked), |decided| {
                 (!decided.lets_through()).then(|| decided.answer(web))
             });
-            denial.unwrap_or_else(Some)
+            denial.unwrap_or_else(|refusal| Some(*refusal))
         }
         Err(why) => {
             if let Ok(path) = PathId::parse("unknown") {
