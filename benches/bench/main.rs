@@ -15,6 +15,7 @@
     reason = "a measurement fails by panicking, tells its figures on standard output, and reads the real clock"
 )]
 
+mod check;
 mod cycle;
 mod doors;
 mod estate;
@@ -36,6 +37,8 @@ use site::Site;
 const USAGE: &str = "usage: bench simulation [YEARS]
        bench lease
        bench link [SECONDS]
+       bench ask SOCKET CONNECTIONS SECONDS
+       bench check [dir=DIR] [count=TRACKED] [seconds=EACH]
        bench issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
@@ -48,6 +51,9 @@ fn main() {
         ["simulation"] => simulation::years(10),
         ["simulation", years] => simulation::years(years.parse().expect("a number of years")),
         ["lease"] => lease::lease(),
+        ["check", rest @ ..] => check::check(rest),
+        ["ask", socket, connections, seconds] => check::one(socket, connections, seconds),
+        ["minimal", workers, dir] => check::minimal(workers, dir.as_ref()),
         ["permits", rest @ ..] => run(lease::permits(&Site::from(rest))),
         ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),
         ["renew", rest @ ..] => guardian::renew(&Site::from(rest)),

@@ -72,7 +72,8 @@ impl Site {
         self.dir.join("live")
     }
 
-    fn text(&self) -> String {
+    /// The configuration as it is written.
+    pub fn text(&self) -> String {
         let quoted = |path: &Path| format!("{:?}", path.to_str().expect("UTF-8"));
         let Self { directory, http, in_flight, .. } = self;
         let (state, root) = (quoted(&self.dir.join("state")), quoted(&self.root));

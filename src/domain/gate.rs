@@ -159,26 +159,39 @@ impl Verdict {
     /// when the clocks have parted. `deadline` is how old an evaluation may be.
     #[must_use]
     pub fn at_moment(&self, now: Timestamp, boot: Boottime, deadline: Duration) -> Self {
-        let mut held = self.clone();
+        self.but_for(self.lapsed(now, boot, deadline))
+    }
+
+    /// Closed for these reasons too.
+    #[must_use]
+    pub fn but_for(&self, more: Vec<Reason>) -> Self {
+        let mut closed = self.clone();
+        if !more.is_empty() {
+            closed.until = self.at;
+            closed.reasons.extend(more);
+        }
+        closed
+    }
+
+    /// Why it does not hold any more at a later moment, as for [`Verdict::at_moment`].
+    #[must_use]
+    pub fn lapsed(&self, now: Timestamp, boot: Boottime, deadline: Duration) -> Vec<Reason> {
+        let mut lapsed = Vec::new();
+        let mut close = |code, text: String, reopens| lapsed.push(Reason { code, credential: None, text, reopens });
         if boot.since(self.at_boot) > deadline || boot < self.at_boot {
-            held.close(STALE, "no evaluation was completed in time".into(), "the daemon completes an evaluation");
+            close(STALE, "no evaluation was completed in time".into(), "the daemon completes an evaluation");
         }
         if now >= self.until && self.is_open() {
             let weakest = self.weakest.as_deref().unwrap_or("what the path stands on");
             let text = format!("{weakest} was vouched for until {}", self.until);
-            held.close(MARGIN, text, "the credential is renewed and seen to be served");
+            close(MARGIN, text, "the credential is renewed and seen to be served");
         }
         // Between two evaluations both clocks must have moved alike.
         let (wall, real) = (now.unix().saturating_sub(self.at.unix()), boot.since(self.at_boot).as_secs());
         if wall.abs_diff(i64::try_from(real).unwrap_or(i64::MAX)) > CLOCK_TOLERANCE.as_secs().saturating_add(1) {
-            held.close(CLOCK, "the wall clock stepped".into(), "the clocks agree again");
+            close(CLOCK, "the wall clock stepped".into(), "the clocks agree again");
         }
-        held
-    }
-
-    fn close(&mut self, code: &'static str, text: String, reopens: &'static str) {
-        self.reasons.push(Reason { code, credential: None, text, reopens });
-        self.until = self.at;
+        lapsed
     }
 }
 

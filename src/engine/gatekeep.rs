@@ -49,9 +49,9 @@ impl Engine {
             let path = verdict.path.clone();
             // Something may have been found meanwhile; then that counts.
             if desk.standings.get(&path).is_none_or(|s| *s == before) {
-                desk.since.insert(path.clone(), now);
+                Arc::make_mut(&mut desk.since).insert(path.clone(), now);
                 desk.standings.insert(path.clone(), standing);
-                desk.verdicts.insert(path, verdict);
+                Arc::make_mut(&mut desk.verdicts).insert(path, Arc::new(verdict));
             }
         }
     }
@@ -66,7 +66,7 @@ impl Engine {
         let estate = desk.estate.clone();
         // What was published holds for those that are not looked at again.
         let mut paths: BTreeMap<PathId, Dependency> = BTreeMap::new();
-        for (id, verdict) in &desk.verdicts {
+        for (id, verdict) in desk.verdicts.iter() {
             paths.insert(id.clone(), verdict.at_moment(now, boot, EVALUATION_DEADLINE).as_dependency());
         }
         let mut fresh = BTreeSet::new();
@@ -82,7 +82,7 @@ impl Engine {
             paths.insert(path.id.clone(), new.as_dependency());
             fresh.insert(path.id.clone());
             let known = desk.verdicts.contains_key(&path.id);
-            let was_open = desk.verdicts.get(&path.id).is_some_and(Verdict::is_open);
+            let was_open = desk.verdicts.get(&path.id).is_some_and(|verdict| verdict.is_open());
             if new.is_open() != was_open || !known {
                 let entry = self.gate_entry(&new);
                 if !new.is_open() {
@@ -106,10 +106,10 @@ impl Engine {
                 found.opened.push((new, standing, before));
             } else {
                 if was_open && !new.is_open() || !known {
-                    desk.since.insert(path.id.clone(), now);
+                    Arc::make_mut(&mut desk.since).insert(path.id.clone(), now);
                 }
                 desk.standings.insert(path.id.clone(), standing);
-                desk.verdicts.insert(path.id.clone(), new);
+                Arc::make_mut(&mut desk.verdicts).insert(path.id.clone(), Arc::new(new));
             }
         }
         let unsaved = desk.unsaved_latches.iter();

@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use crate::domain::audit::{Target, TargetKind};
-use crate::domain::gate::Verdict;
 use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
@@ -26,7 +25,7 @@ impl Engine {
         let mut draft = self.draft("audit.heartbeat", "KW6032", Target::new(TargetKind::Daemon, "keyward"));
         {
             let desk = self.read();
-            let open = desk.verdicts.values().filter(|v| Verdict::is_open(v)).count();
+            let open = desk.verdicts.values().filter(|v| v.is_open()).count();
             draft.facts = vec![
                 ("gates_open", Json::show(&open)),
                 ("gates_closed", Json::show(&desk.estate.paths.len().saturating_sub(open))),

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind};
-use crate::domain::gate::{HELD, Reason, Verdict};
+use crate::domain::gate::{HELD, Reason};
 use crate::domain::id::PathId;
 use crate::domain::json::Json;
 use crate::domain::time::{Boottime, Timestamp, human_span};
@@ -27,6 +27,20 @@ pub(crate) struct Hold {
     until: Boottime,
     ends: Timestamp,
     by: Arc<str>,
+}
+
+impl Hold {
+    /// Whether it has not ended yet.
+    pub(super) fn is_on(&self, boot: Boottime) -> bool {
+        boot < self.until
+    }
+
+    /// Why its path is closed.
+    pub(super) fn reason(&self, path: &PathId) -> Reason {
+        let text = format!("{path} is held closed until {} (asked for by {})", self.ends, self.by);
+        let reopens = "the hold ends, by itself or by `keyward gate hold PATH --release`";
+        Reason { code: HELD, credential: None, text, reopens }
+    }
 }
 
 /// Why a path is not held.
@@ -65,8 +79,9 @@ impl Engine {
             }
             // Paths are bounded by the configuration; what left it goes with it.
             let estate = desk.estate.clone();
-            desk.holds.retain(|id, hold| estate.paths.contains_key(id) && hold.until > boot);
-            let kept = desk.holds.entry(path.clone()).or_insert_with(|| new.clone());
+            let holds = Arc::make_mut(&mut desk.holds);
+            holds.retain(|id, hold| estate.paths.contains_key(id) && hold.is_on(boot));
+            let kept = holds.entry(path.clone()).or_insert_with(|| new.clone());
             if new.until > kept.until {
                 *kept = new;
             }
@@ -99,7 +114,7 @@ impl Engine {
         draft.by(&self.person(by));
         let path = path.clone();
         self.commit_with(Batch { changes: Vec::new(), entries: vec![draft] }, move |desk| {
-            desk.holds.remove(&path);
+            Arc::make_mut(&mut desk.holds).remove(&path);
         })
         .await
     }
@@ -110,23 +125,6 @@ impl Engine {
         draft.by(&self.person(by));
         draft.facts = vec![("until", Json::show(&self.ports.clock.now().plus(span)))];
         self.commit(Batch { changes: Vec::new(), entries: vec![draft] }).await
-    }
-
-    /// The verdict under the hold that lies over its path, if there is one.
-    pub(crate) fn under_hold(&self, mut verdict: Verdict) -> Verdict {
-        let desk = self.read();
-        // Almost always there is none.
-        if desk.holds.is_empty() {
-            return verdict;
-        }
-        let boot = self.ports.clock.boottime();
-        if let Some(hold) = desk.holds.get(&verdict.path).filter(|hold| boot < hold.until) {
-            let text = format!("{} is held closed until {} (asked for by {})", verdict.path, hold.ends, hold.by);
-            let reopens = "the hold ends, by itself or by `keyward gate hold PATH --release`";
-            verdict.reasons.push(Reason { code: HELD, credential: None, text, reopens });
-            verdict.until = verdict.at;
-        }
-        verdict
     }
 
     /// Tells people what a door of the shell found out.

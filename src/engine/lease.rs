@@ -207,11 +207,10 @@ impl Engine {
         // Boot time first: whatever stops us after it shortens what is given.
         let boot = self.ports.clock.boottime();
         let now = Moment { wall: self.ports.clock.now(), boot };
-        let verdict = self.gate(path);
-        let listed = {
-            let desk = self.read();
-            desk.estate.paths.get(path).is_none_or(|p| p.leases.audiences.contains(audience))
-        };
+        let (verdict, listed) = self.at_gate(path, |told| {
+            let listed = told.path.is_none_or(|p| p.leases.audiences.contains(audience));
+            (told.verdict.clone(), listed)
+        });
         // Whoever is not listed learns nothing more about a path that is there.
         if !listed {
             let text = format!("{audience} is no audience of {path}");
@@ -250,7 +249,7 @@ impl Engine {
             issuer: self.ports.signer.issuer().to_string(),
             audience: audience.clone(),
             path: verdict.path.clone(),
-            environment: self.read().estate.environment,
+            environment: self.board().estate.environment,
             epoch,
             sequence: self.grants.sequence.fetch_add(1, Ordering::Relaxed).saturating_add(1),
             boot_id: self.ports.clock.boot_id().to_string(),

@@ -15,6 +15,7 @@
 mod agenda;
 mod answer;
 pub mod authority;
+mod board;
 mod clockwatch;
 mod cycle;
 mod forget;
@@ -45,8 +46,9 @@ use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
+use arc_swap::ArcSwap;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::domain::assessment::Finding;
@@ -65,6 +67,8 @@ use crate::ports::{Count, Doing, Ports, StoreError};
 use agenda::Agenda;
 use answer::Answer;
 pub use answer::{AUDIT_UNAVAILABLE, Refusal};
+pub use board::Told;
+use board::{Board, Writing};
 use clockwatch::ClockWatch;
 pub use freeze::{FreezeView, LONGEST_REASON, MOST_FREEZES, NotFrozen, WantedFreeze};
 pub use hold::{LONGEST_HOLD, NotHeld};
@@ -99,6 +103,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
 pub struct Engine {
     ports: Ports,
     desk: RwLock<Desk>,
+    board: ArcSwap<Board>,
     inbox: Inbox,
     grants: Grants,
 }
@@ -121,11 +126,11 @@ pub(crate) struct Desk {
     pub(crate) running: BTreeSet<AttemptId>,
     /// Looks that began before this time say nothing: an installation changed what they met. `None` while it goes on.
     pub(crate) unsettled: BTreeMap<CredentialId, Option<Boottime>>,
-    pub(crate) verdicts: BTreeMap<PathId, Verdict>,
+    pub(crate) verdicts: Arc<BTreeMap<PathId, Arc<Verdict>>>,
     /// Paths that are closed whatever their verdict says.
-    pub(crate) holds: BTreeMap<PathId, hold::Hold>,
+    pub(crate) holds: Arc<BTreeMap<PathId, hold::Hold>>,
     /// Since when each path is as it is.
-    pub(crate) since: BTreeMap<PathId, Timestamp>,
+    pub(crate) since: Arc<BTreeMap<PathId, Timestamp>>,
     /// The issuers whose directories offer no renewal information: nobody asks them for it.
     pub(crate) without_ari: BTreeSet<IssuerId>,
     /// What is remembered of each path between two verdicts.
@@ -196,8 +201,13 @@ impl Engine {
         self.desk.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Desk> {
-        self.desk.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn write(&self) -> Writing<'_> {
+        Writing::new(self.desk.write().unwrap_or_else(std::sync::PoisonError::into_inner), &self.board)
+    }
+
+    fn with(ports: Ports, desk: Desk) -> Self {
+        let board = ArcSwap::from_pointee(Board::of(&desk));
+        Self { ports, desk: RwLock::new(desk), board, inbox: Inbox::default(), grants: Grants::default() }
     }
 
     /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.

@@ -5,7 +5,7 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use crate::domain::gate::{Reason, Verdict};
 use crate::domain::id::{EntryId, PathId};
@@ -15,8 +15,6 @@ use crate::domain::private::Private;
 use crate::domain::question::Question;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
-use crate::engine::inbox::Inbox;
-use crate::engine::lease::Grants;
 use crate::engine::people::People;
 use crate::engine::{Desk, Engine};
 use crate::ports::{
@@ -135,7 +133,7 @@ impl Engine {
         let mut desk = Desk::new(&ports, estate, State::default(), People::default());
         desk.store_fault = Some(seal.text.clone());
         desk.sealed = Some(seal);
-        Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() }
+        Self::with(ports, desk)
     }
 
     /// Why the guardian runs sealed, if it does.

@@ -1,7 +1,7 @@
 //! Starting, stopping, and commands.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
@@ -12,8 +12,7 @@ use crate::domain::json::Json;
 use crate::domain::state::{Change, ClockMark, CredentialRecord, Request, State};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::clockwatch::ClockWatch;
-use crate::engine::inbox::{Command, Inbox};
-use crate::engine::lease::Grants;
+use crate::engine::inbox::Command;
 use crate::engine::lists::Tracked;
 use crate::engine::looking::same_place;
 use crate::engine::people::People;
@@ -43,7 +42,7 @@ impl Engine {
         };
         let people = People::of(ports.store.people().await?);
         let desk = Desk::new(&ports, estate, state, people);
-        let engine = Self { ports, desk: RwLock::new(desk), inbox: Inbox::default(), grants: Grants::default() };
+        let engine = Self::with(ports, desk);
         engine.load_spool().await;
         engine.restore_freezes().await;
         let mut draft = engine.draft("daemon.start", "KW2401", Target::new(TargetKind::Daemon, "keyward"));
@@ -144,7 +143,7 @@ impl Engine {
     /// Whether the clock is not believed at this very moment: the loop may not have looked yet.
     pub(super) fn distrusts_clock(&self) -> bool {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
-        self.read().clock.doubts(now, boot)
+        self.board().clock.doubts(now, boot)
     }
 
     /// Carries a command out.
@@ -265,7 +264,7 @@ impl Engine {
                     agenda.drop_task(&task);
                 }
             }
-            desk.verdicts.retain(|id, _| estate.paths.contains_key(id));
+            Arc::make_mut(&mut desk.verdicts).retain(|id, _| estate.paths.contains_key(id));
             desk.standings.retain(|id, _| estate.paths.contains_key(id));
             desk.declined.clear();
             desk.estate = Arc::new(estate);
@@ -305,9 +304,9 @@ impl Desk {
             idle_turns: 0,
             running: BTreeSet::new(),
             unsettled: BTreeMap::new(),
-            verdicts: BTreeMap::new(),
-            holds: BTreeMap::new(),
-            since: BTreeMap::new(),
+            verdicts: Arc::default(),
+            holds: Arc::default(),
+            since: Arc::default(),
             without_ari: BTreeSet::new(),
             standings: BTreeMap::new(),
             unsaved_latches: BTreeMap::new(),

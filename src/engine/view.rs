@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::assessment::Finding;
 use crate::domain::certificate::Chain;
 use crate::domain::execution::{Attempt, Generation};
-use crate::domain::gate::{CLOCK_TOLERANCE, STALE, UNKNOWN_PATH, Verdict};
+use crate::domain::gate::{CLOCK_TOLERANCE, Verdict};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
 use crate::domain::inventory::{Credential, Environment, Estate, Sighting};
 use crate::domain::plan::{ActionKind, Held, HeldReason, Issue, plan, schedule_of};
@@ -114,48 +114,26 @@ impl Engine {
     /// The configuration in force, watched files included.
     #[must_use]
     pub fn estate(&self) -> Arc<Estate> {
-        self.read().estate.clone()
+        self.board().estate.clone()
     }
 
     /// The verdict over a path as it holds right now; an unknown path is closed.
     #[must_use]
     pub fn gate(&self, path: &PathId) -> Verdict {
-        self.under_hold(self.judged(path))
-    }
-
-    /// The same without the hold that may lie over it.
-    fn judged(&self, path: &PathId) -> Verdict {
-        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
-        let desk = self.read();
-        if let Some(seal) = desk.sealed.as_ref().filter(|_| desk.estate.paths.contains_key(path)) {
-            return self.sealed_verdict(path, seal);
-        }
-        match desk.verdicts.get(path) {
-            Some(verdict) => verdict.at_moment(now, boot, EVALUATION_DEADLINE),
-            None => {
-                let (code, text, reopens) = if desk.estate.paths.contains_key(path) {
-                    (STALE, "was not evaluated yet", "the daemon completes an evaluation")
-                } else {
-                    (UNKNOWN_PATH, "is not configured", "the configuration names it")
-                };
-                let reason =
-                    crate::domain::gate::Reason { code, credential: None, text: format!("{path} {text}"), reopens };
-                Verdict::closed(path, reason, now, boot)
-            }
-        }
+        self.at_gate(path, |told| told.verdict.clone())
     }
 
     /// Since when a path is as it is.
     #[must_use]
     pub fn gate_since(&self, path: &PathId) -> Option<Timestamp> {
-        self.read().since.get(path).copied()
+        self.at_gate(path, |told| told.since)
     }
 
     /// All verdicts as they hold right now, with since when each path is as it is.
     #[must_use]
     pub fn gates(&self) -> Vec<(Verdict, Option<Timestamp>)> {
-        let paths: Vec<PathId> = self.read().estate.paths.keys().cloned().collect();
-        paths.iter().map(|p| (self.gate(p), self.read().since.get(p).copied())).collect()
+        let told = |path| self.at_gate(path, |told| (told.verdict.clone(), told.since));
+        self.estate().paths.keys().map(told).collect()
     }
 
     /// One credential.

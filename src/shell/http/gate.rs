@@ -3,15 +3,18 @@
 //! Proxies differ in what they make of anything else: nginx lets 204 through, Envoy sends 302 to the client. So whatever
 //! comes for a URL below `/v1/gate/`, however malformed, by whatever method, gets one of these two.
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 
+use super::ready::Ready;
+use super::shield::MARK;
 use super::{Web, model, views};
 use crate::domain::gate::{Reason, STALE, UNKNOWN_PATH, Verdict};
 use crate::domain::guard::Asked;
 use crate::domain::id::PathId;
 use crate::domain::inventory::Environment;
 use crate::domain::lease::is_nonce;
+use crate::engine::Told;
 use crate::ports::Count;
 
 /// The stable codes of the reasons, joined by commas.
@@ -52,28 +55,35 @@ struct Question<'a> {
 }
 
 /// Answers a URL below `/v1/gate`.
-pub(super) fn answer<B>(web: &Web, request: &Request<B>, detail: Detail) -> Response<Body> {
-    let (mut detail, mut proof) = (detail, None);
-    let answer = match question(request) {
-        Ok(question) => {
-            detail = detail.min(question.detail);
-            let (answer, verdict) = decide(web, question.name, question.asked.as_ref());
-            // Whoever sends a nonce wants to know that no other process answers in our place.
-            let nonce = question.nonce;
-            proof = nonce.as_deref().zip(verdict).and_then(|(n, verdict)| web.engine.proof(&verdict, Some(n)).ok());
-            model::Gate { nonce, ..answer }
-        }
+pub(super) fn answer<B>(web: &Web, ready: &Ready, request: &Request<B>, detail: Detail) -> Response<Body> {
+    let question = match question(request) {
+        Ok(question) => question,
         Err(name) => {
-            let text = "a gate is asked with GET".to_owned();
             count(web, None, "closed");
-            refusal(web, name, UNKNOWN_PATH, text, "the configuration names it, and it is asked for by GET")
+            let text = "a gate is asked with GET".to_owned();
+            let reopens = "the configuration names it, and it is asked for by GET";
+            return respond(refusal(web, name, UNKNOWN_PATH, text, reopens), web.environment, detail);
         }
     };
-    let mut response = respond(answer, web.environment, detail);
-    if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
-        response.headers_mut().insert(PROOF, value);
-    }
-    response
+    let detail = detail.min(question.detail);
+    let Question { name, asked, nonce, .. } = question;
+    let decided = decide(web, name, asked.as_ref(), |decided| {
+        let Some(nonce) = &nonce else {
+            return match &decided.kind {
+                None => ready.answer(web, &decided.told, detail),
+                Some(_) => respond(decided.answer(web), web.environment, detail),
+            };
+        };
+        // Whoever sends a nonce wants to know that no other process answers in our place.
+        let proof = web.engine.proof(decided.told.verdict, Some(nonce)).ok();
+        let answer = model::Gate { nonce: Some(nonce.clone()), ..decided.answer(web) };
+        let mut response = respond(answer, web.environment, detail);
+        if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
+            response.headers_mut().insert(PROOF, value);
+        }
+        response
+    });
+    decided.unwrap_or_else(|refusal| respond(model::Gate { nonce, ..*refusal }, web.environment, detail))
 }
 
 /// `/v1/gate/PATH?nonce=…&told=…` by GET, or `/v1/gate/PATH/the/original/target` by the original method: so Envoy asks
@@ -116,28 +126,53 @@ fn told<'a>(query: &str, headers: &'a HeaderMap) -> Option<Asked<'a>> {
     Some(Asked { method: only(method)?, target: only(target)? })
 }
 
-/// The answer about a path, which may let this request through although it is closed, and the verdict that it is made of.
-pub(super) fn decide(web: &Web, name: &str, asked: Option<&Asked<'_>>) -> (model::Gate, Option<Verdict>) {
+/// What is decided over a question.
+pub(super) struct Decided<'a> {
+    told: Told<'a>,
+    /// The kind of the request, if it is let through although the path is closed.
+    kind: Option<String>,
+}
+
+impl Decided<'_> {
+    /// Whether the request may go on: the path is open, or does not guard such a request.
+    pub(super) fn lets_through(&self) -> bool {
+        self.told.verdict.is_open() || self.kind.is_some()
+    }
+
+    /// All that can be said about it.
+    pub(super) fn answer(&self, web: &Web) -> model::Gate {
+        model::Gate { kind: self.kind.clone(), ..views::gate(self.told.verdict, self.told.since, web.environment) }
+    }
+}
+
+/// Decides over a question about a path, counts it, and makes of it what `say` says.
+///
+/// # Errors
+/// The answer to a name that no path can have.
+pub(super) fn decide<T>(
+    web: &Web,
+    name: &str,
+    asked: Option<&Asked<'_>>,
+    say: impl FnOnce(&Decided<'_>) -> T,
+) -> Result<T, Box<model::Gate>> {
     let Ok(id) = PathId::parse(name) else {
         count(web, None, "closed");
         let text = "no approval path has such a name".to_owned();
-        return (refusal(web, name, UNKNOWN_PATH, text, "the configuration names it"), None);
+        return Err(Box::new(refusal(web, name, UNKNOWN_PATH, text, "the configuration names it")));
     };
-    let verdict = web.engine.gate(&id);
-    let configured = !verdict.reasons.iter().any(|r| r.code == UNKNOWN_PATH);
-    let kind = asked.filter(|_| !verdict.is_open() && configured).and_then(|asked| {
-        let estate = web.engine.estate();
-        let kind = estate.paths.get(&id)?.guard.reachable(asked)?;
-        Some(kind.name.to_string())
+    let (said, known, decision) = web.engine.at_gate(&id, |told| {
+        let open = told.verdict.is_open();
+        let guard = told.path.filter(|_| !open).map(|path| &path.guard);
+        let kind = asked.zip(guard).and_then(|(asked, guard)| Some(guard.reachable(asked)?.name.to_string()));
+        let decision = match (open, &kind) {
+            (true, _) => "open",
+            (false, Some(_)) => "reachable",
+            (false, None) => "closed",
+        };
+        (say(&Decided { told: *told, kind }), told.path.is_some(), decision)
     });
-    let answer = model::Gate { kind, ..views::gate(&verdict, web.engine.gate_since(&id), web.environment) };
-    let decision = match (answer.open, &answer.kind) {
-        (true, _) => "open",
-        (false, Some(_)) => "reachable",
-        (false, None) => "closed",
-    };
-    count(web, configured.then_some(id), decision);
-    (answer, Some(verdict))
+    count(web, known.then_some(id), decision);
+    Ok(said)
 }
 
 fn count(web: &Web, path: Option<PathId>, decision: &'static str) {
@@ -145,11 +180,6 @@ fn count(web: &Web, path: Option<PathId>, decision: &'static str) {
     if let Some(path) = path.or_else(|| PathId::parse("unknown").ok()) {
         web.meter.count(Count::Gate { path, decision });
     }
-}
-
-/// Whether the request may go on: the path is open, or does not guard such a request.
-pub(super) fn lets_through(answer: &model::Gate) -> bool {
-    answer.open || answer.kind.is_some()
 }
 
 /// The stable codes of the reasons, joined by commas.
@@ -198,19 +228,24 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
     }
 }
 
-pub(super) fn respond(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
+pub(super) fn respond(answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
+    made(answer, environment, detail).map(Body::from)
+}
+
+/// The whole answer.
+pub(super) fn made(mut answer: model::Gate, environment: Environment, detail: Detail) -> Response<Bytes> {
     let codes = codes(&answer);
     if detail == Detail::Codes {
         answer = codes_only(answer);
     }
     // A body that cannot be written would be no reason to open: the status decides.
     let body = serde_json::to_vec(&answer).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = if lets_through(&answer) { StatusCode::OK } else { StatusCode::FORBIDDEN };
+    let mut response = Response::new(Bytes::from(body));
+    let lets_through = answer.open || answer.kind.is_some();
+    *response.status_mut() = if lets_through { StatusCode::OK } else { StatusCode::FORBIDDEN };
+    finish(&mut response, environment);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    mark_staging(headers, environment);
     if let Some(value) = HeaderValue::try_from(codes).ok().filter(|v| !v.is_empty()) {
         headers.insert(REASONS, value);
     }
@@ -231,8 +266,13 @@ pub(super) fn codes_only(mut answer: model::Gate) -> model::Gate {
     answer
 }
 
-/// Every answer of a dry run says that it is one.
-pub(super) fn mark_staging(headers: &mut HeaderMap, environment: Environment) {
+/// What every answer has, whatever it is about; our mark first, where [`Shield`](super::shield::Shield) looks for it.
+pub(super) fn finish<B>(response: &mut Response<B>, environment: Environment) {
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(MARK.0), HeaderValue::from_static(MARK.1));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+    // Every answer of a dry run says that it is one.
     if environment == Environment::Staging {
         headers.insert(ENVIRONMENT, HeaderValue::from_static("staging"));
     }

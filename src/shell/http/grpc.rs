@@ -37,24 +37,29 @@ where
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
     let read = timeout(QUESTION_DEADLINE, read(turns, request)).await;
-    let answer = match read.unwrap_or_else(|_| Err(late())) {
+    let denial = match read.unwrap_or_else(|_| Err(late())) {
         Ok((path, check)) => {
             // What is not told is guarded; an empty target is none.
-            gate::decide(web, &path, Some(&Asked { method: &check.method, target: &check.target })).0
+            let asked = Asked { method: &check.method, target: &check.target };
+            let denial = gate::decide(web, &path, Some(&asked), |decided| {
+                (!decided.lets_through()).then(|| decided.answer(web))
+            });
+            denial.unwrap_or_else(|refusal| Some(*refusal))
         }
         Err(why) => {
             if let Ok(path) = PathId::parse("unknown") {
                 web.meter.count(Count::Gate { path, decision: "closed" });
             }
-            gate::refusal(web, "", MALFORMED, why, "the proxy is configured as `keyward snippet envoy` shows")
+            let mended = "the proxy is configured as `keyward snippet envoy` shows";
+            Some(gate::refusal(web, "", MALFORMED, why, mended))
         }
     };
-    respond(&answer)
+    respond(denial)
 }
 
 /// What everybody gets while too many connections are open.
 pub(super) fn overloaded(web: &Web) -> Response<Body> {
-    respond(&gate::busy(web, ""))
+    respond(Some(gate::busy(web, "")))
 }
 
 fn late() -> String {
@@ -82,19 +87,21 @@ where
     Ok((path, check))
 }
 
-fn respond(answer: &model::Gate) -> Response<Body> {
-    let frame = if gate::lets_through(answer) {
-        ext_authz::ok()
-    } else {
-        // Envoy hands it on to whoever asked.
-        let body = serde_json::to_string(&gate::codes_only(answer.clone())).unwrap_or_default();
-        let codes = gate::codes(answer);
-        let mut fields = vec![(gate::REASONS, codes.as_str()), ("cache-control", "no-store")];
-        fields.push(("content-type", "application/json"));
-        if answer.environment != "production" {
-            fields.push((gate::ENVIRONMENT, &answer.environment));
+/// Denied for this reason, or not at all.
+fn respond(denial: Option<model::Gate>) -> Response<Body> {
+    let frame = match denial {
+        None => ext_authz::ok(),
+        Some(answer) => {
+            // Envoy hands it on to whoever asked.
+            let (codes, answer) = (gate::codes(&answer), gate::codes_only(answer));
+            let body = serde_json::to_string(&answer).unwrap_or_default();
+            let mut fields = vec![(gate::REASONS, codes.as_str()), ("cache-control", "no-store")];
+            fields.push(("content-type", "application/json"));
+            if answer.environment != "production" {
+                fields.push((gate::ENVIRONMENT, &answer.environment));
+            }
+            ext_authz::denied(&fields, &body)
         }
-        ext_authz::denied(&fields, &body)
     };
     let trailers =
         HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::apart::Apart;
 use super::keeper;
 use super::tls::{BadCertificate, GateCertificate};
 use crate::codec::accounts::number_in;
@@ -48,6 +49,9 @@ pub enum BindError {
     /// What gate checks over TLS are answered with.
     #[error("{0}")]
     Certificate(#[from] BadCertificate),
+    /// Nobody to answer.
+    #[error("cannot start the threads that answer gates: {0}; see `ulimit -u` and the unit's TasksMax")]
+    Threads(io::Error),
     /// Anything else.
     #[error("cannot listen on {}: {what}: {source}", path.display())]
     Unix {
@@ -63,6 +67,8 @@ pub enum BindError {
 /// Bound listeners; nobody is answered before [`super::serve`]. Socket files are removed when this is dropped.
 #[derive(Debug)]
 pub struct Listeners {
+    /// Who answers on `http` and `gate`.
+    pub(super) apart: Apart,
     /// Loopback HTTP.
     pub http: TcpListener,
     /// The gate's Unix socket.
@@ -96,7 +102,9 @@ impl Drop for SocketFiles {
 /// [`BindError`]: nothing stays bound then.
 pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
     let address = listen.http;
-    let http = TcpListener::bind(address).await.map_err(|source| BindError::Tcp { address, source })?;
+    let apart = Apart::start().map_err(BindError::Threads)?;
+    let http = TcpListener::bind(address).await.and_then(|bound| apart.tcp(bound));
+    let http = http.map_err(|source| BindError::Tcp { address, source })?;
     let mut files = SocketFiles::default();
     let admin = unix(&listen.admin_socket, 0o600, None, 0o700)?;
     files.0.push(listen.admin_socket.clone());
@@ -106,7 +114,7 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
         Some(gate) => {
             let bound = unix(&gate.path, gate.mode, gate.group.as_deref(), 0o755)?;
             files.0.push(gate.path.clone());
-            Some(bound)
+            Some(apart.unix(bound).map_err(BindError::Threads)?)
         }
     };
     let gate_path = listen.gate_socket.as_ref().map(|gate| gate.path.clone());
@@ -119,7 +127,7 @@ pub async fn bind(listen: &Listen) -> Result<Listeners, BindError> {
             Some((bound, certificate))
         }
     };
-    Ok(Listeners { http, gate, gate_tls, admin, files, gate_path, found })
+    Ok(Listeners { apart, http, gate, gate_tls, admin, files, gate_path, found })
 }
 
 /// A Unix socket, and what removes its file.

@@ -9,6 +9,7 @@
 //! What changes something comes through the admin socket only, and carries the peer's uid into the audit entry. Refuses
 //! to know why a path is open or closed: the engine says so, this module only carries it.
 
+mod apart;
 mod api;
 mod audit;
 mod audit_page;
@@ -30,6 +31,7 @@ pub mod model;
 mod page;
 mod preface;
 mod problem;
+mod ready;
 mod server;
 mod shield;
 mod tls;

@@ -1,6 +1,6 @@
 //! The listeners at work: bounded connections, the right door for each, and a drain with a deadline.
 
-use core::future::Future;
+use core::future::{Future, ready};
 use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
@@ -9,15 +9,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version as HttpVersion, header};
 use axum::response::IntoResponse;
 use axum::serve::Listener;
+use futures_util::future::Either;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -28,7 +31,8 @@ use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::preface::{self, Version};
 use super::problem::{self, Problem};
-use super::shield::{MARK, Shield};
+use super::ready::Ready;
+use super::shield::Shield;
 use super::tls;
 use super::{Web, api, audit, audit_page, ca, freezes, grpc, hold, lease, page};
 
@@ -109,7 +113,7 @@ impl App {
 
 /// Answers until `stop` is ready, then lets what is in flight end, for five seconds at most.
 pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
-    let Listeners { http, gate, gate_tls, admin, files, gate_path, found } = listeners;
+    let Listeners { apart, http, gate, gate_tls, admin, files, gate_path, found } = listeners;
     let keeper = gate_path.map(|path| Arc::new(Keeper::new(path, found)));
     let (stopping, stopped) = watch::channel(());
     let app = Arc::new(App {
@@ -120,21 +124,23 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
         stopped: stopped.clone(),
         keeper: keeper.clone(),
     });
-    let router = TowerToHyperService::new(router(app.clone()));
+    let rest = Rest { router: TowerToHyperService::new(router(app.clone())), guardian: Handle::current() };
     let (engine, clock) = (app.web.engine.clone(), app.web.clock.clone());
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
-    let run = Run { app, router, stopped };
-    let http = run.listen(Nodelay(http), move |_| Door::Http { loopback });
+    let run = Run { app, rest, stopped };
+    let asking = run.clone();
+    let http = apart.spawn(async move { asking.listen(Nodelay(http), move |_| Door::Http { loopback }).await });
     let admin = run.listen(admin, |peer: &UnixStream| match peer.peer_cred() {
         Ok(credentials) => Door::Admin { uid: credentials.uid() },
         // Whoever cannot be named may ask gates.
         Err(_) => Door::Gate,
     });
-    let gate = async {
+    let asking = run.clone();
+    let gate = apart.spawn(async move {
         if let Some(gate) = gate {
-            run.listen(gate, |_| Door::Gate).await;
+            asking.listen(gate, |_| Door::Gate).await;
         }
-    };
+    });
     let secured = async {
         let Some((listener, certificate)) = gate_tls else { return };
         let (acceptor, mut stopped) = (certificate.acceptor(), run.stopped.clone());
@@ -159,7 +165,8 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
         drop(files);
         drop(stopping);
     };
-    futures_util::join!(http, admin, gate, secured, stop);
+    // A listener that broke is one that ended.
+    drop(futures_util::join!(http, admin, gate, secured, stop));
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -196,7 +203,7 @@ impl Listener for Nodelay {
 #[derive(Clone)]
 struct Run {
     app: Arc<App>,
-    router: TowerToHyperService<Router>,
+    rest: Rest,
     stopped: watch::Receiver<()>,
 }
 
@@ -275,18 +282,32 @@ impl Run {
         // A peer that went away or says nothing is its own affair, here and below.
         let Ok(Ok((version, stream))) = told else { return };
         let stream = TokioIo::new(stream);
-        let (app, router) = (self.app, self.router);
+        let (app, rest) = (self.app, self.rest);
         let kicks = app.keeper.as_ref().filter(|_| door == Door::Gate).map(|k| k.kicks());
+        let given = Ready::default();
         let service = service_fn(move |request: Request<Incoming>| {
-            let (app, router) = (app.clone(), router.clone());
-            async move {
-                if is_muted(&app, door, request.uri().path()) {
-                    return Err(Muted);
-                }
-                let response = finish(&app.web, respond(&app, &router, door, crowd, request).await);
-                Ok(freezes::mark(&app.web, door, response))
+            if is_muted(&app, door, request.uri().path()) {
+                return Either::Left(ready(Err(Muted)));
             }
+            if crowd == Crowd::Room && gate::is_gate(request.uri().path()) {
+                return Either::Left(ready(Ok(freezes::mark(&app.web, door, check(&app, &given, door, &request)))));
+            }
+            let (app, rest) = (app.clone(), rest.clone());
+            // In a box, so that the question before takes no more room than it needs.
+            Either::Right(Box::pin(async move {
+                let mut response = respond(&app, &rest, door, crowd, request).await;
+                gate::finish(&mut response, app.web.environment);
+                Ok(freezes::mark(&app.web, door, response))
+            }))
         });
+        // Looked at only when one of them wakes us, not with every question.
+        let end = async {
+            tokio::select! {
+                _ = self.stopped.changed() => {}
+                () = kicked(kicks) => {}
+            }
+        };
+        let mut ends = FuturesUnordered::from_iter([end]);
         match version {
             Version::One => {
                 let connection = http1::Builder::new()
@@ -298,9 +319,9 @@ impl Run {
                     .serve_connection(stream, service);
                 let mut connection = pin!(connection);
                 tokio::select! {
+                    biased;
                     _ = connection.as_mut() => return,
-                    _ = self.stopped.changed() => {}
-                    () = kicked(kicks) => {}
+                    _ = ends.next() => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 drop(connection.await);
@@ -325,10 +346,10 @@ impl Run {
                     }
                 };
                 tokio::select! {
+                    biased;
                     _ = connection.as_mut() => return,
                     () = turned_away => {}
-                    _ = self.stopped.changed() => {}
-                    () = kicked(kicks) => {}
+                    _ = ends.next() => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 drop(timeout(DRAIN, connection).await);
@@ -337,51 +358,76 @@ impl Run {
     }
 }
 
+/// A question to a gate: answered here and now.
+fn check<B>(app: &App, given: &Ready, door: Door, request: &Request<B>) -> Response<Body> {
+    // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
+    let detail = if is_host_ours(app, door, request) { Detail::Full } else { Detail::Codes };
+    gate::answer(&app.web, given, request, detail)
+}
+
+fn is_host_ours<B>(app: &App, door: Door, request: &Request<B>) -> bool {
+    match door {
+        Door::Http { loopback } => host_is_ours(request, loopback, &app.web.hosts),
+        Door::Gate | Door::Tls | Door::Admin { .. } => true,
+    }
+}
+
+/// Whatever is no question to a gate.
+#[derive(Clone)]
+struct Rest {
+    router: TowerToHyperService<Router>,
+    /// The threads that do it.
+    guardian: Handle,
+}
+
+impl Rest {
+    /// Has it done by the guardian's threads; ends when nobody waits any more. `None` if it broke.
+    async fn done<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let mut one = JoinSet::new();
+        one.spawn_on(work, &self.guardian);
+        one.join_next().await?.ok()
+    }
+}
+
 async fn respond(
-    app: &App,
-    router: &TowerToHyperService<Router>,
+    app: &Arc<App>,
+    rest: &Rest,
     door: Door,
     crowd: Crowd,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let host_is_ours = match door {
-        Door::Http { loopback } => host_is_ours(&request, loopback, &app.web.hosts),
-        Door::Gate | Door::Tls | Door::Admin { .. } => true,
-    };
     if grpc::is_check(&path) && request.version() == HttpVersion::HTTP_2 {
         if crowd == Crowd::Full {
             return grpc::overloaded(&app.web);
         }
         return grpc::answer(&app.web, &app.questions, request).await;
     }
-    if gate::is_gate(&path) {
-        if crowd == Crowd::Full {
-            return gate::overloaded(&app.web, &path);
-        }
-        // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
-        let detail = if host_is_ours { Detail::Full } else { Detail::Codes };
-        return gate::answer(&app.web, &request, detail);
-    }
-    if lease::is_grant(&path) && door != Door::Tls {
-        if crowd == Crowd::Full {
-            return gate::overloaded(&app.web, &path);
-        }
-        return lease::answer(app, door, host_is_ours, request).await;
+    let is_grant = lease::is_grant(&path) && door != Door::Tls;
+    if crowd == Crowd::Full && (is_grant || gate::is_gate(&path)) {
+        return gate::overloaded(&app.web, &path);
     }
     if crowd == Crowd::Full {
         let text = format!("{MOST_CONNECTIONS} connections are open");
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::BUSY, text, "close some").into_response();
+    }
+    let host_is_ours = is_host_ours(app, door, &request);
+    if is_grant {
+        let granting = app.clone();
+        let granted = rest.done(async move { lease::answer(&granting, door, host_is_ours, request).await }).await;
+        return granted.unwrap_or_else(|| gate::overloaded(&app.web, &path));
     }
     if let Err(refusal) = admit(door, host_is_ours, &method) {
         return refusal.into_response();
     }
     request.extensions_mut().insert(door);
     let request = request.map(|body| Body::new(http_body_util::Limited::new(body, LONGEST_BODY)));
-    match timeout(ANSWER_DEADLINE, router.call(request)).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(_) => {
+    let router = rest.router.clone();
+    let answer = rest.done(async move { timeout(ANSWER_DEADLINE, router.call(request)).await });
+    match answer.await {
+        Some(Ok(Ok(response))) => response,
+        Some(Ok(Err(never))) => match never {},
+        Some(Err(_)) | None => {
             let text = format!("there was no answer within {} s", ANSWER_DEADLINE.as_secs());
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem::TOO_SLOW, text, "try again").into_response()
         }
@@ -441,16 +487,6 @@ fn is_ours(host: &str, loopback: bool, configured: &[String]) -> bool {
 
 fn is_port(text: &str) -> bool {
     text.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// What every answer has.
-fn finish(web: &Web, mut response: Response<Body>) -> Response<Body> {
-    let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static(MARK.0), HeaderValue::from_static(MARK.1));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
-    gate::mark_staging(headers, web.environment);
-    response
 }
 
 #[cfg(test)]

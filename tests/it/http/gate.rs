@@ -3,7 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use keyward::shell::http::Web;
+
+use crate::harness::estate::pid;
 use crate::harness::http::{Server, Still, ask, time};
 use crate::http::{LONG, staging, two_paths};
 
@@ -47,6 +53,61 @@ fn an_engine_that_stands_still_closes_its_gates() {
     assert_eq!((reply.status, reply.header("keyward-reasons")), (403, "KW4008"), "{reply:?}");
     still.world.clock.step(-30);
     assert_eq!(gate(&server, "approve").header("keyward-reasons"), "KW4008,KW4009");
+}
+
+#[test]
+fn an_answer_that_was_given_on_a_connection_is_not_given_again_when_it_has_ended() {
+    let still = Still::new(two_paths());
+    let server = still.serve();
+    let mut stream = UnixStream::connect(&server.gate).unwrap();
+    let mut asked = |path: &str| {
+        let reply = ask(&mut stream, format!("GET /v1/gate/{path} HTTP/1.1\r\nHost: keyward\r\n\r\n").as_bytes());
+        (reply.status, reply.header("keyward-reasons").to_owned(), reply.body)
+    };
+    let first = asked("approve");
+    assert_eq!((first.0, asked("broken").0), (200, 403));
+    assert_eq!(asked("approve"), first, "the same while nothing changes");
+    still.engine.hold(&pid("approve"), Duration::from_secs(60), "ops").unwrap();
+    assert_eq!(asked("approve").1, "KW4401", "at once");
+    still.go_on(Duration::from_secs(61));
+    let again = asked("approve");
+    assert_eq!(again.0, 200);
+    assert_ne!(again.2, first.2, "it was evaluated again since");
+    still.world.clock.pass(LONG);
+    assert_eq!(asked("approve").1, "KW4008", "nobody has looked since");
+    assert_eq!(asked("broken").1, "KW4002,KW4008");
+}
+
+#[test]
+fn what_keeps_the_guardian_busy_holds_up_no_gate() {
+    let still = Still::new(two_paths());
+    let (lock, busy) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+    let (waits, entered) = (lock.clone(), busy.clone());
+    let notices = Arc::new(move || {
+        entered.fetch_add(1, Ordering::SeqCst);
+        drop(waits.lock());
+        Vec::new()
+    });
+    let server = Server::new(Web { notices, ..still.web() });
+    let held = lock.lock().unwrap();
+    // As many as the guardian has threads.
+    let mut pages = [(); 2].map(|()| TcpStream::connect(server.http).unwrap());
+    for page in &mut pages {
+        page.write_all(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    }
+    let began = Instant::now();
+    while busy.load(Ordering::SeqCst) < 2 {
+        assert!(began.elapsed() < Duration::from_secs(10), "the pages are not asked for");
+        std::thread::yield_now();
+    }
+    let question = b"GET /v1/gate/approve HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!((server.tcp_bytes(question).status, server.unix(&server.gate, question).status), (200, 200));
+    drop(held);
+    for mut page in pages {
+        let mut answer = String::new();
+        page.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }
 
 #[test]
