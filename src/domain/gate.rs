@@ -3,6 +3,7 @@
 //! Refuses to know who asks and how the answer travels.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::certificate::{Chain, Trust, display_name};
@@ -323,9 +324,12 @@ impl Bench<'_> {
                 });
                 let chains: Vec<&Arc<Chain>> = stored.chain(served).collect();
                 chains.iter().for_each(|chain| self.chain(part, chain));
-                // With the chain that stands for it lists were compared.
-                if let Some(chain) = chains.first() {
-                    self.revocation(part, chain);
+                // Lists were compared with the chain that stands for it; of another certificate none says that it is good.
+                let mut judged = BTreeSet::new();
+                for chain in chains {
+                    if judged.insert(chain.leaf.fingerprint) {
+                        self.revocation(part, chain);
+                    }
                 }
                 self.key(part);
                 self.renewer(part);

@@ -11,7 +11,7 @@ use std::sync::{Arc, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
-use crate::domain::gate::{Reason, STALE, UNKNOWN_PATH, Verdict};
+use crate::domain::gate::{CLOCK, Reason, STALE, UNKNOWN_PATH, Verdict};
 use crate::domain::id::PathId;
 use crate::domain::inventory::{ApprovalPath, Estate};
 use crate::domain::time::Timestamp;
@@ -120,6 +120,11 @@ impl Engine {
             (Some(_), Some(seal), _) => (Cow::Owned(Arc::new(self.sealed_verdict(path, seal))), Vec::new()),
             (None, _, _) => closed(UNKNOWN_PATH, format!("{path} is not configured"), "the configuration names it"),
         };
+        // The loop says so too when it looks next; nobody is let through meanwhile.
+        if board.clock.doubts(now, boot) && verdict.is_open() {
+            let text = "the wall clock is not where the time since boot says it should be".to_owned();
+            more.push(Reason { code: CLOCK, credential: None, text, reopens: "a person says that the time is right" });
+        }
         // Almost always there is none.
         more.extend(board.holds.get(path).filter(|hold| hold.is_on(boot)).map(|hold| hold.reason(path)));
         let verdict = if more.is_empty() { verdict } else { Cow::Owned(Arc::new(verdict.but_for(more))) };

@@ -140,8 +140,12 @@ impl Engine {
     /// A person reports a key as compromised: it is never good again, in no certificate.
     pub(super) async fn compromise(&self, spki: Digest, by: &str) -> Result<(), StoreError> {
         let on = LatchOn::Key(spki);
-        if self.read().state.latches.contains_key(&on) {
-            return Ok(());
+        {
+            let desk = self.read();
+            // One that could not be written yet is written again.
+            if desk.state.latches.contains_key(&on) && !desk.unsaved_latches.contains_key(&on) {
+                return Ok(());
+            }
         }
         let mut target = Target::new(TargetKind::Daemon, "keyward");
         target.spki = Some(spki);
@@ -153,10 +157,20 @@ impl Engine {
         let code = Arc::from(crate::domain::gate::COMPROMISED);
         let latch = Latch { at: self.ports.clock.now(), code, text, by: Some(pseudonym) };
         // It only removes authority: it holds at once, and is told again if it cannot be written.
-        self.write().state.latches.insert(on.clone(), latch.clone());
+        self.block_key(&on, &latch).await;
+        let changes = vec![Change::Latch(on.clone(), Some(latch))];
+        let batch = Batch { changes, entries: vec![draft] };
+        self.commit_with(batch, move |desk| drop(desk.unsaved_latches.remove(&on))).await
+    }
+
+    /// A key is never good again from this moment on; whoever calls writes it down.
+    pub(super) async fn block_key(&self, on: &LatchOn, latch: &Latch) {
+        {
+            let mut desk = self.write();
+            desk.state.latches.insert(on.clone(), latch.clone());
+            desk.unsaved_latches.insert(on.clone(), latch.clone());
+        }
         self.evaluate(None).await;
-        let changes = vec![Change::Latch(on, Some(latch))];
-        self.commit(Batch { changes, entries: vec![draft] }).await
     }
 
     /// Why the configuration cannot be read any more, or that it can again.

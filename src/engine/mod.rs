@@ -236,12 +236,7 @@ impl Engine {
         loop {
             let began = self.ports.clock.boottime();
             let now = self.ports.clock.now();
-            if self.watch_clock(now, began) {
-                agenda = self.first_agenda();
-            }
-            if let Some(span) = self.stood_still(began) {
-                self.wake_up(span, &mut agenda, now).await;
-            }
+            self.come_round(&mut agenda).await;
             self.retry_store(&mut agenda, now).await;
             if let Some(why) = self.medium_lost() {
                 drop(crew);
@@ -278,6 +273,10 @@ impl Engine {
             })
             .await;
             drop(timer);
+            // A command or an event may be the first to come after a suspend or a step: it is judged with what is true now.
+            if !matches!(woken, Woken::Stop) {
+                self.come_round(&mut agenda).await;
+            }
             match woken {
                 Woken::Stop => break,
                 Woken::Time => {}
@@ -290,6 +289,17 @@ impl Engine {
         }
         drop(crew);
         self.farewell().await
+    }
+
+    /// Looks at the clocks, and whether time passed without us.
+    async fn come_round(&self, agenda: &mut Agenda) {
+        let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
+        if self.watch_clock(now, boot) {
+            *agenda = self.first_agenda();
+        }
+        if let Some(span) = self.stood_still(boot) {
+            self.wake_up(span, agenda, now).await;
+        }
     }
 
     /// Takes in one event and whatever else is ready, up to a bound, so that verdicts are computed once for all.

@@ -220,6 +220,14 @@ impl Engine {
     }
 
     /// Writes the outcomes that wait.
+    /// An outcome could not be written: it is written as soon as that can be done.
+    pub(super) fn owe(&self, outcome: Draft) {
+        let mut desk = self.write();
+        if desk.owed.len() < MOST_OWED {
+            desk.owed.push(outcome);
+        }
+    }
+
     async fn pay_owed(&self) -> bool {
         let owed = self.read().owed.clone();
         for outcome in owed {

@@ -95,6 +95,8 @@ impl Start {
         let mut command = Command::new(own);
         command.arg("keyholder").arg("--socket").arg(&self.settings.socket);
         command.arg("--directory").arg(&self.settings.directory).arg("--log-key").arg(&self.log_keys);
+        // What a configuration may ask for, and a minute for clocks that are behind.
+        command.args(["--max-leaf-days", "399", "--max-ca-days", "9126", "--max-crl-days", "91"]);
         command.arg("--ends-with-input").args(self.settings.user.iter().flat_map(|user| ["--user", user]));
         if self.settings.user.is_some() {
             // The daemon asks, not the holder's own user.

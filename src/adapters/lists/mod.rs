@@ -148,6 +148,16 @@ impl PointLists {
         let now = self.clock.now();
         let chains: Vec<&Chain> = chains.iter().map(|chain| &**chain).collect();
         let list = RevocationList::of(bytes, LARGEST_FETCHED, &chains).map_err(refused)?;
+        // Only what is about a certificate that names this place may take the place of what lies there.
+        let meant = |chain: &&Chain| {
+            list.about(chain).is_ok_and(|said| {
+                let mut covered = chain.elements().filter(|c| said.covers.contains(&c.fingerprint));
+                covered.any(|c| c.listing.points.iter().any(|point| **point == **url))
+            })
+        };
+        if !chains.iter().any(meant) {
+            return Err(HostError("is about no certificate that names it: it is the list of another CA".to_owned()));
+        }
         let issue = Issue::read(list.der()).map_err(refused)?;
         let kept = facts(&list)
             .ok_or_else(|| HostError("does not say when the next one is due, so it is never fresh".to_owned()))?;

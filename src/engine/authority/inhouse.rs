@@ -19,6 +19,7 @@ use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
 use crate::domain::register::Phase;
 use crate::domain::spiffe::SpiffeId;
+use crate::domain::time::Timestamp;
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::{
     AuthorizationView, Doing, Evidence, HolderError, Issuer, IssuerError, IssuerErrorKind, IssuerMeta, OrderRequest,
@@ -53,6 +54,7 @@ pub struct InHouse {
 struct Order {
     names: NameSet,
     spiffe: Option<SpiffeId>,
+    at: Timestamp,
     /// The certificate by its digest, once it is there.
     issued: Option<Digest>,
 }
@@ -112,8 +114,8 @@ impl InHouse {
             let text = format!("the request is for {:?}, the order for {:?}", asked.names, order.names);
             return Err(error(IssuerErrorKind::Refused, Fault::Ours, text));
         }
-        // Each attempt has a key of its own, so one that is certified already is this attempt's, from before a restart.
-        let digest = match authority.issued_for(&route, &order.names, order.spiffe.as_ref(), Digest::of(&asked.spki)) {
+        // One that was made for this key since it was ordered is this order's: finalizing was asked for again.
+        let digest = match authority.issued_for(&route, &order, Digest::of(&asked.spki)) {
             Some(digest) => digest,
             None => {
                 let wish = Wish { names: order.names, spiffe: order.spiffe, spki: asked.spki, lifetime: None };
@@ -139,12 +141,17 @@ impl InHouse {
 
 impl Authority {
     /// What was issued, is good, and fits, by the digest of the certificate.
-    fn issued_for(&self, route: &Route, names: &NameSet, spiffe: Option<&SpiffeId>, spki: Digest) -> Option<Digest> {
-        let now = self.now();
+    fn issued_for(&self, route: &Route, order: &Order, spki: Digest) -> Option<Digest> {
+        let (now, spiffe) = (self.now(), order.spiffe.as_ref());
         let desk = self.engine.read();
         let mut all = desk.state.issued.values();
         let found = all.find(|i| {
-            let same = i.spki == spki && i.names == *names && i.spiffe.as_ref() == spiffe && i.profile == route.profile;
+            let same = i.spki == spki
+                && i.at >= order.at
+                && i.fingerprint.is_some()
+                && i.names == order.names
+                && i.spiffe.as_ref() == spiffe
+                && i.profile == route.profile;
             let signing = desk.state.generations.get(&i.generation).is_some_and(|g| g.phase == Phase::Signing);
             same && signing && i.generation.ca == route.ca && i.revoked.is_none() && i.validity.contains(now)
         })?;
@@ -217,7 +224,12 @@ impl Issuer for InHouse {
             // Says early what would be refused late.
             authority.signer(&route.ca).map_err(denied)?;
             let url: Arc<str> = Arc::from(format!("keyward:{}/{}", route.ca, authority.engine.fresh_ulid()));
-            let order = Order { names: request.names.clone(), spiffe: request.spiffe.clone(), issued: None };
+            let order = Order {
+                names: request.names.clone(),
+                spiffe: request.spiffe.clone(),
+                at: authority.now(),
+                issued: None,
+            };
             self.orders(|orders| {
                 orders.insert(url.clone(), order);
                 // Addresses sort by their time.

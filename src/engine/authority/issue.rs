@@ -9,6 +9,7 @@ use crate::domain::key::Digest;
 use crate::domain::register::{GenerationId, Issued};
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::Validity;
+use crate::engine::Desk;
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::Batch;
 
@@ -58,7 +59,13 @@ impl Authority {
         let change = |issued: Option<Issued>| vec![Change::Issued(serial.clone(), issued.map(Arc::new))];
         let issuing = signer.chain.first().ok_or_else(|| Denied::NotMade(ca.id.clone()))?;
         let public = self.mint.public_key(issuing)?;
-        let (der, intent) = self.signed(&ca.id, &blank, &public, change(Some(issued.clone())), change(None)).await?;
+        let announced = {
+            let _book = self.book.lock().await;
+            self.certifiable(spki)?;
+            self.announced(&ca.id, &blank, change(Some(issued.clone()))).await?
+        };
+        let intent = announced.0;
+        let der = self.carried(&ca.id, &blank, &public, announced, change(None)).await?;
         let fingerprint = Digest::of(&der);
         let facts = vec![
             ("fingerprint", Json::show(&fingerprint)),
@@ -70,10 +77,19 @@ impl Authority {
             ("spiffe", Json::opt(leaf.spiffe.as_ref().map(Json::show))),
             ("wanted_by", Json::str(by.to_owned())),
         ];
-        // Somebody may have revoked it already: what was signed must not undo that.
-        let revoked = self.engine.read().state.issued.get(&serial).and_then(|i| i.revoked);
-        let issued = Issued { fingerprint: Some(fingerprint), revoked, ..issued };
-        self.done(&ca.id, intent, change(Some(issued)), facts, Some(&der)).await?;
+        let revoked = {
+            let _book = self.book.lock().await;
+            // Somebody may have revoked it already, or its key: what was signed must not undo that.
+            let known = self.engine.read().state.issued.get(&serial).and_then(|i| i.revoked);
+            let blocked = self.certifiable(spki).is_err().then_some((now, RevocationReason::KeyCompromise));
+            let revoked = known.or(blocked);
+            let issued = Issued { fingerprint: Some(fingerprint), revoked, ..issued };
+            self.done(&ca.id, intent, change(Some(issued)), facts, Some(&der)).await?;
+            revoked
+        };
+        if revoked.is_some() {
+            return Err(Denied::BadKey(spki.to_string(), "it was revoked while its certificate was made"));
+        }
         let chain = vec![Arc::from(der), issuing.clone()];
         Ok(Given { chain, generation: signer.id, serial, validity: leaf.validity, fingerprint })
     }
@@ -119,12 +135,14 @@ impl Authority {
         reason: RevocationReason,
         by: &str,
     ) -> Result<Vec<Arc<str>>, Denied> {
+        let book = self.book.lock().await;
         let now = self.now();
-        let found: Vec<(Arc<str>, Issued)> = {
+        let all: Vec<(Arc<str>, Issued)> = {
             let desk = self.engine.read();
-            let good = desk.state.issued.iter().filter(|(serial, i)| i.revoked.is_none() && which(serial, i));
-            good.map(|(serial, issued)| (serial.clone(), Issued::clone(issued))).collect()
+            let those = desk.state.issued.iter().filter(|(serial, i)| which(serial, i));
+            those.map(|(serial, issued)| (serial.clone(), Issued::clone(issued))).collect()
         };
+        let found: Vec<(Arc<str>, Issued)> = all.iter().filter(|(_, i)| i.revoked.is_none()).cloned().collect();
         // Revoking again changes nothing: the first time and reason stand.
         let mut batch = Batch::default();
         let person = self.engine.person(by);
@@ -138,11 +156,16 @@ impl Authority {
             draft.facts = vec![("generation", Json::show(&issued.generation)), ("reason", Json::str(reason.as_str()))];
             batch.entries.push(draft);
         }
-        let known = |key: &Digest| self.engine.read().state.latches.contains_key(&LatchOn::Key(*key));
+        let known = |key: &Digest| {
+            let (desk, on) = (self.engine.read(), LatchOn::Key(*key));
+            desk.state.latches.contains_key(&on) && !desk.unsaved_latches.contains_key(&on)
+        };
         if let Some(key) = block.filter(|key| !known(key)) {
             let by: Arc<str> = Arc::from(person.commitment().to_string());
             let text = Arc::from("its certificate was revoked because the key is in other hands");
             let latch = Latch { at: now, code: Arc::from("KW4606"), text, by: Some(by) };
+            // It only removes authority: it holds at once.
+            self.engine.block_key(&LatchOn::Key(key), &latch).await;
             batch.changes.push(Change::Latch(LatchOn::Key(key), Some(latch)));
             let target = crate::domain::audit::Target::new(crate::domain::audit::TargetKind::Daemon, "keyward");
             let mut draft = self.engine.draft("key.block", "KW4606", target);
@@ -151,13 +174,24 @@ impl Authority {
             batch.entries.push(draft);
         }
         if !batch.entries.is_empty() {
-            self.engine.commit(batch).await?;
+            let written = move |desk: &mut Desk| {
+                if let Some(key) = block {
+                    desk.unsaved_latches.remove(&LatchOn::Key(key));
+                }
+            };
+            self.engine.commit_with(batch, written).await?;
         }
-        let mut touched: Vec<GenerationId> = found.iter().map(|(_, issued)| issued.generation.clone()).collect();
+        drop(book);
+        // Asked again, a list that could not be made before is made now.
+        let mut touched: Vec<GenerationId> = all.iter().map(|(_, issued)| issued.generation.clone()).collect();
         touched.sort();
         touched.dedup();
-        for generation in touched {
-            self.publish(&generation).await?;
+        let mut failed = None;
+        for generation in touched.iter().filter(|generation| !self.says_all(generation)) {
+            failed = self.publish(generation).await.err().or(failed);
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         Ok(found.into_iter().map(|(serial, _)| serial).collect())
     }

@@ -1,14 +1,16 @@
 //! Revocation lists: one for each CA certificate that signs, from the day it is made, so that a peer that demands lists of
 //! every CA never meets one without.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::domain::authority::{Ca, LIST_BACKDATE, RevocationList, Revoked};
 use crate::domain::json::Json;
 use crate::domain::key::{Digest, from_hex};
 use crate::domain::register::{CaGeneration, CaKey, GenerationId, Keeper, ListMade, Phase};
+use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::engine::authority::make::Place;
+use crate::engine::authority::tend::KEPT;
 use crate::engine::authority::{Authority, Denied};
 
 impl Authority {
@@ -48,20 +50,24 @@ impl Authority {
             return false;
         }
         let Some(list) = &key.list else { return true };
+        // Made while the clock was ahead: it says when it is over, and that is not true.
+        if list.this_update > self.now() {
+            return true;
+        }
         // Half of its life is left when the next one is made: a day without the key holder is borne by a list of two days.
         if self.now() >= list.this_update.plus(LIST_BACKDATE).plus(ca.crl_lifetime / 2) {
             return true;
         }
         let on_shelf = self.shelf.get(&name(id, place)).await;
         let same = matches!(&on_shelf, Ok(Some(bytes)) if Digest::of(bytes) == list.digest);
-        !same || (place == Place::Issuing && self.revoked_since(id, list))
+        !same || (place == Place::Issuing && !self.says_all(id))
     }
 
-    /// Whether something was revoked that the list does not say yet: a crash came between.
-    fn revoked_since(&self, id: &GenerationId, list: &ListMade) -> bool {
-        let made = list.this_update.plus(LIST_BACKDATE);
-        let desk = self.engine.read();
-        desk.state.issued.values().any(|i| i.generation == *id && i.revoked.is_some_and(|(at, _)| at >= made))
+    /// Whether the newest list says all that is revoked. What a list from before this start says is not known: it is made
+    /// again.
+    pub(super) fn says_all(&self, id: &GenerationId) -> bool {
+        let said = self.said.read().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        said == Some(digest_of(&self.revoked(id, self.now())))
     }
 
     /// Makes one list. The caller has the turn.
@@ -70,6 +76,7 @@ impl Authority {
         let broken = || Denied::Broken(format!("{id} has no {} certificate", place.as_str()));
         let key = place.of(&generation).ok_or_else(broken)?;
         let certificate = key.certificate.as_ref().ok_or_else(broken)?;
+        self.believe_clock()?;
         let now = self.now();
         let number = key.list.as_ref().map_or(0, |list| list.number);
         let list = RevocationList {
@@ -80,7 +87,13 @@ impl Authority {
         };
         let blank = self.mint.list(&list, &certificate.der)?;
         let signer = self.mint.public_key(&certificate.der)?;
-        let (der, intent) = self.signed(&ca.id, &blank, &signer, Vec::new(), Vec::new()).await?;
+        // The number is spent with the intent, whatever comes of it: no two lists have the same.
+        let unmade = ListMade { number: 0, this_update: now, next_update: now, digest: Digest::of(&[]) };
+        let spent = ListMade { number: list.number, ..key.list.clone().unwrap_or(unmade) };
+        let mut reserved = CaGeneration::clone(&generation);
+        place.put(&mut reserved, CaKey { list: Some(spent), ..key.clone() });
+        let reserved = vec![Change::Generation(id.clone(), Arc::new(reserved))];
+        let (der, intent) = self.signed(&ca.id, &blank, &signer, reserved).await?;
         let digest = Digest::of(&der);
         // On the shelf first: a list that nobody recorded is made again, one that is missing would be recorded as there.
         self.shelf.put(&name(id, place), &der).await?;
@@ -99,12 +112,18 @@ impl Authority {
             ("number", Json::str(list.number.to_string())),
             ("revoked", Json::str(list.revoked.len().to_string())),
         ];
-        self.place(ca, id, place, CaKey { list: Some(made), ..key.clone() }, intent, facts).await
+        self.place(ca, id, place, CaKey { list: Some(made), ..key.clone() }, intent, facts).await?;
+        if place == Place::Issuing {
+            let mut said = self.said.write().unwrap_or_else(PoisonError::into_inner);
+            said.insert(id.clone(), digest_of(&list.revoked));
+        }
+        Ok(())
     }
 
     fn revoked(&self, id: &GenerationId, now: Timestamp) -> Vec<Revoked> {
         let desk = self.engine.read();
-        let own = desk.state.issued.iter().filter(|(_, i)| i.generation == *id && i.validity.not_after > now);
+        let own =
+            desk.state.issued.iter().filter(|(_, i)| i.generation == *id && i.validity.not_after.plus(KEPT) > now);
         own.filter_map(|(serial, issued)| {
             let (at, reason) = issued.revoked?;
             Some(Revoked { serial: from_hex(serial)?, at, reason })
@@ -148,6 +167,11 @@ pub enum Whose {
     Root,
     /// The issuing CA's: of leaves.
     Issuing,
+}
+
+/// Of the serial numbers that are revoked.
+fn digest_of(revoked: &[Revoked]) -> Digest {
+    Digest::of_parts(&revoked.iter().map(|r| &*r.serial).collect::<Vec<_>>())
 }
 
 fn name(id: &GenerationId, place: Place) -> String {

@@ -56,6 +56,13 @@ impl Authority {
         let _turn = self.turn.lock().await;
         let ca = self.ca(ca)?;
         let there = self.generations(&ca.id);
+        // One that is complete and alone was cut off just before it began to sign.
+        if let [(id, generation)] = &*there
+            && generation.phase == Phase::Standby
+        {
+            self.enter(id, Phase::Signing, Some(by)).await?;
+            return Ok(id.clone());
+        }
         if let Some((id, generation)) = there.iter().find(|(_, g)| g.phase != Phase::Making) {
             return Err(Denied::Made(ca.id.clone(), id.number, generation.phase));
         }
@@ -131,7 +138,7 @@ impl Authority {
             Some(root) => self.mint.public_key(root)?,
             None => held.spki.clone(),
         };
-        let (der, intent) = self.signed(&ca.id, &blank, &signer, Vec::new(), Vec::new()).await?;
+        let (der, intent) = self.signed(&ca.id, &blank, &signer, Vec::new()).await?;
         let fingerprint = Digest::of(&der);
         let certificate = Some(CaSigned {
             der: Arc::from(der),
@@ -236,9 +243,11 @@ impl Authority {
     }
 
     pub(super) fn believe_clock(&self) -> Result<(), Denied> {
-        match self.engine.read().clock.fault() {
-            Some(fault) => Err(Denied::Clock(fault.to_owned())),
-            None => Ok(()),
+        // As the clocks are in this moment, not as they were when the engine's loop last looked.
+        if !self.engine.distrusts_clock() {
+            return Ok(());
         }
+        let fault = self.engine.read().clock.fault().map(str::to_owned);
+        Err(Denied::Clock(fault.unwrap_or_else(|| "it stepped".to_owned())))
     }
 }

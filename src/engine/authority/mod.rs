@@ -24,6 +24,7 @@ use futures_util::lock::Mutex;
 use crate::domain::audit::{Draft, Target, TargetKind};
 use crate::domain::authority::{Ca, Refusal};
 use crate::domain::id::{CaId, ProfileId};
+use crate::domain::key::Digest;
 use crate::domain::register::{CaGeneration, GenerationId, Phase};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::Engine;
@@ -44,6 +45,11 @@ pub struct Authority {
     cas: RwLock<Arc<BTreeMap<CaId, Arc<Ca>>>>,
     /// Generations are made, and lists signed, one at a time: numbers follow one another.
     turn: Mutex<()>,
+    /// Rows of what was issued are read and written by one at a time: whoever revokes is never overtaken by whoever issues.
+    /// Never held while the key holder works.
+    book: Mutex<()>,
+    /// What the newest list of a generation says is revoked, as a digest; nothing is known of lists from before this start.
+    said: RwLock<BTreeMap<GenerationId, Digest>>,
     beat: RwLock<Option<Beat>>,
 }
 
@@ -134,7 +140,18 @@ impl Authority {
         cas: BTreeMap<CaId, Arc<Ca>>,
     ) -> Self {
         let (cas, beat) = (RwLock::new(Arc::new(cas)), RwLock::new(None));
-        Self { engine, holder, mint, shelf, anchors, cas, turn: Mutex::new(()), beat }
+        Self {
+            engine,
+            holder,
+            mint,
+            shelf,
+            anchors,
+            cas,
+            turn: Mutex::new(()),
+            book: Mutex::new(()),
+            said: RwLock::default(),
+            beat,
+        }
     }
 
     /// Takes another configuration.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::audit::{Evidence, LONGEST_EVIDENCE, Outcome, Phase as Part};
+use crate::domain::audit::{Draft, Evidence, LONGEST_EVIDENCE, Outcome, Phase as Part};
 use crate::domain::id::{CaId, EntryId};
 use crate::domain::json::Json;
 use crate::domain::key::{Digest, KeyAlgorithm};
@@ -15,7 +15,7 @@ use crate::ports::{Batch, Blank, HeldKey, HolderError, Operation, StoreError, Wa
 pub(super) const KEY: &str = "ca.key";
 
 impl Authority {
-    /// Has the holder sign what stands on a blank. `changes` go with the intent, `undone` with the record of a refusal.
+    /// Has the holder sign what stands on a blank. `changes` go with the intent.
     /// Gives the certificate or list, and the intent, which the caller concludes.
     pub(super) async fn signed(
         &self,
@@ -23,17 +23,39 @@ impl Authority {
         blank: &Blank,
         signer: &[u8],
         changes: Vec<Change>,
-        undone: Vec<Change>,
     ) -> Result<(Vec<u8>, EntryId), Denied> {
+        let announced = self.announced(ca, blank, changes).await?;
+        let intent = announced.0;
+        Ok((self.carried(ca, blank, signer, announced, Vec::new()).await?, intent))
+    }
+
+    /// Announces a signature.
+    pub(super) async fn announced(
+        &self,
+        ca: &CaId,
+        blank: &Blank,
+        changes: Vec<Change>,
+    ) -> Result<(EntryId, Warrant), Denied> {
         let operation = Operation::Sign { key: blank.key, kind: blank.kind, tbs: Digest::of(&blank.bytes) };
-        let (intent, warrant) = self.announce(ca, &operation, Some(&blank.bytes), changes).await?;
+        self.announce(ca, &operation, Some(&blank.bytes), changes).await
+    }
+
+    /// Has the holder carry out a signature that is announced. `undone` goes with the record of a refusal.
+    pub(super) async fn carried(
+        &self,
+        ca: &CaId,
+        blank: &Blank,
+        signer: &[u8],
+        (intent, warrant): (EntryId, Warrant),
+        undone: Vec<Change>,
+    ) -> Result<Vec<u8>, Denied> {
         let done = self.holder.sign(blank.key, blank.kind, &blank.bytes, &warrant).await;
         let signature = match done {
             Ok(signature) => signature,
             Err(error) => return Err(self.failed(ca, intent, error, undone).await),
         };
         match self.mint.finish(blank, &signature, signer) {
-            Ok(der) => Ok((der, intent)),
+            Ok(der) => Ok(der),
             Err(error) => {
                 self.conclude(ca, intent, Outcome::Failure, "KW4602", Vec::new(), &error.0).await?;
                 Err(error.into())
@@ -109,7 +131,16 @@ impl Authority {
         draft.outcome = Some(outcome);
         draft.intent = Some(intent);
         draft.private.push(("text", Arc::from(text)));
-        self.engine.commit(Batch { changes, entries: vec![draft] }).await
+        self.concluded(draft, changes).await
+    }
+
+    /// An outcome that cannot be written now is owed: what was announced has come to its end.
+    async fn concluded(&self, draft: Draft, changes: Vec<Change>) -> Result<(), StoreError> {
+        let written = self.engine.commit(Batch { changes, entries: vec![draft.clone()] }).await;
+        if written.is_err() {
+            self.engine.owe(draft);
+        }
+        written
     }
 
     /// Records that an operation was done, with what it changed.
@@ -128,7 +159,7 @@ impl Authority {
         draft.facts = facts;
         draft.evidence =
             certificate.map(|der| piece("certificate", "application/pkix-cert", draft.at, der)).into_iter().collect();
-        self.engine.commit(Batch { changes, entries: vec![draft] }).await
+        self.concluded(draft, changes).await
     }
 }
 

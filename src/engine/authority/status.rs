@@ -1,6 +1,9 @@
 //! How the private CAs are, for people and metrics.
 
+use core::time::Duration;
 use std::sync::Arc;
+
+use futures_util::future::{Either, select};
 
 use crate::domain::id::CaId;
 use crate::domain::key::Digest;
@@ -9,6 +12,9 @@ use crate::domain::time::{Timestamp, Validity};
 use crate::engine::EVALUATION_DEADLINE;
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::HolderStatus;
+
+/// Whoever asks how everything is wants an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +75,11 @@ pub struct KeyStatus {
 impl Authority {
     /// How everything is now.
     pub async fn standing(&self) -> Standing {
-        let holder = self.holder.status().await.map_err(|e| e.to_string());
+        let patience = self.engine.ports.clock.sleep(PATIENCE);
+        let holder = match select(self.holder.status(), patience).await {
+            Either::Left((status, _)) => status.map_err(|e| e.to_string()),
+            Either::Right(_) => Err(format!("the key holder gives no answer within {} s", PATIENCE.as_secs())),
+        };
         let (now, boot) = (self.now(), self.engine.ports.clock.boottime());
         let beat = *self.beat.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let beat =

@@ -19,7 +19,7 @@ use crate::ports::{Batch, Notice, Urgency};
 /// How often it goes round: a revocation that a crash cut off is published so much later.
 const EVERY: Duration = Duration::from_secs(10);
 /// What expired stays in the register for so long, for clocks that are behind and for people who look.
-const KEPT: Duration = DAY;
+pub(super) const KEPT: Duration = DAY;
 /// So many expired leaves leave the register at once.
 const MOST_AT_ONCE: usize = 256;
 /// The same trouble is told again after this.

@@ -26,7 +26,7 @@ async fn a_thousand_connections_are_served_and_no_more() {
     rig.wait("all are there", |s| s.connections == 1_000 && s.accepted == 1_000).await;
     let mut more = TcpStream::connect(rig.address).await.unwrap();
     end(&mut more).await;
-    assert_eq!(rig.refused(Reason::Full), 1);
+    rig.wait("a refusal", |s| s.refused[&Reason::Full] == 1).await;
     echo(&mut live[0], b"undisturbed").await.unwrap();
     drop(live.pop());
     rig.wait("a place is free", |s| s.connections == 999).await;

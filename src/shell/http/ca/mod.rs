@@ -64,6 +64,14 @@ fn denied(error: Denied) -> Problem {
     Problem::new(status, error.code(), error.to_string(), hint)
 }
 
+/// Goes on although whoever asked for it is gone, or the answer took too long: what is announced comes to an end.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T, Denied>> + Send + 'static) -> Answer<T> {
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(denied),
+        Err(error) => Err(denied(Denied::Broken(format!("it broke off: {error}")))),
+    }
+}
+
 fn bad(text: impl Into<String>, hint: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, text, hint)
 }
@@ -102,8 +110,9 @@ async fn init(
     Path(ca): Path<String>,
 ) -> Answer<Json<model::Made>> {
     let by = actor(door)?;
-    let (authority, ca) = (authority(&app)?, ca_id(&ca)?);
-    let made = authority.init(&ca, &by).await.map_err(denied)?;
+    let (authority, ca) = (authority(&app)?.clone(), ca_id(&ca)?);
+    let (making, which) = (authority.clone(), ca.clone());
+    let made = to_its_end(async move { making.init(&which, &by).await }).await?;
     let (bundle, digest) = authority.bundle(&ca).map_err(denied)?;
     Ok(Json(model::Made { generation: made.to_string(), bundle, digest: digest.to_string() }))
 }
@@ -115,7 +124,7 @@ async fn sign(
     sent: Sent,
 ) -> Answer<Json<model::Signed>> {
     let by = actor(door)?;
-    let (authority, ca) = (authority(&app)?, ca_id(&ca)?);
+    let (authority, ca) = (authority(&app)?.clone(), ca_id(&ca)?);
     let asked: model::Sign = parse(sent, "{\"profile\": PROFILE, \"csr\": PEM}")?;
     let profile = ProfileId::parse(&asked.profile)
         .map_err(|e| bad(format!("the id of a profile {e}"), "see the configuration"))?;
@@ -123,7 +132,8 @@ async fn sign(
     let request = authority.mint().request(asked.csr.as_bytes()).map_err(|e| denied(e.into()))?;
     let lifetime = asked.lifetime_seconds.map(Duration::from_secs);
     let wish = Wish { names: request.names, spiffe: request.spiffe, spki: request.spki, lifetime };
-    let given = authority.issue(&ca, &profile, &wish, &by).await.map_err(denied)?;
+    let issuing = authority.clone();
+    let given = to_its_end(async move { issuing.issue(&ca, &profile, &wish, &by).await }).await?;
     Ok(Json(model::Signed {
         chain: authority.mint().pem(&given.chain),
         generation: given.generation.to_string(),
@@ -139,7 +149,7 @@ async fn revoke(
     sent: Sent,
 ) -> Answer<Json<model::Revoked>> {
     let by = actor(door)?;
-    let authority = authority(&app)?;
+    let authority = authority(&app)?.clone();
     let example = "{\"serial\": SERIAL, \"reason\": \"superseded\"} or {\"spki_sha256\": DIGEST}";
     let asked: model::Revoke = parse(sent, example)?;
     let serials = match (asked.serial, asked.spki_sha256, asked.reason) {
@@ -147,17 +157,16 @@ async fn revoke(
             let reason = reason.as_deref().map_or(Some(RevocationReason::Unspecified), RevocationReason::parse);
             let all: Vec<&str> = RevocationReason::ALL.iter().map(|(_, name, _)| *name).collect();
             let reason = reason.ok_or_else(|| bad("there is no such reason", format!("one of {}", all.join(", "))))?;
-            authority.revoke(&serial, reason, &by).await
+            to_its_end(async move { authority.revoke(&serial, reason, &by).await }).await?
         }
         (None, Some(spki), None) => {
             let spki = Digest::parse(&spki);
             let spki =
                 spki.ok_or_else(|| bad("spki_sha256 is no SHA-256 in 64 hexadecimal digits", "see keyward cert show"))?;
-            authority.revoke_key(spki, &by).await
+            to_its_end(async move { authority.revoke_key(spki, &by).await }).await?
         }
         _ => return Err(bad("either a serial number or a key is revoked", format!("send {example}"))),
     };
-    let serials = serials.map_err(denied)?;
     Ok(Json(model::Revoked { serials: serials.iter().map(ToString::to_string).collect() }))
 }
 
