@@ -84,8 +84,9 @@ impl Authority {
                 let left = now.until(validity.not_after);
                 if left < END_IS_NEAR.min(validity.lifetime() / 3) {
                     let left = human_span(left);
-                    let text =
-                        format!("generation {id} ends in {left}: rotate the CA with `keyward ca rotate {}`", ca.id);
+                    let text = format!(
+                        "generation {id} ends in {left}: make another CA, and have what it issues issued there"
+                    );
                     self.tell(told, &id, "KW4619", text);
                 }
             }

@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Entry] = &[
         "KW4604",
         "a generation of a CA changed its phase",
         "An entry of the audit log: making, standby, staged, signing, draining, retired or destroyed.",
-        "Nothing; docs/ca-rotation.md says what each phase means.",
+        "Nothing. A generation that is signing issues; one that is retired or destroyed is trusted by nobody.",
     ),
     row(
         "KW4605",
@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Entry] = &[
         "the CA refuses",
         "The profile does not cover a name, the CA's constraints exclude it, the life is too long, or so little of the CA's \
          own life is left that the certificate would be of no use.",
-        "Ask for what the profile covers, or have somebody widen the profile. A CA near its end is rotated.",
+        "Ask for what the profile covers, or have somebody widen the profile. For a CA near its end see KW4619.",
     ),
     row(
         "KW4613",
@@ -122,6 +122,6 @@ pub(super) const ROWS: &[Entry] = &[
         "a CA ends soon",
         "A generation that signs has less than 30 days, or less than a third of its life. Leaves are never longer than what \
          is above them, so they become shorter and shorter.",
-        "Rotate the CA; docs/ca-rotation.md says how.",
+        "Add another `[[ca]]`, make it, have peers trust both bundles, and name its issuer in the certificates.",
     ),
 ];
