@@ -12,13 +12,20 @@ use crate::codec::ParseError;
 use crate::domain::audit::{Actor, Draft, Target, TargetKind};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
+use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 
 /// Actions that remove authority, with their codes.
-pub const ACTIONS: [(&str, &str); 4] =
-    [("gate.close", "KW2302"), ("gate.latch", "KW2303"), ("gate.hold", "KW4402"), ("freeze.begin", "KW4071")];
+pub const ACTIONS: [(&str, &str); 5] = [
+    ("gate.close", "KW2302"),
+    ("gate.latch", "KW2303"),
+    ("gate.hold", "KW4402"),
+    ("freeze.begin", "KW4071"),
+    ("key.compromised", "KW2305"),
+];
 /// The keys of their facts.
-const FACTS: [&str; 9] = ["freeze", "inputs", "reason", "reasons", "scope", "since", "spooled", "text", "until"];
+const FACTS: [&str; 10] =
+    ["freeze", "inputs", "reason", "reasons", "scope", "since", "spki", "spooled", "text", "until"];
 const KINDS: [TargetKind; 4] = [TargetKind::Credential, TargetKind::Issuer, TargetKind::Path, TargetKind::Daemon];
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +88,9 @@ pub fn read(text: &str) -> Result<Draft, ParseError> {
         draft.actor = Actor::Human(by.into());
     }
     let known = |key: &str| FACTS.into_iter().find(|k| *k == key).ok_or_else(|| wrong("fact", key));
+    if let Some(spki) = line.facts.get("spki").and_then(Value::as_str) {
+        draft.target.spki = Some(Digest::parse(spki).ok_or_else(|| wrong("key", spki))?);
+    }
     for (key, value) in line.facts {
         draft.facts.push((known(&key)?, json_of(value)?));
     }

@@ -11,13 +11,12 @@ use crate::domain::gate::{CLOCK, Verdict, verdict};
 use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, Estate};
 use crate::domain::json::Json;
-use crate::domain::key::Digest;
 use crate::domain::snapshot::{Dependency, Evidence, Snapshot, gather};
 use crate::domain::standing::Standing;
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::{Desk, EVALUATION_DEADLINE, Engine};
-use crate::ports::{Batch, StoreError};
+use crate::ports::Batch;
 
 /// What one evaluation found.
 #[derive(Default)]
@@ -135,32 +134,6 @@ impl Engine {
             draft.private.push(("reasons", Arc::from(bounded_text(&reasons.join("\n")))));
         }
         draft
-    }
-
-    /// A person reports a key as compromised: it is never good again, in no certificate.
-    pub(super) async fn compromise(&self, spki: Digest, by: &str) -> Result<(), StoreError> {
-        let on = LatchOn::Key(spki);
-        {
-            let desk = self.read();
-            // One that could not be written yet is written again.
-            if desk.state.latches.contains_key(&on) && !desk.unsaved_latches.contains_key(&on) {
-                return Ok(());
-            }
-        }
-        let mut target = Target::new(TargetKind::Daemon, "keyward");
-        target.spki = Some(spki);
-        let mut draft = self.draft("key.compromised", "KW2305", target);
-        let person = self.person(by);
-        draft.by(&person);
-        let pseudonym = Arc::from(person.commitment().to_string());
-        let text = Arc::from("a person reported it as compromised");
-        let code = Arc::from(crate::domain::gate::COMPROMISED);
-        let latch = Latch { at: self.ports.clock.now(), code, text, by: Some(pseudonym) };
-        // It only removes authority: it holds at once, and is told again if it cannot be written.
-        self.block_key(&on, &latch).await;
-        let changes = vec![Change::Latch(on.clone(), Some(latch))];
-        let batch = Batch { changes, entries: vec![draft] };
-        self.commit_with(batch, move |desk| drop(desk.unsaved_latches.remove(&on))).await
     }
 
     /// A key is never good again from this moment on; whoever calls writes it down.

@@ -7,10 +7,11 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
-use crate::domain::gate::{BROKEN_LOG, CLOCK, FLAPPING};
+use crate::domain::audit::{Actor, Draft, Target, TargetKind, bounded_text};
+use crate::domain::gate::{BROKEN_LOG, CLOCK, COMPROMISED, FLAPPING};
 use crate::domain::id::PathId;
 use crate::domain::json::Json;
+use crate::domain::key::Digest;
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::Timestamp;
 use crate::engine::agenda::{Agenda, Task};
@@ -22,6 +23,8 @@ use crate::ports::{Batch, Doing, Notice, StoreError, Urgency};
 const INSPECTIONS_A_BEAT: u32 = 5;
 /// And never more often than this.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// The action of the entry about a key that was reported.
+const COMPROMISE: &str = "key.compromised";
 /// The action of the entry about a latch.
 const LATCHED: &str = "gate.latch";
 /// The rule of a log whose newest entry is of the future: that is the clock, not the log.
@@ -142,6 +145,34 @@ impl Engine {
         self.latch_and_record(BROKEN_LOG, &text).await;
     }
 
+    /// A person reports a key as compromised: it is never good again, in no certificate. It only removes authority, so it
+    /// holds at once, and its entry waits where it cannot be written.
+    pub(super) async fn compromise(&self, spki: Digest, by: &str) {
+        let on = LatchOn::Key(spki);
+        if self.read().state.latches.contains_key(&on) {
+            return;
+        }
+        let mut target = Target::new(TargetKind::Daemon, "keyward");
+        target.spki = Some(spki);
+        let mut draft = self.draft(COMPROMISE, "KW2305", target);
+        let person = self.person(by);
+        draft.by(&person);
+        // The spool knows no target's key.
+        draft.facts = vec![("spki", Json::Hash(spki))];
+        let latch = compromised(draft.at, Some(Arc::from(person.commitment().to_string())));
+        {
+            let mut desk = self.write();
+            desk.state.latches.insert(on.clone(), latch.clone());
+            desk.unsaved_latches.insert(on, latch);
+        }
+        self.evaluate(None).await;
+        let batch = Batch { changes: self.unsaved(), entries: vec![draft.clone()] };
+        if self.commit_with(batch, |desk| desk.unsaved_latches.clear()).await.is_err() {
+            self.spool(vec![draft]);
+            self.evaluate(None).await;
+        }
+    }
+
     /// A person opens a path that was latched: it opens when what it stands on is good.
     pub(super) async fn reopen(&self, path: &PathId, by: &str, why: &str) -> Result<(), StoreError> {
         let on = LatchOn::Path(path.clone());
@@ -175,8 +206,24 @@ impl Engine {
     }
 }
 
+fn compromised(at: Timestamp, by: Option<Arc<str>>) -> Latch {
+    Latch { at, code: Arc::from(COMPROMISED), text: Arc::from("a person reported it as compromised"), by }
+}
+
 /// The latch that a spooled entry tells of.
 pub(super) fn latched(draft: &Draft) -> Option<(LatchOn, Latch)> {
+    if draft.action == COMPROMISE {
+        let spki = match draft.facts.iter().find(|(key, _)| *key == "spki") {
+            Some((_, Json::Hash(spki))) => *spki,
+            Some((_, told)) => Digest::parse(&text_of(told)?)?,
+            None => return None,
+        };
+        let by = match &draft.actor {
+            Actor::Human(by) => Some(by.clone()),
+            Actor::Automation => None,
+        };
+        return Some((LatchOn::Key(spki), compromised(draft.at, by)));
+    }
     if draft.action != LATCHED || draft.target.kind != TargetKind::Path {
         return None;
     }
@@ -193,6 +240,14 @@ pub(super) fn latched(draft: &Draft) -> Option<(LatchOn, Latch)> {
     let on = LatchOn::Path(PathId::parse(&draft.target.id).ok()?);
     let text = fact("text").unwrap_or_else(|| Arc::from("an earlier run latched it"));
     Some((on, Latch { at: draft.at, code: fact("reason").unwrap_or_else(|| Arc::from(FLAPPING)), text, by: None }))
+}
+
+fn text_of(told: &Json) -> Option<Arc<str>> {
+    match told {
+        Json::Str(text) => Some(Arc::from(text.as_ref())),
+        Json::Shared(text) => Some(text.clone()),
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Hash(_) | Json::Time(_) | Json::Arr(_) | Json::Obj(_) => None,
+    }
 }
 
 fn change((on, latch): (&LatchOn, &Latch)) -> Change {

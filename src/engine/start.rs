@@ -173,7 +173,7 @@ impl Engine {
             Command::Reopen { path, by, why } => return self.reopen(&path, &by, &why).await,
             Command::Freeze { id, draft } => self.record_freeze(id, *draft, agenda).await,
             Command::Thaw { id, reason, by } => return self.thaw(id, &reason, &by, agenda).await,
-            Command::Compromise { spki, by } => return self.compromise(spki, &by).await,
+            Command::Compromise { spki, by } => self.compromise(spki, &by).await,
             Command::AcceptClock { by } => {
                 let mut draft = self.draft("clock.accept", "KW2404", Target::new(TargetKind::Daemon, "keyward"));
                 draft.by(&self.person(&by));

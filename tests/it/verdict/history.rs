@@ -309,6 +309,13 @@ impl History {
                         _ => Way::Away(Duration::ZERO),
                     };
                     events.extend([(at, Event::Way(which, way)), (later, Event::Way(which, Way::Right))]);
+                    // Away, another answer, and away again: what was seen before the answer is over.
+                    if die("between", n, 3) == 0 {
+                        let other = if die("other", n, 2) == 0 { Way::Wrong } else { Way::Bare };
+                        let away = Way::Away(Duration::ZERO);
+                        let ways = [(0, away), (3, other), (6, away)];
+                        events.extend(ways.map(|(after, way)| (at + secs(after), Event::Way(which, way))));
+                    }
                 }
                 8 => events.extend([(at, Event::Revoked(true)), (later, Event::Revoked(false))]),
                 9 => {
@@ -466,7 +473,13 @@ impl History {
                 inner.next_update = Some(truth.plus(life));
                 engine.command(Command::Look(cid("portal"))).unwrap();
             }
-            Event::Way(which, way) => inner.ways[which] = way,
+            Event::Way(which, way) => {
+                inner.ways[which] = way;
+                // Whoever knows asks at once; the others wait for the next look.
+                if self.seed.is_multiple_of(2) {
+                    engine.command(Command::Look(cid("portal"))).unwrap();
+                }
+            }
             Event::Revoked(is) => inner.revoked = is,
             Event::Stepped(seconds) => {
                 self.world.clock.step(seconds);

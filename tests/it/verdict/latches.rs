@@ -1,16 +1,18 @@
 //! What only a person opens: a log that was broken, in use and over a restart.
 
+use std::sync::Arc;
+
 use keyward::domain::gate::{self, Verdict};
 use keyward::domain::inventory::Reopening;
 use keyward::domain::state::LatchOn;
 use keyward::domain::time::{HOUR, MINUTE};
-use keyward::engine::{Engine, Refusal};
+use keyward::engine::{Command, Engine, Refusal};
 use keyward::ports::{Clock as _, Store as _, StoreError};
 use keyward::sim::clock::run;
 use keyward::sim::world::{Life, World};
 
 use super::{SECOND, coded, codes, guarded, life, reopen};
-use crate::harness::estate::{pid, start};
+use crate::harness::estate::{cid, pid, start};
 
 fn world() -> World {
     let mut estate = guarded(Reopening::default());
@@ -66,6 +68,31 @@ fn a_log_that_is_found_broken_in_use_closes_for_good_and_nobody_opens_before_it_
         clock.sleep(MINUTE).await;
         all_open(&engine);
     });
+}
+
+#[test]
+fn a_key_that_is_reported_while_nothing_can_be_recorded_is_compromised_over_a_restart_too() {
+    let mut world = world();
+    let clock = world.clock.clone();
+    world.live_handle(HOUR, |engine, store| async move {
+        clock.sleep(MINUTE).await;
+        let spki = engine.credential(&cid("peer")).unwrap().sighting.chain().unwrap().leaf.spki;
+        store.fail_after(0);
+        let report = Command::Compromise { spki, by: Arc::from("uid:0") };
+        engine.ask(report).await.unwrap();
+        assert!(codes(&engine.gate(&pid("sign-in"))).contains(&gate::COMPROMISED));
+        clock.sleep(MINUTE).await;
+        store.crash();
+    });
+    assert_eq!(coded(&world, "KW2305"), 0);
+    for _ in 0..2 {
+        let clock = world.clock.clone();
+        life(&mut world, HOUR, |engine| async move {
+            clock.sleep(MINUTE).await;
+            assert_eq!(codes(&engine.gate(&pid("sign-in"))), [gate::COMPROMISED]);
+        });
+        assert_eq!(coded(&world, "KW2305"), 1, "it is in the log by then, once");
+    }
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl Prober for Way {
 
 /// What is seen of a path that is open, second by second, once looks begin to miss.
 fn missing(misses: Vec<Duration>, seconds: u32) -> (Vec<bool>, Vec<Duration>, Vec<usize>) {
+    missing_beside(misses, seconds, None)
+}
+
+/// The same; after so many seconds somebody wants another look.
+fn missing_beside(misses: Vec<Duration>, seconds: u32, again: Option<u32>) -> (Vec<bool>, Vec<Duration>, Vec<usize>) {
     let estate = guarded(keyward::domain::inventory::Reopening::default());
     let world = World::new(1, start(), estate.clone());
     let way = Arc::new(Way {
@@ -163,7 +168,10 @@ fn missing(misses: Vec<Duration>, seconds: u32) -> (Vec<bool>, Vec<Duration>, Ve
             *way.misses.lock().unwrap() = misses;
             let began = clock.boottime().as_duration();
             engine.command(Command::Look(cid("portal"))).unwrap();
-            for _ in 0..seconds {
+            for second in 0..seconds {
+                if again == Some(second) {
+                    engine.command(Command::Look(cid("portal"))).unwrap();
+                }
                 clock.sleep(SECOND).await;
                 let gate = engine.gate(&pid("approve"));
                 assert!(gate.is_open() || codes(&gate).iter().all(|c| *c == gate::NOT_SERVED || *c == gate::MARGIN));
@@ -177,6 +185,15 @@ fn missing(misses: Vec<Duration>, seconds: u32) -> (Vec<bool>, Vec<Duration>, Ve
     .unwrap();
     let looked = way.looked.lock().unwrap().clone();
     (open, looked, warnings)
+}
+
+#[test]
+fn a_look_that_ends_after_a_later_one_says_nothing() {
+    let (open, _, warnings) = missing(vec![SECOND * 4], 10);
+    assert!(open[0] && warnings[4] == 1, "alone it counts: {open:?} {warnings:?}");
+    let (open, again, warnings) = missing_beside(vec![SECOND * 4], 10, Some(1));
+    assert_eq!(again[..2], [Duration::ZERO, SECOND]);
+    assert!(open.iter().all(|open| *open) && warnings.iter().all(|n| *n == 0), "{open:?} {warnings:?}");
 }
 
 #[test]
