@@ -310,6 +310,22 @@ fn each_thing_that_is_not_good_closes_the_path_for_its_own_reason_alone() {
     assert!(gate::REASONS.iter().all(|code| met.contains(code) || rest.contains(code)));
 }
 
+/// Nothing is stored to compare it with: what the second endpoint serves may be revoked, and no list was asked about it.
+#[test]
+fn another_certificate_at_a_second_endpoint_is_not_vouched_for_by_the_lists_of_the_first() {
+    let mut snapshot = good();
+    let part = &mut snapshot.parts[0];
+    (part.kind, part.stored) = (PartKind::Endpoints, None);
+    let (endpoint, seen) = part.served[0].clone();
+    let second = Arc::new(Endpoint { port: endpoint.port + 1, ..Endpoint::clone(&endpoint) });
+    part.served.push((second.clone(), seen.clone()));
+    assert!(judge(&snapshot).is_open(), "{:?}", judge(&snapshot).reasons);
+    let Some(Seen::Present(mut chain)) = seen else { panic!("it is served") };
+    Arc::make_mut(&mut Arc::make_mut(&mut chain).leaf).fingerprint = Digest::of(b"another");
+    snapshot.parts[0].served[1] = (second, Some(Seen::Present(chain)));
+    assert_eq!(codes(&judge(&snapshot)), [gate::REVOCATION_UNKNOWN]);
+}
+
 #[test]
 fn one_fresh_list_for_each_certificate_is_enough_wherever_it_lies() {
     let [leaf, middle] = below_the_root().map(|own| CrlFacts { covers: [own].into(), ..crl() });
