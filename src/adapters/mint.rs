@@ -25,14 +25,7 @@ impl Mint for X509Mint {
         linted(made, above, &[], ToBeSigned::Leaf, key_of(signer)?)
     }
 
-    fn ca(
-        &self,
-        certificate: &CaCertificate,
-        above: &[Arc<[u8]>],
-        others: &[Arc<[u8]>],
-        // The locations in its configuration are those of the leaves' lists and issuer; a root has none.
-        _ca: &Ca,
-    ) -> Result<Blank, MintError> {
+    fn ca(&self, certificate: &CaCertificate, above: &[Arc<[u8]>], others: &[Arc<[u8]>]) -> Result<Blank, MintError> {
         let signer = above.first().map(|der| Above::new(der)).transpose()?;
         let made = ca::ca_certificate(certificate, signer.as_ref(), &[], &[])?;
         let key = match above.first() {

@@ -42,6 +42,7 @@ pub mod tbs;
 pub mod tiles;
 pub mod verify;
 pub mod webhook;
+mod write;
 pub mod x509;
 
 /// Why bytes are not what they should be: what was seen and what was expected.

@@ -5,6 +5,7 @@
 use super::ParseError;
 use super::crl::{self, List};
 use super::der::{self, Reader};
+use super::write::Writer;
 use super::x509::{Parsed, oid};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::time::{Timestamp, Validity};
@@ -143,16 +144,12 @@ pub fn key_bits(spki: &[u8]) -> Option<&[u8]> {
 pub fn spki(algorithm: KeyAlgorithm, key: &[u8]) -> Option<Vec<u8>> {
     let known = [(KeyAlgorithm::P256, P256_KEY), (KeyAlgorithm::P384, P384_KEY), (KeyAlgorithm::Ed25519, ED25519)];
     let (_, identifier) = known.iter().find(|(known, _)| *known == algorithm)?;
-    let mut body = Vec::with_capacity(128);
-    header(&mut body, der::SEQUENCE, identifier.len());
-    body.extend_from_slice(identifier);
-    header(&mut body, der::BIT_STRING, key.len().checked_add(1)?);
-    body.push(0);
-    body.extend_from_slice(key);
-    let mut out = Vec::with_capacity(128);
-    header(&mut out, der::SEQUENCE, body.len());
-    out.append(&mut body);
-    Some(out)
+    let mut w = Writer::with_capacity(128);
+    w.sequence(|w| {
+        w.element(der::SEQUENCE, identifier);
+        w.whole_bits(key);
+    });
+    Some(w.into_bytes())
 }
 
 /// The contents of an OCTET STRING, as tokens wrap a point (PKCS#11, CKA_EC_POINT).
@@ -171,19 +168,9 @@ pub fn ecdsa_signature(raw: &[u8]) -> Option<Vec<u8>> {
     if r.is_empty() || r.len() != s.len() {
         return None;
     }
-    let mut body = Vec::with_capacity(128);
-    for number in [r, s] {
-        let short = crl::without_zeros(number);
-        // A first bit that is set would make it negative.
-        let pad = short.first().is_none_or(|b| b & 0x80 != 0);
-        header(&mut body, der::INTEGER, short.len().checked_add(usize::from(pad))?);
-        body.extend(pad.then_some(0));
-        body.extend_from_slice(short);
-    }
-    let mut out = Vec::with_capacity(128);
-    header(&mut out, der::SEQUENCE, body.len());
-    out.append(&mut body);
-    Some(out)
+    let mut w = Writer::with_capacity(128);
+    w.sequence(|w| [r, s].into_iter().for_each(|number| w.magnitude(number)));
+    Some(w.into_bytes())
 }
 
 /// ecdsa-with-SHA256 (RFC 5758 section 3.2).
@@ -214,28 +201,13 @@ fn algorithm(tbs: &[u8], after: usize) -> Option<&[u8]> {
 
 /// Certificate or CertificateList with an empty signature, so that the readers of those can be asked.
 fn enclose(tbs: &[u8], algorithm: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(tbs.len().saturating_add(algorithm.len()).saturating_add(16));
-    body.extend_from_slice(tbs);
-    header(&mut body, der::SEQUENCE, algorithm.len());
-    body.extend_from_slice(algorithm);
-    body.extend_from_slice(&[der::BIT_STRING, 2, 0, 0]);
-    let mut whole = Vec::with_capacity(body.len().saturating_add(8));
-    header(&mut whole, der::SEQUENCE, body.len());
-    whole.append(&mut body);
-    whole
-}
-
-fn header(out: &mut Vec<u8>, tag: u8, length: usize) {
-    out.push(tag);
-    let bytes = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    if let [0, 0, 0, short @ 0..=0x7f] = bytes {
-        out.push(short);
-        return;
-    }
-    let skip = bytes.iter().take_while(|b| **b == 0).count();
-    let long = bytes.get(skip..).unwrap_or_default();
-    out.push(0x80 | u8::try_from(long.len()).unwrap_or(4));
-    out.extend_from_slice(long);
+    let mut w = Writer::with_capacity(tbs.len().saturating_add(algorithm.len()).saturating_add(24));
+    w.sequence(|w| {
+        w.raw(tbs);
+        w.element(der::SEQUENCE, algorithm);
+        w.whole_bits(&[0]);
+    });
+    w.into_bytes()
 }
 
 /// The keyIdentifier of a list's authorityKeyIdentifier; the list is known to be well formed.

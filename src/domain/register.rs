@@ -10,6 +10,7 @@ use crate::domain::authority::RevocationReason;
 use crate::domain::id::{CaId, ProfileId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::NameSet;
+use crate::domain::rotation;
 use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Timestamp, Validity};
 
@@ -43,48 +44,44 @@ impl fmt::Display for GenerationId {
 pub enum Phase {
     /// Keys and certificates are being made; nobody has seen it.
     Making,
-    /// Complete, and in nobody's bundle yet.
-    Standby,
-    /// In the bundle, so that relying parties come to trust it; it signs nothing.
-    Staged,
-    /// It signs.
-    Signing,
-    /// It signs no more; what it signed is still in use.
-    Draining,
-    /// Out of the bundle.
-    Retired,
-    /// Its keys are gone.
-    Destroyed,
+    /// Complete: where it stands in the rotation of its CA.
+    Made(rotation::Phase),
 }
 
 impl Phase {
-    /// Every phase with its name.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::Making, "making"),
-        (Self::Standby, "standby"),
-        (Self::Staged, "staged"),
-        (Self::Signing, "signing"),
-        (Self::Draining, "draining"),
-        (Self::Retired, "retired"),
-        (Self::Destroyed, "destroyed"),
-    ];
+    /// Complete, and in nobody's bundle yet.
+    pub const STANDBY: Self = Self::Made(rotation::Phase::Standby);
+    /// It signs.
+    pub const SIGNING: Self = Self::Made(rotation::Phase::Signing);
+    /// Out of the bundle.
+    pub const RETIRED: Self = Self::Made(rotation::Phase::Retired);
+    /// Its keys are gone.
+    pub const DESTROYED: Self = Self::Made(rotation::Phase::Destroyed);
+
+    /// Every phase.
+    pub fn all() -> impl Iterator<Item = Self> {
+        core::iter::once(Self::Making).chain(rotation::Phase::ALL.map(|(phase, _)| Self::Made(phase)))
+    }
 
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(phase, _)| *phase == self).map_or("", |(_, name)| name)
+        match self {
+            Self::Making => "making",
+            Self::Made(phase) => phase.as_str(),
+        }
     }
 
     /// By its name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == text).map(|(phase, _)| *phase)
+        Self::all().find(|phase| phase.as_str() == text)
     }
 
     /// Whether relying parties are to trust its root.
     #[must_use]
     pub fn is_trusted(self) -> bool {
-        matches!(self, Self::Staged | Self::Signing | Self::Draining)
+        matches!(self, Self::Made(phase) if phase.is_trusted())
     }
 }
 
@@ -102,6 +99,17 @@ pub struct CaGeneration {
 }
 
 impl CaGeneration {
+    /// Its keys, the root's first, as far as they are made.
+    pub fn keys(&self) -> impl Iterator<Item = &CaKey> {
+        [&self.root, &self.issuing].into_iter().flatten()
+    }
+
+    /// The trust anchor's certificate (DER), once it is signed.
+    #[must_use]
+    pub fn anchor(&self) -> Option<&Arc<[u8]>> {
+        Some(&self.root.as_ref()?.certificate.as_ref()?.der)
+    }
+
     /// When everything above a leaf is valid; `None` while it is incomplete.
     #[must_use]
     pub fn validity(&self) -> Option<Validity> {
@@ -225,7 +233,8 @@ mod tests {
 
     #[test]
     fn names_of_phases_and_keepers_read_back() {
-        assert!(Phase::ALL.iter().all(|(phase, _)| Phase::parse(phase.as_str()) == Some(*phase)));
+        assert_eq!(Phase::all().count(), 7);
+        assert!(Phase::all().all(|phase| Phase::parse(phase.as_str()) == Some(phase)));
         assert!(Keeper::ALL.iter().all(|(keeper, _)| Keeper::parse(keeper.as_str()) == Some(*keeper)));
     }
 }

@@ -274,7 +274,7 @@ impl Engine {
             .await;
             drop(timer);
             // A command or an event may be the first to come after a suspend or a step: it is judged with what is true now.
-            if !matches!(woken, Woken::Stop) {
+            if matches!(woken, Woken::Command(..) | Woken::Event(_)) {
                 self.come_round(&mut agenda).await;
             }
             match woken {

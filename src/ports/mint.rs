@@ -49,13 +49,7 @@ pub trait Mint: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::leaf`].
-    fn ca(
-        &self,
-        certificate: &CaCertificate,
-        above: &[Arc<[u8]>],
-        others: &[Arc<[u8]>],
-        ca: &Ca,
-    ) -> Result<Blank, MintError>;
+    fn ca(&self, certificate: &CaCertificate, above: &[Arc<[u8]>], others: &[Arc<[u8]>]) -> Result<Blank, MintError>;
     /// A revocation list of `issuer` (DER).
     ///
     /// # Errors

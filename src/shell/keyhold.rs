@@ -6,8 +6,6 @@
 use core::future::Future;
 use core::pin::pin;
 use core::time::Duration;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -18,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::ports::{Clock, Entropy};
 use crate::shell::config::{KeyholderSettings, Passphrase};
+use crate::shell::files::create;
 
 /// After it ended it is started again so soon, twice as late each time, at most [`LATEST`].
 const SOONEST: Duration = Duration::from_secs(1);
@@ -54,7 +53,7 @@ impl Start {
             let mut random = [0; 32];
             entropy.fill(&mut random);
             let text = zeroize::Zeroizing::new(format!("{}\n", URL_SAFE_NO_PAD.encode(random)));
-            create(path, text.as_bytes()).map_err(|e| format!("{} cannot be made: {e}", path.display()))?;
+            create(path, 0o600, text.as_bytes()).map_err(|e| format!("{} cannot be made: {e}", path.display()))?;
         }
         Ok(Self { settings: settings.clone(), log_keys, clock })
     }
@@ -115,18 +114,12 @@ async fn end(mut child: Child) {
     drop(tokio::time::timeout(Duration::from_secs(2), child.wait()).await);
 }
 
-fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    create(&new, bytes)?;
+    create(&new, 0o600, bytes)?;
     std::fs::rename(new, path)
 }

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod demo;
 pub mod explain;
 mod export;
+mod files;
 mod freeze;
 pub mod http;
 mod keyhold;

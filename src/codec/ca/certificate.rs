@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::codec::ParseError;
-use crate::codec::ca::write::{SET, UTF8_STRING, Writer};
 use crate::codec::ca::{Above, ToSign, algorithm, key_id, signature_algorithm};
 use crate::codec::der::{self, Reader};
+use crate::codec::write::{SET, UTF8_STRING, Writer};
 use crate::codec::x509::{GeneralName, MOST_NAMES, oid};
 use crate::domain::authority::{CaCertificate, Constraints, Leaf, SerialNumber};
 use crate::domain::key::KeyAlgorithm;

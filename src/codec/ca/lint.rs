@@ -17,9 +17,9 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::codec::ca::certificate::{self, id, is_location, usage};
 use crate::codec::ca::strict::{self, Extension};
-use crate::codec::ca::write::Writer;
 use crate::codec::ca::{Above, ToSign, assemble, key_id, strength};
 use crate::codec::der::{self, Reader};
+use crate::codec::write::Writer;
 use crate::codec::x509::{GeneralName, MOST_NAMES, Parsed, oid};
 use crate::codec::{intern, verify};
 use crate::domain::authority::{Leaf, SerialNumber};

@@ -4,8 +4,8 @@
 //! refuse it. An entry says why only if there is something to say (section 5.3.1).
 
 use crate::codec::ca::certificate::{authority_key, plain};
-use crate::codec::ca::write::{ENUMERATED, Writer};
 use crate::codec::ca::{Above, ToSign, signature_algorithm};
+use crate::codec::write::{ENUMERATED, Writer};
 use crate::codec::{ParseError, crl, der};
 use crate::domain::authority::{RevocationList, RevocationReason, Revoked};
 

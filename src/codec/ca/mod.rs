@@ -12,7 +12,6 @@ mod list;
 mod request;
 mod strength;
 mod strict;
-mod write;
 
 pub use bundle::{Bundle, MOST_ANCHORS};
 pub use certificate::{ca_certificate, leaf};
@@ -21,12 +20,11 @@ pub use list::revocation_list;
 pub use request::{LONGEST_REQUEST, Request, request};
 pub use strength::{Weakness, algorithm, strength};
 
-use crate::codec::der::{self, Reader};
+use crate::codec::write::Writer;
 use crate::codec::x509::Parsed;
-use crate::codec::{ParseError, verify};
+use crate::codec::{ParseError, tbs, verify};
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::time::Validity;
-use write::Writer;
 
 /// Whoever signs: a CA's certificate and the algorithm of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,28 +123,16 @@ pub fn assemble(to_sign: &ToSign, signature: &[u8]) -> Vec<u8> {
 /// Whether this signature is good for these bytes under a public key (SubjectPublicKeyInfo, DER).
 #[must_use]
 pub fn is_signed(to_sign: &ToSign, signature: &[u8], signer: &[u8]) -> bool {
-    let parts = || {
-        let mut info = Reader::inside(signer, der::SEQUENCE)?;
-        Some((info.expect(der::SEQUENCE)?, info.whole_bits()?))
-    };
     let algorithm = signature_algorithm(to_sign.algorithm);
-    parts().is_some_and(|key| verify::is_signature_of(algorithm, &to_sign.bytes, signature, key))
+    strength::parts(signer).is_some_and(|key| verify::is_signature_of(algorithm, &to_sign.bytes, signature, key))
 }
 
-/// The contents of the AlgorithmIdentifier by which a key of this kind signs (RFC 5758 section 3.2, RFC 8410 section 3, RFC
-/// 4055 section 5): one for each kind, so that nobody chooses.
+/// The contents of the AlgorithmIdentifier by which a key of this kind signs: one for each kind, so that nobody chooses.
+/// An issuer that was made elsewhere may have an RSA key (RFC 4055 section 5).
 fn signature_algorithm(algorithm: KeyAlgorithm) -> &'static [u8] {
-    match algorithm {
-        KeyAlgorithm::P256 => ECDSA_SHA256,
-        KeyAlgorithm::P384 => ECDSA_SHA384,
-        KeyAlgorithm::Ed25519 => ED25519,
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => RSA_SHA256,
-    }
+    tbs::signature_algorithm(algorithm).unwrap_or(RSA_SHA256)
 }
 
-static ECDSA_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
-static ECDSA_SHA384: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-static ED25519: &[u8] = &[0x06, 3, 0x2b, 0x65, 0x70];
 static RSA_SHA256: &[u8] = &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 0x05, 0];
 
 /// A key identifier: the leftmost 160 bits of SHA-256 of the key's bits (RFC 7093 section 2, method 1).

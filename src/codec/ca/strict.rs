@@ -1,8 +1,8 @@
 //! Rules of DER that a reader of fields does not meet (X.690 sections 8 and 11): every element of what is to be signed, also
 //! where nobody looks.
 
-use crate::codec::ca::write::{ENUMERATED, NULL, SET, UTF8_STRING};
 use crate::codec::der::{self, Element, Reader};
+use crate::codec::write::{ENUMERATED, NULL, SET, UTF8_STRING};
 
 /// Elements inside elements: a certificate has about ten.
 const DEEPEST: usize = 24;

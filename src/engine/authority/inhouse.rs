@@ -152,7 +152,7 @@ impl Authority {
                 && i.names == order.names
                 && i.spiffe.as_ref() == spiffe
                 && i.profile == route.profile;
-            let signing = desk.state.generations.get(&i.generation).is_some_and(|g| g.phase == Phase::Signing);
+            let signing = desk.state.generations.get(&i.generation).is_some_and(|g| g.phase == Phase::SIGNING);
             same && signing && i.generation.ca == route.ca && i.revoked.is_none() && i.validity.contains(now)
         })?;
         found.fingerprint
@@ -179,7 +179,7 @@ impl Authority {
         let phase = desk.state.generations.get(&issued.generation).map(|g| g.phase);
         let (from, until) = WINDOW_PERMILLE;
         let (start, end) = match (issued.revoked, phase) {
-            (None, Some(Phase::Signing)) => (issued.validity.at_permille(from), issued.validity.at_permille(until)),
+            (None, Some(Phase::SIGNING)) => (issued.validity.at_permille(from), issued.validity.at_permille(until)),
             _ => (issued.validity.not_before, issued.validity.not_before.plus(Duration::from_secs(1))),
         };
         Some(RenewalInfo { start, end, explanation: None, retry_after: Some(ASK_AGAIN) })

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::audit::{Target, TargetKind};
 use crate::domain::authority::{RevocationReason, Wish, decide};
 use crate::domain::id::{CaId, ProfileId};
 use crate::domain::json::Json;
@@ -100,7 +101,7 @@ impl Authority {
         if desk.state.latches.contains_key(&LatchOn::Key(spki)) {
             return Err(Denied::BadKey(spki.to_string(), "it was said to be compromised"));
         }
-        let mut keys = desk.state.generations.values().flat_map(|g| [g.root.as_ref(), g.issuing.as_ref()]).flatten();
+        let mut keys = desk.state.generations.values().flat_map(|g| g.keys());
         match keys.any(|key| key.key == spki) {
             true => Err(Denied::BadKey(spki.to_string(), "it is the key of a CA")),
             false => Ok(()),
@@ -167,7 +168,7 @@ impl Authority {
             // It only removes authority: it holds at once.
             self.engine.block_key(&LatchOn::Key(key), &latch).await;
             batch.changes.push(Change::Latch(LatchOn::Key(key), Some(latch)));
-            let target = crate::domain::audit::Target::new(crate::domain::audit::TargetKind::Daemon, "keyward");
+            let target = Target::new(TargetKind::Daemon, "keyward");
             let mut draft = self.engine.draft("key.block", "KW4606", target);
             draft.by(&person);
             draft.target.spki = Some(key);

@@ -45,7 +45,7 @@ impl Authority {
 
     async fn is_due(&self, ca: &Ca, id: &GenerationId, generation: &CaGeneration, place: Place) -> bool {
         let Some(key) = place.of(generation) else { return false };
-        let alive = !matches!(generation.phase, Phase::Making | Phase::Retired | Phase::Destroyed);
+        let alive = !matches!(generation.phase, Phase::Making | Phase::RETIRED | Phase::DESTROYED);
         if !alive || key.keeper != Keeper::Holder || key.certificate.is_none() {
             return false;
         }
@@ -135,11 +135,7 @@ impl Authority {
     ///
     /// # Errors
     /// If there is none, or it cannot be read.
-    pub async fn published(&self, id: &GenerationId, root: Whose) -> Result<Arc<[u8]>, Denied> {
-        let place = match root {
-            Whose::Root => Place::Root,
-            Whose::Issuing => Place::Issuing,
-        };
+    pub async fn published(&self, id: &GenerationId, place: Place) -> Result<Arc<[u8]>, Denied> {
         let found = self.shelf.get(&name(id, place)).await?;
         found.map(Arc::from).ok_or_else(|| Denied::Broken(format!("generation {id} has no revocation list")))
     }
@@ -150,23 +146,12 @@ impl Authority {
     /// If there is none: an empty bundle would mean to trust nobody.
     pub fn bundle(&self, ca: &crate::domain::id::CaId) -> Result<(String, Digest), Denied> {
         let ca = self.ca(ca)?;
-        let trusted = self.generations(&ca.id).into_iter().filter(|(_, g)| g.phase.is_trusted());
-        let anchors: Vec<Arc<[u8]>> =
-            trusted.filter_map(|(_, g)| Some(g.root.as_ref()?.certificate.as_ref()?.der.clone())).collect();
+        let anchors = self.trusted(&ca.id);
         if anchors.is_empty() {
             return Err(Denied::NotMade(ca.id.clone()));
         }
         Ok(self.mint.bundle(&anchors)?)
     }
-}
-
-/// Whose list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// The root's: of issuing CAs.
-    Root,
-    /// The issuing CA's: of leaves.
-    Issuing,
 }
 
 /// Of the serial numbers that are revoked.

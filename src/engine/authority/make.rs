@@ -15,7 +15,7 @@ use crate::ports::Batch;
 
 /// Which of the two keys of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// The trust anchor's.
     Root,
     /// The one that signs leaves.
@@ -58,16 +58,16 @@ impl Authority {
         let there = self.generations(&ca.id);
         // One that is complete and alone was cut off just before it began to sign.
         if let [(id, generation)] = &*there
-            && generation.phase == Phase::Standby
+            && generation.phase == Phase::STANDBY
         {
-            self.enter(id, Phase::Signing, Some(by)).await?;
+            self.enter(id, Phase::SIGNING, Some(by)).await?;
             return Ok(id.clone());
         }
         if let Some((id, generation)) = there.iter().find(|(_, g)| g.phase != Phase::Making) {
             return Err(Denied::Made(ca.id.clone(), id.number, generation.phase));
         }
         let id = self.generation(&ca, by).await?;
-        self.enter(&id, Phase::Signing, Some(by)).await?;
+        self.enter(&id, Phase::SIGNING, Some(by)).await?;
         Ok(id)
     }
 
@@ -86,7 +86,7 @@ impl Authority {
         for place in Place::BOTH {
             self.list(ca, &id, place).await?;
         }
-        self.enter(&id, Phase::Standby, None).await?;
+        self.enter(&id, Phase::STANDBY, None).await?;
         Ok(id)
     }
 
@@ -127,13 +127,11 @@ impl Authority {
         let held = held.ok_or_else(|| Denied::Broken(format!("the key holder has no key {}", key.key)))?;
         let above: Vec<Arc<[u8]>> = match place {
             Place::Root => Vec::new(),
-            Place::Issuing => {
-                generation.root.iter().filter_map(|k| Some(k.certificate.as_ref()?.der.clone())).collect()
-            }
+            Place::Issuing => generation.anchor().cloned().into_iter().collect(),
         };
         let template = self.template(ca, id, place, &generation, held.spki.clone());
         let others = self.all_ca_certificates();
-        let blank = self.mint.ca(&template, &above, &others, ca)?;
+        let blank = self.mint.ca(&template, &above, &others)?;
         let signer = match above.first() {
             Some(root) => self.mint.public_key(root)?,
             None => held.spki.clone(),
@@ -232,8 +230,8 @@ impl Authority {
 
     fn all_ca_certificates(&self) -> Vec<Arc<[u8]>> {
         let desk = self.engine.read();
-        let keys = desk.state.generations.values().flat_map(|g| [g.root.as_ref(), g.issuing.as_ref()]);
-        keys.flatten().filter_map(|key| Some(key.certificate.as_ref()?.der.clone())).collect()
+        let keys = desk.state.generations.values().flat_map(|g| g.keys());
+        keys.filter_map(|key| Some(key.certificate.as_ref()?.der.clone())).collect()
     }
 
     pub(super) fn serial(&self) -> SerialNumber {

@@ -32,7 +32,7 @@ use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, 
 
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
-pub use self::lists::Whose;
+pub use self::make::Place;
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 
 /// The private CAs of a guardian. Cheap to share; [`Authority::run`] is called once.
@@ -184,7 +184,7 @@ impl Authority {
 
     /// The generation that signs: the newest of those that may.
     fn signer(&self, ca: &CaId) -> Result<Signer, Denied> {
-        let newest = self.generations(ca).into_iter().rev().find(|(_, g)| g.phase == Phase::Signing);
+        let newest = self.generations(ca).into_iter().rev().find(|(_, g)| g.phase == Phase::SIGNING);
         let (id, generation) = newest.ok_or_else(|| Denied::NotMade(ca.clone()))?;
         Signer::of(id, &generation).ok_or_else(|| Denied::NotMade(ca.clone()))
     }
@@ -192,11 +192,14 @@ impl Authority {
     /// Tells whoever verifies chains on this machine what to trust for these CAs.
     pub fn anchor(&self) {
         for ca in self.cas().keys() {
-            let trusted = self.generations(ca).into_iter().filter(|(_, g)| g.phase.is_trusted());
-            let roots: Vec<Arc<[u8]>> =
-                trusted.filter_map(|(_, g)| Some(g.root.as_ref()?.certificate.as_ref()?.der.clone())).collect();
-            self.anchors.trust(ca, &roots);
+            self.anchors.trust(ca, &self.trusted(ca));
         }
+    }
+
+    /// The roots (DER) of the generations that relying parties are to trust, the oldest first.
+    fn trusted(&self, ca: &CaId) -> Vec<Arc<[u8]>> {
+        let trusted = self.generations(ca).into_iter().filter(|(_, g)| g.phase.is_trusted());
+        trusted.filter_map(|(_, g)| g.anchor().cloned()).collect()
     }
 
     fn now(&self) -> Timestamp {

@@ -10,7 +10,7 @@ use crate::domain::key::Digest;
 use crate::domain::register::{CaGeneration, CaKey, GenerationId, Phase};
 use crate::domain::time::{Timestamp, Validity};
 use crate::engine::EVALUATION_DEADLINE;
-use crate::engine::authority::{Authority, Denied};
+use crate::engine::authority::Authority;
 use crate::ports::HolderStatus;
 
 /// Whoever asks how everything is wants an answer.
@@ -90,10 +90,7 @@ impl Authority {
 
     fn ca_status(&self, id: &CaId, now: Timestamp) -> CaStatus {
         let generations = self.generations(id).iter().map(|(id, g)| self.generation_status(id, g, now)).collect();
-        let bundle = match self.bundle(id) {
-            Ok((_, digest)) => Some(digest),
-            Err(Denied::NotMade(_) | _) => None,
-        };
+        let bundle = self.bundle(id).ok().map(|(_, digest)| digest);
         CaStatus { id: id.clone(), generations, bundle }
     }
 

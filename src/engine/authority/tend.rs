@@ -78,7 +78,7 @@ impl Authority {
         let now = self.now();
         for ca in self.cas().values() {
             for (id, generation) in self.generations(&ca.id) {
-                let Some(validity) = generation.validity().filter(|_| generation.phase == Phase::Signing) else {
+                let Some(validity) = generation.validity().filter(|_| generation.phase == Phase::SIGNING) else {
                     continue;
                 };
                 let left = now.until(validity.not_after);

@@ -11,6 +11,7 @@ use super::{Done, Run};
 use crate::domain::authority::RevocationReason;
 use crate::domain::name::Name;
 use crate::domain::spiffe::SpiffeId;
+use crate::shell::files::create;
 use crate::shell::http::ca::model::{Ca as View, Cas, Generation, Made, Revoke, Revoked, Sign, Signed};
 
 #[derive(Debug, Subcommand)]
@@ -317,12 +318,4 @@ fn request(issue: &Issue) -> Result<(KeyPair, String), String> {
     let key = KeyPair::generate().map_err(|e| format!("a key cannot be made: {e}"))?;
     let csr = params.serialize_request(&key).and_then(|csr| csr.pem());
     Ok((key, csr.map_err(|e| format!("a request cannot be made: {e}"))?))
-}
-
-fn create(path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

@@ -1,8 +1,7 @@
 //! What is about files and this machine: `init`, `check`, `config check`, `explain`.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::args::{Check as Asked, Init, Output};
@@ -13,6 +12,7 @@ use super::{Done, Run};
 use crate::domain::id::Ulid;
 use crate::shell::config::{self, Check, Level, Overrides, Settings, sample};
 use crate::shell::explain;
+use crate::shell::files::create;
 use crate::shell::http::model::Status;
 
 /// No daemon answers.
@@ -69,12 +69,7 @@ impl Run {
                 .create(&dir)
                 .map_err(|e| taken(format!("{} cannot be made: {e}", dir.display())))?;
         }
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&file)
-            .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
+        let written = create(&file, 0o600, text.as_bytes());
         written.map_err(|e| taken(format!("{} cannot be written: {e}", file.display())))?;
         let console = self.console;
         let (shown_dir, shown) = (quoted(&dir), quoted(&file));

@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::problem::{self, Problem};
 use super::server::{App, Door};
@@ -24,6 +25,8 @@ use crate::ports::StoreError;
 use crate::shell::texts;
 
 type Answer<T> = Result<T, Problem>;
+/// A body as it came.
+pub(super) type Sent = Result<Bytes, BytesRejection>;
 type Shared = State<Arc<App>>;
 
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -229,6 +232,20 @@ pub(super) fn parse<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes
 /// Lets the engine carry it out; on return what it is about is recorded.
 pub(super) async fn command(app: &App, command: Command) -> Answer<()> {
     app.web.engine.ask(command).await.map_err(|refusal| refused(&refusal))
+}
+
+/// Reads a body; `example` is what to send.
+pub(super) fn read_body<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {
+    let bytes = sent.map_err(|e| bad_body(e.body_text(), example))?;
+    serde_json::from_slice(&bytes).map_err(|e| not_understood(&e, example))
+}
+
+pub(super) fn not_understood(error: &serde_json::Error, example: &str) -> Problem {
+    bad_body(format!("the body is not understood: {error}"), example)
+}
+
+fn bad_body(text: String, example: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, text, format!("send {example}"))
 }
 
 pub(super) fn refused(refusal: &Refusal) -> Problem {

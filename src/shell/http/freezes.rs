@@ -3,8 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
@@ -12,8 +11,8 @@ use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
-use super::api::{accepted, actor, command, refused};
-use super::problem::{self, Problem};
+use super::api::{Sent, accepted, actor, command, not_understood, read_body, refused};
+use super::problem::Problem;
 use super::server::{App, Door};
 use super::{Web, heavy, model};
 use crate::domain::freeze::Scope;
@@ -22,7 +21,6 @@ use crate::domain::time::Timestamp;
 use crate::engine::{Command, FreezeView, NotFrozen, Refusal, WantedFreeze};
 
 type Answer<T> = Result<T, Problem>;
-type Sent = Result<Bytes, BytesRejection>;
 
 /// The scope cannot be understood; the same as for one that is over nothing.
 const BAD_SCOPE: &str = "KW4075";
@@ -74,7 +72,7 @@ async fn list(State(app): State<Arc<App>>) -> Response<Body> {
 async fn begin(State(app): State<Arc<App>>, Extension(door): Extension<Door>, sent: Sent) -> Answer<Response<Body>> {
     let by = actor(door)?;
     let asked: model::WantedFreeze =
-        parse(sent, "{\"scope\": \"path:approve\", \"reason\": \"incident 42\", \"until\": \"4h\"}")?;
+        parse_object(sent, "{\"scope\": \"path:approve\", \"reason\": \"incident 42\", \"until\": \"4h\"}")?;
     let scope = Scope::parse(&asked.scope).map_err(|error| {
         let hint = "write all, path:NAME, owner:NAME, issuer:NAME or label:KEY=VALUE";
         Problem::new(StatusCode::BAD_REQUEST, BAD_SCOPE, format!("{:?} {error}", shown(&asked.scope)), hint)
@@ -104,7 +102,7 @@ async fn thaw(
     sent: Sent,
 ) -> Answer<Response<Body>> {
     let by = actor(door)?;
-    let asked: model::Thaw = parse(sent, "{\"reason\": \"the incident is over\"}")?;
+    let asked: model::Thaw = parse_object(sent, "{\"reason\": \"the incident is over\"}")?;
     let parsed = FreezeId::parse(&id.to_ascii_uppercase()).ok_or_else(|| {
         let text = format!("{:?} is no freeze's id", shown(&id));
         Problem::new(StatusCode::NOT_FOUND, "KW4078", text, SEE_ALL)
@@ -136,14 +134,10 @@ fn not_frozen(error: &NotFrozen) -> Problem {
     Problem::new(status, error.code(), error.to_string(), hint)
 }
 
-fn parse<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {
-    let bad =
-        |text: String| Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, text, format!("send {example}"));
-    let bytes = sent.map_err(|e| bad(e.body_text()))?;
-    // An array would be taken for a struct's fields in order.
-    let fields: serde_json::Result<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&bytes);
-    let parsed = fields.and_then(|fields| serde_json::from_value(fields.into()));
-    parsed.map_err(|e| bad(format!("the body is not understood: {e}")))
+/// A body that is an object: an array would be taken for a struct's fields in order.
+fn parse_object<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {
+    let fields: serde_json::Map<String, serde_json::Value> = read_body(sent, example)?;
+    serde_json::from_value(fields.into()).map_err(|e| not_understood(&e, example))
 }
 
 /// What somebody sent, short and printable.

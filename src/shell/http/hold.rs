@@ -5,16 +5,14 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, body};
-use serde::de::DeserializeOwned;
 
-use super::api::{accepted, actor, command, refused};
+use super::api::{Sent, accepted, actor, command, read_body, refused};
 use super::keeper::{Keeper, LONGEST_ASIDE, NotAside};
 use super::problem::{self, Problem};
 use super::server::{App, Door};
@@ -24,7 +22,6 @@ use crate::domain::id::PathId;
 use crate::engine::{Command, NotHeld, Refusal};
 
 type Answer<T> = Result<T, Problem>;
-type Sent = Result<Bytes, BytesRejection>;
 
 /// The gate's socket cannot be taken away.
 const NOT_INTERRUPTED: &str = "KW4407";
@@ -46,13 +43,6 @@ async fn graph(State(app): State<Arc<App>>) -> Response<Body> {
     heavy::json(turn, &model::Graph::from(&graph))
 }
 
-fn parse<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {
-    let bad =
-        |text: String| Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, text, format!("send {example}"));
-    let bytes = sent.map_err(|e| bad(e.body_text()))?;
-    serde_json::from_slice(&bytes).map_err(|e| bad(format!("the body is not understood: {e}")))
-}
-
 fn path(text: &str) -> Answer<PathId> {
     PathId::parse(text).map_err(|error| {
         let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -68,7 +58,7 @@ async fn hold(
     sent: Sent,
 ) -> Answer<Response<body::Body>> {
     let by = actor(door)?;
-    let asked: model::Hold = parse(sent, "{\"path\": PATH, \"seconds\": 60}")?;
+    let asked: model::Hold = read_body(sent, "{\"path\": PATH, \"seconds\": 60}")?;
     let path = path(&asked.path)?;
     let until = app.web.engine.hold(&path, Duration::from_secs(asked.seconds), &by).map_err(|error| match error {
         NotHeld::Sealed(seal) => refused(&Refusal::Sealed(seal)),
@@ -86,7 +76,7 @@ async fn hold(
 
 async fn release(State(app): State<Arc<App>>, Extension(door): Extension<Door>, sent: Sent) -> Answer<Response<Body>> {
     let by = actor(door)?;
-    let asked: model::Release = parse(sent, "{\"path\": PATH}")?;
+    let asked: model::Release = read_body(sent, "{\"path\": PATH}")?;
     let path = path(&asked.path)?;
     command(&app, Command::Release { path: path.clone(), by }).await?;
     Ok(accepted(&format!("{path} is held no longer")))
@@ -116,7 +106,7 @@ async fn interrupt(
     sent: Sent,
 ) -> Answer<Response<Body>> {
     let by = actor(door)?;
-    let asked: model::Interrupt = parse(sent, "{\"seconds\": 20}")?;
+    let asked: model::Interrupt = read_body(sent, "{\"seconds\": 20}")?;
     let span = Duration::from_secs(asked.seconds);
     if span.is_zero() || span > LONGEST_ASIDE {
         let text = format!("the socket is taken away for 1 to {} s at a time", LONGEST_ASIDE.as_secs());

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::WireError;
-use crate::adapters::holder::SocketHolder;
 use crate::adapters::mint::X509Mint;
 use crate::adapters::shelf::FileShelf;
 use crate::codec::live_roots::LiveRoots;
@@ -69,7 +68,7 @@ impl super::Wired {
     /// If the directory of their lists cannot be made.
     pub fn authority(&self, settings: &Settings, engine: &Arc<Engine>) -> Result<Option<Arc<Authority>>, WireError> {
         let Some(holder) = settings.keyholder.as_ref().filter(|_| !settings.cas.is_empty()) else { return Ok(None) };
-        let holder = Arc::new(SocketHolder::new(&holder.socket, None));
+        let holder = super::key_holder(&holder.socket, None);
         let shelf = Arc::new(FileShelf::open(&settings.state_dir.join("pki"))?);
         let (mint, trust) = (Arc::new(X509Mint), self.private.trust.clone());
         let authority = Arc::new(Authority::new(engine.clone(), holder, mint, shelf, trust, settings.cas.clone()));

@@ -362,8 +362,7 @@ pub fn x509_serial(der: &[u8]) -> String {
 
 /// Hexadecimal without leading zeros, in small letters.
 pub fn hex(bytes: &[u8]) -> String {
-    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    text.trim_start_matches('0').to_owned()
+    keyward::domain::key::hex(bytes).trim_start_matches('0').to_owned()
 }
 
 /// A loopback address of this process alone, so that no other test takes its ports.

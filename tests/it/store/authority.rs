@@ -54,7 +54,7 @@ pub fn every_change() -> Vec<Change> {
     let bare = CaGeneration { phase: Phase::Making, since: at(0), root: None, issuing: None };
     let half = CaKey { certificate: None, list: None, keeper: Keeper::Holder, ..key(1) };
     let begun = CaGeneration { root: Some(half), ..bare.clone() };
-    let full = CaGeneration { phase: Phase::Signing, since: at(6), root: Some(key(1)), issuing: Some(key(2)) };
+    let full = CaGeneration { phase: Phase::SIGNING, since: at(6), root: Some(key(1)), issuing: Some(key(2)) };
     let generation = |text: &str, g: &CaGeneration| Change::Generation(id(text), Arc::new(g.clone()));
     let serial = |text: &str, i: Option<Issued>| Change::Issued(Arc::from(text), i.map(Arc::new));
     vec![
@@ -96,7 +96,7 @@ fn any_key() -> impl Strategy<Value = CaKey> {
 
 pub fn change() -> BoxedStrategy<Change> {
     let generation_id = || select(vec!["a/1", "a/2", "b.c/4294967295"]).prop_map(id);
-    let phase = select(Phase::ALL.to_vec()).prop_map(|(phase, _)| phase);
+    let phase = select(Phase::all().collect::<Vec<_>>());
     let generation = (phase, time(), option::of(any_key().boxed()), option::of(any_key().boxed()))
         .prop_map(|(phase, since, root, issuing)| CaGeneration { phase, since, root, issuing });
     let reason = select(RevocationReason::ALL.to_vec()).prop_map(|(reason, ..)| reason);

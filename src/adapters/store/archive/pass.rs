@@ -7,7 +7,7 @@ use super::Progress;
 use crate::adapters::store::connection::Trouble;
 use crate::adapters::store::{prune, shard};
 use crate::codec::ledger::{Finding, Fold, Grade, Named, Needs, Rule, Secret, Signed, Stored, Verifier, expect_rows};
-use crate::domain::key::Digest;
+use crate::domain::key::{Digest, hex};
 
 /// Entries between two words about how far it is: a few hundredths of a second.
 const TOLD_EVERY: u64 = 4_096;
@@ -462,8 +462,4 @@ fn number(n: i64) -> u64 {
 /// No log comes near 2⁶³ entries.
 fn place(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

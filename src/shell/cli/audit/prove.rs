@@ -1,7 +1,5 @@
 //! `keyward audit prove` and `keyward audit check-proof`: one entry, for whoever has only the log's key.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -16,6 +14,7 @@ use crate::codec::tlog_policy::{LONGEST_POLICY, Policy, Unsaid, Unsatisfied};
 use crate::shell::cli::args::Output;
 use crate::shell::cli::console::{Exit, Failure, Tone};
 use crate::shell::cli::{Done, Run};
+use crate::shell::files::create;
 use crate::shell::wire;
 
 pub(super) const HELP: &str = "\
@@ -71,13 +70,7 @@ impl Run {
         match &told.out {
             None => self.console.out(proof.trim_end()),
             Some(path) => {
-                let mut options = std::fs::OpenOptions::new();
-                let written = options
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o644)
-                    .open(path)
-                    .and_then(|mut file| file.write_all(proof.as_bytes()).and_then(|()| file.sync_all()));
+                let written = create(path, 0o644, proof.as_bytes());
                 written.map_err(|e| {
                     let hint = "name a file that is not there yet, in a directory that you may write";
                     Failure::new(Exit::Failed, format!("cannot write {}: {e}", path.display()), hint)

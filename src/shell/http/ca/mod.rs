@@ -5,26 +5,23 @@ pub mod model;
 use core::time::Duration;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::de::DeserializeOwned;
 
-use super::api::actor;
+use super::api::{Sent, actor, read_body};
 use super::problem::{self, Problem};
 use super::server::{App, Door};
 use crate::domain::authority::{RevocationReason, Wish};
 use crate::domain::id::{CaId, ProfileId};
 use crate::domain::key::Digest;
 use crate::domain::register::GenerationId;
-use crate::engine::authority::{Authority, Denied, Whose};
+use crate::engine::authority::{Authority, Denied, Place};
 
 type Answer<T> = Result<T, Problem>;
-type Sent = Result<Bytes, BytesRejection>;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -76,12 +73,6 @@ fn bad(text: impl Into<String>, hint: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, problem::BAD_REQUEST, text, hint)
 }
 
-fn parse<T: DeserializeOwned>(sent: Sent, example: &str) -> Answer<T> {
-    let wrong = |text: String| bad(text, format!("send {example}"));
-    let bytes = sent.map_err(|e| wrong(e.body_text()))?;
-    serde_json::from_slice(&bytes).map_err(|e| wrong(format!("the body is not understood: {e}")))
-}
-
 fn ca_id(text: &str) -> Answer<CaId> {
     CaId::parse(text).map_err(|e| bad(format!("the id of a CA {e}"), "see them all: keyward ca status"))
 }
@@ -125,7 +116,7 @@ async fn sign(
 ) -> Answer<Json<model::Signed>> {
     let by = actor(door)?;
     let (authority, ca) = (authority(&app)?.clone(), ca_id(&ca)?);
-    let asked: model::Sign = parse(sent, "{\"profile\": PROFILE, \"csr\": PEM}")?;
+    let asked: model::Sign = read_body(sent, "{\"profile\": PROFILE, \"csr\": PEM}")?;
     let profile = ProfileId::parse(&asked.profile)
         .map_err(|e| bad(format!("the id of a profile {e}"), "see the configuration"))?;
     // What is asked of a key takes some milliseconds for RSA, which is borne on this thread.
@@ -151,7 +142,7 @@ async fn revoke(
     let by = actor(door)?;
     let authority = authority(&app)?.clone();
     let example = "{\"serial\": SERIAL, \"reason\": \"superseded\"} or {\"spki_sha256\": DIGEST}";
-    let asked: model::Revoke = parse(sent, example)?;
+    let asked: model::Revoke = read_body(sent, example)?;
     let serials = match (asked.serial, asked.spki_sha256, asked.reason) {
         (Some(serial), None, reason) => {
             let reason = reason.as_deref().map_or(Some(RevocationReason::Unspecified), RevocationReason::parse);
@@ -180,14 +171,14 @@ async fn bundle(State(app): State<Arc<App>>, Path(ca): Path<String>) -> Answer<R
 }
 
 async fn issuing_list(State(app): State<Arc<App>>, Path(which): Path<(String, String)>) -> Answer<Response<Body>> {
-    revocation_list(&app, which, Whose::Issuing).await
+    revocation_list(&app, which, Place::Issuing).await
 }
 
 async fn root_list(State(app): State<Arc<App>>, Path(which): Path<(String, String)>) -> Answer<Response<Body>> {
-    revocation_list(&app, which, Whose::Root).await
+    revocation_list(&app, which, Place::Root).await
 }
 
-async fn revocation_list(app: &App, (ca, number): (String, String), whose: Whose) -> Answer<Response<Body>> {
+async fn revocation_list(app: &App, (ca, number): (String, String), whose: Place) -> Answer<Response<Body>> {
     let generation = GenerationId::parse(&format!("{ca}/{number}"));
     let hint = "see them all: keyward ca status";
     let generation = generation.ok_or_else(|| bad("there is no such generation", hint))?;

@@ -6,34 +6,34 @@ use crate::codec::der;
 use crate::domain::time::Timestamp;
 
 /// NULL.
-pub(super) const NULL: u8 = 0x05;
+pub(crate) const NULL: u8 = 0x05;
 /// ENUMERATED.
-pub(super) const ENUMERATED: u8 = 0x0a;
+pub(crate) const ENUMERATED: u8 = 0x0a;
 /// UTF8String.
-pub(super) const UTF8_STRING: u8 = 0x0c;
+pub(crate) const UTF8_STRING: u8 = 0x0c;
 /// SET and SET OF.
-pub(super) const SET: u8 = 0x31;
+pub(crate) const SET: u8 = 0x31;
 
 /// Appends elements to one buffer.
 #[derive(Debug, Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn with_capacity(bytes: usize) -> Self {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
     /// Elements that are encoded already.
-    pub(super) fn raw(&mut self, elements: &[u8]) {
+    pub(crate) fn raw(&mut self, elements: &[u8]) {
         self.0.extend_from_slice(elements);
     }
 
     /// One element with these contents.
-    pub(super) fn element(&mut self, tag: u8, contents: &[u8]) {
+    pub(crate) fn element(&mut self, tag: u8, contents: &[u8]) {
         self.0.push(tag);
         let (octets, count) = length(contents.len());
         self.0.extend(octets.into_iter().take(count));
@@ -41,7 +41,7 @@ impl Writer {
     }
 
     /// One element around what `contents` writes.
-    pub(super) fn nest(&mut self, tag: u8, contents: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, tag: u8, contents: impl FnOnce(&mut Self)) {
         self.0.push(tag);
         let at = self.0.len();
         contents(self);
@@ -50,13 +50,17 @@ impl Writer {
         drop(self.0.splice(at..at, octets.into_iter().take(count)));
     }
 
-    pub(super) fn sequence(&mut self, contents: impl FnOnce(&mut Self)) {
+    pub(crate) fn sequence(&mut self, contents: impl FnOnce(&mut Self)) {
         self.nest(der::SEQUENCE, contents);
     }
 
     /// A non-negative INTEGER.
-    pub(super) fn unsigned(&mut self, number: u64) {
-        let octets = number.to_be_bytes();
+    pub(crate) fn unsigned(&mut self, number: u64) {
+        self.magnitude(&number.to_be_bytes());
+    }
+
+    /// A non-negative INTEGER of these octets, the highest first.
+    pub(crate) fn magnitude(&mut self, octets: &[u8]) {
         let zeros = octets.iter().take(octets.len().saturating_sub(1)).take_while(|b| **b == 0).count();
         let shortest = octets.get(zeros..).unwrap_or_default();
         let sign = shortest.first().is_some_and(|first| first & 0x80 != 0);
@@ -69,7 +73,7 @@ impl Writer {
     }
 
     /// A BIT STRING of whole bytes.
-    pub(super) fn whole_bits(&mut self, bytes: &[u8]) {
+    pub(crate) fn whole_bits(&mut self, bytes: &[u8]) {
         self.nest(der::BIT_STRING, |w| {
             w.raw(&[0]);
             w.raw(bytes);
@@ -77,7 +81,7 @@ impl Writer {
     }
 
     /// A named bit list of at most eight bits, the highest first: zeros at its end are left out (X.690 section 11.2.2).
-    pub(super) fn named_bits(&mut self, bits: u8) {
+    pub(crate) fn named_bits(&mut self, bits: u8) {
         match u8::try_from(bits.trailing_zeros()) {
             Ok(unused @ 0..=7) => self.element(der::BIT_STRING, &[unused, bits]),
             _ => self.element(der::BIT_STRING, &[0]),
@@ -85,7 +89,7 @@ impl Writer {
     }
 
     /// UTCTime through the year 2049, GeneralizedTime from 2050 on and before 1950 (RFC 5280 section 4.1.2.5).
-    pub(super) fn time(&mut self, at: Timestamp) {
+    pub(crate) fn time(&mut self, at: Timestamp) {
         let text = at.text();
         let digits: Vec<u8> = text.iter().copied().filter(|b| b.is_ascii_digit() || *b == b'Z').collect();
         if (*b"1950"..*b"2050").contains(text.first_chunk().unwrap_or(b"0000")) {
