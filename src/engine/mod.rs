@@ -58,6 +58,7 @@ use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, Pa
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::Held;
+use crate::domain::snapshot::FreezeOver;
 use crate::domain::standing::Standing;
 use crate::domain::state::{Latch, LatchOn, State};
 use crate::domain::time::{Boottime, Timestamp};
@@ -129,6 +130,8 @@ pub(crate) struct Desk {
     pub(crate) verdicts: Arc<BTreeMap<PathId, Arc<Verdict>>>,
     /// Paths that are closed whatever their verdict says.
     pub(crate) holds: Arc<BTreeMap<PathId, hold::Hold>>,
+    /// The freeze that closes a path and ends last.
+    pub(crate) frozen_paths: Arc<BTreeMap<PathId, FreezeOver>>,
     /// Since when each path is as it is.
     pub(crate) since: Arc<BTreeMap<PathId, Timestamp>>,
     /// The issuers whose directories offer no renewal information: nobody asks them for it.

@@ -306,6 +306,7 @@ impl Desk {
             unsettled: BTreeMap::new(),
             verdicts: Arc::default(),
             holds: Arc::default(),
+            frozen_paths: Arc::default(),
             since: Arc::default(),
             without_ari: BTreeSet::new(),
             standings: BTreeMap::new(),
