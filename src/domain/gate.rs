@@ -209,7 +209,12 @@ impl FreezeOver {
     pub fn reason(&self) -> Reason {
         let Self { id, scope, until } = self;
         let text = format!("{scope} is frozen until {until} (freeze {id})");
-        Reason { code: FROZEN, credential: None, text, reopens: "the freeze ends, by itself or by `keyward freeze thaw`" }
+        Reason {
+            code: FROZEN,
+            credential: None,
+            text,
+            reopens: "the freeze ends, by itself or by `keyward freeze thaw`",
+        }
     }
 }
 

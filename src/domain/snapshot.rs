@@ -195,8 +195,7 @@ impl PartKind {
 #[must_use]
 pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
     let own = |text: Option<&str>| text.map(Arc::from);
-    let unknown =
-        |path: &PathId| Dependency::closed(path.clone(), vec![Arc::from(UNKNOWN_PATH)], evidence.now);
+    let unknown = |path: &PathId| Dependency::closed(path.clone(), vec![Arc::from(UNKNOWN_PATH)], evidence.now);
     Snapshot {
         path: path.id.clone(),
         rules: Rules {

@@ -316,3 +316,32 @@ impl Desk {
         (sighting.crls, sighting.points) = (said.files, said.points);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::Estate;
+    use crate::sim::clock::run;
+    use crate::sim::world::World;
+
+    #[test]
+    fn what_lists_said_before_another_one_came_is_asked_again_and_not_believed() {
+        let (start, estate) = (Timestamp::from_unix(1_800_000_000), Estate::default());
+        let world = World::new(1, start, estate.clone());
+        let engine = run(&world.clock, Engine::start(world.ports(), Arc::new(estate))).unwrap().unwrap();
+        let (id, url) = (CredentialId::parse("portal").unwrap(), Arc::<str>::from("http://lists.sim/0.crl"));
+        engine.write().sightings.insert(id.clone(), Sighting::default());
+        let answered = |turn| Answered {
+            url: url.clone(),
+            answer: Err(HostError("away".to_owned())),
+            says: vec![(id.clone(), Digest::of(b"leaf"), BTreeMap::new())],
+            turn,
+        };
+        let mut touched = BTreeSet::new();
+        engine.note_list(answered(0), &mut touched);
+        assert!(engine.read().lists.again.is_empty());
+        engine.write().lists.turn = 1;
+        engine.note_list(answered(0), &mut touched);
+        assert!(engine.read().lists.again.contains(&id) && touched.is_empty());
+    }
+}
