@@ -57,7 +57,7 @@ use crate::domain::gate::Verdict;
 use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
-use crate::domain::plan::Held;
+use crate::domain::plan::{Held, Urgency};
 use crate::domain::snapshot::FreezeOver;
 use crate::domain::standing::Standing;
 use crate::domain::state::{Latch, LatchOn, State};
@@ -121,7 +121,7 @@ pub(crate) struct Desk {
     pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,
     pub(crate) held: BTreeMap<CredentialId, Held>,
     /// Those of them that wait for the end of another attempt.
-    pub(crate) waiting: BTreeSet<CredentialId>,
+    pub(crate) waiting: BTreeMap<CredentialId, Waits>,
     /// How many plans on end let nothing begin although it could have, while others waited.
     pub(crate) idle_turns: u32,
     pub(crate) running: BTreeSet<AttemptId>,
@@ -175,6 +175,15 @@ pub(crate) struct Desk {
     pub(crate) wakes_by: Option<Boottime>,
     pub(crate) started: Timestamp,
     pub(crate) people: People,
+}
+
+/// A credential that waits for others, as it was when it was planned last: with thousands of them, to look it up each time
+/// that one of them may go on costs more than what goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Waits {
+    pub(crate) urgency: Urgency,
+    /// Where it may go.
+    pub(crate) issuers: Arc<[IssuerId]>,
 }
 
 /// What comes back to the loop.

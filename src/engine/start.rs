@@ -300,7 +300,7 @@ impl Desk {
             expanded: BTreeMap::new(),
             findings: BTreeMap::new(),
             held: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             idle_turns: 0,
             running: BTreeSet::new(),
             unsettled: BTreeMap::new(),
