@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 50] = [
+const COMMANDS: [&str; 57] = [
     "",
     "init",
     "check",
@@ -73,6 +73,13 @@ const COMMANDS: [&str; 50] = [
     "ca revoke",
     "ca crl",
     "ca bundle",
+    "ca rotate",
+    "ca rollback",
+    "ca compromised",
+    "ca emergency",
+    "ca distrust",
+    "ca cross-sign",
+    "ca acknowledge",
     "keyholder",
     "status",
     "backup",

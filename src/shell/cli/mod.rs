@@ -21,6 +21,7 @@ mod meaning;
 mod plans;
 mod proof;
 mod renew;
+mod rotation;
 mod snippet;
 mod thaw;
 mod witness;

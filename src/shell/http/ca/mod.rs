@@ -1,6 +1,8 @@
 //! Private CAs: what they are, what they publish, and over the admin socket what a person has them do.
 
 pub mod model;
+mod rotation;
+pub mod rotation_model;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/ca/{ca}/bundle", get(bundle))
         .route("/v1/ca/{ca}/{number}/issuing.crl", get(issuing_list))
         .route("/v1/ca/{ca}/{number}/root.crl", get(root_list))
+        .merge(rotation::routes())
 }
 
 fn authority(app: &App) -> Answer<&Arc<Authority>> {
@@ -51,6 +54,15 @@ fn denied(error: Denied) -> Problem {
         Denied::Refused(_) | Denied::BadKey(..) | Denied::Mint(_) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "compare the request with the profile: keyward config explain ca")
         }
+        Denied::Rotation(_) | Denied::Waits(_) => {
+            (StatusCode::CONFLICT, "see what waits for what: keyward ca rotate CA --status")
+        }
+        Denied::UnknownParty(..) => (StatusCode::NOT_FOUND, "add it as a [[relying_party]]; see docs/ca-rotation.md"),
+        Denied::OtherBundle { .. } => (StatusCode::CONFLICT, "fetch the bundle again: keyward ca bundle CA"),
+        Denied::OtherBreakage(_) | Denied::NothingToSignOff(_) => {
+            (StatusCode::CONFLICT, "see what breaks now: keyward ca emergency CA")
+        }
+        Denied::NotMeant(_) => (StatusCode::UNPROCESSABLE_ENTITY, "it cannot be taken back; see docs/ca-rotation.md"),
         Denied::Clock(_) => (StatusCode::SERVICE_UNAVAILABLE, "set the clock right, then: keyward clock accept"),
         Denied::Holder(_) | Denied::Shelf(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "see the key holder: keyward ca status")
@@ -104,8 +116,13 @@ async fn init(
     let (authority, ca) = (authority(&app)?.clone(), ca_id(&ca)?);
     let (making, which) = (authority.clone(), ca.clone());
     let made = to_its_end(async move { making.init(&which, &by).await }).await?;
-    let (bundle, digest) = authority.bundle(&ca).map_err(denied)?;
-    Ok(Json(model::Made { generation: made.to_string(), bundle, digest: digest.to_string() }))
+    let bundle = authority.bundle(&ca).map_err(denied)?;
+    Ok(Json(model::Made {
+        generation: made.to_string(),
+        bundle: bundle.pem,
+        version: bundle.version,
+        digest: bundle.digest.to_string(),
+    }))
 }
 
 async fn sign(
@@ -162,11 +179,12 @@ async fn revoke(
 }
 
 async fn bundle(State(app): State<Arc<App>>, Path(ca): Path<String>) -> Answer<Response<Body>> {
-    let (pem, digest) = authority(&app)?.bundle(&ca_id(&ca)?).map_err(denied)?;
-    let mut response = ([(header::CONTENT_TYPE, "application/x-pem-file")], pem).into_response();
-    if let Ok(value) = HeaderValue::from_str(&digest.to_string()) {
+    let bundle = authority(&app)?.bundle(&ca_id(&ca)?).map_err(denied)?;
+    let mut response = ([(header::CONTENT_TYPE, "application/x-pem-file")], bundle.pem).into_response();
+    if let Ok(value) = HeaderValue::from_str(&bundle.digest.to_string()) {
         response.headers_mut().insert("keyward-bundle-digest", value);
     }
+    response.headers_mut().insert("keyward-bundle-version", HeaderValue::from(bundle.version));
     Ok(response)
 }
 
