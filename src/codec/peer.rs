@@ -32,6 +32,12 @@ impl Trust {
         Self { roots, crls, peers, purpose }
     }
 
+    /// SHA-256 of each root.
+    #[must_use]
+    pub fn anchors(&self) -> std::collections::BTreeSet<Digest> {
+        self.roots.fingerprints()
+    }
+
     /// Judges what a peer presents, leaf first.
     ///
     /// # Errors

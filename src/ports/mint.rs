@@ -102,6 +102,8 @@ pub trait Mint: Send + Sync {
     fn request(&self, csr: &[u8]) -> Result<Asked, MintError>;
     /// Certificates (DER) as PEM, one after the other.
     fn pem(&self, certificates: &[Arc<[u8]>]) -> String;
+    /// Revocation lists (DER) as PEM, one after the other.
+    fn lists(&self, lists: &[Arc<[u8]>]) -> String;
     /// Anchors (DER) as a bundle for relying parties: PEM in a stable order, and its digest.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ mod pki;
 mod proof;
 mod proxies;
 mod reading;
+mod rotation;
 mod recording;
 mod verifying;
 mod witness;
@@ -105,6 +106,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Proof at the proxy", proof::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("Private CAs", pki::ROWS),
+    ("Rotating private CAs", rotation::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

@@ -15,6 +15,7 @@ pub mod http;
 mod keyhold;
 pub mod snippet;
 pub mod link;
+pub mod relying;
 pub mod keyholder;
 pub mod leases;
 pub mod texts;

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 55] = [
+const COMMANDS: [&str; 62] = [
     "",
     "init",
     "check",
@@ -78,6 +78,13 @@ const COMMANDS: [&str; 55] = [
     "ca revoke",
     "ca crl",
     "ca bundle",
+    "ca rotate",
+    "ca rollback",
+    "ca compromised",
+    "ca emergency",
+    "ca distrust",
+    "ca cross-sign",
+    "ca acknowledge",
     "keyholder",
     "status",
     "backup",

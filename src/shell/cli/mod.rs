@@ -22,6 +22,7 @@ mod meaning;
 mod plans;
 mod proof;
 mod renew;
+mod rotation;
 mod snippet;
 mod thaw;
 mod witness;

@@ -323,4 +323,11 @@ pub(super) const ROWS: &[Entry] = &[
          a leaf lives less than half as long as its CA, and an issuing CA no longer than its root.",
         "Add a pattern to the profile, or choose other lifetimes.",
     ),
+    row(
+        "KW0073",
+        "a relying party that shows nothing, or not as it must",
+        "Somebody who relies on a private CA acknowledges its bundles with a token, or is probed with canaries, or both; without \
+         either it would hold every rotation for ever. Ids that begin with `link.` are those of links.",
+        "Add `token_file` or `probe`, or choose another id, as the message says.",
+    ),
 ];
