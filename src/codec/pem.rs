@@ -16,6 +16,12 @@ pub fn certificates<C: AsRef<[u8]>>(ders: &[C]) -> String {
     ders.iter().map(|der| encode("CERTIFICATE", der.as_ref()).to_string()).collect()
 }
 
+/// Revocation lists as PEM, in the order given.
+#[must_use]
+pub fn lists<L: AsRef<[u8]>>(ders: &[L]) -> String {
+    ders.iter().map(|der| encode("X509 CRL", der.as_ref()).to_string()).collect()
+}
+
 /// A PKCS#8 private key as PEM, wiped when dropped.
 #[must_use]
 pub fn private_key(pkcs8: &[u8]) -> Zeroizing<String> {

@@ -4,6 +4,7 @@ mod authority;
 mod lease;
 pub mod link;
 mod witness;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -56,4 +56,5 @@ mod store;
 mod successor;
 mod verdict;
 mod witness;
+mod workload;
 mod x509;

@@ -323,4 +323,11 @@ pub(super) const ROWS: &[Entry] = &[
          a leaf lives less than half as long as its CA, and an issuing CA no longer than its root.",
         "Add a pattern to the profile, or choose other lifetimes.",
     ),
+    row(
+        "KW0075",
+        "a workload that nobody could be",
+        "A [[workload]] needs a socket to ask at ([workload_api]) and selectors by which its processes are known; and a socket \
+         needs workloads.",
+        "Write selectors as unix:uid:NUMBER, unix:gid:NUMBER, unix:path:/PROGRAM or unix:sha256:HEX; all of them have to match.",
+    ),
 ];

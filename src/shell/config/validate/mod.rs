@@ -21,6 +21,7 @@ mod scalar;
 mod schedule;
 mod solver;
 mod witness;
+mod workload;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -81,6 +82,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
     let links = link::read_all(p, &mut root, &credentials, &paths);
+    let (workload_api, workloads) = workload::read_all(p, &mut root, &cas, &paths);
     // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
@@ -117,6 +119,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },
+        workload_api: workload_api.filter(|_| real),
+        workloads,
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
