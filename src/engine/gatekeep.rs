@@ -142,7 +142,7 @@ impl Engine {
             let mut desk = self.write();
             desk.state.latches.insert(on.clone(), latch.clone());
             desk.unsaved_latches.insert(on.clone(), latch.clone());
-            desk.move_trust(self.ports.clock.boottime());
+            desk.trust_moves.note(self.ports.clock.boottime());
         }
         self.evaluate(None).await;
     }

@@ -117,7 +117,7 @@ impl Engine {
                 }
                 own.iter().for_each(|c| desk.state.apply(c));
                 if own.iter().any(crate::engine::authority::moves_trust) {
-                    desk.move_trust(self.ports.clock.boottime());
+                    desk.trust_moves.note(self.ports.clock.boottime());
                 }
                 then(&mut desk);
             }

@@ -328,7 +328,7 @@ impl Desk {
             sealed: None,
             last_cycle: None,
             wakes_by: None,
-            trust_moved: crate::engine::authority::Moved::default(),
+            trust_moves: crate::engine::authority::Moves::default(),
             started: now,
             people,
         }

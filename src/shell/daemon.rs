@@ -159,7 +159,8 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         Some(_) => None,
     };
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
-    let doors = wire::link::doors(&wired.ports, &engine, &wired.meter.registry()).map_err(|e| e.to_string())?;
+    let doors = wire::link::doors(&wired.ports, &engine, authority.as_ref(), &wired.meter.registry())
+        .map_err(|e| e.to_string())?;
     let links = Arc::new(Links::new(doors));
     let prepared = links.prepare(&settings.links).await?;
     let workloads = match &settings.workload_api {
@@ -504,7 +505,7 @@ mod tests {
         let world = World::new(1, Timestamp::from_unix(1_800_000_000), started.estate.clone());
         let ports = Ports { clock: wire::clock(), ..world.ports() };
         let engine = Arc::new(Engine::start(ports, Arc::new(started.estate.clone())).await.unwrap());
-        let doors = wire::link::doors(&world.ports(), &engine, &prometheus::Registry::new()).unwrap();
+        let doors = wire::link::doors(&world.ports(), &engine, None, &prometheus::Registry::new()).unwrap();
         let links = Arc::new(Links::new(doors));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = engine.clone();

@@ -13,8 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::domain::id::LinkId;
+use crate::domain::id::{CaId, LinkId};
 use crate::domain::link::{Link, Listen, Status};
+use crate::ports::{Reliers, Took};
 use crate::shell::http::{SocketFiles, unix_socket};
 use crate::shell::wire::link::{Doors, Listener, Proxy};
 
@@ -37,6 +38,16 @@ struct Running {
     link: Arc<Link>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+}
+
+impl Reliers for Links {
+    fn took(&self, ca: &CaId) -> Vec<Took> {
+        let of = |status: Status| {
+            let who = format!("link/{}", status.link.id);
+            Took { who, bundle: status.bundle.map(|(digest, _)| digest), since: status.bundle.map(|(_, since)| since) }
+        };
+        self.statuses().into_iter().filter(|status| status.link.ca.as_ref() == Some(ca)).map(of).collect()
+    }
 }
 
 /// A change that is ready to be put in force. Dropped, it leaves nothing bound.

@@ -50,6 +50,8 @@ impl House {
     pub fn new(more: &str) -> Self {
         let mesh = Mesh::start(&format!("[workload_api]\nsocket = \"@/w.sock\"\n{more}"));
         mesh.ok(&["ca", "init", "mesh"]);
+        // Other users reach the socket.
+        std::fs::set_permissions(mesh.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         Self { mesh }
     }
 

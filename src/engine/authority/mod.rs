@@ -34,8 +34,8 @@ use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, 
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
 pub use self::make::Place;
-pub(crate) use self::relied::moves_trust;
-pub use self::relied::{LeafStanding, Moved, Relied};
+pub use self::relied::LeafStanding;
+pub(crate) use self::relied::{Moves, moves_trust};
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 
 /// The private CAs of a guardian. Cheap to share; [`Authority::run`] is called once.

@@ -3,45 +3,26 @@
 //! A list tells others what is revoked once the key holder has signed it. Whoever runs in this process need not wait for
 //! that: the register says so at once, also while no list can be made.
 
-use core::time::Duration;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::domain::id::CaId;
 use crate::domain::key::{Digest, from_hex};
 use crate::domain::register::{GenerationId, Phase};
 use crate::domain::state::{Change, LatchOn};
 use crate::domain::time::{Boottime, Timestamp};
-use crate::engine::Engine;
 use crate::engine::authority::make::Place;
 use crate::engine::authority::{Authority, Denied};
+use crate::ports::{Doing, HostError, Relied, Relying};
 
-/// What is trusted of a CA at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relied {
-    /// Anchors (DER), the oldest first; empty if nothing is trusted.
-    pub roots: Vec<Arc<[u8]>>,
-    /// The digest that relying parties acknowledge; `None` if nothing is trusted.
-    pub bundle: Option<Digest>,
-    /// The newest revocation lists (DER) of everything that is trusted.
-    pub lists: Vec<Arc<[u8]>>,
-    /// Whether there is one of every CA.
-    pub whole: bool,
-    /// Serial numbers of what is revoked.
-    pub revoked: BTreeSet<Box<[u8]>>,
-    /// Keys (SHA-256 of the SubjectPublicKeyInfo) that are in other hands.
-    pub blocked: BTreeSet<Digest>,
-    /// Of all of it.
-    pub digest: Digest,
-}
+/// So many moves are remembered: whoever looks ten times a second misses none.
+const MOST_MOVES: usize = 256;
 
-/// When trust moved last: a number that only grows, and the time since boot at which it did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moved {
-    /// How often.
-    pub count: u64,
-    /// When, the last time.
-    pub at: Duration,
+/// When trust moved.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Moves {
+    count: u64,
+    /// The last of them, the newest last.
+    last: VecDeque<Boottime>,
 }
 
 /// How a leaf stands.
@@ -74,38 +55,44 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
     }
 }
 
-impl Engine {
-    /// When trust in private CAs, what they issued, or a key moved last. Cheap.
-    #[must_use]
-    pub fn trust_moved(&self) -> Moved {
-        self.read().trust_moved
+impl Moves {
+    pub(crate) fn note(&mut self, at: Boottime) {
+        self.count = self.count.saturating_add(1);
+        if self.last.len() >= MOST_MOVES {
+            self.last.pop_front();
+        }
+        self.last.push_back(at);
+    }
+
+    /// The first one after so many.
+    fn after(&self, count: u64) -> Option<Boottime> {
+        let missed = usize::try_from(self.count.checked_sub(count)?).unwrap_or(usize::MAX);
+        self.last.get(self.last.len().saturating_sub(missed)).copied()
     }
 }
 
-impl crate::engine::Desk {
-    /// Trust moved in this moment.
-    pub(crate) fn move_trust(&mut self, at: Boottime) {
-        self.trust_moved = Moved { count: self.trust_moved.count.saturating_add(1), at: at.as_duration() };
+impl Relying for Authority {
+    fn moved(&self) -> u64 {
+        self.engine.read().trust_moves.count
+    }
+
+    fn moved_after(&self, count: u64) -> Option<Boottime> {
+        self.engine.read().trust_moves.after(count)
+    }
+
+    fn relied<'a>(&'a self, ca: &'a CaId) -> Doing<'a, Result<Relied, HostError>> {
+        Box::pin(async move { self.trusted_now(ca).await.map_err(|e| HostError(format!("{}: {e}", e.code()))) })
     }
 }
 
 impl Authority {
-    /// When trust moved last: whoever keeps a [`Relied`] asks for it again when this is another one.
-    #[must_use]
-    pub fn trust_moved(&self) -> Moved {
-        self.engine.trust_moved()
-    }
-
     /// What is trusted of a CA now. A list that is missing is left out: whoever asks for one of every CA refuses then.
-    ///
-    /// # Errors
-    /// If no such CA is configured, or its lists cannot be read.
-    pub async fn relied(&self, ca: &CaId) -> Result<Relied, Denied> {
+    async fn trusted_now(&self, ca: &CaId) -> Result<Relied, Denied> {
         let ca = self.ca(ca)?;
         let mut listed: Vec<(GenerationId, Place)> = Vec::new();
         let (mut roots, mut blocked) = (Vec::new(), BTreeSet::new());
         let mut revoked: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        {
+        let moved = {
             let desk = self.engine.read();
             for (id, generation) in desk.state.generations.iter().filter(|(id, _)| id.ca == ca.id) {
                 if generation.phase.is_trusted() {
@@ -123,7 +110,8 @@ impl Authority {
                 LatchOn::Path(_) | LatchOn::Log => None,
             });
             blocked.extend(keys);
-        }
+            desk.trust_moves.count
+        };
         let mut lists = Vec::with_capacity(listed.len());
         for (id, place) in &listed {
             // One that is being replaced lies there already, or the one before it still does: both are signed.
@@ -142,7 +130,7 @@ impl Authority {
             .chain(blocked.iter().copied())
             .collect();
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.0).collect();
-        Ok(Relied { roots, bundle, lists, whole, revoked, blocked, digest: Digest::of(&bytes) })
+        Ok(Relied { roots, bundle, lists, whole, revoked, blocked, digest: Digest::of(&bytes), moved })
     }
 
     /// How something that was issued here stands, by its serial number.

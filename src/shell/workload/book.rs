@@ -25,8 +25,8 @@ use crate::domain::link::passes;
 use crate::domain::time::{Boottime, Timestamp, Validity};
 use crate::domain::workload::{Caller, Workload, renew_at};
 use crate::engine::Engine;
-use crate::engine::authority::{Authority, Given, LeafStanding, Relied};
-use crate::ports::Clock;
+use crate::engine::authority::{Authority, Given, LeafStanding};
+use crate::ports::{Clock, Relied, Relying as _};
 
 /// How often everything is looked at: what is distrusted is replaced within a second.
 const EVERY: Duration = Duration::from_millis(200);
@@ -215,7 +215,7 @@ impl Book {
     async fn look(self: &Arc<Self>, seen: &mut Seen, making: &mut JoinSet<()>) {
         let Some(authority) = &self.authority else { return };
         let (now, boot) = (self.clock.now(), self.clock.boottime());
-        let moved = authority.trust_moved().count;
+        let moved = authority.moved();
         let due = seen.looked.is_none_or(|at| boot.since(at) >= LOOK_AGAIN);
         if seen.moved != Some(moved) || due {
             (seen.moved, seen.looked) = (Some(moved), Some(boot));

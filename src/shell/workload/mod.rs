@@ -10,6 +10,7 @@
 //! CA signs and why a path is closed.
 
 mod book;
+mod lenient;
 mod meter;
 mod record;
 mod sds;

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::book::Book;
+use super::lenient::Lenient;
 use super::meter::WorkloadMeter;
 use super::sds::{self, Questions};
 use super::spiffe::{self, stopping};
@@ -138,7 +139,7 @@ impl Server {
             .initial_connection_window_size(WINDOW)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Lenient::new(stream)), service);
         let mut connection = pin!(connection);
         let mut stopped = self.stop.subscribe();
         let idle = async {

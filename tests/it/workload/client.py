@@ -13,6 +13,10 @@ import sys
 import threading
 import time
 
+import grpc
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from spiffe import WorkloadApiClient
+
 arguments = sys.argv[1:]
 if "--uid" in arguments:
     at = arguments.index("--uid")
@@ -64,10 +68,6 @@ if what == "orphan":
     orphan(arguments[2])
     sys.exit()
 
-import grpc
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from spiffe import WorkloadApiClient
-
 url = "unix:" + path
 
 
@@ -86,7 +86,7 @@ def shown(context):
         }
         for svid in context.x509_svids
     ]
-    bundles = {str(d): len(b.x509_authorities) for d, b in context.x509_bundle_set.bundles.items()}
+    bundles = {b.trust_domain.name: len(b.x509_authorities) for b in context.x509_bundle_set.bundles}
     return {"svids": svids, "bundles": bundles}
 
 
@@ -117,6 +117,6 @@ try:
         say(**shown(client.fetch_x509_context()))
     elif what == "bundles":
         bundles = client.fetch_x509_bundles()
-        say(bundles={str(d): len(b.x509_authorities) for d, b in bundles.bundles.items()})
+        say(bundles={b.trust_domain.name: len(b.x509_authorities) for b in bundles.bundles})
 except Exception as error:
     say(error=str(error))

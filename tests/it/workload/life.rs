@@ -28,21 +28,16 @@ fn a_revoked_certificate_is_replaced_on_the_open_stream_at_once() {
 
 #[test]
 fn a_closed_path_withholds_and_ends_what_is_open() {
-    let path = "[[observe]]\nid = \"peer\"\nfile = \"@/peer.pem\"\n[[path]]\nid = \"approve\"\nneeds = [\"peer\"]\n";
+    let path = "[[certificate]]\nid = \"own\"\nnames = [\"own.svc.example\"]\nissuers = [\"private\"]\n\
+        [[certificate.install]]\ndir = \"@/own\"\n[[path]]\nid = \"approve\"\nneeds = [\"own\"]\n";
     let house = House::new(&(workload(WEB, &["unix:uid:0"], "path = \"approve\"") + path));
-    let place = house.mesh.dir.path().join("peer.pem");
     let (code, text) = house.call("/SpiffeWorkloadAPI/FetchX509SVID", &[]);
     assert!(
         code == "PERMISSION_DENIED" && text.contains("KW4852") && text.contains("approve is closed"),
         "{code} {text}"
     );
-    let ca = crate::harness::pki::Ca::root("r", |_| {});
-    let (leaf, _) = ca.leaf(&["peer.example"], |_| {});
-    std::fs::write(&place, keyward::codec::pem::certificates(&[&leaf, &ca.der])).unwrap();
-    house.mesh.wait("an open path", |mesh| {
-        mesh.ok(&["cert", "scan"]);
-        (mesh.run(&["gate", "check", "approve"]).0 == 0).then_some(())
-    });
+    house.mesh.ok(&["cert", "renew", "own"]);
+    house.mesh.wait("an open path", |mesh| (mesh.run(&["gate", "check", "approve"]).0 == 0).then_some(()));
     let watch = house.watch(&["watch"]);
     let first = serial(&watch.answer());
     house.mesh.ok(&["gate", "hold", "approve", "--for", "4s"]);

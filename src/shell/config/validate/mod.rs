@@ -81,7 +81,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    let links = link::read_all(p, &mut root, &credentials, &paths);
+    let links = link::read_all(p, &mut root, &credentials, &paths, &cas);
     let (workload_api, workloads) = workload::read_all(p, &mut root, &cas, &paths);
     // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
