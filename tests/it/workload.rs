@@ -88,7 +88,9 @@ impl House {
     }
 
     pub fn watch(&self, args: &[&str]) -> Watch {
-        Watch::of(self.command(args))
+        let mut watch = Watch::of(self.command(args));
+        watch.log = Some(self.mesh.dir.path().join("log"));
+        watch
     }
 
     pub fn log(&self, action: &str) -> Vec<Value> {
@@ -101,6 +103,8 @@ impl House {
 pub struct Watch {
     child: Child,
     lines: Receiver<String>,
+    /// What the daemon says, shown if nothing comes.
+    log: Option<PathBuf>,
 }
 
 impl Watch {
@@ -109,11 +113,14 @@ impl Watch {
         let (send, lines) = channel();
         let out: ChildStdout = child.stdout.take().unwrap();
         std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|l| send.send(l)));
-        Self { child, lines }
+        Self { child, lines, log: None }
     }
 
     pub fn line(&self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("it said nothing more");
+        let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|e| {
+            let log = self.log.as_ref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+            panic!("it said nothing more: {e}:\n{log}")
+        });
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
     }
 

@@ -22,7 +22,11 @@ pub fn doors(
     let (asked, looked) = (engine.clone(), engine.clone());
     let gate = Arc::new(move |path: &_| asked.gate(path));
     let installed = Arc::new(move |credential: &_| looked.installed(credential));
-    let relying = authority.map(|own| -> Arc<dyn Relying> { own.clone() });
+    let relying = authority.map(relying);
     // Not that of the ports: a sealed engine has one that refuses everything.
     Ok(Arc::new(Doors::new(ports, engine.store(), gate, installed, meter, relying)))
+}
+
+fn relying(authority: &Arc<Authority>) -> Arc<dyn Relying> {
+    authority.clone()
 }

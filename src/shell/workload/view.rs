@@ -135,8 +135,9 @@ impl Eyes {
             }
         }
         match (making, svids.is_empty(), problem) {
+            // It may be mended in a moment: the caller is told why if it is not.
+            (_, true, Some(why)) => Ok(Seen::Waits(why)),
             (true, _, _) => Ok(Seen::Waits("its certificate is being made".to_owned())),
-            (false, true, Some(why)) => Err(End::new(Code::Unavailable, UNAVAILABLE, why)),
             (false, _, _) => Ok(Seen::Ready(View { caller, svids, trusts, withheld })),
         }
     }

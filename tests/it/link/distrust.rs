@@ -175,7 +175,9 @@ async fn a_revoked_peer_is_gone_within_a_second_and_another_lives_on() {
     house.wait("it says how long it took", |link| link["swap"]["cut"] == 1 || link["cut"] == 1).await;
     let out = house.mesh.ok(&["audit", "query", "--action", "link.trust", "-o", "json", "--limit", "50"]);
     let log: serde_json::Value = serde_json::from_str(&out).unwrap();
-    let facts = |e: &serde_json::Value, key: &str| e["facts"][key].as_str().and_then(|n| n.parse::<u64>().ok());
+    let facts = |e: &serde_json::Value, key: &str| {
+        e["entry"]["data"]["facts"][key].as_str().and_then(|n| n.parse::<u64>().ok())
+    };
     let entries = log["entries"].as_array().unwrap();
     let cut = entries.iter().find(|e| facts(e, "cut") == Some(1)).unwrap_or_else(|| panic!("{out}"));
     assert!(facts(cut, "effect_ms").is_some_and(|ms| ms < 1_000), "{cut:#}");
