@@ -175,7 +175,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let own = workloads.as_ref().map(|(own, _)| own.clone());
     let parts = Parts { engine: engine.clone(), links: links.clone(), workloads: own };
     let (notices, reloading) = (wired.clone(), parts.clone());
-    let showing_links = links.clone();
+    let (showing_links, showing) = (links.clone(), parts.workloads.clone());
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: engine.store(),
@@ -187,6 +187,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         registry: wired.meter.registry(),
         notices: Arc::new(move || notices.notices().into_iter().map(|(_, notice)| notice).collect()),
         links: Arc::new(move || showing_links.statuses()),
+        workloads: Arc::new(move || showing.as_ref().map(Workloads::standings).unwrap_or_default()),
         reload: Arc::new(move || reload(&reloading)),
         environment: settings.estate.environment,
         compat_x509: false,

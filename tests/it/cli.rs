@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 50] = [
+const COMMANDS: [&str; 52] = [
     "",
     "init",
     "check",
@@ -65,6 +65,8 @@ const COMMANDS: [&str; 50] = [
     "freeze list",
     "freeze thaw",
     "snippet",
+    "workload",
+    "workload status",
     "ca",
     "ca status",
     "ca init",

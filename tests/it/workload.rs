@@ -22,9 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The Python with the client of SPIFFE.
 fn python() -> PathBuf {
-    let tools = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-    let python = tools.join("tools/spiffe/bin/python");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let python = target.join("tools/spiffe/bin/python");
     assert!(python.exists(), "{} is missing; run tests/run, which installs it", python.display());
     python
 }

@@ -4,10 +4,13 @@
 //! A secret is named by its SPIFFE ID (certificate and key) or by a trust domain, `spiffe://mesh.example` (what to trust);
 //! `default` and `ROOTCA` stand for the first of either, as they do elsewhere.
 
+use std::sync::Arc;
+
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use zeroize::Zeroizing;
 
+use super::book::{Entry, Svid};
 use super::server::{Flow, LONGEST_QUESTION};
 use super::spiffe::{LATE, LOOK, PATIENCE, stopping};
 use super::view::{End, Eyes, Seen, View};
@@ -94,7 +97,7 @@ pub(super) async fn follow(
                     };
                     let digest = chosen.digest();
                     if known.sent != Some(digest) {
-                        if let Err(end) = eyes.record(&view).await {
+                        if let Err(end) = eyes.record(&view.caller, &chosen.keys).await {
                             return Some(end);
                         }
                         known.nonce = known.nonce.saturating_add(1);
@@ -161,18 +164,23 @@ fn heard(known: &mut Known, asked: Asked, eyes: &Eyes, uid: u32) -> bool {
 }
 
 /// What was asked for, by the names that were used.
-struct Chosen<'a>(Vec<(String, Secret<'a>, Digest)>);
+#[derive(Default)]
+struct Chosen<'a> {
+    secrets: Vec<(String, Secret<'a>, Digest)>,
+    /// Those that hold a key.
+    keys: Vec<&'a (Arc<Entry>, Arc<Svid>)>,
+}
 
 impl Chosen<'_> {
     fn digest(&self) -> Digest {
-        let parts = self.0.iter().flat_map(|(name, _, digest)| [Digest::of(name.as_bytes()), *digest]);
+        let parts = self.secrets.iter().flat_map(|(name, _, digest)| [Digest::of(name.as_bytes()), *digest]);
         let all: Vec<u8> = parts.flat_map(|digest| digest.0).collect();
         Digest::of(&all)
     }
 
     fn render(&self, version: &Digest, nonce: u64) -> Zeroizing<Vec<u8>> {
         let secrets: Vec<(&str, Secret<'_>)> =
-            self.0.iter().map(|(name, secret, _)| (name.as_str(), *secret)).collect();
+            self.secrets.iter().map(|(name, secret, _)| (name.as_str(), *secret)).collect();
         sds::answer(version, nonce, &secrets)
     }
 }
@@ -181,7 +189,7 @@ fn choose<'a>(view: &'a View, names: &[String]) -> Result<Chosen<'a>, End> {
     let ids = || view.svids.iter().map(|(entry, _)| entry.workload.spiffe.to_string());
     let domains = || view.trusts.keys().map(|domain| format!("spiffe://{domain}"));
     let all: Vec<String> = if names.is_empty() { ids().chain(domains()).collect() } else { names.to_vec() };
-    let mut chosen = Vec::with_capacity(all.len());
+    let mut chosen = Chosen::default();
     for name in all {
         let wanted = match name.as_str() {
             "default" => ids().next().unwrap_or_default(),
@@ -195,13 +203,16 @@ fn choose<'a>(view: &'a View, names: &[String]) -> Result<Chosen<'a>, End> {
         let own = view.svids.iter().find(|(entry, _)| entry.workload.spiffe.as_str() == wanted);
         let trust = wanted.strip_prefix("spiffe://").and_then(|domain| view.trusts.get(domain));
         let (secret, digest) = match (own, trust) {
-            (Some((_, svid)), _) => (Secret::Certificate { chain: &svid.chain, key: &svid.key }, svid.fingerprint),
+            (Some(own), _) => {
+                chosen.keys.push(own);
+                (Secret::Certificate { chain: &own.1.chain, key: &own.1.key }, own.1.fingerprint)
+            }
             (None, Some(trust)) => (Secret::Trust { anchors: &trust.anchors, lists: &trust.lists }, trust.digest),
             (None, None) => return Err(not_yours(view, &name, ids().chain(domains()).collect())),
         };
-        chosen.push((name, secret, digest));
+        chosen.secrets.push((name, secret, digest));
     }
-    Ok(Chosen(chosen))
+    Ok(chosen)
 }
 
 fn not_yours(view: &View, name: &str, may: Vec<String>) -> End {

@@ -45,7 +45,8 @@ pub(super) async fn follow(mut eyes: Eyes, flow: &Flow) -> End {
                 Ok(Seen::Ready(view)) => {
                     let digest = digest(&view);
                     if last != Some(digest) {
-                        if let Err(end) = eyes.record(&view).await {
+                        let keys: Vec<_> = view.svids.iter().collect();
+                        if let Err(end) = eyes.record(&view.caller, &keys).await {
                             return end;
                         }
                         if let Err(end) = flow.send(render(&view)).await {

@@ -154,14 +154,13 @@ impl Eyes {
     }
 
     /// Writes down that the caller gets these keys, once for each; without that it does not get them.
-    pub(super) async fn record(&self, view: &View) -> Result<(), End> {
-        for (entry, svid) in view.svids.iter().filter(|(entry, svid)| !entry.is_told(&svid.serial, &view.caller)) {
+    pub(super) async fn record(&self, caller: &Caller, keys: &[&(Arc<Entry>, Arc<Svid>)]) -> Result<(), End> {
+        for (entry, svid) in keys.iter().filter(|(entry, svid)| !entry.is_told(&svid.serial, caller)) {
             let id = entry.workload.spiffe.as_str();
-            let told = self.book.records.given(entry.ca(), id, &svid.serial, &view.caller).await;
-            told.map_err(|e| {
-                End::new(Code::Unavailable, UNAVAILABLE, format!("it cannot be recorded who gets the key: {e}"))
-            })?;
-            entry.tell(&svid.serial, &view.caller);
+            let told = self.book.records.given(entry.ca(), id, &svid.serial, caller).await;
+            let why = |e| format!("it cannot be recorded who gets the key: {e}");
+            told.map_err(|e| End::new(Code::Unavailable, UNAVAILABLE, why(e)))?;
+            entry.tell(&svid.serial, caller);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 client.py fetch|bundles|watch|fetch-forever SOCKET [--uid N]
 client.py call SOCKET METHOD [--bare] [--uid N]     a call without the client; --bare without its metadata
+client.py nack SOCKET NAME                          takes a secret and refuses it
 client.py orphan SOCKET RELAY                       connects, ends, and leaves the connection to a child at RELAY
 Prints a line of JSON for each answer.
 """
@@ -103,8 +104,37 @@ def call(method):
             say(code=error.code().name, text=error.details())
 
 
+def field(number, data):
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def nack(name):
+    """Streams a secret and refuses it; then fetches it once."""
+    service = "/envoy.service.secret.v3.SecretDiscoveryService/"
+    asked = field(3, name.encode())
+    go_on = threading.Event()
+
+    def questions():
+        yield asked
+        go_on.wait()
+        yield asked + field(5, b"1") + field(6, b"\x08\x0d" + field(2, b"no such curve"))
+        time.sleep(3)
+
+    with grpc.insecure_channel(url) as channel:
+        stream = channel.stream_stream(service + "StreamSecrets", request_serializer=bytes, response_deserializer=bytes)
+        answers = 0
+        for _ in stream(questions(), timeout=20):
+            answers += 1
+            go_on.set()
+        fetch = channel.unary_unary(service + "FetchSecrets", request_serializer=bytes, response_deserializer=bytes)
+        say(answers=answers, fetched=name.encode() in fetch(asked, timeout=20))
+
+
 if what == "call":
     call(arguments[2])
+    sys.exit()
+if what == "nack":
+    nack(arguments[2])
     sys.exit()
 
 client = WorkloadApiClient(socket_path=url)
