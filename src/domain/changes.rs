@@ -19,6 +19,7 @@
 //! | `generation` | `CA/NUMBER` | a generation of a private CA |
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
 //! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
+//! | `rotation` | `CA/KIND/…` | what is known about the rotation of a private CA |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
 //! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
@@ -38,6 +39,7 @@ use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
 use crate::domain::private::Told;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{
     AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, note_automatic,
 };
@@ -136,6 +138,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("rotation", |p| {
+        for (id, new) in &touched.pieces {
+            let old = before.piece(id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, authority::piece);
+        }
+        Ok(())
+    })?;
     out.push(b'}');
     // Nothing differs: nothing to tell.
     if out.len() > 2 {
@@ -156,6 +165,7 @@ struct Touched<'a> {
     issued: BTreeMap<&'a str, Option<&'a Issued>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
+    pieces: BTreeMap<&'a PieceId, Option<&'a Piece>>,
 }
 
 impl<'a> Touched<'a> {
@@ -200,6 +210,9 @@ impl<'a> Touched<'a> {
                 Change::Issued(serial, issued) => {
                     touched.issued.insert(serial, issued.as_deref());
                 }
+                Change::Piece(id, piece) => {
+                    touched.pieces.insert(id, piece.as_deref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -217,6 +230,7 @@ impl<'a> Touched<'a> {
             && self.issued.is_empty()
             && self.issuers.is_empty()
             && self.latches.is_empty()
+            && self.pieces.is_empty()
     }
 }
 
@@ -517,9 +531,16 @@ impl Patch<'_, '_> {
 
     /// Bytes, in hexadecimal.
     fn hex(&mut self, key: &str, old: Option<&[u8]>, new: &[u8]) {
-        if old != Some(new) {
+        self.maybe_hex(key, old, Some(new));
+    }
+
+    fn maybe_hex(&mut self, key: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
+        if old != new {
             self.key(key);
-            write_plain(hex(new).as_bytes(), self.out);
+            match new {
+                Some(bytes) => write_plain(hex(bytes).as_bytes(), self.out),
+                None => self.out.extend_from_slice(b"null"),
+            }
         }
     }
 

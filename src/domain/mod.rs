@@ -32,6 +32,7 @@ pub mod audit;
 pub mod execution;
 pub mod register;
 pub mod state;
+pub mod rotating;
 pub mod before;
 pub mod changes;
 pub mod successor;

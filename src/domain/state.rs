@@ -15,6 +15,7 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::time::{Boottime, Timestamp};
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
@@ -38,6 +39,8 @@ pub struct State {
     pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
     /// What private CAs issued, by serial number in hexadecimal, until it expires.
     pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
+    /// What is known about the rotations of private CAs.
+    pub pieces: BTreeMap<PieceId, Arc<Piece>>,
 }
 
 /// What is latched.
@@ -186,6 +189,8 @@ pub enum Change {
     Generation(GenerationId, Arc<CaGeneration>),
     /// A certificate of a private CA is now this; `None` once it expired long enough ago.
     Issued(Arc<str>, Option<Arc<Issued>>),
+    /// Something is known about the rotation of a private CA, or not any more.
+    Piece(PieceId, Option<Arc<Piece>>),
 }
 
 impl State {
@@ -209,6 +214,8 @@ impl State {
             Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),
+            Change::Piece(id, Some(piece)) => put(&mut self.pieces, id, piece.clone()),
+            Change::Piece(id, None) => drop(self.pieces.remove(id)),
         }
     }
 

@@ -377,7 +377,8 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Latch(..)
         | Change::Freeze(..)
         | Change::Generation(..)
-        | Change::Issued(..) => None,
+        | Change::Issued(..)
+        | Change::Piece(..) => None,
     }
 }
 
@@ -393,7 +394,8 @@ fn is_shared(change: &Change) -> bool {
         | Change::Latch(..)
         | Change::Freeze(..)
         | Change::Generation(..)
-        | Change::Issued(..) => false,
+        | Change::Issued(..)
+        | Change::Piece(..) => false,
     }
 }
 

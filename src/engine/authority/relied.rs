@@ -51,7 +51,9 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
         | Change::Bucket(..)
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
-        | Change::Freeze(..) => false,
+        | Change::Freeze(..)
+        // What a rotation knows; what comes of it is a phase.
+        | Change::Piece(..) => false,
     }
 }
 

@@ -27,8 +27,13 @@ fn a_published_client_gets_certificate_key_and_bundle() {
     // The same certificates for the same caller, and one entry for each of them.
     assert_eq!(house.fetch(&["fetch"]), got);
     assert_eq!(house.log("workload.give").len(), 2);
-    let status: serde_json::Value = serde_json::from_str(&house.mesh.ok(&["workload", "status", "-o", "json"])).unwrap();
-    assert_eq!(status[0]["certificate"]["serial"].as_str().unwrap().trim_start_matches('0'), svids[0]["serial"], "{status}");
+    let status: serde_json::Value =
+        serde_json::from_str(&house.mesh.ok(&["workload", "status", "-o", "json"])).unwrap();
+    assert_eq!(
+        status[0]["certificate"]["serial"].as_str().unwrap().trim_start_matches('0'),
+        svids[0]["serial"],
+        "{status}"
+    );
     assert!(status[2]["certificate"].is_null() && status[2]["selectors"][0] == "unix:uid:1", "{status}");
     assert_eq!(house.mesh.status()["cas"][0]["generations"][0]["leaves"], 2);
 }
