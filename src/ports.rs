@@ -32,7 +32,7 @@ mod witness;
 
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
 pub use lists::Lists;
-pub use mint::{Adopted, Anchors, Asked, Blank, Mint, MintError, Shelf};
+pub use mint::{Adopted, Anchors, Asked, Blank, Mint, MintError, Relied, Shelf, Trust};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use relying::{CanaryLeaf, Here, Probed, Relying};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};

@@ -16,6 +16,7 @@
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW46xx` | private CAs | `explain/pki.rs` |
+//! | `KW485x`, `KW486x` | the SPIFFE Workload API and Envoy's secrets | `explain/workload.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -50,6 +51,7 @@ mod rotation;
 mod recording;
 mod verifying;
 mod witness;
+mod workload;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Gate: proxies", proxies::ROWS),
     ("Private CAs", pki::ROWS),
     ("Rotating private CAs", rotation::ROWS),
+    ("Workload API", workload::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

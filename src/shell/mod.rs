@@ -21,6 +21,7 @@ pub mod leases;
 pub mod texts;
 pub mod wire;
 pub mod witness;
+pub mod workload;
 
 /// Runs the command line.
 #[must_use]

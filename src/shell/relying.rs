@@ -78,11 +78,11 @@ impl Parties {
     }
 }
 
-/// Whether a link goes by the bundle of a CA.
+/// Whether a link goes by the bundle of a CA: by the CA's name, or by the file.
 #[must_use]
 pub fn relies(link: &Link, pki: &Path, ca: &CaId) -> bool {
     let file = pki.join(bundle_file(ca));
-    link.roots.iter().any(|root| Path::new(root) == file)
+    link.ca.as_ref() == Some(ca) || link.roots.iter().any(|root| Path::new(root) == file)
 }
 
 /// The files that a CA publishes below `pki`: bundle and lists.

@@ -5,6 +5,7 @@ pub mod canary;
 mod lease;
 pub mod link;
 mod witness;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::fs::File;

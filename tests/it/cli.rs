@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 62] = [
+const COMMANDS: [&str; 64] = [
     "",
     "init",
     "check",
@@ -65,6 +65,8 @@ const COMMANDS: [&str; 62] = [
     "freeze list",
     "freeze thaw",
     "snippet",
+    "workload",
+    "workload status",
     "ca",
     "ca status",
     "ca init",

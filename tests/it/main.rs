@@ -57,4 +57,5 @@ mod store;
 mod successor;
 mod verdict;
 mod witness;
+mod workload;
 mod x509;

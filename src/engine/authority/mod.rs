@@ -16,6 +16,7 @@ mod make;
 mod offline;
 mod operate;
 mod orders;
+mod relied;
 mod rotate;
 mod status;
 mod tend;
@@ -42,6 +43,8 @@ pub use self::issue::Given;
 pub use self::lists::BundleText;
 pub use self::make::Place;
 pub use self::offline::{Asking, Brought, Import};
+pub use self::relied::LeafStanding;
+pub(crate) use self::relied::{Moves, moves_trust};
 pub use self::rotate::{CANARY, Outlook, Rotations, describe};
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 

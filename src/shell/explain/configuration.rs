@@ -330,4 +330,11 @@ pub(super) const ROWS: &[Entry] = &[
          either it would hold every rotation for ever. Ids that begin with `link.` are those of links.",
         "Add `token_file` or `probe`, or choose another id, as the message says.",
     ),
+    row(
+        "KW0075",
+        "a workload that nobody could be",
+        "A [[workload]] needs a socket to ask at ([workload_api]) and selectors by which its processes are known; and a socket \
+         needs workloads.",
+        "Write selectors as unix:uid:NUMBER, unix:gid:NUMBER, unix:path:/PROGRAM or unix:sha256:HEX; all of them have to match.",
+    ),
 ];

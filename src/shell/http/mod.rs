@@ -37,6 +37,7 @@ mod shield;
 mod tls;
 mod views;
 mod witness;
+mod workloads;
 
 use core::fmt;
 use std::sync::Arc;
@@ -46,17 +47,21 @@ use crate::domain::link::Status;
 use crate::engine::authority::Authority;
 use crate::engine::{Engine, Refusal};
 use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
+use crate::shell::workload::Standing;
 
 pub use self::links::Link;
 pub use self::listen::{BindError, Listeners, bind};
 pub(crate) use self::listen::{SocketFiles, unix_socket};
 pub use self::server::serve;
 pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
+pub use self::workloads::{Certificate as WorkloadCertificate, Workload};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
 /// How the links are now, in the order of their ids.
 pub type LinkStatuses = Arc<dyn Fn() -> Vec<Status> + Send + Sync>;
+/// How the workloads are now, in the order of the configuration.
+pub type WorkloadStandings = Arc<dyn Fn() -> Vec<Standing> + Send + Sync>;
 /// Reads the configuration again: what was adopted, or why nothing was. May block.
 pub type ReloadHook = Arc<dyn Fn() -> Result<String, NotReloaded> + Send + Sync>;
 
@@ -100,6 +105,8 @@ pub struct Web {
     pub notices: Notices,
     /// How the links are now.
     pub links: LinkStatuses,
+    /// How the workloads are now.
+    pub workloads: WorkloadStandings,
     /// What `POST /v1/reload` does.
     pub reload: ReloadHook,
     /// Production or staging: said in every answer.

@@ -172,6 +172,7 @@ impl Rig {
             forward: Address::Tcp { host: "127.0.0.1".into(), port: echo.address.port() },
             server_name: None,
             identity: Identity::Files { credential: None, certificate: at("own.pem"), key: at("own.key") },
+            ca: None,
             roots: vec![at("roots.pem")],
             crls: Vec::new(),
             peers: vec![PeerId::parse(ENGINE).unwrap()],
@@ -196,7 +197,7 @@ impl Rig {
         };
         let registry = prometheus::Registry::new();
         let meter = LinkMeter::new(&registry).unwrap();
-        let doors = Doors::new(&ports, store.clone(), gate, Arc::new(|_: &_| None), meter);
+        let doors = Doors::new(&ports, store.clone(), gate, Arc::new(|_: &_| None), meter, None);
         let proxy = Proxy::new(Arc::new(link.clone()), Arc::new(doors));
         let (stop, stopped) = oneshot::channel::<()>();
         let running = proxy.clone();

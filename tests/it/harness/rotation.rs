@@ -196,6 +196,7 @@ pub fn mesh(leaf: Duration) -> Ca {
         ids: vec![PathPattern::parse("/**").unwrap()],
     };
     Ca {
+        offline_root: false,
         id: ca_id(),
         name: Arc::from("mesh"),
         organization: None,

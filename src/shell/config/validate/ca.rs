@@ -61,6 +61,29 @@ pub(super) struct Cas<'a> {
     pub(super) keyholder: Option<KeyholderSettings>,
 }
 
+impl Cas<'_> {
+    /// `ca` and `ca_profile` of a section, if both are there.
+    pub(super) fn route(&self, p: &mut Problems, s: &mut Section<'_>) -> Option<(Arc<Ca>, ProfileId)> {
+        let ca = s.need_text(p, "ca", "\"mesh\"");
+        let profile = s.need_text(p, "ca_profile", "\"workload\"");
+        let ca = ca?;
+        if !self.ids.contains(ca.value) {
+            self.ids.unknown(p, "ca", &ca);
+            return None;
+        }
+        // One with a problem of its own is not asked for its profiles.
+        let found = CaId::parse(ca.value).ok().and_then(|id| self.all.get(&id))?;
+        let profile = profile?;
+        let Some(known) = ProfileId::parse(profile.value).ok().and_then(|id| found.profiles.get(&id)) else {
+            let all: Vec<&str> = found.profiles.keys().map(ProfileId::as_str).collect();
+            let what = format!("the CA {} has no profile {}", quoted(ca.value), quoted(profile.value));
+            p.add("KW0012", &profile.span, what, "unknown", format!("it has {}", all.join(", ")));
+            return None;
+        };
+        Some((found.clone(), known.id.clone()))
+    }
+}
+
 pub(super) fn read_all<'a>(p: &mut Problems, root: &mut Section<'a>, state: Option<&Path>) -> Cas<'a> {
     let mut cas = Cas::default();
     for section in root.sections(p, "ca", "[[ca]]", MOST_CAS) {

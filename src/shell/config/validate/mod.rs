@@ -22,6 +22,7 @@ mod scalar;
 mod schedule;
 mod solver;
 mod witness;
+mod workload;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -84,10 +85,11 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    let links = link::read_all(p, &mut root, &credentials, &paths);
+    let links = link::read_all(p, &mut root, &credentials, &paths, &cas);
     if let Some(state) = &place.state_dir {
         party::check_links(p, &root.at, &links, &cas, &crate::shell::wire::pki_of(state));
     }
+    let (workload_api, workloads) = workload::read_all(p, &mut root, &cas, &paths);
     // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
@@ -126,6 +128,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },
+        workload_api: workload_api.filter(|_| real),
+        workloads,
         digest: Digest::of(text.as_bytes()),
         path: None,
     })
