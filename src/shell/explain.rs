@@ -43,6 +43,7 @@ mod lease;
 mod link;
 mod lists;
 mod log;
+mod outside;
 mod pki;
 mod proof;
 mod proxies;
@@ -109,6 +110,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Gate: proxies", proxies::ROWS),
     ("Private CAs", pki::ROWS),
     ("Rotating private CAs", rotation::ROWS),
+    ("Private CAs: from outside", outside::ROWS),
     ("Workload API", workload::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),

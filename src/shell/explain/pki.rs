@@ -138,17 +138,4 @@ pub(super) const ROWS: &[Entry] = &[
          next one should have followed it long ago.",
         "`keyward ca rotate CA --status` says what holds the rotation.",
     ),
-    row(
-        "KW4660",
-        "what comes from outside does not fit",
-        "An offline root was asked for what is not needed now, its answer is not what was asked for, or a CA that was to be \
-         taken over lacks something.",
-        "The message says what does not fit. `keyward ca request` says again what an offline root has to sign.",
-    ),
-    row(
-        "KW4661",
-        "the list of an offline root ends soon",
-        "Peers that demand a revocation list of every CA refuse everybody once it has ended.",
-        "`keyward ca sign-intermediate DIR > list.pem` where the root's medium is, then `keyward ca accept CA list.pem`.",
-    ),
 ];
