@@ -24,6 +24,7 @@ mod holder;
 mod lists;
 mod mint;
 mod reading;
+mod relying;
 mod signer;
 mod spool;
 mod store;
@@ -31,8 +32,9 @@ mod witness;
 
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
 pub use lists::Lists;
-pub use mint::{Anchors, Asked, Blank, Mint, MintError, Relied, Reliers, Relying, Shelf, Took};
+pub use mint::{Adopted, Anchors, Asked, Blank, Mint, MintError, Relied, Shelf, Trust};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
+pub use relying::{CanaryLeaf, Here, Probed, Relying};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};
 pub use store::{Batch, LARGEST_BATCH, LARGEST_BATCH_EVIDENCE, Store, StoreError, StoredEntry};

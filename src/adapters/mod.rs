@@ -2,6 +2,7 @@
 
 pub mod acme;
 pub mod caller;
+pub mod canary;
 pub mod challenge;
 pub mod clock;
 pub mod deploy;

@@ -60,6 +60,12 @@ impl Trust {
         self
     }
 
+    /// SHA-256 of each root.
+    #[must_use]
+    pub fn anchors(&self) -> std::collections::BTreeSet<Digest> {
+        self.roots.fingerprints()
+    }
+
     /// Judges what a peer presents, leaf first.
     ///
     /// # Errors

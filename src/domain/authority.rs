@@ -30,6 +30,8 @@ pub struct Ca {
     pub organization: Option<Arc<str>>,
     /// Of the keys that it makes: P-256, P-384 or Ed25519.
     pub algorithm: KeyAlgorithm,
+    /// Whether its root is in a place that no network reaches; otherwise the key holder has it.
+    pub offline_root: bool,
     /// How long a root lives.
     pub root_lifetime: Duration,
     /// How long an issuing CA lives.
@@ -333,7 +335,8 @@ pub fn decide(
         not_after: now.plus(lifetime).min(above.not_after),
     };
     let lives = now.until(validity.not_after);
-    if lives < SHORTEST_LIFE {
+    // What is short-lived by its profile may be shorter.
+    if lives < SHORTEST_LIFE.min(profile.lifetime / 2) {
         return Err(Refusal::TooShort { lives, ends: validity.not_after });
     }
     Ok(Leaf {
@@ -360,6 +363,7 @@ mod tests {
             ids: vec![PathPattern::parse("/ns/*/sa/*").unwrap()],
         };
         Ca {
+            offline_root: false,
             id: CaId::parse("mesh").unwrap(),
             name: Arc::from("Mesh"),
             organization: None,

@@ -8,8 +8,9 @@ use crate::domain::authority::{Ca, CaCertificate, Leaf, RevocationList};
 use crate::domain::id::CaId;
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::NameSet;
+use crate::domain::register::{CaSigned, ListMade};
 use crate::domain::spiffe::SpiffeId;
-use crate::domain::time::{Boottime, Timestamp};
+use crate::domain::time::Boottime;
 
 /// Bytes that are to be signed. They were linted: the rules that relying parties enforce hold for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,19 @@ pub struct Asked {
 #[error("{0}")]
 pub struct MintError(pub String);
 
+/// A CA's certificate that was signed elsewhere, and that relying parties will take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// What is kept of it.
+    pub certificate: CaSigned,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub key: Digest,
+    /// The kind of its key.
+    pub algorithm: KeyAlgorithm,
+    /// What was signed (DER).
+    pub tbs: Vec<u8>,
+}
+
 /// Encoding: pure, and done in well under a millisecond. Chains begin with whoever signs and end with the root.
 pub trait Mint: Send + Sync {
     /// A leaf below `above`.
@@ -68,6 +82,21 @@ pub trait Mint: Send + Sync {
     /// # Errors
     /// If it is none.
     fn public_key(&self, certificate: &[u8]) -> Result<Arc<[u8]>, MintError>;
+    /// A CA's certificate (DER) that was signed elsewhere; otherwise as [`Self::ca`].
+    ///
+    /// # Errors
+    /// Says what relying parties would refuse, or that the signature is not of the one above.
+    fn adopt(&self, certificate: &[u8], above: &[Arc<[u8]>], others: &[Arc<[u8]>]) -> Result<Adopted, MintError>;
+    /// A revocation list (DER) of `issuer` (DER) that was signed elsewhere, with how many entries it has.
+    ///
+    /// # Errors
+    /// If it is none of this CA's, or its number cannot be counted on.
+    fn adopt_list(&self, list: &[u8], issuer: &[u8]) -> Result<(ListMade, usize), MintError>;
+    /// Whether a list that [`Self::adopt_list`] took says that a certificate (DER) is revoked.
+    ///
+    /// # Errors
+    /// If one of them is none.
+    fn is_revoked(&self, list: &[u8], certificate: &[u8]) -> Result<bool, MintError>;
     /// Reads a request: PEM or DER.
     ///
     /// # Errors
@@ -75,6 +104,8 @@ pub trait Mint: Send + Sync {
     fn request(&self, csr: &[u8]) -> Result<Asked, MintError>;
     /// Certificates (DER) as PEM, one after the other.
     fn pem(&self, certificates: &[Arc<[u8]>]) -> String;
+    /// Revocation lists (DER) as PEM, one after the other.
+    fn lists(&self, lists: &[Arc<[u8]>]) -> String;
     /// Anchors (DER) as a bundle for relying parties: PEM in a stable order, and its digest.
     ///
     /// # Errors
@@ -107,12 +138,12 @@ pub struct Relied {
     pub blocked: BTreeSet<Digest>,
     /// Of all of it.
     pub digest: Digest,
-    /// How often trust had moved before this was read ([`Relying::moved`]).
+    /// How often trust had moved before this was read ([`Trust::moved`]).
     pub moved: u64,
 }
 
 /// What relying parties in this process go by.
-pub trait Relying: Send + Sync {
+pub trait Trust: Send + Sync {
     /// How often trust in private CAs, what they issued, or a key moved since the start. Cheap: asked ten times a second.
     fn moved(&self) -> u64;
     /// When it moved the first time after it had moved so often, as the time since boot; of moves that are long past the
@@ -120,23 +151,6 @@ pub trait Relying: Send + Sync {
     fn moved_after(&self, count: u64) -> Option<Boottime>;
     /// What is trusted of a CA now.
     fn relied<'a>(&'a self, ca: &'a CaId) -> Doing<'a, Result<Relied, HostError>>;
-}
-
-/// Whoever in this process relies on private CAs: what they took.
-pub trait Reliers: Send + Sync {
-    /// Each with the bundle by which it judges everybody now, also those who came before; `None` while it lets nobody in.
-    fn took(&self, ca: &CaId) -> Vec<Took>;
-}
-
-/// What a relying party took.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Took {
-    /// Who, for example `link/portal-in`.
-    pub who: String,
-    /// The digest of the bundle, as [`Relied::bundle`].
-    pub bundle: Option<Digest>,
-    /// Since when.
-    pub since: Option<Timestamp>,
 }
 
 /// Whoever on this machine verifies chains: what private CAs are trusted for.

@@ -24,6 +24,7 @@ use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::keyhold;
 use crate::shell::leases;
 use crate::shell::link::Links;
+use crate::shell::relying::Parties;
 use crate::shell::wire::{self, FileWatch, Wired};
 use crate::shell::witness;
 use crate::shell::workload::{self, Workloads};
@@ -153,15 +154,18 @@ pub struct Parts {
 pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
     let wired = Arc::new(wire::wire_or_seal(settings, clock).map_err(|e| e.to_string())?);
     let engine = Arc::new(begin(settings, &wired).await?);
+    let pki = wire::pki_of(&settings.state_dir);
+    let parties = Arc::new(Parties::new(&settings.parties, &settings.links, pki));
     // A sealed guardian issues nothing.
     let authority = match engine.seal() {
-        None => wired.authority(settings, &engine).map_err(|e| e.to_string())?,
+        None => wired.authority(settings, &engine, parties.clone()).map_err(|e| e.to_string())?,
         Some(_) => None,
     };
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
     let doors = wire::link::doors(&wired.ports, &engine, authority.as_ref(), &wired.meter.registry())
         .map_err(|e| e.to_string())?;
     let links = Arc::new(Links::new(doors));
+    parties.serve(&links);
     let prepared = links.prepare(&settings.links).await?;
     let workloads = match &settings.workload_api {
         Some(api) => {

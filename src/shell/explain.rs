@@ -47,6 +47,7 @@ mod pki;
 mod proof;
 mod proxies;
 mod reading;
+mod rotation;
 mod recording;
 mod verifying;
 mod witness;
@@ -107,6 +108,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Proof at the proxy", proof::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("Private CAs", pki::ROWS),
+    ("Rotating private CAs", rotation::ROWS),
     ("Workload API", workload::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),

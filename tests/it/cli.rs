@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 52] = [
+const COMMANDS: [&str; 64] = [
     "",
     "init",
     "check",
@@ -70,11 +70,23 @@ const COMMANDS: [&str; 52] = [
     "ca",
     "ca status",
     "ca init",
+    "ca request",
+    "ca sign-intermediate",
+    "ca accept",
+    "ca import",
+    "ca export",
     "ca issue",
     "ca sign",
     "ca revoke",
     "ca crl",
     "ca bundle",
+    "ca rotate",
+    "ca rollback",
+    "ca compromised",
+    "ca emergency",
+    "ca distrust",
+    "ca cross-sign",
+    "ca acknowledge",
     "keyholder",
     "status",
     "backup",

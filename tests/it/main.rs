@@ -51,6 +51,7 @@ mod proof;
 mod proxy;
 mod replay;
 mod review;
+mod rotation;
 mod sim;
 mod store;
 mod successor;

@@ -19,7 +19,7 @@ mod tls;
 use core::fmt;
 use core::future::Future;
 use core::sync::atomic::AtomicU64;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -35,7 +35,7 @@ use crate::domain::id::{AttemptId, CredentialId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::link::{Admitted, Link, Reason, Refusal, Status, Swap, Tally, Told, passes};
 use crate::domain::time::{Timestamp, Validity};
-use crate::ports::{Clock, Entropy, KeyStore, Relying, Store};
+use crate::ports::{Clock, Entropy, KeyStore, Store, Trust};
 
 pub use self::meter::LinkMeter;
 pub use self::stream::Listener;
@@ -58,7 +58,7 @@ pub struct Doors {
     /// Taken by threads that read files.
     readers: Arc<Semaphore>,
     /// The private CAs, if there are any.
-    relying: Option<Arc<dyn Relying>>,
+    relying: Option<Arc<dyn Trust>>,
 }
 
 /// So many threads read files at once, for all links: on a disk that hangs each is lost until it answers, and the guardian
@@ -80,7 +80,7 @@ impl Doors {
         gate: Gate,
         installed: Installed,
         meter: LinkMeter,
-        relying: Option<Arc<dyn Relying>>,
+        relying: Option<Arc<dyn Trust>>,
     ) -> Self {
         let (clock, keys, entropy) = (ports.clock.clone(), ports.keys.clone(), ports.entropy.clone());
         let readers = Arc::new(Semaphore::new(READERS));
@@ -140,6 +140,31 @@ impl Proxy {
     pub fn adopt(&self, link: Arc<Link>) {
         self.shared.link.store(link);
         self.shared.changed.notify_one();
+    }
+
+    /// SHA-256 of each root that peers are judged by now; `None` while nobody is let in for lack of any.
+    #[must_use]
+    pub fn anchors(&self) -> Option<BTreeSet<Digest>> {
+        self.judge().map(|judge| judge.anchors())
+    }
+
+    /// Judges a chain as that of a peer, by what is in force.
+    ///
+    /// # Errors
+    /// [`Refusal`]: as a peer would be refused.
+    pub fn judge_chain(&self, chain: &[Arc<[u8]>]) -> Result<(), Refusal> {
+        let unready = || Refusal::new(Reason::Unready, "the link has no roots in force");
+        let judge = self.judge().ok_or_else(unready)?;
+        let ders: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(&**der)).collect();
+        judge.judge(&ders, self.shared.doors.clock.now()).map(drop)
+    }
+
+    fn judge(&self) -> Option<Arc<Judge>> {
+        match &*self.shared.state.borrow() {
+            State::Unready(_) => None,
+            State::Swapping(judge) => Some(judge.clone()),
+            State::Ready(generation) => Some(generation.judge.clone()),
+        }
     }
 
     /// How it is now.

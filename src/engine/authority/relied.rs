@@ -12,7 +12,7 @@ use crate::domain::state::{Change, LatchOn};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::authority::make::Place;
 use crate::engine::authority::{Authority, Denied};
-use crate::ports::{Doing, HostError, Relied, Relying};
+use crate::ports::{Doing, HostError, Relied, Trust};
 
 /// So many moves are remembered: whoever looks ten times a second misses none.
 const MOST_MOVES: usize = 256;
@@ -73,7 +73,7 @@ impl Moves {
     }
 }
 
-impl Relying for Authority {
+impl Trust for Authority {
     fn moved(&self) -> u64 {
         self.engine.read().trust_moves.count
     }

@@ -6,13 +6,16 @@ use clap::{Args, Subcommand};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 
 use super::args::{Output, span};
+use super::ca_offline::{ImportArgs, Medium, SignIntermediate};
 use super::console::{Cell, Exit, Failure, Tone, relative};
+use super::rotation::{Acknowledged, Cross, DistrustArgs, EmergencyArgs, OfGeneration, Rotate};
 use super::{Done, Run};
 use crate::domain::authority::RevocationReason;
 use crate::domain::name::Name;
 use crate::domain::spiffe::SpiffeId;
 use crate::shell::files::create;
 use crate::shell::http::ca::model::{Ca as View, Cas, Generation, Made, Revoke, Revoked, Sign, Signed};
+use crate::shell::http::ca::rotation_model::Rotation;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ca {
@@ -30,6 +33,55 @@ The CA stands in the configuration as a [[ca]]. Asked again after it was cut off
     Init {
         /// The CA's id
         ca: String,
+        /// The directory of a root that is kept offline: it is made there if it is none, and signs
+        #[arg(long, value_name = "DIR")]
+        offline_root: Option<PathBuf>,
+        #[command(flatten)]
+        medium: Medium,
+    },
+    /// What an offline root is to sign for a CA, as a file to carry there
+    #[command(after_help = "\
+Example:
+  keyward ca request mesh > request.json      here
+  keyward ca sign-intermediate /media/root request.json > answer.pem      there
+  keyward ca accept mesh answer.pem           here
+
+Nothing in the file is secret. Asked again it says the same, until the answer was accepted.")]
+    Request {
+        /// The CA's id
+        ca: String,
+    },
+    /// Sign with an offline root, on the machine that has its medium; no daemon is asked
+    #[command(after_help = "\
+Examples:
+  keyward ca sign-intermediate /media/root request.json > answer.pem
+  keyward ca sign-intermediate /media/root > list.pem      a new revocation list only
+  keyward ca sign-intermediate /media/root --revoke 4f3a… --reason ca-compromise > list.pem
+
+Shows what it signs, and asks. Writes the root's certificate, what it certified, and its revocation list.")]
+    SignIntermediate(SignIntermediate),
+    /// Take in what an offline root signed
+    Accept {
+        /// The CA's id
+        ca: String,
+        /// What `keyward ca sign-intermediate` wrote
+        answer: PathBuf,
+    },
+    /// Take over a CA that was made elsewhere
+    #[command(after_help = "\
+Example:
+  keyward ca import mesh --root root.pem --issuing issuing.pem --issuing-key issuing.key --crl root.crl.pem
+
+The keys go to the key holder; destroy the files afterwards. What the CA issued before is not in the register: it is
+neither listed nor revoked here.")]
+    Import(ImportArgs),
+    /// Write all that is public of a CA into a directory: certificates, bundle, revocation lists
+    Export {
+        /// The CA's id
+        ca: String,
+        /// A directory that is not there yet
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Make a key here and get a certificate for it
     #[command(after_help = "\
@@ -72,10 +124,63 @@ Example:
         root: bool,
     },
     /// What relying parties are to trust, as PEM
+    #[command(after_help = "\
+Example:
+  keyward ca bundle mesh > /etc/mesh/ca.pem
+
+Its version and digest, which relying parties acknowledge, are said on standard error.")]
     Bundle {
         /// The CA's id
         ca: String,
     },
+    /// Rotate a CA before its time, look ahead, or see how its rotation stands
+    #[command(after_help = "\
+Examples:
+  keyward ca rotate mesh --plan
+  keyward ca rotate mesh --reason \"yearly\"
+  keyward ca rotate mesh --status
+
+It skips the timers, not the evidence: nothing signs before every relying party has acknowledged the bundle and let
+a canary in. Exits with 3 while something waits for somebody.")]
+    Rotate(Rotate),
+    /// Roll a new generation back: the one before it signs again
+    #[command(after_help = "\
+Example:
+  keyward ca rollback mesh 2 --reason \"the portal refuses it\"
+
+From standby, staged, signing or draining of the old one. The new one stays trusted, drains, and goes.")]
+    Rollback(OfGeneration),
+    /// Say that a key of a generation is in other hands
+    #[command(after_help = "\
+Example:
+  keyward ca compromised mesh 1 --reason \"the backup was stolen\"
+
+A replacement is made and staged at once. Then `keyward ca emergency` shows what breaks.")]
+    Compromised(OfGeneration),
+    /// Show what breaks if what is compromised goes at once, and sign it off
+    Emergency(EmergencyArgs),
+    /// Have nothing of a CA trusted any more
+    #[command(after_help = "\
+Example:
+  keyward ca distrust mesh --all --type-name mesh
+
+It cannot be taken back: the bundle is empty, and every relying party refuses every peer.")]
+    Distrust(DistrustArgs),
+    /// Certify one generation's root by another's
+    #[command(after_help = "\
+Example:
+  keyward ca cross-sign mesh --subject 2 --issuer 1
+
+Whoever trusts generation 1 takes leaves of generation 2 then, as long as they carry the cross-signature.")]
+    CrossSign(Cross),
+    /// Say for a relying party which bundle it goes by
+    #[command(after_help = "\
+Example:
+  keyward ca acknowledge mesh --party edge --version 3 --digest 9c1f…
+
+It also says that the party gave up the sessions and tickets of whoever is not in the bundle any more.
+A party says it itself by POST /v1/ca/CA/acknowledge with its token.")]
+    Acknowledge(Acknowledged),
 }
 
 #[derive(Debug, Args)]
@@ -118,7 +223,7 @@ pub(super) struct RevokeArgs {
     reason: Option<RevocationReason>,
 }
 
-fn reason(text: &str) -> Result<RevocationReason, String> {
+pub(super) fn reason(text: &str) -> Result<RevocationReason, String> {
     RevocationReason::parse(text).ok_or_else(|| {
         let all: Vec<&str> = RevocationReason::ALL.iter().map(|(_, name, _)| *name).collect();
         format!("one of {}", all.join(", "))
@@ -129,16 +234,33 @@ impl Run {
     pub(super) fn ca(&self, command: Ca) -> Done {
         match command {
             Ca::Status => self.ca_status(),
-            Ca::Init { ca } => self.ca_init(&ca),
+            Ca::Init { ca, offline_root: Some(dir), medium } => self.ca_init_offline(&ca, &dir, &medium),
+            Ca::Init { ca, offline_root: None, .. } => self.ca_init(&ca),
+            Ca::Request { ca } => self.ca_request(&ca),
+            Ca::SignIntermediate(sign) => self.ca_sign_intermediate(&sign),
+            Ca::Accept { ca, answer } => self.ca_accept(&ca, &answer),
+            Ca::Import(import) => self.ca_import(&import),
+            Ca::Export { ca, out } => self.ca_export(&ca, &out),
             Ca::Issue(issue) => self.ca_issue(&issue),
             Ca::Sign { ca, csr, how } => self.ca_sign(&ca, &csr, &how),
             Ca::Revoke(revoke) => self.ca_revoke(revoke),
             Ca::Crl { generation, root } => self.ca_crl(&generation, root),
             Ca::Bundle { ca } => {
-                let bytes = self.daemon()?.bytes(&format!("/v1/ca/{ca}/bundle"))?;
+                let daemon = self.daemon()?;
+                let bytes = daemon.bytes(&format!("/v1/ca/{ca}/bundle"))?;
+                let rotation: Rotation = daemon.get(&format!("/v1/ca/{ca}/rotation"))?;
                 self.console.raw(&bytes)?;
+                let digest = rotation.bundle.unwrap_or_default();
+                self.console.note(format!("version {}, digest {digest}", rotation.bundle_version));
                 Ok(Exit::Ok)
             }
+            Ca::Rotate(asked) => self.ca_rotate(asked),
+            Ca::Rollback(asked) => self.ca_rollback(asked),
+            Ca::Compromised(asked) => self.ca_compromised(asked),
+            Ca::Emergency(asked) => self.ca_emergency(asked),
+            Ca::Distrust(asked) => self.ca_distrust(asked),
+            Ca::CrossSign(asked) => self.ca_cross_sign(&asked),
+            Ca::Acknowledge(asked) => self.ca_acknowledge(asked),
         }
     }
 
@@ -187,8 +309,12 @@ impl Run {
         let daemon = self.daemon()?;
         let made: Made = daemon.post(&format!("/v1/ca/{ca}/init"), &serde_json::json!({}))?;
         self.banner(&daemon);
+        self.print_made(&made)
+    }
+
+    pub(super) fn print_made(&self, made: &Made) -> Done {
         match self.output {
-            Output::Json => self.console.json(&made)?,
+            Output::Json => self.console.json(made)?,
             Output::Name => self.console.out(&made.generation),
             Output::Table => {
                 self.console.raw(made.bundle.as_bytes())?;

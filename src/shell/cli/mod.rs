@@ -6,6 +6,7 @@
 mod args;
 mod audit;
 mod ca;
+mod ca_offline;
 mod cert;
 mod client;
 mod console;
@@ -21,6 +22,7 @@ mod meaning;
 mod plans;
 mod proof;
 mod renew;
+mod rotation;
 mod snippet;
 mod thaw;
 mod witness;

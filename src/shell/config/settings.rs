@@ -17,7 +17,8 @@ use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::domain::link::Link;
 use crate::domain::workload::Workload;
-use crate::engine::authority::Route;
+use crate::engine::authority::{Rotations, Route};
+use crate::shell::relying::PartySettings;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -38,6 +39,10 @@ pub struct Settings {
     pub private_issuers: BTreeMap<IssuerId, Route>,
     /// The private CAs.
     pub cas: BTreeMap<CaId, Arc<Ca>>,
+    /// How each of them is rotated.
+    pub rotations: Rotations,
+    /// Who relies on them.
+    pub parties: Vec<PartySettings>,
     /// The process that has their keys; `None` without private CAs.
     pub keyholder: Option<KeyholderSettings>,
     /// The challenge solvers, in the order of the file.

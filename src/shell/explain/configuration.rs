@@ -324,6 +324,13 @@ pub(super) const ROWS: &[Entry] = &[
         "Add a pattern to the profile, or choose other lifetimes.",
     ),
     row(
+        "KW0073",
+        "a relying party that shows nothing, or not as it must",
+        "Somebody who relies on a private CA acknowledges its bundles with a token, or is probed with canaries, or both; without \
+         either it would hold every rotation for ever. Ids that begin with `link.` are those of links.",
+        "Add `token_file` or `probe`, or choose another id, as the message says.",
+    ),
+    row(
         "KW0075",
         "a workload that nobody could be",
         "A [[workload]] needs a socket to ask at ([workload_api]) and selectors by which its processes are known; and a socket \

@@ -28,7 +28,8 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4603",
         "a generation of a CA is being made",
-        "An entry of the audit log: somebody had a CA make a new root and a new issuing CA. It signs nothing yet.",
+        "An entry of the audit log: a CA makes a new issuing CA, with a new root or below the one that it has. It signs nothing \
+         yet.",
         "Nothing. `keyward ca init` goes on with one that was cut off.",
     ),
     row(
@@ -57,6 +58,19 @@ pub(super) const ROWS: &[Entry] = &[
         "An entry of the audit log: certificates of private CAs that expired more than a day ago are not kept in the state; \
          the log still has them.",
         "Nothing.",
+    ),
+    row(
+        "KW4608",
+        "what an offline root signed was taken in",
+        "An entry of the audit log: the certificates and the revocation list that a root outside of this machine signed, or a \
+         newer list of it.",
+        "Nothing.",
+    ),
+    row(
+        "KW4609",
+        "a CA that was made elsewhere was taken over",
+        "An entry of the audit log: its certificates are in the register, and its keys are with the key holder.",
+        "Destroy the copies of its private keys that are left.",
     ),
     row(
         "KW4610",
@@ -120,8 +134,21 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4619",
         "a CA ends soon",
-        "A generation that signs has less than 30 days, or less than a third of its life. Leaves are never longer than what \
-         is above them, so they become shorter and shorter.",
-        "Add another `[[ca]]`, make it, have peers trust both bundles, and name its issuer in the certificates.",
+        "The generation that signs ends so soon that its leaves are cut short: none is longer than what is above it. The \
+         next one should have followed it long ago.",
+        "`keyward ca rotate CA --status` says what holds the rotation.",
+    ),
+    row(
+        "KW4660",
+        "what comes from outside does not fit",
+        "An offline root was asked for what is not needed now, its answer is not what was asked for, or a CA that was to be \
+         taken over lacks something.",
+        "The message says what does not fit. `keyward ca request` says again what an offline root has to sign.",
+    ),
+    row(
+        "KW4661",
+        "the list of an offline root ends soon",
+        "Peers that demand a revocation list of every CA refuse everybody once it has ended.",
+        "`keyward ca sign-intermediate DIR > list.pem` where the root's medium is, then `keyward ca accept CA list.pem`.",
     ),
 ];

@@ -6,7 +6,7 @@ use super::WireError;
 pub use crate::adapters::link::{Doors, LinkMeter, Listener, Proxy};
 use crate::engine::Engine;
 use crate::engine::authority::Authority;
-use crate::ports::{Ports, Relying};
+use crate::ports::{Ports, Trust};
 
 /// What all links need of the guardian; their series go into this registry.
 ///
@@ -27,6 +27,6 @@ pub fn doors(
     Ok(Arc::new(Doors::new(ports, engine.store(), gate, installed, meter, relying)))
 }
 
-fn relying(authority: &Arc<Authority>) -> Arc<dyn Relying> {
+fn relying(authority: &Arc<Authority>) -> Arc<dyn Trust> {
     authority.clone()
 }

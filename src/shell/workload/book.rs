@@ -26,7 +26,7 @@ use crate::domain::time::{Boottime, Timestamp, Validity};
 use crate::domain::workload::{Caller, Workload, renew_at};
 use crate::engine::Engine;
 use crate::engine::authority::{Authority, Given, LeafStanding};
-use crate::ports::{Clock, Relied, Relying as _};
+use crate::ports::{Clock, Relied, Trust as _};
 
 /// How often everything is looked at: what is distrusted is replaced within a second.
 const EVERY: Duration = Duration::from_millis(200);

@@ -17,6 +17,11 @@ pub struct Mesh {
 impl Mesh {
     /// With a CA `mesh` that was not made yet; `more` follows in the configuration, where `@` is the directory.
     pub fn start(more: &str) -> Self {
+        Self::start_with("", more)
+    }
+
+    /// The same; `ca` are further lines of the CA itself.
+    pub fn start_with(ca: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         fs::create_dir(&state).unwrap();
@@ -25,7 +30,7 @@ impl Mesh {
         let text = format!(
             "state_dir = \"@/state\"\n[listen]\nhttp = \"{port}\"\nallow_remote = true\n\
              [timing]\nreopen_after = \"0s\"\nflaps = 0\nfull_scan = \"1m\"\n\
-             [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n\
+             [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n{ca}\
              [[ca.profile]]\nid = \"workload\"\nlifetime = \"24h\"\nnames = [\"*.svc.example\"]\nspiffe = [\"/ns/*/sa/*\"]\n\
              [[issuer]]\nid = \"private\"\nca = \"mesh\"\nca_profile = \"workload\"\n{more}"
         );

@@ -69,7 +69,7 @@ pub const PORTAL: &str = "dns:portal.example.com";
 
 /// A gate that a test moves.
 #[derive(Clone)]
-pub struct Lever(Arc<Mutex<(Option<&'static str>, Timestamp)>>);
+pub struct Lever(pub Arc<Mutex<(Option<&'static str>, Timestamp)>>);
 
 impl Lever {
     pub fn open(&self) {
@@ -257,7 +257,7 @@ impl Rig {
     }
 }
 
-fn verdict(path: &PathId, lever: &Lever, clock: &TestClock) -> Verdict {
+pub fn verdict(path: &PathId, lever: &Lever, clock: &TestClock) -> Verdict {
     let (closed, until) = *lever.0.lock().unwrap();
     let (at, at_boot) = (clock.now(), clock.boottime());
     let code = closed.unwrap_or("KW4004");

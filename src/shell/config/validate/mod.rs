@@ -15,6 +15,7 @@ mod install;
 mod issuer;
 mod lifetime;
 mod link;
+mod party;
 mod path;
 mod place;
 mod scalar;
@@ -65,6 +66,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let lists = crl::read(p, &mut root);
     let freezing = freeze::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
+    let parties = party::read_all(p, &mut root, &cas);
+    let mut rotations = cas.rotations.clone();
+    party::assign(&mut rotations, &parties);
     let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
@@ -82,6 +86,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
     let links = link::read_all(p, &mut root, &credentials, &paths, &cas);
+    if let Some(state) = &place.state_dir {
+        party::check_links(p, &root.at, &links, &cas, &crate::shell::wire::pki_of(state));
+    }
     let (workload_api, workloads) = workload::read_all(p, &mut root, &cas, &paths);
     // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
@@ -112,6 +119,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         audit,
         issuers: issuers.settings,
         private_issuers: issuers.private,
+        rotations: rotations.into_iter().map(|(id, setting)| (id, std::sync::Arc::new(setting))).collect(),
+        parties,
         cas: cas.all,
         keyholder: cas.keyholder,
         solvers: solvers.settings,

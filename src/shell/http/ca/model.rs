@@ -38,6 +38,36 @@ pub struct Keyholder {
     pub confinement: Vec<String>,
 }
 
+/// What a root that is outside signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    /// Certificates and lists.
+    pub pem: String,
+}
+
+/// A CA that was made elsewhere.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// Root, issuing CA, and their revocation lists.
+    pub pem: String,
+    /// PKCS#8 as PEM.
+    pub issuing_key: String,
+    /// The same; the root stays outside without it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root_key: Option<String>,
+    /// So many certificates are known to be revoked, and are to be forgotten.
+    #[serde(default)]
+    pub forget_revoked: usize,
+}
+
+impl core::fmt::Debug for Import {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Import")
+    }
+}
+
 /// One CA.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ca {
@@ -46,6 +76,9 @@ pub struct Ca {
     /// Digest of the bundle that relying parties are to trust; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bundle: Option<String>,
+    /// Counts the changes of the bundle.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bundle_version: Option<u64>,
     /// Its generations, the oldest first.
     pub generations: Vec<Generation>,
 }
@@ -162,6 +195,8 @@ pub struct Made {
     pub generation: String,
     /// The bundle, PEM.
     pub bundle: String,
+    /// Counts the changes of the bundle.
+    pub version: u64,
     /// Digest of the bundle.
     pub digest: String,
 }
@@ -188,7 +223,8 @@ impl From<&CaStatus> for Ca {
     fn from(ca: &CaStatus) -> Self {
         Self {
             id: ca.id.to_string(),
-            bundle: ca.bundle.map(|d| d.to_string()),
+            bundle: ca.bundle.map(|(_, digest)| digest.to_string()),
+            bundle_version: ca.bundle.map(|(version, _)| version),
             generations: ca.generations.iter().map(Generation::from).collect(),
         }
     }
