@@ -4,6 +4,7 @@
 //! (pidfd) is opened at once, and whatever is read of `/proc/PID` counts only if the descriptor says afterwards that the
 //! process has not ended: until then nobody else can have its number. Refuses to know who may have what.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -16,6 +17,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
 use crate::domain::key::Digest;
 use crate::domain::workload::Caller;
@@ -24,6 +26,10 @@ use crate::domain::workload::Caller;
 const LONGEST_PROGRAM: u64 = 1 << 30;
 /// So many digests are remembered; beyond that it begins anew.
 const MOST_PROGRAMS: usize = 256;
+/// So many threads look at programs at once: the guardian has sixteen, and a disk may hang.
+const LOOKS: usize = 4;
+/// A program that was not looked at by then lies on a disk that hangs, or others wait for theirs.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are read at once.
 const PIECE: usize = 256 * 1_024;
 
@@ -73,12 +79,21 @@ impl PeerProcess {
     /// If it has ended: what was read may be about another process.
     pub async fn look(&self, programs: &Arc<Programs>, digest: Want) -> Result<Caller, String> {
         let link = format!("/proc/{}/exe", self.pid);
-        let (known, read) = (programs.clone(), link.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let path = own_path(&read);
-            (path, if digest == Want::Digest { known.digest(&read) } else { None })
-        });
-        let (path, sha256) = reading.await.unwrap_or((None, None));
+        let known = programs.clone();
+        let reading = async {
+            let turn = programs.turns.clone().acquire_owned().await;
+            let reading = tokio::task::spawn_blocking(move || {
+                let path = own_path(&link);
+                let found = (path, if digest == Want::Digest { known.digest(&link) } else { None });
+                // Whoever waited may have given up, and the thread is still taken until here.
+                drop(turn);
+                found
+            });
+            reading.await.unwrap_or((None, None))
+        };
+        let slow =
+            |_| format!("the program of pid {} could not be looked at within {} s", self.pid, PATIENCE.as_secs());
+        let (path, sha256) = tokio::time::timeout(PATIENCE, reading).await.map_err(slow)?;
         if !self.is_alive() {
             return Err(format!("the process that connected (pid {}, uid {}) has ended", self.pid, self.uid));
         }
@@ -107,8 +122,18 @@ fn own_path(link: &str) -> Option<Arc<str>> {
 }
 
 /// Digests of programs that were read, by file and state of the file.
-#[derive(Debug, Default)]
-pub struct Programs(Mutex<BTreeMap<State, Digest>>);
+#[derive(Debug)]
+pub struct Programs {
+    known: Mutex<BTreeMap<State, Digest>>,
+    /// Taken by threads that look.
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self { known: Mutex::default(), turns: Arc::new(Semaphore::new(LOOKS)) }
+    }
+}
 
 /// Device, inode, size, and the times of the last change of contents and of anything.
 type State = (u64, u64, u64, (i64, i64), (i64, i64));
@@ -117,7 +142,7 @@ impl Programs {
     fn digest(&self, link: &str) -> Option<Digest> {
         let mut file = File::open(link).ok()?;
         let before = state(&file)?;
-        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&before) {
+        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&before) {
             return Some(*known);
         }
         if before.2 > LONGEST_PROGRAM {
@@ -138,7 +163,7 @@ impl Programs {
         if state(&file)? != before {
             return None;
         }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_PROGRAMS {
             known.clear();
         }

@@ -6,6 +6,7 @@ mod links;
 mod mutations;
 mod refusals;
 mod settings;
+mod workloads;
 
 use keyward::shell::config::{self, ConfigError, Overrides, Settings};
 

@@ -149,3 +149,23 @@ impl Authority {
         if phase == Some(Phase::SIGNING) { LeafStanding::Good } else { LeafStanding::Superseded }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_first_move_that_was_missed_is_found_also_when_it_is_long_past() {
+        let at = |n: u64| Boottime::from_boot(Duration::from_secs(n));
+        let mut moves = Moves::default();
+        assert_eq!(moves.after(0), None);
+        for n in 1..=1_000 {
+            moves.note(at(n));
+            assert_eq!((moves.after(n - 1), moves.after(n)), (Some(at(n)), None));
+        }
+        assert_eq!(moves.after(990), Some(at(991)));
+        assert_eq!(moves.after(0), Some(at(745)), "the oldest that is remembered");
+    }
+}

@@ -149,8 +149,8 @@ fn heard(known: &mut Known, asked: Asked, eyes: &Eyes, uid: u32) -> bool {
         return false;
     }
     if let Some(complaint) = &asked.refused {
-        let complaint: String = complaint.chars().take(LONGEST_COMPLAINT).collect();
-        let text = format!("an Envoy refused the secrets {}: {complaint}", asked.names.join(", "));
+        let complaint = shortened(complaint);
+        let text = format!("an Envoy refused the secrets {}: {complaint}", shortened(&asked.names.join(", ")));
         tracing::warn!(text, "a secret was not taken");
         eyes.book.meter.nacks.inc();
         eyes.book.records.note(NACK, uid, &text);
@@ -161,6 +161,11 @@ fn heard(known: &mut Known, asked: Asked, eyes: &Eyes, uid: u32) -> bool {
     known.names = Some(asked.names);
     known.sent = None;
     true
+}
+
+/// A text from outside, for people.
+fn shortened(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LONGEST_COMPLAINT).collect()
 }
 
 /// What was asked for, by the names that were used.

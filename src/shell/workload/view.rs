@@ -21,10 +21,15 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn new(grpc: Code, code: &'static str, text: impl Into<String>) -> Self {
-        Self { grpc, code, text: text.into() }
+        let text: String = text.into();
+        // Names of secrets come from outside and may be long.
+        let text = if text.len() > LONGEST_TEXT { text.chars().take(LONGEST_TEXT).collect() } else { text };
+        Self { grpc, code, text }
     }
 }
 
+/// A reason is at most so long: it travels in a header.
+const LONGEST_TEXT: usize = 1_024;
 /// No workload of the configuration.
 const NOBODY: &str = "KW4851";
 /// The path is closed.

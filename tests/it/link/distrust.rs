@@ -215,3 +215,25 @@ async fn a_link_that_follows_a_ca_names_the_bundle_that_it_took() {
     assert!(bundle.is_string() && link["bundle"] == bundle, "{link:#} {bundle}");
     assert_eq!(link["ca"], "mesh");
 }
+
+#[test]
+fn the_register_of_a_ca_counts_besides_its_lists_and_a_missing_list_is_no_yes() {
+    use keyward::codec::peer::Trust;
+    use keyward::domain::key::Digest;
+    use keyward::domain::link::{PeerId, Purpose, Reason};
+    let ca = crate::harness::pki::Ca::root("mesh root", |_| {});
+    let own = crate::harness::link::pair(&ca, &[crate::harness::link::ENGINE], |p| {
+        p.serial_number = Some(rcgen::SerialNumber::from(0x80_u64));
+    });
+    let judge = |revoked: &[u8], blocked: Option<Digest>| {
+        let peers = vec![PeerId::parse(crate::harness::link::ENGINE).unwrap()];
+        let trust = Trust::new(crate::harness::pki::roots(&[&ca.der]), Vec::new(), peers, Purpose::ClientAuth);
+        let revoked = [Box::from(revoked)].into_iter().collect();
+        let judged = trust.with_register(&revoked, &blocked.into_iter().collect());
+        judged.judge(&own.chain, crate::harness::pki::now()).unwrap_err().reason
+    };
+    assert_eq!(judge(&[0x81], None), Reason::RevocationUnknown);
+    assert_eq!(judge(&[0, 0x80], None), Reason::Revoked);
+    let spki = Digest::of(&rcgen::PublicKeyData::subject_public_key_info(&own.key));
+    assert_eq!(judge(&[0x81], Some(spki)), Reason::Revoked);
+}

@@ -89,3 +89,33 @@ fn a_connection_outlives_its_process_in_vain() {
     assert_eq!(answer["code"], "PERMISSION_DENIED", "{answer}");
     assert!(answer["text"].as_str().unwrap().contains("KW4854"), "{answer}");
 }
+
+#[test]
+fn a_key_that_was_given_is_in_no_file_and_no_log() {
+    use base64::Engine as _;
+    let house = House::new(&workload(WEB, &["unix:uid:0"], ""));
+    let got = house.fetch(&["fetch"]);
+    let hex = got["svids"][0]["secret"].as_str().unwrap();
+    let raw = keyward::domain::key::from_hex(hex).unwrap();
+    assert_eq!(raw.len(), 32, "{got}");
+    // In PEM its beginning stands at any of three places in a group.
+    let coded =
+        |skip: usize| base64::engine::general_purpose::STANDARD_NO_PAD.encode(&raw[skip..skip + 27]).into_bytes();
+    let forms = [raw.clone(), hex.as_bytes().to_vec(), coded(0), coded(1), coded(2)];
+    let mut places = vec![house.mesh.dir.path().to_path_buf()];
+    let mut looked = 0;
+    while let Some(place) = places.pop() {
+        for entry in std::fs::read_dir(place).unwrap().map(Result::unwrap) {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                places.push(entry.path());
+            } else if kind.is_file() {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                looked += 1;
+                let found = forms.iter().any(|form| bytes.windows(form.len()).any(|window| window == form));
+                assert!(!found, "{}", entry.path().display());
+            }
+        }
+    }
+    assert!(looked > 5, "{looked} files");
+}

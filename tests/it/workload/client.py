@@ -83,6 +83,7 @@ def shown(context):
             "serial": format(svid.leaf.serial_number, "x"),
             "chain": len(svid.cert_chain),
             "fits": spki(svid.private_key.public_key()) == spki(svid.leaf.public_key()),
+            "secret": format(svid.private_key.private_numbers().private_value, "064x"),
             "lives": (svid.leaf.not_valid_after_utc - svid.leaf.not_valid_before_utc).total_seconds(),
         }
         for svid in context.x509_svids
