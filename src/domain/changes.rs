@@ -18,6 +18,7 @@
 //! | `issuer` | issuer id | a record |
 //! | `generation` | `CA/NUMBER` | a generation of a private CA |
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
+//! | `key` | key id | a tracked key: its versions, and its rotation under way |
 //! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
@@ -25,6 +26,7 @@
 //! no entry of their own. Refuses to know where entries are kept.
 
 mod authority;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 pub use crate::domain::before::{After, Before};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
 use crate::domain::freeze::Freeze;
-use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
@@ -42,6 +44,7 @@ use crate::domain::state::{
     AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, note_automatic,
 };
 use crate::domain::time::{Timestamp, Validity};
+use crate::domain::upkeep::KeyRecord;
 
 /// The changes of a batch that go with its entry number `index` of `entries`, and those before them. They are shared out
 /// evenly and in order, so that no entry of a large batch outgrows its limit, and that each of many intents carries about
@@ -129,6 +132,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("key", |p| {
+        for (id, new) in &touched.keys {
+            let old = before.key(id)?;
+            p.entry(id.as_str(), old.as_deref(), Some(*new), upkeep::record);
+        }
+        Ok(())
+    })?;
     patch.object("latch", |p| {
         for (on, new) in &touched.latches {
             let old = before.latch(on)?;
@@ -155,6 +165,7 @@ struct Touched<'a> {
     generations: BTreeMap<&'a GenerationId, &'a CaGeneration>,
     issued: BTreeMap<&'a str, Option<&'a Issued>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
+    keys: BTreeMap<&'a KeyId, &'a KeyRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
 }
 
@@ -200,6 +211,9 @@ impl<'a> Touched<'a> {
                 Change::Issued(serial, issued) => {
                     touched.issued.insert(serial, issued.as_deref());
                 }
+                Change::Key(id, record) => {
+                    touched.keys.insert(id, record);
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -216,6 +230,7 @@ impl<'a> Touched<'a> {
             && self.generations.is_empty()
             && self.issued.is_empty()
             && self.issuers.is_empty()
+            && self.keys.is_empty()
             && self.latches.is_empty()
     }
 }

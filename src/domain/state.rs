@@ -10,12 +10,13 @@ use std::sync::Arc;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
 use crate::domain::freeze::Freeze;
-use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::time::{Boottime, Timestamp};
+use crate::domain::upkeep::KeyRecord;
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct State {
     pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
     /// What private CAs issued, by serial number in hexadecimal, until it expires.
     pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
+    /// Tracked keys that are no certificate's; also those that left the configuration, so that none comes back younger.
+    pub keys: BTreeMap<KeyId, Arc<KeyRecord>>,
 }
 
 /// What is latched.
@@ -186,6 +189,8 @@ pub enum Change {
     Generation(GenerationId, Arc<CaGeneration>),
     /// A certificate of a private CA is now this; `None` once it expired long enough ago.
     Issued(Arc<str>, Option<Arc<Issued>>),
+    /// A tracked key's record is now this.
+    Key(KeyId, Arc<KeyRecord>),
 }
 
 impl State {
@@ -209,6 +214,7 @@ impl State {
             Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),
+            Change::Key(id, record) => put(&mut self.keys, id, record.clone()),
         }
     }
 

@@ -374,7 +374,8 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Latch(..)
         | Change::Freeze(..)
         | Change::Generation(..)
-        | Change::Issued(..) => None,
+        | Change::Issued(..)
+        | Change::Key(..) => None,
     }
 }
 
@@ -390,7 +391,8 @@ fn is_shared(change: &Change) -> bool {
         | Change::Latch(..)
         | Change::Freeze(..)
         | Change::Generation(..)
-        | Change::Issued(..) => false,
+        | Change::Issued(..)
+        | Change::Key(..) => false,
     }
 }
 

@@ -84,6 +84,7 @@ fn chain(serial: &str, from: Timestamp, until: Timestamp) -> Arc<Chain> {
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     };
     Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored })
 }

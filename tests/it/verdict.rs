@@ -43,6 +43,7 @@ fn certificate(name: &str, ends: Timestamp) -> Certificate {
         may_issue: name != "portal.example.com",
         purposes: Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
 use super::authority::TABLES_MADE;
+use super::upkeep::TABLES_TRACKED;
 use super::connection::Trouble;
 
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
@@ -91,7 +92,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 5] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES];
+const MIGRATIONS: [&str; 6] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, TABLES_TRACKED];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

@@ -63,6 +63,7 @@ impl Material {
                 may_issue: level > 0,
                 purposes: Purposes::ALL,
                 listing: keyward::domain::certificate::Listing::default(),
+                faults: keyward::domain::certificate::Faults::default(),
             })
         };
         let above = vec![element(1), element(2)];
