@@ -105,7 +105,6 @@ fn string<'a>(left: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(value)
 }
 
-
 #[cfg(test)]
 mod tests {
     use rcgen::PublicKeyData as _;

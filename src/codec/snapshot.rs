@@ -1,21 +1,23 @@
 //! A snapshot as text, for explanations: what a verdict looked at, written down and read again.
 
+mod key;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::key::KeyText;
 use super::ParseError;
 use crate::domain::certificate::{CertId, Certificate, Chain, Listing, Purpose, Purposes, Trust};
 use crate::domain::freeze::Scope;
-use crate::domain::id::{CredentialId, FreezeId, IssuerId, KeyId, PathId, SlugError};
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId, SlugError};
 use crate::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Missed, Seen, StartTls};
 use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
-use crate::domain::snapshot::{Dependency, FreezeOver, Guardian, KeyPart, Part, PartKind, Rules, Snapshot};
+use crate::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
 use crate::domain::state::Latch;
 use crate::domain::time::{Boottime, Timestamp, Validity};
-use crate::domain::tracked::KeyState;
 
 /// A snapshot as text. Times are RFC 3339, spans whole seconds, digests hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,26 +72,6 @@ struct FreezeText {
     id: String,
     scope: String,
     until: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyText {
-    key: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    state: Option<String>,
-    /// When it was made, and when nothing may stand on it any more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    span: Option<(String, String)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    compromised: Option<String>,
-    seen: bool,
-    /// Since when, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    failing: Option<(String, String)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    not_live: Option<(String, String)>,
-    grace_s: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +200,8 @@ impl SnapshotText {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, keys, depends } = snapshot;
+        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, keys, depends } =
+            snapshot;
         Self {
             path: path.to_string(),
             margin_s: rules.margin.as_secs(),
@@ -308,39 +291,6 @@ impl FreezeText {
             id: FreezeId::parse(&self.id).ok_or_else(|| ParseError(format!("{:?} is no freeze's id", self.id)))?,
             scope: Scope::parse(&self.scope).map_err(|e| ParseError(format!("the scope {:?} {e}", self.scope)))?,
             until: time(&self.until)?,
-        })
-    }
-}
-
-impl KeyText {
-    fn of(part: &KeyPart) -> Self {
-        let KeyPart { key, state, span, compromised, seen, failing, not_live, grace } = part;
-        let told = |t: &Option<(Timestamp, Arc<str>)>| t.as_ref().map(|(at, why)| (at.to_string(), why.to_string()));
-        Self {
-            key: key.to_string(),
-            state: state.map(|state| state.as_str().to_owned()),
-            span: span.map(|(created, ends)| (created.to_string(), ends.to_string())),
-            compromised: compromised.map(|at| at.to_string()),
-            seen: *seen,
-            failing: told(failing),
-            not_live: told(not_live),
-            grace_s: grace.as_secs(),
-        }
-    }
-
-    fn read(&self) -> Result<KeyPart, ParseError> {
-        let told = |t: &Option<(String, String)>| {
-            maybe(t.as_ref(), |(at, why)| Ok((time(at)?, Arc::<str>::from(why.as_str()))))
-        };
-        Ok(KeyPart {
-            key: slug("key", &self.key, KeyId::parse)?,
-            state: maybe(self.state.as_deref(), |word| one_of("state", word, KeyState::ALL))?,
-            span: maybe(self.span.as_ref(), |(created, ends)| Ok((time(created)?, time(ends)?)))?,
-            compromised: maybe(self.compromised.as_deref(), time)?,
-            seen: self.seen,
-            failing: told(&self.failing)?,
-            not_live: told(&self.not_live)?,
-            grace: core::time::Duration::from_secs(self.grace_s),
         })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Refuses to know who asks and how the answer travels.
 
+mod tracked;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,9 +13,8 @@ use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Endpoint, Environment, MISSED_FOR, Missed, Seen};
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
-use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, KeyPart, Part, PartKind, Snapshot, gather, millis};
+use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather, millis};
 use crate::domain::time::{Boottime, Timestamp, human_span};
-use crate::domain::tracked::KeyState;
 
 /// The credential is not configured.
 pub const UNKNOWN_CREDENTIAL: &str = "KW4001";
@@ -488,56 +489,6 @@ impl Bench<'_> {
                 self.close(KEY_OVERDUE, Some(part), text, "the key is rotated and seen to be served");
             } else {
                 self.ends(end, || format!("{name}: its key"));
-            }
-        }
-    }
-
-    /// A key that is no certificate's. Overdue and compromised are told apart: the one is borne until its hard limit, the
-    /// other not at all.
-    fn tracked(&mut self, part: &KeyPart) {
-        let (key, now) = (&part.key, self.snapshot.at);
-        if let Some(since) = part.compromised {
-            let text = format!("key {key}: others may have it since {since}");
-            self.close(KEY_STOLEN, None, text, "another key is in its place, and the old one is accepted no more");
-        }
-        match part.state {
-            Some(KeyState::Active) => {}
-            // That is said above.
-            Some(KeyState::Compromised) if part.compromised.is_some() => {}
-            Some(state) => {
-                let text = format!("key {key} is {}", state.as_str());
-                self.close(KEY_UNFIT, None, text, "an active key is in its place");
-            }
-            None => {}
-        }
-        if part.state.is_none() || !part.seen {
-            let why = match &part.failing {
-                Some((_, why)) => format!("cannot be looked at: {why}"),
-                None => "was not looked at yet".to_owned(),
-            };
-            self.close(KEY_UNSEEN, None, format!("key {key} {why}"), "the key is seen");
-            return;
-        }
-        if let Some((created, ends)) = part.span {
-            if now >= ends {
-                let age = human_span(created.until(ends));
-                let text = format!("key {key} was made {created}, and its hard limit of {age} is over since {ends}");
-                self.close(KEY_PAST, None, text, "the key is rotated");
-            } else {
-                self.ends(ends, || format!("key {key}"));
-            }
-        }
-        let troubles = [
-            (KEY_UNSEEN, &part.failing, "cannot be looked at", "the key is seen"),
-            (KEY_NOT_LIVE, &part.not_live, "is not the one in use", "the live system uses the key"),
-        ];
-        for (code, trouble, what, reopens) in troubles {
-            let Some((since, why)) = trouble else { continue };
-            let end = since.plus(part.grace);
-            if now >= end {
-                self.close(code, None, format!("key {key} {what} since {since}: {why}"), reopens);
-            } else {
-                self.ends(end, || format!("key {key}, which {what}"));
             }
         }
     }

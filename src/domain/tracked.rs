@@ -81,23 +81,11 @@ pub const CLASSES: [ClassFacts; 9] = {
     [
         facts(C::PrivateSignature, (YEAR, YEAR.saturating_mul(3)), "1 to 3 years", Two, Destroyed),
         facts(C::PrivateAuthentication, (YEAR, two), "1 to 2 years", Two, Destroyed),
-        facts(
-            C::SymmetricAuthentication,
-            (YEAR, two),
-            "at most 2 years",
-            One,
-            Deactivated,
-        ),
+        facts(C::SymmetricAuthentication, (YEAR, two), "at most 2 years", One, Deactivated),
         facts(C::SymmetricEncryption, (YEAR, two), "at most 2 years", One, Deactivated),
         facts(C::SymmetricWrapping, (YEAR, two), "at most 2 years", One, Deactivated),
         // "About a year": a quarter more is still about one.
-        facts(
-            C::MasterDerivation,
-            (YEAR, DAY.saturating_mul(456)),
-            "about 1 year",
-            One,
-            Deactivated,
-        ),
+        facts(C::MasterDerivation, (YEAR, DAY.saturating_mul(456)), "about 1 year", One, Deactivated),
         facts(C::PrivateTransport, (YEAR, two), "at most 2 years", Two, Deactivated),
         facts(C::PrivateAgreement, (YEAR, two), "1 to 2 years", Two, Deactivated),
         facts(C::Authorization, (YEAR, two), "at most 2 years", One, Destroyed),

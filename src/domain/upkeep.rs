@@ -254,7 +254,11 @@ impl KeyVersion {
         match self.state {
             _ if self.compromised.is_some() => KeyState::Compromised,
             KeyState::Destroyed => KeyState::Deactivated,
-            other => other,
+            state @ (KeyState::PreActivation
+            | KeyState::Active
+            | KeyState::Suspended
+            | KeyState::Deactivated
+            | KeyState::Compromised) => state,
         }
     }
 
@@ -358,8 +362,7 @@ impl KeyRecord {
     fn wrapped_anew(&self, current: &KeyVersion, look: &KeyLook) -> News {
         let Some(new) = look.wrapped.filter(|new| current.wrapped != Some(*new)) else { return News::None };
         let longer = current.wrapped.is_none_or(|old| new.ends > old.ends);
-        let record =
-            Self { current: Some(KeyVersion { wrapped: Some(new), ..current.clone() }), ..self.clone() };
+        let record = Self { current: Some(KeyVersion { wrapped: Some(new), ..current.clone() }), ..self.clone() };
         if longer { News::Renewed(record) } else { News::Reissued(record) }
     }
 
@@ -400,8 +403,13 @@ impl KeyRecord {
     pub fn stepped(&self, class: KeyClass, overlap: Duration, print: Option<Print>, now: Timestamp) -> Self {
         let Some(rotation) = &self.rotation else { return self.clone() };
         let mut next = self.clone();
-        next.rotation =
-            rotation.step.next().map(|step| Rotation { step, intent: None, failures: 0, not_before: None, ..rotation.clone() });
+        next.rotation = rotation.step.next().map(|step| Rotation {
+            step,
+            intent: None,
+            failures: 0,
+            not_before: None,
+            ..rotation.clone()
+        });
         if let (Some(pending), Some(print)) = (&mut next.pending, print) {
             pending.print = Some(print);
         }
@@ -448,3 +456,5 @@ pub fn pause(failures: u32) -> Duration {
 /// After so many failures in a row of one step its owner is woken.
 pub const STUCK: u32 = 3;
 
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
 mod authority;
+mod keys;
 mod lease;
 pub mod link;
 mod witness;

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 50] = [
+const COMMANDS: [&str; 60] = [
     "",
     "init",
     "check",
@@ -73,6 +73,16 @@ const COMMANDS: [&str; 50] = [
     "ca revoke",
     "ca crl",
     "ca bundle",
+    "key",
+    "key list",
+    "key show",
+    "key rotate",
+    "key rotated",
+    "key suspend",
+    "key resume",
+    "key deactivate",
+    "key compromised",
+    "key destroy",
     "keyholder",
     "status",
     "backup",

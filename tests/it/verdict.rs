@@ -101,6 +101,7 @@ fn good() -> Snapshot {
         latch: None,
         freezes: vec![],
         parts: vec![part],
+        keys: Vec::new(),
         depends: vec![Dependency { path: pid("sign-in"), reasons: vec![], until: start().plus(DAY * 200) }],
     }
 }

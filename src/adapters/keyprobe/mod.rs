@@ -62,12 +62,7 @@ impl HostKeys {
         .await
     }
 
-    async fn understood(
-        &self,
-        value: Zeroizing<Vec<u8>>,
-        holds: Holds,
-        prints: Prints,
-    ) -> Result<KeyLook, HostError> {
+    async fn understood(&self, value: Zeroizing<Vec<u8>>, holds: Holds, prints: Prints) -> Result<KeyLook, HostError> {
         match holds {
             Holds::Secret => {
                 let print = self.print(value, prints).await?;
@@ -214,7 +209,8 @@ fn take(source: impl std::io::Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
 
 /// Lines `version=…`, which must be there, and `created=…`.
 fn facts(text: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Option<Timestamp>), HostError> {
-    let wrong = |what: &str| HostError(format!("printed {what}; expected lines version=… and created=2026-03-01T12:00:00Z"));
+    let wrong =
+        |what: &str| HostError(format!("printed {what}; expected lines version=… and created=2026-03-01T12:00:00Z"));
     let text = core::str::from_utf8(text).map_err(|_| wrong("no text"))?;
     let (mut version, mut made) = (None, None);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -23,8 +23,8 @@ use crate::domain::time::{Boottime, Timestamp, Validity};
 use crate::domain::upkeep::KeyRecord;
 
 use super::authority::{load_generations, load_issued};
-use super::upkeep::load_keys;
 use super::connection::Trouble;
+use super::upkeep::load_keys;
 
 /// Everything, as of one moment.
 ///

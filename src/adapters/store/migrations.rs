@@ -9,8 +9,8 @@ use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
 use super::authority::TABLES_MADE;
-use super::upkeep::TABLES_TRACKED;
 use super::connection::Trouble;
+use super::upkeep::TABLES_TRACKED;
 
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
 const APPLICATION_ID: i32 = 0x4b57_5244;

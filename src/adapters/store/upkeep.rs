@@ -99,7 +99,8 @@ fn save_version(connection: &Connection, id: &KeyId, label: &str, version: &KeyV
 
 pub(super) fn load_keys(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
     const KEYS: &str = "SELECT id, rotation, step, intent, began, failures, not_before, by FROM tracked_key";
-    const VERSIONS: &str = "SELECT key, label, number, state, since, reason, by, created, print, certificate, ends, until,
+    const VERSIONS: &str =
+        "SELECT key, label, number, state, since, reason, by, created, print, certificate, ends, until,
         compromised FROM key_version";
     each(connection, "tracked_key", KEYS, id.map(|id| ("id", id)), |f| {
         let id = f.parse(slug(KeyId::parse))?;
@@ -128,9 +129,7 @@ fn rotation(f: &mut Fields<'_>) -> Result<Option<Rotation>, Trouble> {
     let (intent, began) = (f.opt_parse(|t| Ulid::parse(t).map(EntryId))?, f.opt_time()?);
     let (failures, not_before, by) = (f.take()?, f.opt_time()?, f.take()?);
     match (id, step, began) {
-        (Some(id), Some(step), Some(began)) => {
-            Ok(Some(Rotation { id, step, intent, began, failures, not_before, by }))
-        }
+        (Some(id), Some(step), Some(began)) => Ok(Some(Rotation { id, step, intent, began, failures, not_before, by })),
         (None, None, None) if intent.is_none() && failures == 0 && not_before.is_none() && by.is_none() => Ok(None),
         _ => Err(f.bad("half a rotation")),
     }

@@ -136,13 +136,7 @@ impl Tracker {
     }
 
     /// What only removes authority holds at once, and is written as soon as it can be.
-    async fn record_or_hold(
-        &self,
-        key: &TrackedKey,
-        record: KeyRecord,
-        draft: Draft,
-        act: Act,
-    ) -> Result<(), Denied> {
+    async fn record_or_hold(&self, key: &TrackedKey, record: KeyRecord, draft: Draft, act: Act) -> Result<(), Denied> {
         if !removes(act) {
             return Ok(self.keep(&key.id, record, draft).await?);
         }
@@ -173,8 +167,11 @@ impl Tracker {
     fn used_since(&self, key: &TrackedKey, version: &KeyVersion) -> Vec<String> {
         let since = version.compromised.unwrap_or(version.created);
         let desk = self.engine.read();
-        let mut used: Vec<String> =
-            key.paths.iter().map(|path| format!("path {path} stood on it since {}", since.max(version.created))).collect();
+        let mut used: Vec<String> = key
+            .paths
+            .iter()
+            .map(|path| format!("path {path} stood on it since {}", since.max(version.created)))
+            .collect();
         let Some(print) = version.print.map(|print| print.digest()) else { return used };
         let same = |other: &KeyVersion| other.print.is_some_and(|p| p.digest() == print);
         let others = desk.state.keys.iter().filter(|(id, _)| **id != key.id);

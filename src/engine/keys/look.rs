@@ -236,7 +236,12 @@ impl Tracker {
     }
 
     /// Whether a look found the key that a rotation has made, in its place and in use; says what is missing.
-    pub(super) async fn proved(&self, key: &TrackedKey, step: Step, record: &KeyRecord) -> Result<Option<KeyLook>, HostError> {
+    pub(super) async fn proved(
+        &self,
+        key: &TrackedKey,
+        step: Step,
+        record: &KeyRecord,
+    ) -> Result<Option<KeyLook>, HostError> {
         if step != Step::Finish {
             return Ok(None);
         }

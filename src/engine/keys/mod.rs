@@ -22,7 +22,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as Short, PoisonError};
 
-use futures_util::future::{Either, join, select};
+use futures_util::future::{join, select};
 use futures_util::lock::Mutex;
 
 use crate::domain::audit::{Draft, Target, TargetKind};
@@ -138,7 +138,7 @@ impl Tracker {
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
         let both = join(self.watch(), self.turn());
         let (stop, both) = (pin!(stop), pin!(both));
-        drop(select(stop, both).await);
+        select(stop, both).await;
     }
 
     async fn watch(&self) {
@@ -208,13 +208,6 @@ impl Tracker {
 
     fn is_manual(key: &TrackedKey) -> bool {
         key.place == KeyPlace::Manual
-    }
-}
-
-/// Waits for one or the other.
-async fn either<A: Future<Output = ()>>(work: A, sleep: impl Future<Output = ()>) {
-    match select(pin!(work), pin!(sleep)).await {
-        Either::Left(_) | Either::Right(_) => {}
     }
 }
 

@@ -124,8 +124,10 @@ impl Tracker {
     fn may_turn(&self, key: &TrackedKey) -> Result<Turnover, Denied> {
         let no = |why: &str| Err(Denied::NotRotated(key.id.clone(), why.to_owned()));
         let Some(turnover) = key.turnover.clone() else {
-            return no("it has no [key.rotation] with a hook; rotate it by hand, and looks will see it, or say so with \
-                       `keyward key rotated`");
+            return no(
+                "it has no [key.rotation] with a hook; rotate it by hand, and looks will see it, or say so with \
+                       `keyward key rotated`",
+            );
         };
         if self.engine.read().estate.environment == Environment::Staging {
             return no("this is a dry run, which touches nothing");
@@ -134,7 +136,9 @@ impl Tracker {
         if let Some(rotation) = &record.rotation {
             return match rotation.step {
                 Step::Retire => no("the time of the last rotation, in which both keys are valid, is not over yet"),
-                step => no(&format!("a rotation is under way, and its next step is {}", step.as_str())),
+                step @ (Step::Create | Step::Set | Step::Test | Step::Finish) => {
+                    no(&format!("a rotation is under way, and its next step is {}", step.as_str()))
+                }
             };
         }
         match record.current.as_ref().map(|v| v.state) {
@@ -198,7 +202,12 @@ impl Tracker {
         if let Err(error) = self.probe.wipe(id).await
             && let Ok(key) = self.key(id)
         {
-            self.notify(&key, "KW4911", Urgency::Act, format!("what the rotation of key {id} left is still there: {error}"));
+            self.notify(
+                &key,
+                "KW4911",
+                Urgency::Act,
+                format!("what the rotation of key {id} left is still there: {error}"),
+            );
         }
     }
 
@@ -272,10 +281,7 @@ impl Tracker {
         if let (Some(pending), Some(print)) = (&mut record.pending, print) {
             pending.print = Some(print);
         }
-        if rotation.step == Step::Create
-            && print.is_some()
-            && record.current.as_ref().and_then(|v| v.print) == print
-        {
+        if rotation.step == Step::Create && print.is_some() && record.current.as_ref().and_then(|v| v.print) == print {
             return Err(HostError("the hook made the same key again".to_owned()));
         }
         let seen = self.proved(key, rotation.step, &record).await?;
@@ -341,7 +347,11 @@ fn told(key: &TrackedKey, step: Step, overlap: core::time::Duration) -> Option<(
     let text = match step {
         Step::Create | Step::Set | Step::Test => return None,
         Step::Finish => {
-            format!("key {} is rotated: the new one is in use, and the old one valid for {}", key.id, human_span(overlap))
+            format!(
+                "key {} is rotated: the new one is in use, and the old one valid for {}",
+                key.id,
+                human_span(overlap)
+            )
         }
         Step::Retire => format!("key {}: the old key is valid no more", key.id),
     };

@@ -323,4 +323,11 @@ pub(super) const ROWS: &[Entry] = &[
          a leaf lives less than half as long as its CA, and an issuing CA no longer than its root.",
         "Add a pattern to the profile, or choose other lifetimes.",
     ),
+    row(
+        "KW0076",
+        "a key that cannot be tracked",
+        "A [[key]] is found in exactly one place, has a hard limit after its cryptoperiod, and a manual one says when it was made; \
+         what nobody can look at is not rotated by a hook.",
+        "Mend it as the message says; docs/keys.md shows all forms.",
+    ),
 ];

@@ -149,6 +149,7 @@ impl Still {
     pub fn web(&self) -> Web {
         Web {
             authority: None,
+            keys: None,
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
             witnesses: self.ports.witnesses.clone(),

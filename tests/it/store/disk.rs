@@ -116,6 +116,7 @@ const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
     DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
     DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued;
+    DROP TABLE key_version; DROP TABLE tracked_key;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
         BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
@@ -174,7 +175,9 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
 fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
-    by_hand(dir.path()).execute_batch("DROP TABLE freeze; PRAGMA user_version = 5;").unwrap();
+    by_hand(dir.path())
+        .execute_batch("DROP TABLE freeze; DROP TABLE key_version; DROP TABLE tracked_key; PRAGMA user_version = 5;")
+        .unwrap();
     let store = open(dir.path()).unwrap();
     assert!(block_on(store.load()).unwrap().freezes.is_empty());
     let id = keyward::domain::id::FreezeId(super::samples::ulid(1));
