@@ -22,6 +22,7 @@ use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::private::FORGOTTEN;
 use crate::domain::register::GenerationId;
+use crate::domain::rotation::PieceId;
 use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -160,6 +161,11 @@ impl Replay {
                 by: fields.text("by")?,
             };
             state.latches.insert(on, latch);
+            Ok(())
+        })?;
+        top.each("rotation", |id, fields| {
+            let id = PieceId::parse(id).ok_or_else(|| bad("rotation", &Value::String(id.to_owned())))?;
+            state.pieces.insert(id, Arc::new(authority::piece(fields, text)?));
             Ok(())
         })?;
         top.end()?;

@@ -9,6 +9,7 @@ use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
 use crate::domain::time::Timestamp;
 use crate::domain::upkeep::KeyRecord;
@@ -63,6 +64,11 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn key(&self, id: &KeyId) -> Result<Option<Cow<'_, KeyRecord>>, Self::Error>;
+    /// What is known about a rotation.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error>;
 }
 
 impl Before for State {
@@ -102,6 +108,10 @@ impl Before for State {
 
     fn key(&self, id: &KeyId) -> Result<Option<Cow<'_, KeyRecord>>, Self::Error> {
         Ok(self.keys.get(id).map(|record| Cow::Borrowed(&**record)))
+    }
+
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {
+        Ok(self.pieces.get(id).map(|piece| Cow::Borrowed(&**piece)))
     }
 }
 
@@ -221,5 +231,16 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.key(id)
+    }
+
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Piece(other, piece) = change
+                && other == id
+            {
+                return Ok(piece.as_deref().map(Cow::Borrowed));
+            }
+        }
+        self.state.piece(id)
     }
 }

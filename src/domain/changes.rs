@@ -20,12 +20,14 @@
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
 //! | `key` | key id | a tracked key: its versions, and its rotation under way |
 //! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
+//! | `rotation` | `CA/KIND/…` | what is known about the rotation of a private CA |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
 //! The clocks' marks are no part of the document: they say nothing that the times of the entries do not say, and are worth
 //! no entry of their own. Refuses to know where entries are kept.
 
 mod authority;
+mod people;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
 use crate::domain::private::Told;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{
     AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, note_automatic,
 };
@@ -107,7 +110,7 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     patch.object("freeze", |p| {
         for (id, new) in &touched.freezes {
             let old = before.freeze(*id)?;
-            p.entry(&id.to_string(), old.as_deref(), *new, freeze);
+            p.entry(&id.to_string(), old.as_deref(), *new, people::freeze);
         }
         Ok(())
     })?;
@@ -142,7 +145,14 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     patch.object("latch", |p| {
         for (on, new) in &touched.latches {
             let old = before.latch(on)?;
-            p.entry(&on.to_string(), old.as_deref(), *new, latch);
+            p.entry(&on.to_string(), old.as_deref(), *new, people::latch);
+        }
+        Ok(())
+    })?;
+    patch.object("rotation", |p| {
+        for (id, new) in &touched.pieces {
+            let old = before.piece(id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, authority::piece);
         }
         Ok(())
     })?;
@@ -167,6 +177,7 @@ struct Touched<'a> {
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
     keys: BTreeMap<&'a KeyId, &'a KeyRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
+    pieces: BTreeMap<&'a PieceId, Option<&'a Piece>>,
 }
 
 impl<'a> Touched<'a> {
@@ -214,6 +225,9 @@ impl<'a> Touched<'a> {
                 Change::Key(id, record) => {
                     touched.keys.insert(id, record);
                 }
+                Change::Piece(id, piece) => {
+                    touched.pieces.insert(id, piece.as_deref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -232,6 +246,7 @@ impl<'a> Touched<'a> {
             && self.issuers.is_empty()
             && self.keys.is_empty()
             && self.latches.is_empty()
+            && self.pieces.is_empty()
     }
 }
 
@@ -376,23 +391,6 @@ fn request(p: &mut Patch<'_, '_>, old: Option<&Request>, new: &Request) {
     p.text("by", old.map(|o| &*o.by), Some(by));
 }
 
-fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
-    let Latch { at, code, text, by } = new;
-    p.time("at", old.map(|o| o.at), Some(*at));
-    p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
-    p.text("code", old.map(|o| &*o.code), Some(code));
-    p.text("text", old.map(|o| &*o.text), Some(text));
-}
-
-fn freeze(p: &mut Patch<'_, '_>, old: Option<&Freeze>, new: &Freeze) {
-    let Freeze { scope, reason, by, since, until } = new;
-    p.text("by", old.map(|o| &*o.by), Some(by));
-    p.private("reason", old.map(|o| &o.reason), Some(reason));
-    p.text("scope", old.map(|o| o.scope.to_string()).as_deref(), Some(&scope.to_string()));
-    p.time("since", old.map(|o| o.since), Some(*since));
-    p.time("until", old.map(|o| o.until), Some(*until));
-}
-
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {
     let IssuerRecord { failures, open_until, last_success, terms } = new;
     p.count("failures", old.map(|o| o.failures), *failures);
@@ -532,9 +530,16 @@ impl Patch<'_, '_> {
 
     /// Bytes, in hexadecimal.
     fn hex(&mut self, key: &str, old: Option<&[u8]>, new: &[u8]) {
-        if old != Some(new) {
+        self.maybe_hex(key, old, Some(new));
+    }
+
+    fn maybe_hex(&mut self, key: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
+        if old != new {
             self.key(key);
-            write_plain(hex(new).as_bytes(), self.out);
+            match new {
+                Some(bytes) => write_plain(hex(bytes).as_bytes(), self.out),
+                None => self.out.extend_from_slice(b"null"),
+            }
         }
     }
 

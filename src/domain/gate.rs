@@ -2,7 +2,7 @@
 //!
 //! Refuses to know who asks and how the answer travels.
 
-mod tracked;
+mod keys;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Endpoint, Enviro
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
 use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather, millis};
-use crate::domain::time::{Boottime, Timestamp, human_span};
+use crate::domain::time::{Boottime, Timestamp};
 
 /// The credential is not configured.
 pub const UNKNOWN_CREDENTIAL: &str = "KW4001";
@@ -164,7 +164,8 @@ impl Verdict {
     #[must_use]
     pub fn as_dependency(&self) -> Dependency {
         let reasons = self.reasons.iter().map(|r| Arc::from(r.code)).collect();
-        Dependency { path: self.path.clone(), reasons, until: self.until }
+        let borne = self.is_open() && !self.warnings.is_empty();
+        Dependency { path: self.path.clone(), reasons, until: self.until, borne }
     }
 
     /// Whether the path was open when this was computed.
@@ -210,6 +211,27 @@ impl Verdict {
             close(CLOCK, "the wall clock stepped".into(), "the clocks agree again");
         }
         lapsed
+    }
+}
+
+impl FreezeOver {
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+
+    /// Why its path is closed.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        let Self { id, scope, until } = self;
+        let text = format!("{scope} is frozen until {until} (freeze {id})");
+        Reason {
+            code: FROZEN,
+            credential: None,
+            text,
+            reopens: "the freeze ends, by itself or by `keyward freeze thaw`",
+        }
     }
 }
 
@@ -307,22 +329,24 @@ impl Bench<'_> {
             };
             self.close(code, None, text, reopens);
         }
-        for FreezeOver { id, scope, until } in &self.snapshot.freezes {
-            if self.snapshot.at < *until {
-                let text = format!("{scope} is frozen until {until} (freeze {id})");
-                self.close(FROZEN, None, text, "the freeze ends, by itself or by `keyward freeze thaw`");
-            }
+        for over in self.snapshot.freezes.iter().filter(|over| over.holds(self.snapshot.at)) {
+            let Reason { code, text, reopens, .. } = over.reason();
+            self.close(code, None, text, reopens);
         }
     }
 
     fn dependency(&mut self, dependency: &Dependency) {
-        let Dependency { path, reasons, until } = dependency;
+        let Dependency { path, reasons, until, borne } = dependency;
         if !reasons.is_empty() || self.snapshot.at >= *until {
             let why = if reasons.is_empty() { "its time is over".to_owned() } else { reasons.join(", ") };
             self.close(DEPENDENCY, None, format!("{path}, which it stands on, is closed: {why}"), "that path opens");
-        } else {
-            self.ends(*until, || format!("path {path}"));
+            return;
         }
+        if *borne {
+            let text = format!("{path}, which it stands on, is open until {until} only because a missed look is borne");
+            self.warnings.push(Reason { code: MISSED, credential: None, text, reopens: "a look reaches the endpoint" });
+        }
+        self.ends(*until, || format!("path {path}"));
     }
 
     fn part(&mut self, part: &Part) {
@@ -472,23 +496,6 @@ impl Bench<'_> {
                     let text = format!("{name}: no fresh revocation list covers {what}{why}");
                     self.close(REVOCATION_UNKNOWN, Some(part), text, reopens);
                 }
-            }
-        }
-    }
-
-    fn key(&mut self, part: &Part) {
-        let (name, now) = (&part.credential, self.snapshot.at);
-        if let Some(spki) = part.compromised.first() {
-            let text = format!("{name}: a person reported the key with SPKI {} as compromised", spki.short());
-            self.close(COMPROMISED, Some(part), text, "a certificate with another key is in place");
-        }
-        if let Some((limit, since)) = self.snapshot.rules.key_limit.zip(part.key_since) {
-            let end = since.plus(limit);
-            if now >= end {
-                let text = format!("{name}: its key is in use since {since}, longer than {}", human_span(limit));
-                self.close(KEY_OVERDUE, Some(part), text, "the key is rotated and seen to be served");
-            } else {
-                self.ends(end, || format!("{name}: its key"));
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::domain::upkeep::KeyRecord;
 
@@ -41,6 +42,8 @@ pub struct State {
     pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
     /// Tracked keys that are no certificate's; also those that left the configuration, so that none comes back younger.
     pub keys: BTreeMap<KeyId, Arc<KeyRecord>>,
+    /// What is known about the rotations of private CAs.
+    pub pieces: BTreeMap<PieceId, Arc<Piece>>,
 }
 
 /// What is latched.
@@ -191,6 +194,8 @@ pub enum Change {
     Issued(Arc<str>, Option<Arc<Issued>>),
     /// A tracked key's record is now this.
     Key(KeyId, Arc<KeyRecord>),
+    /// Something is known about the rotation of a private CA, or not any more.
+    Piece(PieceId, Option<Arc<Piece>>),
 }
 
 impl State {
@@ -215,6 +220,8 @@ impl State {
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),
             Change::Key(id, record) => put(&mut self.keys, id, record.clone()),
+            Change::Piece(id, Some(piece)) => put(&mut self.pieces, id, piece.clone()),
+            Change::Piece(id, None) => drop(self.pieces.remove(id)),
         }
     }
 

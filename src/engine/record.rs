@@ -375,7 +375,8 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..)
-        | Change::Key(..) => None,
+        | Change::Key(..)
+        | Change::Piece(..) => None,
     }
 }
 
@@ -392,7 +393,8 @@ fn is_shared(change: &Change) -> bool {
         | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..)
-        | Change::Key(..) => false,
+        | Change::Key(..)
+        | Change::Piece(..) => false,
     }
 }
 

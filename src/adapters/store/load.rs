@@ -18,11 +18,12 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Boottime, Timestamp, Validity};
 use crate::domain::upkeep::KeyRecord;
 
-use super::authority::{load_generations, load_issued};
+use super::authority::{load_generations, load_issued, load_pieces};
 use super::connection::Trouble;
 use super::upkeep::load_keys;
 
@@ -44,6 +45,7 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     load_generations(connection, &mut state, None)?;
     load_issued(connection, &mut state, None)?;
     load_keys(connection, &mut state, None)?;
+    load_pieces(connection, &mut state, None)?;
     clock(connection, &mut state)?;
     Ok(state)
 }
@@ -107,6 +109,12 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         load_keys(self.0, &mut state, Some(id.as_str()))?;
         Ok(state.keys.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
+    }
+
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Trouble> {
+        let mut state = State::default();
+        load_pieces(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.pieces.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
-use super::authority::TABLES_MADE;
+use super::authority::{ROTATION, TABLES_MADE};
 use super::connection::Trouble;
 use super::upkeep::TABLES_TRACKED;
 
@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 17] = [
+pub(super) const BOUNDED_TABLES: [&str; 18] = [
     "credential",
     "generation",
     "attempt",
@@ -30,6 +30,7 @@ pub(super) const BOUNDED_TABLES: [&str; 17] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "rotation",
     "open_intent",
     "checkpoint",
     "shard",
@@ -38,7 +39,7 @@ pub(super) const BOUNDED_TABLES: [&str; 17] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 12] = [
+pub(super) const STATE_TABLES: [&str; 13] = [
     "credential",
     "generation",
     "attempt",
@@ -51,10 +52,11 @@ pub(super) const STATE_TABLES: [&str; 12] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "rotation",
 ];
 
 /// Every table.
-pub(super) const TABLES: [&str; 23] = [
+pub(super) const TABLES: [&str; 24] = [
     "credential",
     "generation",
     "attempt",
@@ -67,6 +69,7 @@ pub(super) const TABLES: [&str; 23] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "rotation",
     "entry",
     "checkpoint",
     "subtree",
@@ -92,7 +95,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 6] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, TABLES_TRACKED];
+const MIGRATIONS: [&str; 7] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, ROTATION, TABLES_TRACKED];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

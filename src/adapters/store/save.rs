@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use super::authority::{save_generation, save_issued};
+use super::authority::{save_generation, save_issued, save_piece};
 use super::upkeep::save_key;
 use crate::domain::execution::{Attempt, Generation};
 use crate::domain::freeze::{Freeze, Scope};
@@ -48,6 +48,7 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::Generation(id, generation) => save_generation(connection, id, generation),
         Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
         Change::Key(id, record) => save_key(connection, id, record),
+        Change::Piece(id, piece) => save_piece(connection, id, piece.as_deref()),
     }
 }
 

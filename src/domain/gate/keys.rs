@@ -1,11 +1,29 @@
-//! What keys that are no certificate's mean for a path.
+//! What keys mean for a path: those of its certificates, and those that are no certificate's.
 
-use super::{Bench, KEY_NOT_LIVE, KEY_PAST, KEY_STOLEN, KEY_UNFIT, KEY_UNSEEN};
-use crate::domain::snapshot::KeyPart;
+use super::{Bench, COMPROMISED, KEY_NOT_LIVE, KEY_OVERDUE, KEY_PAST, KEY_STOLEN, KEY_UNFIT, KEY_UNSEEN};
+use crate::domain::snapshot::{KeyPart, Part};
 use crate::domain::time::human_span;
 use crate::domain::tracked::KeyState;
 
 impl Bench<'_> {
+    /// The key of a certificate.
+    pub(super) fn key(&mut self, part: &Part) {
+        let (name, now) = (&part.credential, self.snapshot.at);
+        if let Some(spki) = part.compromised.first() {
+            let text = format!("{name}: a person reported the key with SPKI {} as compromised", spki.short());
+            self.close(COMPROMISED, Some(part), text, "a certificate with another key is in place");
+        }
+        if let Some((limit, since)) = self.snapshot.rules.key_limit.zip(part.key_since) {
+            let end = since.plus(limit);
+            if now >= end {
+                let text = format!("{name}: its key is in use since {since}, longer than {}", human_span(limit));
+                self.close(KEY_OVERDUE, Some(part), text, "the key is rotated and seen to be served");
+            } else {
+                self.ends(end, || format!("{name}: its key"));
+            }
+        }
+    }
+
     /// A key that is no certificate's. Overdue and compromised are told apart: the one is borne until its hard limit, the
     /// other not at all.
     pub(super) fn tracked(&mut self, part: &KeyPart) {
