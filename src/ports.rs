@@ -21,6 +21,7 @@ use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Boottime, Timestamp};
 
 mod holder;
+mod keys;
 mod lists;
 mod mint;
 mod reading;
@@ -31,6 +32,7 @@ mod store;
 mod witness;
 
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
+pub use keys::{KeyProbe, Prints};
 pub use lists::Lists;
 pub use mint::{Adopted, Anchors, Asked, Blank, Mint, MintError, Relied, Shelf, Trust};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};

@@ -80,6 +80,7 @@ fn healthy(names: &keyward::domain::name::NameSet, i: usize, now: Timestamp) -> 
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     };
     let current = Generation {
         slot: AttemptId(Ulid::new(now, [0; 10])),

@@ -37,6 +37,7 @@ pub fn empty(limits: Vec<Limit>, directory: &str) -> Estate {
         issuers: BTreeMap::from([(issuer_id(), Arc::new(issuer))]),
         paths: BTreeMap::new(),
         watches: BTreeMap::new(),
+        keys: BTreeMap::new(),
         policy: Policy::default(),
         environment: Environment::Production,
         full_scan: Duration::from_secs(3_600),

@@ -63,6 +63,7 @@ fn good(now: Timestamp) -> Seen {
         may_issue: false,
         purposes: Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }

@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod entropy;
 pub mod export;
 pub mod holder;
+pub mod keyprobe;
 pub mod keystore;
 pub mod lease_file;
 pub mod link;

@@ -34,6 +34,28 @@ struct Known {
 /// (Fingerprint of the signed certificate, SPKI digest of its signer): the signature is good.
 static SIGNED: Mutex<BTreeSet<(Digest, Digest)>> = Mutex::new(BTreeSet::new());
 
+/// What was found wrong with each key, by SHA-256 of its SubjectPublicKeyInfo: an RSA key takes some milliseconds, and most
+/// certificates are looked at again and again.
+static JUDGED: Mutex<BTreeMap<Digest, Option<Arc<str>>>> = Mutex::new(BTreeMap::new());
+
+/// Keys judged that are kept: those of the most certificates that one guardian has, and their CAs'. A full table is begun anew.
+const MOST_JUDGED: usize = 16_384;
+
+/// What is wrong with a key (DER SubjectPublicKeyInfo): the end of a sentence that begins with the key.
+pub(crate) fn weakness(spki: &[u8]) -> Option<Arc<str>> {
+    let digest = Digest::of(spki);
+    if let Some(known) = JUDGED.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+        return known.clone();
+    }
+    let found = crate::codec::ca::strength(spki).err().map(|weakness| Arc::from(weakness.to_string()));
+    let mut table = JUDGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if table.len() >= MOST_JUDGED {
+        table.clear();
+    }
+    table.insert(digest, found.clone());
+    found
+}
+
 /// The shared facts of a CA certificate.
 pub(crate) fn certificate(
     der: &[u8],

@@ -34,6 +34,7 @@ pub mod peer;
 pub mod peer_crl;
 pub mod pem;
 pub mod pkcs12;
+pub mod public_key;
 pub mod replay;
 pub mod sds;
 pub mod sealed;

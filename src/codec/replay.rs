@@ -4,6 +4,7 @@
 //! A reader that finds anything unknown says so and gives no state: nothing is guessed.
 
 mod authority;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::entry::Entry;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
 use crate::domain::freeze::{Freeze, Scope};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, Ulid};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, KeyId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
@@ -144,6 +145,11 @@ impl Replay {
                 terms: fields.private("terms", text)?,
             };
             state.issuers.insert(id, record);
+            Ok(())
+        })?;
+        top.each("key", |id, fields| {
+            let id = KeyId::parse(id).map_err(|e| ParseError::new(format!("key {id:?} {e}")))?;
+            state.keys.insert(id, Arc::new(upkeep::record(fields, text)?));
             Ok(())
         })?;
         top.each("latch", |on, fields| {

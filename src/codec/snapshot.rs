@@ -1,10 +1,13 @@
 //! A snapshot as text, for explanations: what a verdict looked at, written down and read again.
 
+mod key;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::key::KeyText;
 use super::ParseError;
 use crate::domain::certificate::{CertId, Certificate, Chain, Listing, Purpose, Purposes, Trust};
 use crate::domain::freeze::Scope;
@@ -47,6 +50,9 @@ pub struct SnapshotText {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     freezes: Vec<FreezeText>,
     parts: Vec<PartText>,
+    /// As for freezes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<KeyText>,
     depends: Vec<DependencyText>,
 }
 
@@ -196,7 +202,8 @@ impl SnapshotText {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, depends } = snapshot;
+        let Snapshot { path, rules, environment, at, at_boot, guardian, latch, freezes, parts, keys, depends } =
+            snapshot;
         Self {
             path: path.to_string(),
             margin_s: rules.margin.as_secs(),
@@ -218,6 +225,7 @@ impl SnapshotText {
             }),
             freezes: freezes.iter().map(FreezeText::of).collect(),
             parts: parts.iter().map(PartText::of).collect(),
+            keys: keys.iter().map(KeyText::of).collect(),
             depends: depends
                 .iter()
                 .map(|d| DependencyText {
@@ -269,6 +277,7 @@ impl SnapshotText {
             },
             freezes: self.freezes.iter().map(FreezeText::read).collect::<Result<_, _>>()?,
             parts: self.parts.iter().map(PartText::read).collect::<Result<_, _>>()?,
+            keys: self.keys.iter().map(KeyText::read).collect::<Result<_, _>>()?,
             depends: self.depends.iter().map(DependencyText::read).collect::<Result<_, _>>()?,
         })
     }
@@ -477,6 +486,7 @@ impl CertificateText {
             purposes,
             // What the lists said stands in the snapshot; where they lie is not judged.
             listing: Listing::default(),
+            faults: crate::domain::certificate::Faults::default(),
         })
     }
 }

@@ -18,8 +18,8 @@ use x509_parser::x509::X509Name;
 use crate::codec::constraints::NameConstraints;
 use crate::codec::crl::points_in;
 use crate::codec::der::{self, Reader};
-use crate::codec::{ParseError, dn, pem};
-use crate::domain::certificate::{CertId, Certificate, Listing, Purposes};
+use crate::codec::{ParseError, dn, intern, pem};
+use crate::domain::certificate::{CertId, Certificate, Faults, Listing, Purposes};
 use crate::domain::key::Digest;
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::{Timestamp, Validity};
@@ -100,6 +100,13 @@ pub fn public_key(der: &[u8]) -> Result<Vec<u8>, ParseError> {
     Parsed::new(der).map(|parsed| parsed.spki.to_vec())
 }
 
+/// The digest that a certificate is signed with, if it is one that signatures were forged with; what cannot be parsed is
+/// signed with nothing.
+#[must_use]
+pub fn old_digest(der: &[u8]) -> Option<&'static str> {
+    Parsed::new(der).ok().and_then(|parsed| parsed.old_digest())
+}
+
 /// The URIs of a certificate, in their order.
 ///
 /// # Errors
@@ -136,6 +143,17 @@ pub(crate) mod oid {
     pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
     pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 }
+
+/// Signature algorithms with digests for which collisions are found.
+const OLD_DIGESTS: [(&[u8], &str); 7] = [
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 2], "MD2"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 3], "MD4"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4], "MD5"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5], "SHA-1"),
+    (&[0x2b, 0x0e, 3, 2, 29], "SHA-1"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 3], "SHA-1"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1], "SHA-1"),
+];
 
 /// A subject alternative name as it stands in a certificate (RFC 5280 section 4.2.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -442,6 +460,12 @@ impl<'a> Parsed<'a> {
         dn::text(&self.issuer_name).unwrap_or_default()
     }
 
+    /// MD2, MD4, MD5 or SHA-1 (RFC 3279 section 2.2).
+    fn old_digest(&self) -> Option<&'static str> {
+        let id = Reader::new(self.algorithm).expect(der::OID)?;
+        OLD_DIGESTS.iter().find(|(oid, _)| *oid == id).map(|(_, name)| *name)
+    }
+
     pub(crate) fn facts(&self) -> Result<Certificate, ParseError> {
         Ok(Certificate {
             fingerprint: Digest::of(self.der),
@@ -455,6 +479,7 @@ impl<'a> Parsed<'a> {
             may_issue: self.may_issue(),
             purposes: self.purposes(),
             listing: Listing { ca: self.basic.is_some_and(|b| b.ca), points: self.list_points.clone() },
+            faults: Faults { key: intern::weakness(self.spki), signature: self.old_digest() },
         })
     }
 

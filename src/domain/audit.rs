@@ -120,6 +120,8 @@ pub enum TargetKind {
     Path,
     /// A private CA.
     Ca,
+    /// A key that is no certificate's.
+    Key,
     /// The guardian itself.
     Daemon,
 }
@@ -133,6 +135,7 @@ impl TargetKind {
             Self::Issuer => "issuer",
             Self::Path => "path",
             Self::Ca => "ca",
+            Self::Key => "key",
             Self::Daemon => "daemon",
         }
     }

@@ -6,12 +6,13 @@ use std::borrow::Cow;
 
 use crate::domain::execution::Attempt;
 use crate::domain::freeze::Freeze;
-use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
 use crate::domain::time::Timestamp;
+use crate::domain::upkeep::KeyRecord;
 
 /// The state before an entry's changes, as far as they are about it. What a store says here must be what lies on its
 /// disk: a patch against anything else would lead somewhere else.
@@ -58,6 +59,11 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error>;
+    /// A tracked key's record.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn key(&self, id: &KeyId) -> Result<Option<Cow<'_, KeyRecord>>, Self::Error>;
     /// What is known about a rotation.
     ///
     /// # Errors
@@ -98,6 +104,10 @@ impl Before for State {
 
     fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error> {
         Ok(self.issued.get(serial).map(|issued| Cow::Borrowed(&**issued)))
+    }
+
+    fn key(&self, id: &KeyId) -> Result<Option<Cow<'_, KeyRecord>>, Self::Error> {
+        Ok(self.keys.get(id).map(|record| Cow::Borrowed(&**record)))
     }
 
     fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {
@@ -210,6 +220,17 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.issued(serial)
+    }
+
+    fn key(&self, id: &KeyId) -> Result<Option<Cow<'_, KeyRecord>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Key(other, record) = change
+                && other == id
+            {
+                return Ok(Some(Cow::Borrowed(record)));
+            }
+        }
+        self.state.key(id)
     }
 
     fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {

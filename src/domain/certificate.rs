@@ -52,6 +52,17 @@ pub struct Certificate {
     pub purposes: Purposes,
     /// How its revocation would be told.
     pub listing: Listing,
+    /// What is wrong with its key or its signature, whoever vouches for it.
+    pub faults: Faults,
+}
+
+/// Why nobody should rely on a certificate although it is valid.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// What is wrong with its key: the end of a sentence that begins with the key.
+    pub key: Option<Arc<str>>,
+    /// The digest that it is signed with, if collisions of that are found.
+    pub signature: Option<&'static str>,
 }
 
 /// On which revocation lists a certificate stands, should it be revoked.

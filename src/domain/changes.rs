@@ -18,6 +18,7 @@
 //! | `issuer` | issuer id | a record |
 //! | `generation` | `CA/NUMBER` | a generation of a private CA |
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
+//! | `key` | key id | a tracked key: its versions, and its rotation under way |
 //! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
 //! | `rotation` | `CA/KIND/…` | what is known about the rotation of a private CA |
 //!
@@ -26,6 +27,8 @@
 //! no entry of their own. Refuses to know where entries are kept.
 
 mod authority;
+mod people;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +36,7 @@ use std::sync::Arc;
 pub use crate::domain::before::{After, Before};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
 use crate::domain::freeze::Freeze;
-use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId};
 use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
 use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
@@ -44,6 +47,7 @@ use crate::domain::state::{
     AriRecord, Change, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, note_automatic,
 };
 use crate::domain::time::{Timestamp, Validity};
+use crate::domain::upkeep::KeyRecord;
 
 /// The changes of a batch that go with its entry number `index` of `entries`, and those before them. They are shared out
 /// evenly and in order, so that no entry of a large batch outgrows its limit, and that each of many intents carries about
@@ -106,7 +110,7 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     patch.object("freeze", |p| {
         for (id, new) in &touched.freezes {
             let old = before.freeze(*id)?;
-            p.entry(&id.to_string(), old.as_deref(), *new, freeze);
+            p.entry(&id.to_string(), old.as_deref(), *new, people::freeze);
         }
         Ok(())
     })?;
@@ -131,10 +135,17 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("key", |p| {
+        for (id, new) in &touched.keys {
+            let old = before.key(id)?;
+            p.entry(id.as_str(), old.as_deref(), Some(*new), upkeep::record);
+        }
+        Ok(())
+    })?;
     patch.object("latch", |p| {
         for (on, new) in &touched.latches {
             let old = before.latch(on)?;
-            p.entry(&on.to_string(), old.as_deref(), *new, latch);
+            p.entry(&on.to_string(), old.as_deref(), *new, people::latch);
         }
         Ok(())
     })?;
@@ -164,6 +175,7 @@ struct Touched<'a> {
     generations: BTreeMap<&'a GenerationId, &'a CaGeneration>,
     issued: BTreeMap<&'a str, Option<&'a Issued>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
+    keys: BTreeMap<&'a KeyId, &'a KeyRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
     pieces: BTreeMap<&'a PieceId, Option<&'a Piece>>,
 }
@@ -210,6 +222,9 @@ impl<'a> Touched<'a> {
                 Change::Issued(serial, issued) => {
                     touched.issued.insert(serial, issued.as_deref());
                 }
+                Change::Key(id, record) => {
+                    touched.keys.insert(id, record);
+                }
                 Change::Piece(id, piece) => {
                     touched.pieces.insert(id, piece.as_deref());
                 }
@@ -229,6 +244,7 @@ impl<'a> Touched<'a> {
             && self.generations.is_empty()
             && self.issued.is_empty()
             && self.issuers.is_empty()
+            && self.keys.is_empty()
             && self.latches.is_empty()
             && self.pieces.is_empty()
     }
@@ -373,23 +389,6 @@ fn request(p: &mut Patch<'_, '_>, old: Option<&Request>, new: &Request) {
     let Request { by, at } = new;
     p.time("at", old.map(|o| o.at), Some(*at));
     p.text("by", old.map(|o| &*o.by), Some(by));
-}
-
-fn latch(p: &mut Patch<'_, '_>, old: Option<&Latch>, new: &Latch) {
-    let Latch { at, code, text, by } = new;
-    p.time("at", old.map(|o| o.at), Some(*at));
-    p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
-    p.text("code", old.map(|o| &*o.code), Some(code));
-    p.text("text", old.map(|o| &*o.text), Some(text));
-}
-
-fn freeze(p: &mut Patch<'_, '_>, old: Option<&Freeze>, new: &Freeze) {
-    let Freeze { scope, reason, by, since, until } = new;
-    p.text("by", old.map(|o| &*o.by), Some(by));
-    p.private("reason", old.map(|o| &o.reason), Some(reason));
-    p.text("scope", old.map(|o| o.scope.to_string()).as_deref(), Some(&scope.to_string()));
-    p.time("since", old.map(|o| o.since), Some(*since));
-    p.time("until", old.map(|o| o.until), Some(*until));
 }
 
 fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord) {

@@ -2,6 +2,8 @@
 //!
 //! Refuses to know who asks and how the answer travels.
 
+mod keys;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use crate::domain::inventory::{ApprovalPath, CrlFacts, CrlSeen, Endpoint, Enviro
 use crate::domain::key::Digest;
 pub use crate::domain::snapshot::UNKNOWN_PATH;
 use crate::domain::snapshot::{Dependency, Evidence, FreezeOver, Part, PartKind, Snapshot, gather, millis};
-use crate::domain::time::{Boottime, Timestamp, human_span};
+use crate::domain::time::{Boottime, Timestamp};
 
 /// The credential is not configured.
 pub const UNKNOWN_CREDENTIAL: &str = "KW4001";
@@ -68,9 +70,19 @@ pub const BROKEN_LOG: &str = "KW4051";
 pub const FROZEN: &str = "KW4070";
 /// A person holds the path closed for a while.
 pub const HELD: &str = "KW4401";
+/// A tracked key was not looked at yet, or cannot be for too long.
+pub const KEY_UNSEEN: &str = "KW4880";
+/// A tracked key is older than its hard limit.
+pub const KEY_PAST: &str = "KW4881";
+/// Others may have a tracked key.
+pub const KEY_STOLEN: &str = "KW4882";
+/// A tracked key is in no state to be used.
+pub const KEY_UNFIT: &str = "KW4883";
+/// The live system uses another key than the tracked one.
+pub const KEY_NOT_LIVE: &str = "KW4884";
 
 /// Every reason, so that metrics can be initialised to 0 for each.
-pub const REASONS: [&str; 28] = [
+pub const REASONS: [&str; 33] = [
     UNKNOWN_CREDENTIAL,
     MISSING,
     UNREADABLE,
@@ -99,6 +111,11 @@ pub const REASONS: [&str; 28] = [
     BROKEN_LOG,
     FROZEN,
     HELD,
+    KEY_UNSEEN,
+    KEY_PAST,
+    KEY_STOLEN,
+    KEY_UNFIT,
+    KEY_NOT_LIVE,
 ];
 
 /// Why a path is closed.
@@ -243,6 +260,7 @@ pub fn judge(snapshot: &Snapshot) -> Verdict {
         bench.close(UNKNOWN_CREDENTIAL, None, text, "the configuration names what it stands on");
     }
     snapshot.parts.iter().for_each(|part| bench.part(part));
+    snapshot.keys.iter().for_each(|key| bench.tracked(key));
     let Bench { reasons, warnings, until, weakest, .. } = bench;
     Verdict {
         path: snapshot.path.clone(),
@@ -478,23 +496,6 @@ impl Bench<'_> {
                     let text = format!("{name}: no fresh revocation list covers {what}{why}");
                     self.close(REVOCATION_UNKNOWN, Some(part), text, reopens);
                 }
-            }
-        }
-    }
-
-    fn key(&mut self, part: &Part) {
-        let (name, now) = (&part.credential, self.snapshot.at);
-        if let Some(spki) = part.compromised.first() {
-            let text = format!("{name}: a person reported the key with SPKI {} as compromised", spki.short());
-            self.close(COMPROMISED, Some(part), text, "a certificate with another key is in place");
-        }
-        if let Some((limit, since)) = self.snapshot.rules.key_limit.zip(part.key_since) {
-            let end = since.plus(limit);
-            if now >= end {
-                let text = format!("{name}: its key is in use since {since}, longer than {}", human_span(limit));
-                self.close(KEY_OVERDUE, Some(part), text, "the key is rotated and seen to be served");
-            } else {
-                self.ends(end, || format!("{name}: its key"));
             }
         }
     }

@@ -148,6 +148,10 @@ slug!(
     ProfileId
 );
 slug!(
+    /// A key that is no certificate's, by its id in the configuration.
+    KeyId
+);
+slug!(
     /// Somebody who relies on a private CA's bundle, by their id in the configuration.
     RelyingPartyId
 );

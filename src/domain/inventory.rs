@@ -9,13 +9,14 @@ use std::sync::Arc;
 use crate::domain::certificate::{Chain, Purpose};
 use crate::domain::freeze::{Freezing, WhenFrozen};
 use crate::domain::guard::Guard;
-use crate::domain::id::{AudienceId, CredentialId, IssuerId, PathId, SolverId};
+use crate::domain::id::{AudienceId, CredentialId, IssuerId, KeyId, PathId, SolverId};
 use crate::domain::key::{Digest, KeyAlgorithm};
 pub use crate::domain::missed::{MISSED_FOR, MOST_MISSES, Missed, USUAL_MISSES};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::policy::Policy;
 use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::{Boottime, Timestamp, Window};
+use crate::domain::tracked::TrackedKey;
 
 /// Everything the configuration asks for: the desired state. Immutable; a reload makes a new one.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Estate {
     pub paths: BTreeMap<PathId, Arc<ApprovalPath>>,
     /// File patterns to watch: each file that matches becomes an observed credential of its own.
     pub watches: BTreeMap<CredentialId, Arc<Watch>>,
+    /// Keys that are no certificate's.
+    pub keys: BTreeMap<KeyId, Arc<TrackedKey>>,
     /// The policy in force.
     pub policy: Policy,
     /// Production, or a staging run that may touch nothing in production.

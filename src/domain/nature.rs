@@ -3,9 +3,10 @@
 //! Refuses to know what a reason means: that is [`crate::domain::gate`].
 
 use crate::domain::gate::{
-    AUDIT, BROKEN_LOG, CLOCK, COMPROMISED, CONFIGURATION, DEPENDENCY, FLAPPING, FROZEN, HELD, KEY_OVERDUE, MARGIN,
-    MISSED, MISSING, NAMES, NOT_SERVED, OUT_OF_TIME, PURPOSE, RENEWER, REVOCATION_UNKNOWN, REVOKED, SETTLING, SPOOLED,
-    STALE, UNKNOWN_CREDENTIAL, UNKNOWN_PATH, UNREADABLE, UNRESOLVED, UNTRUSTED,
+    AUDIT, BROKEN_LOG, CLOCK, COMPROMISED, CONFIGURATION, DEPENDENCY, FLAPPING, FROZEN, HELD, KEY_NOT_LIVE,
+    KEY_OVERDUE, KEY_PAST, KEY_STOLEN, KEY_UNFIT, KEY_UNSEEN, MARGIN, MISSED, MISSING, NAMES, NOT_SERVED, OUT_OF_TIME,
+    PURPOSE, RENEWER, REVOCATION_UNKNOWN, REVOKED, SETTLING, SPOOLED, STALE, UNKNOWN_CREDENTIAL, UNKNOWN_PATH,
+    UNREADABLE, UNRESOLVED, UNTRUSTED,
 };
 
 /// How fast a reason closes.
@@ -29,7 +30,7 @@ pub enum Opens {
 }
 
 /// Every reason with its kind, in the order of the codes.
-pub const NATURES: [(&str, Firmness, Opens); 28] = [
+pub const NATURES: [(&str, Firmness, Opens); 33] = [
     (UNKNOWN_CREDENTIAL, Firmness::Hard, Opens::Itself),
     (MISSING, Firmness::Hard, Opens::Itself),
     (UNREADABLE, Firmness::Hard, Opens::Itself),
@@ -60,6 +61,11 @@ pub const NATURES: [(&str, Firmness, Opens); 28] = [
     // It ends by itself, or a person ends it.
     (FROZEN, Firmness::Hard, Opens::Itself),
     (HELD, Firmness::Hard, Opens::Itself),
+    (KEY_UNSEEN, Firmness::Soft, Opens::Itself),
+    (KEY_PAST, Firmness::Hard, Opens::Itself),
+    (KEY_STOLEN, Firmness::Hard, Opens::Replaced),
+    (KEY_UNFIT, Firmness::Hard, Opens::Itself),
+    (KEY_NOT_LIVE, Firmness::Soft, Opens::Itself),
 ];
 
 #[cfg(test)]

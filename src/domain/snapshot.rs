@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::domain::certificate::{Certificate, Chain, Purpose, Trust};
 use crate::domain::freeze::{Scope, WhenFrozen};
 use crate::domain::frozen::{in_force, over_path};
-use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId};
+use crate::domain::id::{CredentialId, FreezeId, IssuerId, KeyId, PathId};
 use crate::domain::inventory::{
     ApprovalPath, Care, Credential, CrlSeen, Endpoint, Environment, Estate, Missed, Observation, Seen, Sighting, Source,
 };
@@ -19,6 +19,7 @@ use crate::domain::key::Digest;
 use crate::domain::name::NameSet;
 use crate::domain::state::{Latch, LatchOn, State};
 use crate::domain::time::{Boottime, Timestamp};
+use crate::domain::tracked::{KeyPlace, KeySight, KeyState, TrackedKey};
 
 /// Everything that a verdict is made of.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub struct Evidence<'a> {
     pub state: &'a State,
     /// What was seen.
     pub sightings: &'a BTreeMap<CredentialId, Sighting>,
+    /// What was seen of keys that are no certificate's.
+    pub keys: &'a BTreeMap<KeyId, KeySight>,
     /// How the paths are that other paths stand on.
     pub paths: &'a BTreeMap<PathId, Dependency>,
     /// Why the clocks are not believed, if so.
@@ -66,6 +69,8 @@ pub struct Snapshot {
     pub freezes: Vec<FreezeOver>,
     /// What it stands on.
     pub parts: Vec<Part>,
+    /// The keys that it stands on besides certificates.
+    pub keys: Vec<KeyPart>,
     /// The paths that it stands on.
     pub depends: Vec<Dependency>,
 }
@@ -159,6 +164,27 @@ pub struct Part {
     pub renewer: Option<(IssuerId, Option<Timestamp>)>,
 }
 
+/// One key, no certificate's, that a path stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPart {
+    /// Which.
+    pub key: KeyId,
+    /// Its state; `None` while nothing is known of it.
+    pub state: Option<KeyState>,
+    /// When it was made, and when nothing may stand on it any more.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// Since when others may have it, or a key that is accepted beside it.
+    pub compromised: Option<Timestamp>,
+    /// Whether it was seen since the guardian started; where nobody can look a person's word counts.
+    pub seen: bool,
+    /// Since when looks fail, and why.
+    pub failing: Option<(Timestamp, Arc<str>)>,
+    /// Since when the live system uses another key, and what was seen.
+    pub not_live: Option<(Timestamp, Arc<str>)>,
+    /// For how long either is borne.
+    pub grace: Duration,
+}
+
 /// How a credential of a path is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartKind {
@@ -216,6 +242,13 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
         latch: evidence.state.latches.get(&LatchOn::Path(path.id.clone())).cloned(),
         freezes: closing_freezes(path, evidence.state, evidence.estate, evidence.now).collect(),
         parts: needed(path, evidence.estate).iter().map(|id| part(id, evidence)).collect(),
+        keys: evidence
+            .estate
+            .keys
+            .values()
+            .filter(|key| key.paths.contains(&path.id))
+            .map(|key| key_part(key, evidence))
+            .collect(),
         depends: path
             .depends_on
             .iter()
@@ -234,6 +267,30 @@ pub fn closing_freezes<'a>(
     in_force(state, now)
         .filter(|(_, freeze)| path.when_frozen == WhenFrozen::Close && over_path(&freeze.scope, &path.id, estate))
         .map(|(id, freeze)| FreezeOver { id: *id, scope: freeze.scope.clone(), until: freeze.until })
+}
+
+fn key_part(key: &TrackedKey, evidence: &Evidence<'_>) -> KeyPart {
+    let record = evidence.state.keys.get(&key.id);
+    let current = record.and_then(|r| r.current.as_ref());
+    let sight = evidence.keys.get(&key.id);
+    // What is still accepted beside the current one counts as much.
+    let beside = record.and_then(|r| r.previous.as_ref());
+    let beside = beside.filter(|old| old.until.is_some_and(|until| evidence.now < until));
+    let blocked = |digest| evidence.state.latches.get(&LatchOn::Key(digest)).map(|latch| latch.at);
+    let all = [current, beside].into_iter().flatten();
+    let bad = all.filter_map(|v| v.compromised.or_else(|| v.print.and_then(|print| blocked(print.digest()))));
+    let seen = sight.and_then(|s| s.print).and_then(|print| blocked(print.digest()));
+    let told = |trouble: &Option<(Timestamp, String)>| trouble.as_ref().map(|(at, why)| (*at, Arc::from(why.as_str())));
+    KeyPart {
+        key: key.id.clone(),
+        state: current.map(|v| v.state),
+        span: current.map(|v| (v.created, key.ends_at(v.created))),
+        compromised: bad.chain(seen).min(),
+        seen: key.place == KeyPlace::Manual || sight.is_some_and(|s| s.print.is_some()),
+        failing: sight.and_then(|s| told(&s.failing)),
+        not_live: sight.and_then(|s| told(&s.not_live)),
+        grace: key.grace,
+    }
 }
 
 /// The reason of a path that is not configured.
@@ -359,6 +416,9 @@ impl Snapshot {
                 out.plain("until", &freeze.until.text());
             });
         }
+        if !self.keys.is_empty() {
+            all.objects("keys", &self.keys, write_key);
+        }
         if let Some(latch) = &self.latch {
             all.object("latch", |out| {
                 out.plain("at", &latch.at.text());
@@ -392,6 +452,34 @@ impl Snapshot {
         }
         all.end();
         Digest::of_parts(&[b"keyward-gate-inputs-v1\n", &bytes])
+    }
+}
+
+fn write_key(part: &KeyPart, out: &mut Object<'_>) {
+    let KeyPart { key, state, span, compromised, seen, failing, not_live, grace } = part;
+    if let Some(since) = compromised {
+        out.plain("compromised", &since.text());
+    }
+    if let Some((created, ends)) = span {
+        out.plain("created", &created.text());
+        out.plain("ends", &ends.text());
+    }
+    write_trouble("failing", failing.as_ref(), out);
+    out.digits("grace", grace.as_secs());
+    out.text("key", key.as_str());
+    write_trouble("not_live", not_live.as_ref(), out);
+    out.plain("seen", if *seen { b"true".as_slice() } else { b"false" });
+    if let Some(state) = state {
+        out.plain("state", state.as_str().as_bytes());
+    }
+}
+
+fn write_trouble(name: &'static str, trouble: Option<&(Timestamp, Arc<str>)>, out: &mut Object<'_>) {
+    if let Some((since, why)) = trouble {
+        out.object(name, |out| {
+            out.plain("since", &since.text());
+            out.text("why", why);
+        });
     }
 }
 

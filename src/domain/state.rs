@@ -10,13 +10,14 @@ use std::sync::Arc;
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Attempt, Failure, Generation};
 use crate::domain::freeze::Freeze;
-use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::time::{Boottime, Timestamp};
+use crate::domain::upkeep::KeyRecord;
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct State {
     pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
     /// What private CAs issued, by serial number in hexadecimal, until it expires.
     pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
+    /// Tracked keys that are no certificate's; also those that left the configuration, so that none comes back younger.
+    pub keys: BTreeMap<KeyId, Arc<KeyRecord>>,
     /// What is known about the rotations of private CAs.
     pub pieces: BTreeMap<PieceId, Arc<Piece>>,
 }
@@ -189,6 +192,8 @@ pub enum Change {
     Generation(GenerationId, Arc<CaGeneration>),
     /// A certificate of a private CA is now this; `None` once it expired long enough ago.
     Issued(Arc<str>, Option<Arc<Issued>>),
+    /// A tracked key's record is now this.
+    Key(KeyId, Arc<KeyRecord>),
     /// Something is known about the rotation of a private CA, or not any more.
     Piece(PieceId, Option<Arc<Piece>>),
 }
@@ -214,6 +219,7 @@ impl State {
             Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),
+            Change::Key(id, record) => put(&mut self.keys, id, record.clone()),
             Change::Piece(id, Some(piece)) => put(&mut self.pieces, id, piece.clone()),
             Change::Piece(id, None) => drop(self.pieces.remove(id)),
         }

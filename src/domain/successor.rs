@@ -161,6 +161,7 @@ mod tests {
             may_issue: false,
             purposes: crate::domain::certificate::Purposes::ALL,
             listing: crate::domain::certificate::Listing::default(),
+            faults: crate::domain::certificate::Faults::default(),
         };
         Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }
     }

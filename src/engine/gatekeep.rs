@@ -224,6 +224,7 @@ fn evidence<'a>(
         estate: &desk.estate,
         state: &desk.state,
         sightings: &desk.sightings,
+        keys: &desk.key_sights,
         paths,
         clock_fault: desk.clock.fault(),
         store_fault: desk.store_fault.as_deref(),

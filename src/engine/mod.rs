@@ -24,6 +24,7 @@ mod gatekeep;
 mod heartbeat;
 mod hold;
 mod inbox;
+pub mod keys;
 mod install;
 mod issue;
 mod latch;
@@ -54,7 +55,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use crate::domain::assessment::Finding;
 use crate::domain::audit::Draft;
 use crate::domain::gate::Verdict;
-use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, KeyId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
 use crate::domain::plan::{Held, Urgency};
@@ -62,6 +63,7 @@ use crate::domain::snapshot::FreezeOver;
 use crate::domain::standing::Standing;
 use crate::domain::state::{Latch, LatchOn, State};
 use crate::domain::time::{Boottime, Timestamp};
+use crate::domain::tracked::KeySight;
 use crate::engine::people::People;
 use crate::ports::{Count, Doing, Ports, StoreError};
 
@@ -116,6 +118,14 @@ pub(crate) struct Desk {
     pub(crate) estate: Arc<Estate>,
     pub(crate) state: State,
     pub(crate) sightings: BTreeMap<CredentialId, Sighting>,
+    /// What was seen of keys that are no certificate's.
+    pub(crate) key_sights: BTreeMap<KeyId, KeySight>,
+    /// What is wrong with those.
+    pub(crate) key_findings: BTreeMap<KeyId, Vec<Finding>>,
+    /// What is wrong with the keys of certificates: weak ones, and those that are used elsewhere too.
+    pub(crate) use_findings: BTreeMap<CredentialId, Vec<Finding>>,
+    /// The same of tracked keys.
+    pub(crate) key_uses: BTreeMap<KeyId, Vec<Finding>>,
     /// Which credentials of the estate stand for files that match a watch.
     pub(crate) expanded: BTreeMap<CredentialId, BTreeSet<CredentialId>>,
     pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,

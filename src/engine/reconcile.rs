@@ -69,7 +69,12 @@ impl Engine {
         &self,
         stop: &mut Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<Reconciled, StoreError> {
-        let own: BTreeSet<EntryId> = self.read().state.attempts.values().map(|a| a.intent).collect();
+        let own: BTreeSet<EntryId> = {
+            let desk = self.read();
+            // The step of a rotation that was cut off is done again, and says so itself.
+            let steps = desk.state.keys.values().filter_map(|k| k.rotation.as_ref()?.intent);
+            desk.state.attempts.values().map(|a| a.intent).chain(steps).collect()
+        };
         let open = self.ports.store.open_intents(own.len().saturating_add(MOST_OPEN)).await?;
         let open: Vec<Intent> = open.iter().filter_map(intent_of).filter(|i| !own.contains(&i.id)).collect();
         if open.is_empty() {

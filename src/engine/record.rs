@@ -378,6 +378,7 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..)
+        | Change::Key(..)
         | Change::Piece(..) => None,
     }
 }
@@ -395,6 +396,7 @@ fn is_shared(change: &Change) -> bool {
         | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..)
+        | Change::Key(..)
         | Change::Piece(..) => false,
     }
 }

@@ -50,6 +50,7 @@ impl Desk {
     /// What was seen up to now says nothing any more, and neither does a look that is under way.
     pub(super) fn forget_seen(&mut self, boot: Boottime) {
         self.sightings.clear();
+        self.key_sights.clear();
         self.forgotten = Some(boot);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::execution::Attempt;
 use crate::domain::gate::CLOCK;
-use crate::domain::id::{AttemptId, CredentialId};
+use crate::domain::id::{AttemptId, CredentialId, KeyId};
 use crate::domain::inventory::Estate;
 use crate::domain::json::Json;
 use crate::domain::state::{Change, ClockMark, CredentialRecord, Request, State};
@@ -266,6 +266,10 @@ impl Engine {
             }
             Arc::make_mut(&mut desk.verdicts).retain(|id, _| estate.paths.contains_key(id));
             desk.standings.retain(|id, _| estate.paths.contains_key(id));
+            // What lies elsewhere from now on was not seen yet.
+            let same = |id: &KeyId| estate.keys.get(id) == desk.estate.keys.get(id);
+            desk.key_sights.retain(|id, _| same(id));
+            desk.key_findings.retain(|id, _| same(id));
             desk.declined.clear();
             desk.estate = Arc::new(estate);
         }
@@ -297,6 +301,10 @@ impl Desk {
             estate,
             state,
             sightings: BTreeMap::new(),
+            key_sights: BTreeMap::new(),
+            key_findings: BTreeMap::new(),
+            use_findings: BTreeMap::new(),
+            key_uses: BTreeMap::new(),
             expanded: BTreeMap::new(),
             findings: BTreeMap::new(),
             held: BTreeMap::new(),

@@ -256,7 +256,10 @@ fn view(desk: &Desk, credential: &Arc<Credential>, now: Timestamp) -> Credential
         schedule: credential.managed().and_then(|m| schedule_of(m, &record)),
         attempt: attempt.map(|attempt| desk.people.named_attempt(attempt)),
         held,
-        findings: findings(desk, id, now),
+        findings: findings(desk, id, now)
+            .into_iter()
+            .chain(desk.use_findings.get(id).into_iter().flatten().cloned())
+            .collect(),
         paths: desk.estate.paths.values().filter(|p| p.needs.contains(id)).map(|p| p.id.clone()).collect(),
         credential: credential.clone(),
         record: desk.people.named(CredentialRecord::clone(&record)),

@@ -161,6 +161,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         None => wired.authority(settings, &engine, parties.clone()).map_err(|e| e.to_string())?,
         Some(_) => None,
     };
+    let keys = engine.seal().is_none().then(|| wired.tracker(settings, &engine));
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
     let doors = wire::link::doors(&wired.ports, &engine, authority.as_ref(), &wired.meter.registry())
         .map_err(|e| e.to_string())?;
@@ -185,6 +186,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         store: engine.store(),
         witnesses: wired.ports.witnesses.clone(),
         authority: authority.clone(),
+        keys: keys.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -223,6 +225,13 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         let end = until(stopped.clone());
         tasks.push(tokio::spawn(async move {
             authority.run(end).await;
+            Ok(())
+        }));
+    }
+    if let Some(keys) = keys {
+        let end = until(stopped.clone());
+        tasks.push(tokio::spawn(async move {
+            keys.run(end).await;
             Ok(())
         }));
     }

@@ -17,6 +17,7 @@
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW46xx` | private CAs | `explain/pki.rs` |
 //! | `KW485x`, `KW486x` | the SPIFFE Workload API and Envoy's secrets | `explain/workload.rs` |
+//! | `KW488x` to `KW492x` | keys that are no certificate's | `explain/keys.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -39,6 +40,7 @@ mod freeze;
 mod gate;
 mod host;
 mod keep;
+mod keys;
 mod lease;
 mod link;
 mod lists;
@@ -112,6 +114,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Rotating private CAs", rotation::ROWS),
     ("Private CAs: from outside", outside::ROWS),
     ("Workload API", workload::ROWS),
+    ("Keys", keys::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

@@ -2,6 +2,7 @@
 
 mod authority;
 pub mod canary;
+mod keys;
 mod lease;
 pub mod link;
 mod witness;

@@ -166,6 +166,7 @@ impl Issued {
             may_issue: false,
             purposes: crate::domain::certificate::Purposes::ALL,
             listing: Listing { ca: false, points: list.into_iter().collect() },
+            faults: crate::domain::certificate::Faults::default(),
         };
         // Made of nothing but texts.
         let text = Arc::from(core::str::from_utf8(&text).unwrap_or_default());

@@ -91,6 +91,7 @@ impl SimHost {
             may_issue: true,
             purposes: crate::domain::certificate::Purposes::ALL,
             listing: crate::domain::certificate::Listing::default(),
+            faults: crate::domain::certificate::Faults::default(),
         };
         let host = Self { clock, steps, ca, root: Arc::new(root), inner: Mutex::default() };
         host.know(estate);

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 64] = [
+const COMMANDS: [&str; 74] = [
     "",
     "init",
     "check",
@@ -87,6 +87,16 @@ const COMMANDS: [&str; 64] = [
     "ca distrust",
     "ca cross-sign",
     "ca acknowledge",
+    "key",
+    "key list",
+    "key show",
+    "key rotate",
+    "key rotated",
+    "key suspend",
+    "key resume",
+    "key deactivate",
+    "key compromised",
+    "key destroy",
     "keyholder",
     "status",
     "backup",

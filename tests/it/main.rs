@@ -36,6 +36,7 @@ mod frozen;
 mod http;
 mod keep;
 mod keyholder;
+mod keys;
 mod keystore;
 mod lease;
 mod ledger;

@@ -84,6 +84,7 @@ fn chain(serial: &str, from: Timestamp, until: Timestamp) -> Arc<Chain> {
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     };
     Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored })
 }
@@ -694,6 +695,7 @@ fn a_watched_file_that_is_gone_closes_the_path_although_an_endpoint_still_serves
         estate: &watching,
         state: &State::default(),
         sightings: &[(cid("peer"), sighting)].into(),
+        keys: &std::collections::BTreeMap::new(),
         paths: &std::collections::BTreeMap::new(),
         clock_fault: None,
         store_fault: None,

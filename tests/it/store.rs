@@ -13,6 +13,7 @@ macro_rules! on_every_store {
 }
 
 mod authority;
+mod upkeep;
 mod contract;
 mod crash;
 mod disk;

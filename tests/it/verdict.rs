@@ -7,13 +7,14 @@ use keyward::codec::explanation::{Explanation, SnapshotText};
 use keyward::domain::certificate::{CertId, Certificate, Chain, Purpose, Purposes, Trust};
 use keyward::domain::freeze::Scope;
 use keyward::domain::gate::{self, Verdict, judge};
-use keyward::domain::id::{FreezeId, Ulid};
+use keyward::domain::id::{FreezeId, KeyId, Ulid};
 use keyward::domain::inventory::{CrlFacts, CrlSeen, Endpoint, Environment, Estate, Missed, Reopening, Seen, StartTls};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::LETS_ENCRYPT;
-use keyward::domain::snapshot::{Dependency, FreezeOver, Guardian, Part, PartKind, Rules, Snapshot};
+use keyward::domain::snapshot::{Dependency, FreezeOver, Guardian, KeyPart, Part, PartKind, Rules, Snapshot};
 use keyward::domain::state::{Latch, LatchOn};
 use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity};
+use keyward::domain::tracked::KeyState;
 use keyward::engine::{Command, Engine};
 use keyward::ports::{Clock, Store};
 use keyward::sim::clock::run;
@@ -43,6 +44,7 @@ fn certificate(name: &str, ends: Timestamp) -> Certificate {
         may_issue: name != "portal.example.com",
         purposes: Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     }
 }
 
@@ -100,6 +102,16 @@ fn good() -> Snapshot {
         latch: None,
         freezes: vec![],
         parts: vec![part],
+        keys: vec![KeyPart {
+            key: KeyId::parse("portal-api").unwrap(),
+            state: Some(KeyState::Active),
+            span: Some((start().minus(DAY * 10), start().plus(DAY * 300))),
+            compromised: None,
+            seen: true,
+            failing: None,
+            not_live: None,
+            grace: HOUR,
+        }],
         depends: vec![Dependency {
             path: pid("sign-in"),
             reasons: vec![],
@@ -238,6 +250,20 @@ const BENDS: &[Bend] = &[
     (gate::FLAPPING, |s| latch(s, "KW0000")),
     (gate::FROZEN, |s| s.freezes = vec![over("path:approve", 1)]),
     (gate::FROZEN, |s| s.freezes = vec![over("label:env=prod", 1), over("all", 2)]),
+    (gate::KEY_UNSEEN, |s| s.keys[0].state = None),
+    (gate::KEY_UNSEEN, |s| s.keys[0].seen = false),
+    (gate::KEY_UNSEEN, |s| s.keys[0].failing = Some((start().minus(HOUR), Arc::from("gone")))),
+    (gate::KEY_NOT_LIVE, |s| s.keys[0].not_live = Some((start().minus(HOUR), Arc::from("another")))),
+    (gate::KEY_PAST, |s| s.keys[0].span = Some((start().minus(DAY), start()))),
+    (gate::KEY_STOLEN, |s| s.keys[0].compromised = Some(start().minus(DAY))),
+    (gate::KEY_STOLEN, |s| {
+        s.keys[0].compromised = Some(start());
+        s.keys[0].state = Some(KeyState::Compromised);
+    }),
+    (gate::KEY_UNFIT, |s| s.keys[0].state = Some(KeyState::Suspended)),
+    (gate::KEY_UNFIT, |s| s.keys[0].state = Some(KeyState::Deactivated)),
+    (gate::KEY_UNFIT, |s| s.keys[0].state = Some(KeyState::Destroyed)),
+    (gate::KEY_UNFIT, |s| s.keys[0].state = Some(KeyState::PreActivation)),
 ];
 
 fn latch(snapshot: &mut Snapshot, code: &str) {
@@ -282,6 +308,9 @@ fn a_path_is_open_until_the_first_thing_that_it_stands_on_ends() {
         ),
         ("key", DAY * 20, |s| s.rules.key_limit = Some(DAY * 25)),
         ("issuer", DAY * 29, |s| s.rules.issuer_silence = Some(DAY * 30)),
+        ("tracked key", DAY * 9, |s| s.keys[0].span = Some((start(), start().plus(DAY * 9)))),
+        ("failing look", MINUTE * 20, |s| s.keys[0].failing = Some((start().minus(MINUTE * 40), Arc::from("x")))),
+        ("live key", MINUTE * 20, |s| s.keys[0].not_live = Some((start().minus(MINUTE * 40), Arc::from("x")))),
         ("path", DAY * 3, |s| s.depends[0].until = start().plus(DAY * 3)),
         ("root", DAY * 7 - HOUR * 2, |s| {
             stored(s, |c| Arc::make_mut(&mut c.above[1]).validity.not_after = start().plus(DAY * 7));
@@ -380,8 +409,8 @@ fn a_freeze_closes_until_its_end_and_an_explanation_from_before_there_were_any_i
     let mut snapshot = good();
     let before = serde_json::to_string(&Explanation::of(&snapshot)).unwrap();
     assert!(!before.contains("freeze"), "without one nothing says that there could be: {before}");
-    // What a guardian without freezes wrote.
-    let old = Snapshot { rules: Rules { misses: 1, ..snapshot.rules }, ..good() };
+    // What a guardian without freezes, and without keys, wrote.
+    let old = Snapshot { rules: Rules { misses: 1, ..snapshot.rules }, keys: Vec::new(), ..good() };
     assert_eq!(old.digest().to_string(), DIGEST_BEFORE_FREEZES);
     snapshot.freezes = vec![over("path:approve", 1)];
     assert_eq!(codes(&judge(&snapshot)), [gate::FROZEN]);

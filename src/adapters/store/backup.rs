@@ -29,8 +29,8 @@ const MANIFEST: &str = "manifest.json";
 /// A manifest with 100,000 files has some 15 MB.
 const LONGEST_MANIFEST: u64 = 64 * 1_024 * 1_024;
 /// What holds private keys, by names in the state directory.
-const SECRETS: [&str; 7] =
-    ["log.key", "log.key.old", "log.key.next", "lease.key", "lease.key.next", "keys", "accounts"];
+const SECRETS: [&str; 8] =
+    ["log.key", "log.key.old", "log.key.next", "lease.key", "lease.key.next", "prints.key", "keys", "accounts"];
 /// Files are nested at most this deep there: `keys/SLOT/key`, and a little more.
 const DEEPEST: usize = 6;
 /// Far more files than the keys of 10,000 credentials make.
@@ -39,7 +39,7 @@ const MOST_FILES: usize = 200_000;
 /// Whether private keys go along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// The log's key, the certificates' keys and the accounts' keys too.
+    /// The log's key, the certificates' keys, the accounts' keys and the one that prints of keys are made with too.
     Included,
     /// None of them.
     LeftOut,

@@ -13,7 +13,7 @@ use crate::domain::certificate::CertId;
 use crate::domain::changes::Before;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
 use crate::domain::freeze::{Freeze, Scope};
-use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, Ulid};
+use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, KeyId, Ulid};
 use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
@@ -21,9 +21,11 @@ use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Boottime, Timestamp, Validity};
+use crate::domain::upkeep::KeyRecord;
 
 use super::authority::{load_generations, load_issued, load_pieces};
 use super::connection::Trouble;
+use super::upkeep::load_keys;
 
 /// Everything, as of one moment.
 ///
@@ -42,6 +44,7 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     freezes(connection, &mut state, None)?;
     load_generations(connection, &mut state, None)?;
     load_issued(connection, &mut state, None)?;
+    load_keys(connection, &mut state, None)?;
     load_pieces(connection, &mut state, None)?;
     clock(connection, &mut state)?;
     Ok(state)
@@ -100,6 +103,12 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         load_issued(self.0, &mut state, Some(serial))?;
         Ok(state.issued.remove(serial).map(Arc::unwrap_or_clone).map(Cow::Owned))
+    }
+
+    fn key(&self, id: &KeyId) -> Result<Option<Cow<'_, KeyRecord>>, Trouble> {
+        let mut state = State::default();
+        load_keys(self.0, &mut state, Some(id.as_str()))?;
+        Ok(state.keys.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 
     fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Trouble> {

@@ -178,7 +178,8 @@ impl NewDatabase {
 /// A state as the changes that make it.
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
-    let State { credentials, attempts, issuers, ledger, clock, latches, freezes, generations, issued, pieces } = state;
+    let State { credentials, attempts, issuers, ledger, clock, latches, freezes, generations, issued, pieces, keys } =
+        state;
     all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), record.clone())));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
@@ -191,6 +192,7 @@ fn rows(state: &State) -> Vec<Change> {
     all.extend(latches.iter().map(|(on, latch)| Change::Latch(on.clone(), Some(latch.clone()))));
     all.extend(generations.iter().map(|(id, generation)| Change::Generation(id.clone(), generation.clone())));
     all.extend(issued.iter().map(|(serial, issued)| Change::Issued(serial.clone(), Some(issued.clone()))));
+    all.extend(keys.iter().map(|(id, record)| Change::Key(id.clone(), record.clone())));
     all.extend(pieces.iter().map(|(id, piece)| Change::Piece(id.clone(), Some(piece.clone()))));
     all
 }

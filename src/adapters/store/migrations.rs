@@ -10,6 +10,7 @@ use crate::domain::state::FULL_BUCKETS_KEPT;
 
 use super::authority::{ROTATION, TABLES_MADE};
 use super::connection::Trouble;
+use super::upkeep::TABLES_TRACKED;
 
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
 const APPLICATION_ID: i32 = 0x4b57_5244;
@@ -94,7 +95,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 6] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, ROTATION];
+const MIGRATIONS: [&str; 7] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, ROTATION, TABLES_TRACKED];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

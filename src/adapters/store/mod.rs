@@ -40,6 +40,7 @@ mod shard;
 mod tree;
 mod walk;
 mod trust;
+mod upkeep;
 mod worker;
 mod writer;
 

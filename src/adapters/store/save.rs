@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::authority::{save_generation, save_issued, save_piece};
+use super::upkeep::save_key;
 use crate::domain::execution::{Attempt, Generation};
 use crate::domain::freeze::{Freeze, Scope};
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
@@ -46,6 +47,7 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::Freeze(id, freeze) => save_freeze(connection, *id, freeze.as_ref()),
         Change::Generation(id, generation) => save_generation(connection, id, generation),
         Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
+        Change::Key(id, record) => save_key(connection, id, record),
         Change::Piece(id, piece) => save_piece(connection, id, piece.as_deref()),
     }
 }

@@ -53,7 +53,9 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
         | Change::Clock(_)
         | Change::Freeze(..)
         // What a rotation knows; what comes of it is a phase.
-        | Change::Piece(..) => false,
+        | Change::Piece(..)
+        // One that is compromised is latched too, if anybody could have a certificate for it.
+        | Change::Key(..) => false,
     }
 }
 

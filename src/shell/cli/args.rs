@@ -162,6 +162,9 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Private CAs: make, issue, revoke, publish
     #[command(subcommand, arg_required_else_help = true)]
     Ca(super::ca::Ca),
+    /// Keys that are no certificate's: what is overdue, who owns it, rotating
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(super::key::Key),
     /// Hold the keys of private CAs, as a process of its own
     #[command(
         after_help = super::keyholder::HELP,

@@ -16,6 +16,7 @@ mod gate_args;
 mod gate_story;
 mod host;
 mod keep;
+mod key;
 mod keyholder;
 mod link;
 mod meaning;
@@ -109,6 +110,7 @@ impl Run {
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
             Command::Freeze(freeze) => self.freeze(&freeze),
             Command::Ca(command) => self.ca(command),
+            Command::Key(command) => self.key(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),

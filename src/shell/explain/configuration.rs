@@ -337,4 +337,11 @@ pub(super) const ROWS: &[Entry] = &[
          needs workloads.",
         "Write selectors as unix:uid:NUMBER, unix:gid:NUMBER, unix:path:/PROGRAM or unix:sha256:HEX; all of them have to match.",
     ),
+    row(
+        "KW0076",
+        "a key that cannot be tracked",
+        "A [[key]] is found in exactly one place, has a hard limit after its cryptoperiod, and a manual one says when it was made; \
+         what nobody can look at is not rotated by a hook.",
+        "Mend it as the message says; docs/keys.md shows all forms.",
+    ),
 ];

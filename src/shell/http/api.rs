@@ -54,7 +54,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/freezes, /v1/graph, /v1/links, /v1/workloads, /v1/audit/entries";
+    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/freezes, /v1/graph, /v1/key, /v1/links, /v1/workloads, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 

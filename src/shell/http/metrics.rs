@@ -16,6 +16,7 @@ use crate::domain::inventory::{Care, Credential, CrlFacts, CrlSeen, Environment,
 use crate::domain::question::Question;
 use crate::domain::state::CredentialRecord;
 use crate::domain::time::Timestamp;
+use crate::domain::tracked::{KeyClass, KeyState};
 
 /// The scrape does not wait longer for the log: a disk that hangs must not take the other series with it.
 const LOG_PATIENCE: core::time::Duration = core::time::Duration::from_secs(2);
@@ -36,6 +37,7 @@ pub(super) async fn text(web: &Web) -> String {
     witnesses(web, &mut out);
     gates(web, &mut out);
     freezes(web, &mut out);
+    keys(web, &mut out);
     match TextEncoder::new().encode_to_string(&web.registry.gather()) {
         Ok(events) => out.push_str(&events),
         // Our own families are well formed; a comment is all that could be said here.
@@ -391,6 +393,47 @@ fn freezes(web: &Web, out: &mut String) {
         Family::gauge("keyward_freeze_held", "Credentials of which something is due and waits for a freeze.");
     family.put(&[], number(held));
     family.finish(out);
+}
+
+fn keys(web: &Web, out: &mut String) {
+    let Some(tracker) = &web.keys else { return };
+    let (all, now) = (tracker.all(), web.clock.now());
+    let mut count = Family::gauge("keyward_keys", "Tracked keys, by class and state of the version in use.");
+    for (class, word) in KeyClass::ALL {
+        let own = || all.iter().filter(move |view| view.key.class == class);
+        for (state, name) in KeyState::ALL {
+            let many = own().filter(|view| view.record.current.as_ref().map(|v| v.state) == Some(state)).count();
+            if own().next().is_some() {
+                count.put(&[("class", word), ("state", name)], i64::try_from(many).unwrap_or(i64::MAX));
+            }
+        }
+        let unseen = own().filter(|view| view.record.current.is_none()).count();
+        if unseen > 0 {
+            count.put(&[("class", word), ("state", "unknown")], i64::try_from(unseen).unwrap_or(i64::MAX));
+        }
+    }
+    count.finish(out);
+    let mut age = Family::gauge(
+        "keyward_key_age_permille",
+        "Age of a tracked key in thousandths of its cryptoperiod: overdue above 1000.",
+    );
+    let mut ends =
+        Family::gauge("keyward_key_limit_timestamp_seconds", "Whatever stands on a key closes at this time.");
+    let mut wrong = Family::gauge("keyward_key_finding", "1 for each thing that is wrong with a tracked key now.");
+    for view in &all {
+        let id = [("key", view.key.id.as_str())];
+        if let Some(current) = &view.record.current {
+            let period = view.key.cryptoperiod.as_millis().max(1);
+            let permille =
+                now.since(current.created).as_millis().saturating_mul(1_000).checked_div(period).unwrap_or(0);
+            age.put(&id, i64::try_from(permille).unwrap_or(i64::MAX));
+            ends.put(&id, view.key.ends_at(current.created).unix());
+        }
+        for finding in &view.findings {
+            wrong.put(&[("key", view.key.id.as_str()), ("code", finding.code)], 1);
+        }
+    }
+    [age, ends, wrong].into_iter().for_each(|family| family.finish(out));
 }
 
 fn gates(web: &Web, out: &mut String) {

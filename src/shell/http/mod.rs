@@ -23,6 +23,7 @@ mod grpc;
 mod heavy;
 mod hold;
 mod keeper;
+pub mod key;
 mod lease;
 mod links;
 mod listen;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use crate::domain::inventory::Environment;
 use crate::domain::link::Status;
 use crate::engine::authority::Authority;
+use crate::engine::keys::Tracker;
 use crate::engine::{Engine, Refusal};
 use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 use crate::shell::workload::Standing;
@@ -93,6 +95,8 @@ pub struct Web {
     pub witnesses: Arc<dyn Witnesses>,
     /// The private CAs, if there are any.
     pub authority: Option<Arc<Authority>>,
+    /// Keys that are no certificate's; `None` while sealed.
+    pub keys: Option<Arc<Tracker>>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

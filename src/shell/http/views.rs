@@ -134,7 +134,7 @@ pub(super) fn credentials(web: &Web) -> Vec<model::Credential> {
     all
 }
 
-fn finding(f: &crate::domain::assessment::Finding) -> model::Finding {
+pub(super) fn finding(f: &crate::domain::assessment::Finding) -> model::Finding {
     model::Finding { code: f.code.to_owned(), severity: f.severity.as_str().to_owned(), text: f.text.clone() }
 }
 

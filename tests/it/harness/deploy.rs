@@ -101,6 +101,7 @@ impl KeyStore for Keys {
                     may_issue: false,
                     purposes: keyward::domain::certificate::Purposes::ALL,
                     listing: keyward::domain::certificate::Listing::default(),
+                    faults: keyward::domain::certificate::Faults::default(),
                 })
             };
             let all: Vec<_> = ders(&pem).iter().map(facts).collect();

@@ -51,6 +51,7 @@ pub fn estate(issuers: &[(&str, &[Limit])]) -> Estate {
         issuers: issuers.collect(),
         paths: BTreeMap::new(),
         watches: BTreeMap::new(),
+        keys: BTreeMap::new(),
         policy: Policy::default(),
         environment: Environment::Production,
         full_scan: Duration::from_secs(7 * 86_400),

@@ -85,6 +85,7 @@ pub fn seen(seed: &str, subject: &str, issuer: &str, days: u64) -> Seen {
         may_issue: false,
         purposes: keyward::domain::certificate::Purposes::ALL,
         listing: keyward::domain::certificate::Listing::default(),
+        faults: keyward::domain::certificate::Faults::default(),
     };
     Seen::Present(Arc::new(Chain { leaf: Arc::new(leaf), above: Vec::new(), trust: Trust::Anchored }))
 }
@@ -148,6 +149,7 @@ impl Still {
     pub fn web(&self) -> Web {
         Web {
             authority: None,
+            keys: None,
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
             witnesses: self.ports.witnesses.clone(),

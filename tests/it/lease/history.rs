@@ -63,6 +63,7 @@ impl Material {
                 may_issue: level > 0,
                 purposes: Purposes::ALL,
                 listing: keyward::domain::certificate::Listing::default(),
+                faults: keyward::domain::certificate::Faults::default(),
             })
         };
         let above = vec![element(1), element(2)];
@@ -227,10 +228,12 @@ impl History {
         });
         let sightings = sightings.collect();
         let (state, none, mut paths) = (State::default(), BTreeMap::new(), BTreeMap::new());
+        let keys = std::collections::BTreeMap::new();
         let evidence = |paths| Evidence {
             estate: &self.estate,
             state: &state,
             sightings: &sightings,
+            keys: &keys,
             paths,
             clock_fault: None,
             store_fault: None,

@@ -111,11 +111,13 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
     assert!(fs::read(dir.path().join("keyward.db")).unwrap() == before, "it was changed");
 }
 
+const WITHOUT_KEYS: &str = "DROP TABLE key_version; DROP TABLE tracked_key;";
 /// Takes away what the migrations from the third on bring.
 const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
     DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
     DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued; DROP TABLE rotation;
+    DROP TABLE key_version; DROP TABLE tracked_key;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
         BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
@@ -182,7 +184,9 @@ fn a_generation_from_before_there_were_rotations_signs_since_it_was_made() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
     let row = "INSERT INTO ca_generation (id, phase, since) VALUES ('mesh/1', 'signing', 7);";
-    by_hand(dir.path()).execute_batch(&format!("{WITHOUT_ROTATION} {row} PRAGMA user_version = 6;")).unwrap();
+    by_hand(dir.path())
+        .execute_batch(&format!("{WITHOUT_KEYS} {WITHOUT_ROTATION} {row} PRAGMA user_version = 6;"))
+        .unwrap();
     let state = block_on(open(dir.path()).unwrap().load()).unwrap();
     let times = state.generations.values().next().unwrap().times;
     let then = Some(keyward::domain::time::Timestamp::from_unix(7));
@@ -193,7 +197,7 @@ fn a_generation_from_before_there_were_rotations_signs_since_it_was_made() {
 fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
-    let undo = format!("DROP TABLE freeze; {WITHOUT_ROTATION} PRAGMA user_version = 5;");
+    let undo = format!("DROP TABLE freeze; {WITHOUT_KEYS} {WITHOUT_ROTATION} PRAGMA user_version = 5;");
     by_hand(dir.path()).execute_batch(&undo).unwrap();
     let store = open(dir.path()).unwrap();
     assert!(block_on(store.load()).unwrap().freezes.is_empty());

@@ -106,6 +106,7 @@ impl Place {
                 may_issue: level > 0,
                 purposes: Purposes::ALL,
                 listing: Listing::default(),
+                faults: keyward::domain::certificate::Faults::default(),
             })
         };
         Arc::new(Chain { leaf: element(0), above: vec![element(1), element(2)], trust: Trust::Anchored })

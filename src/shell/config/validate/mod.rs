@@ -13,6 +13,7 @@ mod graph;
 mod guard;
 mod install;
 mod issuer;
+mod key;
 mod lifetime;
 mod link;
 mod party;
@@ -80,7 +81,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     };
     credentials.read_managed(p, &mut root, &world);
     credentials.read_observed(p, &mut root);
-    let paths = path::read_paths(p, &mut root, &credentials, place.environment);
+    let (paths, named) = path::read_paths(p, &mut root, &credentials, place.environment);
+    let keys = key::read_all(p, &mut root, &paths, &named);
     let (policy, usual) = path::read_policy(p, &mut root);
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
@@ -99,6 +101,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         issuers: issuers.estate,
         paths,
         watches: credentials.watches,
+        keys,
         policy,
         environment: place.environment,
         full_scan: timing.full_scan,

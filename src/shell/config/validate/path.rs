@@ -29,12 +29,12 @@ pub(super) fn read_paths<'a>(
     root: &mut Section<'a>,
     credentials: &Credentials<'a>,
     environment: Environment,
-) -> BTreeMap<PathId, Arc<ApprovalPath>> {
+) -> (BTreeMap<PathId, Arc<ApprovalPath>>, super::key::Named<'a>) {
     let mut ids = Ids::default();
     let mut files = BTreeMap::new();
     let mut paths = BTreeMap::new();
     // Named before they are known.
-    let mut others = Vec::new();
+    let (mut others, mut named) = (Vec::new(), Vec::new());
     for mut s in root.sections(p, "path", "[[path]]", MOST_PATHS) {
         let id = ids.read(p, &mut s, "\"approve\"", PathId::parse);
         let margin = s.parsed(p, "margin", "\"2h\"", |t| scalar::duration(t, MARGIN));
@@ -74,6 +74,7 @@ pub(super) fn read_paths<'a>(
             }
         }
         let depends = s.texts(p, "depends_on", MOST_PATHS, "[\"sign-in\"]").map_or(Vec::new(), |l| l.value);
+        let keys = s.texts(p, "keys", MOST_NEEDS, "[\"portal-api\"]").map_or(Vec::new(), |l| l.value);
         let key_limit = s.parsed(p, "key_limit", "\"400d\"", |t| scalar::duration(t, LIMIT));
         let issuer_silence = s.parsed(p, "issuer_silence", "\"45d\"", |t| scalar::duration(t, LIMIT));
         let misses = s.number(p, "misses", 1..=MOST_MISSES);
@@ -96,6 +97,7 @@ pub(super) fn read_paths<'a>(
                 when_frozen,
                 leases,
             };
+            named.extend(keys.into_iter().map(|k| (id.value.clone(), k)));
             others.extend(depends.into_iter().map(|d| (id.value.clone(), d)));
             paths.insert(id.value, Arc::new(path));
         }
@@ -110,7 +112,7 @@ pub(super) fn read_paths<'a>(
             break;
         }
     }
-    paths
+    (paths, named)
 }
 
 /// Who gets leases and permits, and the file in which one lies.
