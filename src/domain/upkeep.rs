@@ -421,7 +421,9 @@ impl KeyRecord {
             }
             Step::Set | Step::Test => {}
             Step::Finish => {
-                let until = now.plus(overlap);
+                // Nobody is to take a key any longer that others may have.
+                let bad = self.current.as_ref().is_some_and(|old| old.compromised.is_some());
+                let until = if bad { now } else { now.plus(overlap) };
                 let new = next.pending.take();
                 next.current = new.map(|new| KeyVersion { state: KeyState::Active, since: now, ..new });
                 next.previous = self.current.clone().map(|old| KeyVersion { until: Some(until), ..old });

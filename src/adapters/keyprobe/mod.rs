@@ -133,11 +133,13 @@ impl KeyProbe for HostKeys {
             let (local, id) = (self.local.clone(), key.id.clone());
             let value = blocking(move || local.left(&id)).await?;
             match value {
-                // What lies there is the key itself; of facts nobody knows yet what their version will be.
-                Some(value) if holds != Holds::Facts => {
-                    let look = self.understood(value, holds, Prints::Made).await;
-                    look.map(|look| Some(look.print)).map_err(|e| HostError(format!("the new key: {e}")))
+                Some(value) if holds == Holds::Secret => {
+                    let print = self.print(value, Prints::Made).await;
+                    print.map(Some).map_err(|e| HostError(format!("the new key: {e}")))
                 }
+                // A private half says nothing of its public one here; it is told apart once that is seen in its place.
+                Some(value) if holds == Holds::Public => Ok(public_key::read(&value).ok().map(|look| look.print)),
+                // Of facts nobody knows yet what their version will be.
                 Some(_) | None => Ok(None),
             }
         })

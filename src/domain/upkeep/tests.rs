@@ -159,6 +159,21 @@ fn labels_move_with_finish_and_nothing_else() {
 }
 
 #[test]
+fn a_compromised_key_has_no_time_together_with_its_successor() {
+    let class = KeyClass::SymmetricAuthentication;
+    let mut record = known(1).begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    record.current = Some(record.current.unwrap().after(Act::Compromise, class, &done(2)).unwrap());
+    for _ in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        record = record.stepped(class, DAY, None, at(3));
+    }
+    assert_eq!(record.current.as_ref().unwrap().state, KeyState::Active);
+    assert_eq!(record.previous.as_ref().unwrap().until, Some(at(3)));
+    assert_eq!(record.rotation.as_ref().unwrap().not_before, Some(at(3)), "it is retired at once");
+    let over = record.stepped(class, DAY, None, at(3)).previous.unwrap();
+    assert_eq!((over.state, over.until), (KeyState::Compromised, None));
+}
+
+#[test]
 fn pauses_grow_to_an_hour_and_no_further() {
     let pauses: Vec<u64> = [1, 2, 3, 4, 5, 6, 7, 8, u32::MAX].map(|n| pause(n).as_secs() / 60).to_vec();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);

@@ -161,6 +161,9 @@ async fn a_hook_hands_the_key_on_in_a_file_that_only_it_can_read_and_that_is_wip
     assert_eq!(place.keys.step(&own, Step::Set, rotation).await.unwrap(), Some(print), "it is still there");
     let pending = place.dir.path().join("rotations/api/pending");
     assert_eq!(fs::metadata(&pending).unwrap().permissions().mode() & 0o777, 0o600);
+    // What is no public key says nothing of one: a private half may be handed on.
+    let public = KeyPlace::File { path: "/nowhere".to_owned(), holds: Holds::Public };
+    assert_eq!(place.keys.step(&key(public, &hook), Step::Set, rotation).await.unwrap(), None);
     // Whoever holds it open sees the zeros.
     let mut held = fs::File::open(&pending).unwrap();
     place.keys.wipe(&own.id).await.unwrap();
