@@ -77,7 +77,7 @@ pub async fn probe(at: &ProbeAt, canary: &CanaryLeaf) -> Probed {
         }
         match once(at, canary).await {
             Probed::Accepted => {}
-            other => return other,
+            other @ (Probed::Refused(_) | Probed::Unreached(_)) => return other,
         }
     }
     Probed::Accepted

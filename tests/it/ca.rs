@@ -1,7 +1,9 @@
 //! Private CAs, as an operator meets them: the daemon with its key holder, and the command line.
 
 mod harness;
+mod outside;
 mod renewal;
+mod rotation;
 mod trouble;
 
 use std::fs;

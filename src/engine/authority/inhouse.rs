@@ -218,6 +218,7 @@ fn denied(why: Denied) -> IssuerError {
         Denied::Refused(_)
         | Denied::BadKey(..)
         | Denied::UnknownSerial(_)
+        | Denied::Outside(..)
         | Denied::Rotation(_)
         | Denied::Waits(_)
         | Denied::UnknownParty(..)

@@ -67,9 +67,25 @@ impl Authority {
         if let Some((id, generation)) = there.iter().find(|(_, g)| g.phase != Phase::Making) {
             return Err(Denied::Made(ca.id.clone(), id.number, generation.phase));
         }
+        if ca.offline_root {
+            let text =
+                "its root is offline: keyward ca init --offline-root DIR, or keyward ca request where DIR is elsewhere";
+            return Err(Denied::Outside(ca.id.clone(), text.to_owned()));
+        }
         let id = self.generation(&ca, Renewal::Both, by).await?;
         self.begin_signing(&id, by).await?;
         Ok(id)
+    }
+
+    /// Everything about a generation is there but the lists that are signed here: makes these. The first generation signs at
+    /// once.
+    pub(super) async fn complete(&self, ca: &Ca, id: &GenerationId, by: &str) -> Result<(), Denied> {
+        self.first_lists(ca, id).await?;
+        self.admit(id, by).await?;
+        if self.generations(&ca.id).len() == 1 {
+            self.begin_signing(id, by).await?;
+        }
+        Ok(())
     }
 
     /// The first generation signs at once: nobody has a leaf yet who could be refused.
@@ -95,23 +111,34 @@ impl Authority {
             Some((id, _)) => id.clone(),
             None => self.begin(ca, there.last().map_or(0, |(id, _)| id.number), renewal, by).await?,
         };
+        if ca.offline_root {
+            self.key(ca, &id, Place::Issuing).await?;
+            let text = format!("generation {id} waits for its root, which is offline: keyward ca request {}", ca.id);
+            return Err(Denied::Waits(text));
+        }
         for place in Place::BOTH {
             self.key(ca, &id, place).await?;
             self.certificate(ca, &id, place).await?;
         }
-        for place in Place::BOTH {
-            let owner = self.owner_of_list(&id, place);
-            let own = place.of(&*self.known(&owner)?).cloned();
-            let here = own.is_some_and(|key| key.keeper == Keeper::Holder);
-            if here && (owner == id || !self.says_all(&owner, place)) {
-                self.list(ca, &owner, place).await?;
-            }
-        }
+        self.first_lists(ca, &id).await?;
         self.admit(&id, by).await?;
         Ok(id)
     }
 
-    async fn begin(&self, ca: &Ca, last: u32, renewal: Renewal, by: &str) -> Result<GenerationId, Denied> {
+    /// The lists of a generation that is complete but for them.
+    async fn first_lists(&self, ca: &Ca, id: &GenerationId) -> Result<(), Denied> {
+        for place in Place::BOTH {
+            let owner = self.owner_of_list(id, place);
+            let own = place.of(&*self.known(&owner)?).cloned();
+            let here = own.is_some_and(|key| key.keeper == Keeper::Holder);
+            if here && (owner == *id || !self.says_all(&owner, place)) {
+                self.list(ca, &owner, place).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn begin(&self, ca: &Ca, last: u32, renewal: Renewal, by: &str) -> Result<GenerationId, Denied> {
         let number = last.checked_add(1).ok_or_else(|| Denied::Broken("a CA has no more generations".to_owned()))?;
         let id = GenerationId { ca: ca.id.clone(), number };
         let root = match renewal {
@@ -133,7 +160,7 @@ impl Authority {
         Ok(id)
     }
 
-    async fn key(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
+    pub(super) async fn key(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
         if place.of(&*self.known(id)?).is_some() {
             return Ok(());
         }
@@ -252,7 +279,7 @@ impl Authority {
         found.ok_or_else(|| Denied::Broken(format!("generation {id} is not in the register")))
     }
 
-    fn all_ca_certificates(&self) -> Vec<Arc<[u8]>> {
+    pub(super) fn all_ca_certificates(&self) -> Vec<Arc<[u8]>> {
         let desk = self.engine.read();
         let keys = desk.state.generations.values().flat_map(|g| g.keys());
         keys.filter_map(|key| Some(key.certificate.as_ref()?.der.clone())).collect()

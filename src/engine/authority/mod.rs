@@ -13,6 +13,7 @@ mod inhouse;
 mod issue;
 mod lists;
 mod make;
+mod offline;
 mod operate;
 mod orders;
 mod rotate;
@@ -40,6 +41,7 @@ pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
 pub use self::lists::BundleText;
 pub use self::make::Place;
+pub use self::offline::{Asking, Brought, Import};
 pub use self::rotate::{CANARY, Outlook, Rotations, describe};
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 
@@ -126,6 +128,9 @@ pub enum Denied {
     /// Nothing is known of such a certificate.
     #[error("no certificate with the serial number {0} was issued here and has not expired")]
     UnknownSerial(String),
+    /// What comes from outside, or is asked of it, does not fit.
+    #[error("CA {0}: {1}")]
+    Outside(CaId, String),
     /// The rules of rotation do not allow it.
     #[error(transparent)]
     Rotation(#[from] rotation::Refused),
@@ -189,6 +194,7 @@ impl Denied {
             Self::OtherBreakage(_) | Self::NothingToSignOff(_) => "KW4643",
             Self::NotMeant(_) => "KW4644",
             Self::BadKey(..) => "KW4613",
+            Self::Outside(..) => "KW4660",
             Self::Clock(_) => "KW4614",
             Self::Mint(_) => "KW4615",
             Self::Holder(_) => "KW4616",

@@ -9,8 +9,9 @@ use std::sync::{Arc, PoisonError};
 use futures_util::future::{Either, select};
 
 use crate::domain::json::Json;
+use crate::domain::register::Keeper;
 use crate::domain::state::Change;
-use crate::domain::time::{DAY, HOUR};
+use crate::domain::time::{DAY, HOUR, human_span};
 use crate::engine::authority::{Authority, Beat};
 use crate::ports::{Batch, Notice, Urgency};
 
@@ -22,6 +23,8 @@ pub(super) const KEPT: Duration = DAY;
 const MOST_AT_ONCE: usize = 256;
 /// The same trouble is told again after this.
 const TOLD_AGAIN: Duration = HOUR;
+/// People hear of the end of an offline root's list so long before it, at a third of its life at the latest.
+const END_IS_NEAR: Duration = DAY.saturating_mul(30);
 
 impl Authority {
     /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.
@@ -49,6 +52,7 @@ impl Authority {
             }
             self.forget_expired().await;
             self.rotate_all().await;
+            self.warn_of_lists();
         }
         let clock = &self.engine.ports.clock;
         let beat = Beat { at: clock.now(), boot: clock.boottime() };
@@ -68,6 +72,23 @@ impl Authority {
         let changes = expired.into_iter().map(|serial| Change::Issued(serial, None)).collect();
         // What cannot be written now is tried again at the next round, and the engine says so.
         drop(self.engine.commit(Batch { changes, entries: vec![draft] }).await);
+    }
+
+    /// The list of a root that is outside is made by a person.
+    fn warn_of_lists(&self) {
+        let generations: Vec<_> = self.cas().keys().flat_map(|ca| self.generations(ca)).collect();
+        for (id, generation) in generations.iter().filter(|(_, g)| g.phase.is_trusted()) {
+            let root = generation.root.as_ref().filter(|root| root.keeper == Keeper::Offline);
+            let Some(list) = root.and_then(|root| root.list.as_ref()) else { continue };
+            let (left, life) = (self.now().until(list.next_update), list.this_update.until(list.next_update));
+            if left < END_IS_NEAR.min(life / 3) {
+                let left = human_span(left);
+                let text = format!(
+                    "the revocation list of the root of {id} ends in {left}: sign another one with `keyward ca sign-intermediate DIR`"
+                );
+                self.tell(format!("ca/{}/{id}", id.ca), None, "KW4661", text, Urgency::Act);
+            }
+        }
     }
 
     pub(super) fn tell(&self, what: String, owner: Option<String>, code: &'static str, text: String, urgent: Urgency) {

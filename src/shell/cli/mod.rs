@@ -6,6 +6,7 @@
 mod args;
 mod audit;
 mod ca;
+mod ca_offline;
 mod cert;
 mod client;
 mod console;

@@ -11,12 +11,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Mesh {
     pub dir: tempfile::TempDir,
+    port: std::net::SocketAddr,
     daemon: Child,
 }
 
 impl Mesh {
     /// With a CA `mesh` that was not made yet; `more` follows in the configuration, where `@` is the directory.
     pub fn start(more: &str) -> Self {
+        Self::start_with("", more)
+    }
+
+    /// The same; `ca` are further lines of the CA itself.
+    pub fn start_with(ca: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         fs::create_dir(&state).unwrap();
@@ -25,14 +31,14 @@ impl Mesh {
         let text = format!(
             "state_dir = \"@/state\"\n[listen]\nhttp = \"{port}\"\nallow_remote = true\n\
              [timing]\nreopen_after = \"0s\"\nflaps = 0\nfull_scan = \"1m\"\n\
-             [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n\
+             [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n{ca}\
              [[ca.profile]]\nid = \"workload\"\nlifetime = \"24h\"\nnames = [\"*.svc.example\"]\nspiffe = [\"/ns/*/sa/*\"]\n\
              [[issuer]]\nid = \"private\"\nca = \"mesh\"\nca_profile = \"workload\"\n{more}"
         );
         let text = text.replace("@/", &format!("{}/", dir.path().display()));
         fs::write(dir.path().join("keyward.toml"), text).unwrap();
         let daemon = run(dir.path());
-        let mesh = Self { dir, daemon };
+        let mesh = Self { dir, port, daemon };
         mesh.wait("the key holder", |mesh| mesh.try_status().filter(|s| s["keyholder"]["reachable"] == true));
         mesh
     }
@@ -59,6 +65,11 @@ impl Mesh {
             command.arg("-c").arg(self.dir.path().join("keyward.toml"));
         }
         command
+    }
+
+    /// Where it answers over HTTP.
+    pub fn http(&self) -> std::net::SocketAddr {
+        self.port
     }
 
     /// Exit code, and all that was said.

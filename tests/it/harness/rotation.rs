@@ -207,6 +207,7 @@ pub fn mesh(leaf: Duration) -> Ca {
         crl_lifetime: DAY * 7,
         crl_urls: Vec::new(),
         issuer_urls: Vec::new(),
+        offline_root: false,
         profiles: BTreeMap::from([(id, profile)]),
     }
 }
