@@ -15,7 +15,7 @@ use crate::domain::id::{CaId, RelyingPartyId};
 use crate::domain::key::Digest;
 use crate::domain::link::{Link, Reason};
 use crate::engine::authority::{bundle_file, lists_file};
-use crate::ports::{CanaryLeaf, Doing, Here, HostError, PrivateKey, Probed, Relying};
+use crate::ports::{CanaryLeaf, Doing, Here, HostError, PrivateKey, Probed, RelyingParties};
 use crate::shell::link::Links;
 use crate::shell::wire::canary::{self, ProbeAt};
 
@@ -97,7 +97,7 @@ pub fn party_of(link: &Link) -> Option<RelyingPartyId> {
     RelyingPartyId::parse(&format!("{LINK}{}", link.id)).ok()
 }
 
-impl Relying for Parties {
+impl RelyingParties for Parties {
     fn here(&self, ca: &CaId) -> Vec<Here> {
         let own = self.links().into_iter().filter(|(link, _)| relies(link, &self.pki, ca));
         own.filter_map(|(link, anchors)| {

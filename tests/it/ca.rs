@@ -3,6 +3,7 @@
 pub mod harness;
 mod outside;
 mod renewal;
+mod rotation;
 mod trouble;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! Rotating a private CA: nobody is refused while it goes by the rules, and it stops where somebody would be.
 
 mod faults;
+mod load;
 mod orders;
 
 use keyward::domain::rotation::{Phase, Shows};

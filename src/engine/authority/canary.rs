@@ -86,6 +86,10 @@ impl Authority {
                 (REFUSED, Some(why))
             }
         };
+        // A retired one is to be refused: until then there is nothing to write down.
+        if detail == ACCEPTED && number_is_retired(outlook, number) {
+            return Ok(false);
+        }
         let before = outlook.evidence.canaries.get(&(party.clone(), number)).copied();
         let now = self.now();
         let same = match (before, detail) {

@@ -35,7 +35,7 @@ use crate::domain::register::{CaGeneration, GenerationId, Phase};
 use crate::domain::rotation::{self, Breakage};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::Engine;
-use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, Relying, Shelf, StoreError};
+use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, RelyingParties, Shelf, StoreError};
 
 pub use self::effects::{bundle_file, lists_file};
 pub use self::inhouse::{InHouse, Issuers, Route};
@@ -55,7 +55,7 @@ pub struct Authority {
     mint: Arc<dyn Mint>,
     shelf: Arc<dyn Shelf>,
     anchors: Arc<dyn Anchors>,
-    relying: Arc<dyn Relying>,
+    relying: Arc<dyn RelyingParties>,
     cas: RwLock<Arc<BTreeMap<CaId, Arc<Ca>>>>,
     rotations: RwLock<Arc<Rotations>>,
     /// Generations are made, and lists signed, one at a time: numbers follow one another.
@@ -85,7 +85,7 @@ pub struct Doors {
     /// Whoever verifies chains here.
     pub anchors: Arc<dyn Anchors>,
     /// Whoever relies on them.
-    pub relying: Arc<dyn Relying>,
+    pub relying: Arc<dyn RelyingParties>,
 }
 
 impl fmt::Debug for Doors {

@@ -1,6 +1,7 @@
 //! What people order about a rotation, and what relying parties say. An order is written down and nothing else: what it
 //! comes to is decided like everything else.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::domain::register::GenerationId;
 use crate::domain::rotation::{
     self, Breakage, Cross, Foreseen, HeldLeaf, Inventory, Piece, PieceOn, Refused, breakage, bundle, plan,
 };
-use crate::domain::time::Validity;
+use crate::domain::time::{Timestamp, Validity};
 use crate::engine::authority::rotate::{CANARY, Outlook, piece};
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::Batch;
@@ -24,7 +25,11 @@ impl Authority {
     /// If there is no such CA, nothing of it was made yet, or it cannot be recorded.
     pub async fn ask_rotation(&self, ca: &CaId, why: &str, by: &str) -> Result<(), Denied> {
         self.signer(ca)?;
-        self.order(ca, PieceOn::Asked, "ca.rotate", "KW4635", None, why, by).await
+        let standing = self.outlook(ca)?.standing;
+        let moved = standing.generations.iter().flat_map(|g| [g.times.signing, g.abandoned]).flatten().max();
+        // Times are whole seconds: one that is given in the second of the last change comes after it.
+        let at = moved.map_or(self.now(), |moved| self.now().max(moved.plus(Duration::from_secs(1))));
+        self.order_at(at, ca, PieceOn::Asked, "ca.rotate", "KW4635", None, why, by).await
     }
 
     /// Somebody wants a generation rolled back.
@@ -123,13 +128,28 @@ impl Authority {
         why: &str,
         by: &str,
     ) -> Result<(), Denied> {
+        self.order_at(self.now(), ca, on, action, code, number, why, by).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "an order is all of this")]
+    async fn order_at(
+        &self,
+        at: Timestamp,
+        ca: &CaId,
+        on: PieceOn,
+        action: &'static str,
+        code: &'static str,
+        number: Option<u32>,
+        why: &str,
+        by: &str,
+    ) -> Result<(), Denied> {
         let person = self.engine.person(by);
         let why: Option<Arc<str>> = Some(why).filter(|w| !w.is_empty()).map(Arc::from);
         let mut draft = self.draft(action, code, ca, Some(by));
         draft.facts = vec![("generation", Json::opt(number.map(|n| Json::show(&n))))];
         draft.private.extend(why.clone().map(|why| ("why", why)));
         let by = Some(Arc::from(person.commitment().to_string()));
-        let changes = vec![piece(ca, on, Piece { by, why, ..Piece::at(self.now()) })];
+        let changes = vec![piece(ca, on, Piece { by, why, ..Piece::at(at) })];
         Ok(self.engine.commit(Batch { changes, entries: vec![draft] }).await?)
     }
 
@@ -216,7 +236,7 @@ impl Authority {
     }
 
     /// The cross-signatures that go behind a leaf's chain (DER).
-    pub(super) fn crosses(&self, id: &GenerationId, leaf_ends: crate::domain::time::Timestamp) -> Vec<Arc<[u8]>> {
+    pub(super) fn crosses(&self, id: &GenerationId, leaf_ends: Timestamp) -> Vec<Arc<[u8]>> {
         let desk = self.engine.read();
         let standing = crate::domain::rotating::standing(&desk.state, &id.ca);
         let good: BTreeSet<Digest> = standing.crosses_for(id.number, leaf_ends).map(|c| c.certificate).collect();

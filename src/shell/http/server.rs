@@ -418,7 +418,8 @@ async fn respond(
         let granted = rest.done(async move { lease::answer(&granting, door, host_is_ours, request).await }).await;
         return granted.unwrap_or_else(|| gate::overloaded(&app.web, &path));
     }
-    if let Err(refusal) = admit(door, host_is_ours, &method) {
+    let proved = method == Method::POST && acknowledges(&path) && request.headers().contains_key(header::AUTHORIZATION);
+    if let Err(refusal) = admit(door, host_is_ours, &method, proved) {
         return refusal.into_response();
     }
     request.extensions_mut().insert(door);
@@ -435,7 +436,14 @@ async fn respond(
     }
 }
 
-fn admit(door: Door, host_is_ours: bool, method: &Method) -> Result<(), Problem> {
+/// What a relying party says with its own token is the only thing that is taken in over TCP. No page of another site can
+/// send that header without asking first.
+fn acknowledges(path: &str) -> bool {
+    let ca = path.strip_prefix("/v1/ca/").and_then(|rest| rest.strip_suffix("/acknowledge"));
+    ca.is_some_and(|ca| !ca.is_empty() && !ca.contains('/'))
+}
+
+fn admit(door: Door, host_is_ours: bool, method: &Method, proved: bool) -> Result<(), Problem> {
     let forbid = |code, text: &str, hint: &str| Err(Problem::new(StatusCode::FORBIDDEN, code, text, hint));
     match door {
         Door::Admin { .. } => Ok(()),
@@ -450,7 +458,7 @@ fn admit(door: Door, host_is_ours: bool, method: &Method) -> Result<(), Problem>
             "the Host header names something that is not served here (a web page may have rebound its own name)",
             "send Host: localhost",
         ),
-        Door::Http { .. } if !matches!(*method, Method::GET | Method::HEAD) => {
+        Door::Http { .. } if !matches!(*method, Method::GET | Method::HEAD) && !proved => {
             forbid(problem::WRONG_DOOR, "nothing is changed over TCP", "use the admin socket: `keyward --help`")
         }
         Door::Http { .. } => Ok(()),

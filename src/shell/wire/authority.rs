@@ -11,7 +11,7 @@ use crate::codec::verify::Roots;
 use crate::domain::id::{CaId, IssuerId};
 use crate::engine::Engine;
 use crate::engine::authority::{Authority, Doors, InHouse, Route};
-use crate::ports::{Anchors, Relying};
+use crate::ports::{Anchors, RelyingParties};
 use crate::shell::config::Settings;
 
 /// What chains on this machine may end in: roots that stay, and those of private CAs.
@@ -76,7 +76,7 @@ impl super::Wired {
         &self,
         settings: &Settings,
         engine: &Arc<Engine>,
-        relying: Arc<dyn Relying>,
+        relying: Arc<dyn RelyingParties>,
     ) -> Result<Option<Arc<Authority>>, WireError> {
         let Some(holder) = settings.keyholder.as_ref().filter(|_| !settings.cas.is_empty()) else { return Ok(None) };
         let holder = super::key_holder(&holder.socket, None);

@@ -11,6 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Mesh {
     pub dir: tempfile::TempDir,
+    port: std::net::SocketAddr,
     daemon: Child,
 }
 
@@ -37,7 +38,7 @@ impl Mesh {
         let text = text.replace("@/", &format!("{}/", dir.path().display()));
         fs::write(dir.path().join("keyward.toml"), text).unwrap();
         let daemon = run(dir.path());
-        let mesh = Self { dir, daemon };
+        let mesh = Self { dir, port, daemon };
         mesh.wait("the key holder", |mesh| mesh.try_status().filter(|s| s["keyholder"]["reachable"] == true));
         mesh
     }
@@ -64,6 +65,11 @@ impl Mesh {
             command.arg("-c").arg(self.dir.path().join("keyward.toml"));
         }
         command
+    }
+
+    /// Where it answers over HTTP.
+    pub fn http(&self) -> std::net::SocketAddr {
+        self.port
     }
 
     /// Exit code, and all that was said.

@@ -60,6 +60,12 @@ impl Wall {
         wall
     }
 
+    /// For a program that a test starts itself.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let preload = ("LD_PRELOAD", self.library.to_str().unwrap().to_owned());
+        self.environment.iter().cloned().chain([preload]).collect()
+    }
+
     pub fn under(&self) -> Under<'_> {
         Under::Preloaded(&self.library, &self.environment)
     }

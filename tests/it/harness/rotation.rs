@@ -149,7 +149,7 @@ impl Parties {
     }
 }
 
-impl Relying for Parties {
+impl RelyingParties for Parties {
     fn here(&self, _: &CaId) -> Vec<Here> {
         Vec::new()
     }
@@ -180,7 +180,7 @@ pub struct Realm {
     pub store: Arc<MemoryStore>,
     pub holder: Arc<MemoryHolder>,
     pub shelf: Arc<dyn Shelf>,
-    pub relying: Arc<dyn Relying>,
+    pub relying: Arc<dyn RelyingParties>,
     pub ca: Arc<Ca>,
     pub setting: Setting,
     pub authority: Arc<Authority>,
@@ -196,7 +196,6 @@ pub fn mesh(leaf: Duration) -> Ca {
         ids: vec![PathPattern::parse("/**").unwrap()],
     };
     Ca {
-        offline_root: false,
         id: ca_id(),
         name: Arc::from("mesh"),
         organization: None,
@@ -208,6 +207,7 @@ pub fn mesh(leaf: Duration) -> Ca {
         crl_lifetime: DAY * 7,
         crl_urls: Vec::new(),
         issuer_urls: Vec::new(),
+        offline_root: false,
         profiles: BTreeMap::from([(id, profile)]),
     }
 }
@@ -231,7 +231,7 @@ impl Realm {
 
     pub async fn with(
         ca: Ca,
-        relying: Arc<dyn Relying>,
+        relying: Arc<dyn RelyingParties>,
         shelf: Arc<dyn Shelf>,
         edit: impl FnOnce(&mut Setting),
     ) -> Self {
@@ -265,7 +265,7 @@ impl Realm {
 
     pub async fn issue_for(&self, id: &str, key: &Key) -> Result<Given, Denied> {
         let wish = Wish {
-            names: NameSet::new([Name::parse("127.0.0.1").unwrap()]),
+            names: NameSet::new([Name::Ip(super::life::own_address())]),
             spiffe: SpiffeId::parse(id),
             spki: key.spki.clone(),
             lifetime: None,
@@ -327,7 +327,7 @@ async fn begin(
     store: &Arc<MemoryStore>,
     holder: &Arc<MemoryHolder>,
     shelf: &Arc<dyn Shelf>,
-    relying: &Arc<dyn Relying>,
+    relying: &Arc<dyn RelyingParties>,
     ca: &Arc<Ca>,
     setting: &Setting,
 ) -> Arc<Authority> {

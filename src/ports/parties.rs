@@ -39,7 +39,7 @@ pub enum Probed {
 }
 
 /// Whoever relies on private CAs. Probes may run at once; each has a deadline and never fails otherwise.
-pub trait Relying: Send + Sync {
+pub trait RelyingParties: Send + Sync {
     /// Those that live in this process and rely on `ca`.
     fn here(&self, ca: &CaId) -> Vec<Here>;
     /// A key for a canary, with its SubjectPublicKeyInfo (DER).
