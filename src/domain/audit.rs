@@ -120,6 +120,8 @@ pub enum TargetKind {
     Path,
     /// A private CA.
     Ca,
+    /// An ACME directory over a private CA.
+    Directory,
     /// The guardian itself.
     Daemon,
 }
@@ -133,6 +135,7 @@ impl TargetKind {
             Self::Issuer => "issuer",
             Self::Path => "path",
             Self::Ca => "ca",
+            Self::Directory => "directory",
             Self::Daemon => "daemon",
         }
     }

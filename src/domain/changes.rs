@@ -10,6 +10,7 @@
 //!
 //! | member | by | holds |
 //! |---|---|---|
+//! | `account` | `DIRECTORY/NUMBER` | an account of an ACME directory |
 //! | `attempt` | attempt id | an attempt in flight |
 //! | `automatic` | set of names | times of the automatic issuances that count |
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
@@ -18,6 +19,7 @@
 //! | `issuer` | issuer id | a record |
 //! | `generation` | `CA/NUMBER` | a generation of a private CA |
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
+//! | `order` | `DIRECTORY/NUMBER` | an order of an ACME directory |
 //! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
 //!
 //! Times are seconds since 1970 (a string beyond 2^53 - 1), sets of names are their keys, a free text is its commitment.
@@ -25,11 +27,13 @@
 //! no entry of their own. Refuses to know where entries are kept.
 
 mod authority;
+mod directory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::domain::before::{After, Before};
+use crate::domain::directory::{Account, Order, RowId};
 use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
 use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
@@ -67,6 +71,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     out.clear();
     let mut patch = Patch { out: &mut out, told, written: false };
     patch.out.push(b'{');
+    patch.object("account", |p| {
+        for (id, new) in &touched.accounts {
+            let old = before.account(id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, directory::account);
+        }
+        Ok(())
+    })?;
     patch.object("attempt", |p| {
         for (id, new) in &touched.attempts {
             let old = before.attempt(*id)?;
@@ -136,6 +147,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("order", |p| {
+        for (id, new) in &touched.orders {
+            let old = before.order(id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, directory::order);
+        }
+        Ok(())
+    })?;
     out.push(b'}');
     // Nothing differs: nothing to tell.
     if out.len() > 2 {
@@ -147,6 +165,7 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
 /// What is touched, each once and with its last value, by the names and in the order of the document.
 #[derive(Default)]
 struct Touched<'a> {
+    accounts: BTreeMap<&'a RowId, Option<&'a Account>>,
     attempts: BTreeMap<AttemptId, Option<&'a Attempt>>,
     automatic: BTreeMap<&'a str, Vec<Timestamp>>,
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
@@ -156,6 +175,7 @@ struct Touched<'a> {
     issued: BTreeMap<&'a str, Option<&'a Issued>>,
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
+    orders: BTreeMap<&'a RowId, Option<&'a Order>>,
 }
 
 impl<'a> Touched<'a> {
@@ -200,6 +220,12 @@ impl<'a> Touched<'a> {
                 Change::Issued(serial, issued) => {
                     touched.issued.insert(serial, issued.as_deref());
                 }
+                Change::Account(id, account) => {
+                    touched.accounts.insert(id, account.as_deref());
+                }
+                Change::Order(id, order) => {
+                    touched.orders.insert(id, order.as_deref());
+                }
                 // Not part of the document.
                 Change::Clock(_) => {}
             }
@@ -208,7 +234,8 @@ impl<'a> Touched<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.attempts.is_empty()
+        self.accounts.is_empty()
+            && self.attempts.is_empty()
             && self.automatic.is_empty()
             && self.buckets.is_empty()
             && self.credentials.is_empty()
@@ -217,6 +244,7 @@ impl<'a> Touched<'a> {
             && self.issued.is_empty()
             && self.issuers.is_empty()
             && self.latches.is_empty()
+            && self.orders.is_empty()
     }
 }
 

@@ -148,6 +148,10 @@ slug!(
     ProfileId
 );
 slug!(
+    /// An ACME directory over a private CA, by its id in the configuration.
+    DirectoryId
+);
+slug!(
     /// Somebody who relies on a private CA's bundle, by their id in the configuration.
     RelyingPartyId
 );

@@ -31,6 +31,7 @@ pub mod question;
 pub mod audit;
 pub mod execution;
 pub mod register;
+pub mod directory;
 pub mod state;
 pub mod before;
 pub mod changes;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
+use crate::domain::directory::{Account, Order, RowId};
 use crate::domain::execution::{Attempt, Failure, Generation};
 use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, PathId};
@@ -38,6 +39,10 @@ pub struct State {
     pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
     /// What private CAs issued, by serial number in hexadecimal, until it expires.
     pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
+    /// Accounts of ACME directories.
+    pub accounts: BTreeMap<RowId, Arc<Account>>,
+    /// Their orders, until what was issued has expired.
+    pub orders: BTreeMap<RowId, Arc<Order>>,
 }
 
 /// What is latched.
@@ -186,6 +191,10 @@ pub enum Change {
     Generation(GenerationId, Arc<CaGeneration>),
     /// A certificate of a private CA is now this; `None` once it expired long enough ago.
     Issued(Arc<str>, Option<Arc<Issued>>),
+    /// An account of an ACME directory is now this.
+    Account(RowId, Option<Arc<Account>>),
+    /// An order of an ACME directory is now this.
+    Order(RowId, Option<Arc<Order>>),
 }
 
 impl State {
@@ -209,6 +218,10 @@ impl State {
             Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),
+            Change::Account(id, Some(account)) => put(&mut self.accounts, id, account.clone()),
+            Change::Account(id, None) => drop(self.accounts.remove(id)),
+            Change::Order(id, Some(order)) => put(&mut self.orders, id, order.clone()),
+            Change::Order(id, None) => drop(self.orders.remove(id)),
         }
     }
 

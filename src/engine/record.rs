@@ -374,7 +374,9 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Latch(..)
         | Change::Freeze(..)
         | Change::Generation(..)
-        | Change::Issued(..) => None,
+        | Change::Issued(..)
+        | Change::Account(..)
+        | Change::Order(..) => None,
     }
 }
 
@@ -390,7 +392,9 @@ fn is_shared(change: &Change) -> bool {
         | Change::Latch(..)
         | Change::Freeze(..)
         | Change::Generation(..)
-        | Change::Issued(..) => false,
+        | Change::Issued(..)
+        | Change::Account(..)
+        | Change::Order(..) => false,
     }
 }
 

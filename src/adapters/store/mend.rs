@@ -178,7 +178,8 @@ impl NewDatabase {
 /// A state as the changes that make it.
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
-    let State { credentials, attempts, issuers, ledger, clock, latches, freezes, generations, issued } = state;
+    let State { credentials, attempts, issuers, ledger, clock, latches, freezes, generations, issued, accounts, orders } =
+        state;
     all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), record.clone())));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
@@ -191,5 +192,7 @@ fn rows(state: &State) -> Vec<Change> {
     all.extend(latches.iter().map(|(on, latch)| Change::Latch(on.clone(), Some(latch.clone()))));
     all.extend(generations.iter().map(|(id, generation)| Change::Generation(id.clone(), generation.clone())));
     all.extend(issued.iter().map(|(serial, issued)| Change::Issued(serial.clone(), Some(issued.clone()))));
+    all.extend(accounts.iter().map(|(id, account)| Change::Account(id.clone(), Some(account.clone()))));
+    all.extend(orders.iter().map(|(id, order)| Change::Order(id.clone(), Some(order.clone()))));
     all
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
+use super::acme::DIRECTORIES;
 use super::authority::TABLES_MADE;
 use super::connection::Trouble;
 
@@ -16,7 +17,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 17] = [
+pub(super) const BOUNDED_TABLES: [&str; 19] = [
     "credential",
     "generation",
     "attempt",
@@ -29,6 +30,8 @@ pub(super) const BOUNDED_TABLES: [&str; 17] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "acme_account",
+    "acme_order",
     "open_intent",
     "checkpoint",
     "shard",
@@ -37,7 +40,7 @@ pub(super) const BOUNDED_TABLES: [&str; 17] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 12] = [
+pub(super) const STATE_TABLES: [&str; 14] = [
     "credential",
     "generation",
     "attempt",
@@ -50,10 +53,12 @@ pub(super) const STATE_TABLES: [&str; 12] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "acme_account",
+    "acme_order",
 ];
 
 /// Every table.
-pub(super) const TABLES: [&str; 23] = [
+pub(super) const TABLES: [&str; 25] = [
     "credential",
     "generation",
     "attempt",
@@ -66,6 +71,8 @@ pub(super) const TABLES: [&str; 23] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "acme_account",
+    "acme_order",
     "entry",
     "checkpoint",
     "subtree",
@@ -91,7 +98,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 5] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES];
+const MIGRATIONS: [&str; 6] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, DIRECTORIES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::domain::limits::Limit;
 use crate::domain::name::Name;
 use crate::domain::time::{DAY, HOUR, MINUTE};
+use crate::ports::ChallengeKind;
 
 /// Everything a [`super::ScriptedCa`] is told at its start. [`CaConfig::default`] is a CA on a free port of the loopback
 /// interface that validates for real, with the profiles `classic` and `shortlived`.
@@ -51,6 +52,10 @@ pub struct CaConfig {
     pub limits: Vec<Limit>,
     /// Names that are refused with `rejectedIdentifier`, together with all below them.
     pub rejected: Vec<Name>,
+    /// The kinds of challenge on offer.
+    pub challenges: Vec<ChallengeKind>,
+    /// When to ask again for an order that a person decides about.
+    pub wait_retry: Duration,
     /// Bounds on what is kept and taken in.
     pub bounds: Bounds,
 }
@@ -83,6 +88,8 @@ impl Default for CaConfig {
             issue_delay: Duration::ZERO,
             limits: Vec::new(),
             rejected: Vec::new(),
+            challenges: ChallengeKind::ALL.map(|(kind, _)| kind).to_vec(),
+            wait_retry: MINUTE,
             bounds: Bounds::default(),
         }
     }

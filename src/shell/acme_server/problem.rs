@@ -78,6 +78,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "badNonce", detail)
     }
 
+    pub(super) fn no_profile<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Self {
+        let known: Vec<&str> = known.map(|k| &**k).collect();
+        let text = format!("there is no profile {name:?}; there are {}", known.join(", "));
+        Self::new(StatusCode::BAD_REQUEST, "invalidProfile", text)
+    }
+
     pub(super) fn about(mut self, name: &Name) -> Self {
         self.identifier = Some(name.clone());
         self

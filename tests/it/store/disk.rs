@@ -116,6 +116,7 @@ const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
     DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
     DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued;
+    DROP TABLE acme_account; DROP TABLE acme_order;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
         BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
