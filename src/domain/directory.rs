@@ -125,6 +125,8 @@ pub struct Order {
     pub at: Timestamp,
     /// Until when it has to be finalized.
     pub expires: Timestamp,
+    /// When a person allowed it: for a while the same account may order the same again.
+    pub ruled: Option<Timestamp>,
     /// Where it is.
     pub stage: Stage,
     /// What has to be proved; each belongs to this order alone.
@@ -203,12 +205,7 @@ impl Stage {
 
     /// From its parts, if they fit together.
     #[must_use]
-    pub fn of(
-        name: &str,
-        spki: Option<Arc<[u8]>>,
-        since: Option<Timestamp>,
-        serial: Option<Arc<str>>,
-    ) -> Option<Self> {
+    pub fn of(name: &str, spki: Option<Arc<[u8]>>, since: Option<Timestamp>, serial: Option<Arc<str>>) -> Option<Self> {
         match (name, spki, since, serial) {
             ("open", None, None, None) => Some(Self::Open),
             ("waiting", Some(spki), Some(since), None) => Some(Self::Waiting { spki, since }),

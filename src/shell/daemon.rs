@@ -19,6 +19,7 @@ use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusal, Seal, SealedStore};
 use crate::ports::{Clock, Ports};
+use crate::shell::acme_server::Directories;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::keyhold;
@@ -101,6 +102,8 @@ pub struct Running {
     pub wired: Arc<Wired>,
     /// The enforcing proxies.
     pub links: Arc<Links>,
+    /// The ACME directories.
+    pub directories: Arc<Directories>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<Result<(), String>>>,
 }
@@ -132,7 +135,7 @@ impl Running {
 }
 
 /// What a reload through the API does: what was adopted, or why nothing was.
-pub type Reload = Arc<dyn Fn(&Arc<Engine>, &Links) -> Result<String, NotReloaded> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(&Arc<Engine>, &Links, &Directories) -> Result<String, NotReloaded> + Send + Sync>;
 
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
 ///
@@ -150,20 +153,28 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let doors = wire::link::doors(&wired.ports, &engine, &wired.meter.registry()).map_err(|e| e.to_string())?;
     let links = Arc::new(Links::new(doors));
     let prepared = links.prepare(&settings.links).await?;
-    let (notices, reloading) = (wired.clone(), (engine.clone(), links.clone()));
+    let directories = Arc::new(match &authority {
+        Some(authority) => {
+            let ports = &wired.ports;
+            Directories::start(&settings.directories, authority, &ports.clock, &ports.entropy).await?
+        }
+        None => Directories::none(),
+    });
+    let (notices, reloading) = (wired.clone(), (engine.clone(), links.clone(), directories.clone()));
     let showing_links = links.clone();
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: engine.store(),
         witnesses: wired.ports.witnesses.clone(),
         authority: authority.clone(),
+        directories: directories.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
         registry: wired.meter.registry(),
         notices: Arc::new(move || notices.notices().into_iter().map(|(_, notice)| notice).collect()),
         links: Arc::new(move || showing_links.statuses()),
-        reload: Arc::new(move || reload(&reloading.0, &reloading.1)),
+        reload: Arc::new(move || reload(&reloading.0, &reloading.1, &reloading.2)),
         environment: settings.estate.environment,
         compat_x509: false,
         hosts: Vec::new(),
@@ -221,6 +232,12 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         ending.stop().await;
         Ok(())
     }));
+    let (ending, end) = (directories.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        end.await;
+        ending.stop().await;
+        Ok(())
+    }));
     let (leasing, doors, end) = (engine.clone(), wired.ports.clone(), until(stopped.clone()));
     tasks.push(tokio::spawn(async move {
         leases::keep(&leasing, &doors, end).await;
@@ -232,7 +249,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         Ok(())
     });
     tasks.push(web_task);
-    Ok(Running { engine, wired, links, stop, tasks })
+    Ok(Running { engine, wired, links, directories, stop, tasks })
 }
 
 /// The engine; sealed where the state is there and is not to be believed.
@@ -256,7 +273,9 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let reload = {
         let (options, started) = (options.clone(), settings.clone());
         let in_force = Mutex::new(Some(settings.digest));
-        Arc::new(move |engine: &Arc<Engine>, links: &Links| reload(&options, &started, &in_force, engine, links))
+        Arc::new(move |engine: &Arc<Engine>, links: &Links, directories: &Directories| {
+            reload(&options, &started, &in_force, engine, (links, directories))
+        })
     };
     let mut running = start(&settings, wire::clock(), reload.clone()).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
@@ -282,8 +301,9 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 let (reload, engine, links) = (reload.clone(), running.engine.clone(), running.links.clone());
+                let directories = running.directories.clone();
                 // It reads files and waits for the engine, and the beat must go on meanwhile.
-                drop(tokio::task::spawn_blocking(move || match reload(&engine, &links) {
+                drop(tokio::task::spawn_blocking(move || match reload(&engine, &links, &directories) {
                     Ok(text) => tracing::info!("{text}"),
                     Err(text) => tracing::error!("the old configuration stays in force: {text}"),
                 }));
@@ -383,7 +403,7 @@ fn reload(
     started: &Settings,
     in_force: &Mutex<Option<Digest>>,
     engine: &Engine,
-    links: &Links,
+    (links, directories): (&Links, &Directories),
 ) -> Result<String, NotReloaded> {
     if let Some(seal) = engine.seal() {
         return Err(Refusal::Sealed(seal).into());
@@ -413,6 +433,7 @@ fn reload(
         ("allow` of `crl", new.lists_allow != started.lists_allow),
         ("audit.witness", new.audit_witness != started.audit_witness),
         ("listen` or `side` of a `link", links.must_restart(&new.links)),
+        ("acme_directory", directories.must_restart(&new.directories)),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))
@@ -427,11 +448,13 @@ fn reload(
     let count = new.estate.credentials.len();
     let runtime = tokio::runtime::Handle::current();
     let prepared = runtime.block_on(links.prepare(&new.links))?;
+    let rules = directories.prepare(&new.directories)?;
     let asked = runtime.block_on(engine.ask(Command::Estate(Arc::new(new.estate))));
     match asked {
         Ok(()) => {
             *in_force = Some(new.digest);
             runtime.block_on(links.adopt(prepared));
+            directories.adopt(rules);
         }
         Err(refusal) => {
             // Without an answer nobody knows which one is in force: the same file is news then.
@@ -481,7 +504,9 @@ mod tests {
             let (options, started, in_force, engine) =
                 (options.clone(), started.clone(), in_force.clone(), engine.clone());
             let links = links.clone();
-            tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &engine, &links))
+            tokio::task::spawn_blocking(move || {
+                reload(&options, &started, &in_force, &engine, (&links, &Directories::none()))
+            })
         };
         assert!(again().await.unwrap().unwrap().contains("did not change"));
         write(dir.path(), "/two.pem");

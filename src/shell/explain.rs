@@ -16,6 +16,7 @@
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW46xx` | private CAs | `explain/pki.rs` |
+//! | `KW48xx` | ACME directories over private CAs | `explain/directory.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -32,6 +33,7 @@ mod api;
 mod audit;
 mod clocks;
 mod configuration;
+mod directory;
 mod engine;
 mod export;
 mod freeze;
@@ -105,6 +107,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Proof at the proxy", proof::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("Private CAs", pki::ROWS),
+    ("ACME directories", directory::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

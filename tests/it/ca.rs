@@ -1,6 +1,6 @@
 //! Private CAs, as an operator meets them: the daemon with its key holder, and the command line.
 
-mod harness;
+pub mod harness;
 mod renewal;
 mod trouble;
 

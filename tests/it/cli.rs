@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 50] = [
+const COMMANDS: [&str; 54] = [
     "",
     "init",
     "check",
@@ -73,6 +73,10 @@ const COMMANDS: [&str; 50] = [
     "ca revoke",
     "ca crl",
     "ca bundle",
+    "acme",
+    "acme orders",
+    "acme allow",
+    "acme deny",
     "keyholder",
     "status",
     "backup",

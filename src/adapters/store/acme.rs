@@ -31,6 +31,7 @@ CREATE TABLE acme_order (
     replaces TEXT,
     at       INTEGER NOT NULL,
     expires  INTEGER NOT NULL,
+    ruled    INTEGER,
     stage    TEXT NOT NULL,
     spki     BLOB,
     since    INTEGER,
@@ -67,9 +68,9 @@ pub(super) fn save_order(connection: &Connection, id: &RowId, order: Option<&Ord
     };
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO acme_order (id, account, names, profile, replaces, at, expires, stage, spki, since,
-                 serial, proofs, errors)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            "INSERT OR REPLACE INTO acme_order (id, account, names, profile, replaces, at, expires, ruled, stage, spki,
+                 since, serial, proofs, errors)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             id.to_string(),
@@ -80,6 +81,7 @@ pub(super) fn save_order(connection: &Connection, id: &RowId, order: Option<&Ord
             order.replaces.as_ref().map(|c| &*c.0),
             order.at.unix(),
             order.expires.unix(),
+            seconds(order.ruled),
             order.stage.as_str(),
             order.stage.spki().map(|spki| &**spki),
             seconds(order.stage.since()),
@@ -107,21 +109,21 @@ pub(super) fn load_accounts(connection: &Connection, state: &mut State, id: Opti
 }
 
 pub(super) fn load_orders(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
-    const SQL: &str = "SELECT id, account, names, profile, replaces, at, expires, stage, spki, since, serial, proofs,
-        errors FROM acme_order";
+    const SQL: &str = "SELECT id, account, names, profile, replaces, at, expires, ruled, stage, spki, since, serial,
+        proofs, errors FROM acme_order";
     each(connection, "acme_order", SQL, id.map(|id| ("id", id)), |f| {
         let id = f.parse(RowId::parse)?;
         let account = f.parse(|t| u64::from_str_radix(t, 16).ok())?;
         let (names, profile) = (f.parse(names_of)?, f.parse(slug(ProfileId::parse))?);
         let replaces: Option<Arc<str>> = f.take()?;
-        let (at, expires) = (f.time()?, f.time()?);
+        let (at, expires, ruled) = (f.time()?, f.time()?, f.opt_time()?);
         let stage: String = f.take()?;
         let (spki, since, serial) = (f.take::<Option<Vec<u8>>>()?, f.opt_time()?, f.take()?);
         let stage = Stage::of(&stage, spki.map(Arc::from), since, serial).ok_or_else(|| f.bad(&stage))?;
         let authorizations = f.parse(Order::parse_proofs)?;
         let errors = f.take()?;
         let replaces = replaces.map(CertId);
-        let order = Order { account, names, profile, replaces, at, expires, stage, authorizations, errors };
+        let order = Order { account, names, profile, replaces, at, expires, ruled, stage, authorizations, errors };
         state.orders.insert(id, Arc::new(order));
         Ok(())
     })

@@ -178,8 +178,19 @@ impl NewDatabase {
 /// A state as the changes that make it.
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
-    let State { credentials, attempts, issuers, ledger, clock, latches, freezes, generations, issued, accounts, orders } =
-        state;
+    let State {
+        credentials,
+        attempts,
+        issuers,
+        ledger,
+        clock,
+        latches,
+        freezes,
+        generations,
+        issued,
+        accounts,
+        orders,
+    } = state;
     all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), record.clone())));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));

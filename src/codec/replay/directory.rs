@@ -32,6 +32,7 @@ pub(super) fn order(f: &mut Object, text: Texts<'_>) -> Result<Order, ParseError
         replaces: f.text("replaces")?.map(CertId),
         at: f.must_time("at")?,
         expires: f.must_time("expires")?,
+        ruled: f.time("ruled")?,
         stage: f.must("stage", |t| Stage::of(t, spki.clone(), since, serial.clone()))?,
         authorizations: f.must("proofs", Order::parse_proofs)?,
         errors: f.private("errors", text)?,

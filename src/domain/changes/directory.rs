@@ -14,7 +14,7 @@ pub(super) fn account(p: &mut Patch<'_, '_>, old: Option<&Account>, new: &Accoun
 }
 
 pub(super) fn order(p: &mut Patch<'_, '_>, old: Option<&Order>, new: &Order) {
-    let Order { account, names, profile, replaces, at, expires, stage, authorizations: _, errors } = new;
+    let Order { account, names, profile, replaces, at, expires, ruled, stage, authorizations: _, errors } = new;
     let spki = |order: &Order| order.stage.spki().map(|spki| hex(spki));
     p.digits("account", old.map(|o| o.account), *account);
     p.time("at", old.map(|o| o.at), Some(*at));
@@ -24,6 +24,7 @@ pub(super) fn order(p: &mut Patch<'_, '_>, old: Option<&Order>, new: &Order) {
     p.text("profile", old.map(|o| o.profile.as_str()), Some(profile.as_str()));
     p.text("proofs", old.map(Order::proofs).as_deref(), Some(&new.proofs()));
     p.text("replaces", old.and_then(|o| o.replaces.as_ref()).map(|c| &*c.0), replaces.as_ref().map(|c| &*c.0));
+    p.time("ruled", old.and_then(|o| o.ruled), *ruled);
     p.text("serial", old.and_then(|o| o.stage.serial()).map(|s| &**s), stage.serial().map(|s| &**s));
     p.time("since", old.and_then(|o| o.stage.since()), stage.since());
     p.text("spki", old.and_then(spki).as_deref(), spki(new).as_deref());

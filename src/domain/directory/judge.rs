@@ -114,8 +114,7 @@ pub fn judge(
         return Judgement::Deny(Unfit::Names(refused));
     }
     let waits = |name: &&Name| {
-        policy.wait.iter().any(|pattern| pattern.covers(name))
-            || (policy.first_time == FirstTime::Wait && !known(name))
+        policy.wait.iter().any(|pattern| pattern.covers(name)) || (policy.first_time == FirstTime::Wait && !known(name))
     };
     let waiting: Vec<Name> = names.iter().filter(waits).cloned().collect();
     if waiting.is_empty() { Judgement::Allow } else { Judgement::Wait(waiting) }
@@ -190,9 +189,9 @@ mod tests {
     #[test]
     fn every_answer_has_its_reason() {
         let policy = policy();
-        let refused = |judgement: Judgement| match judgement {
-            Judgement::Deny(Unfit::Names(names)) => names.into_iter().map(|(name, _)| name.to_string()).collect(),
-            other => vec![format!("{other:?}")],
+        let refused = |judgement: Judgement| -> Vec<String> {
+            let Judgement::Deny(Unfit::Names(names)) = judgement else { return vec![format!("{judgement:?}")] };
+            names.into_iter().map(|(name, _)| name.to_string()).collect()
         };
         assert_eq!(asked(&policy, Some("web"), "web", &["a.svc.example"]), Judgement::Allow);
         assert_eq!(asked(&policy, None, "web", &["a.svc.example"]), Judgement::Allow, "where none is needed");
@@ -219,13 +218,19 @@ mod tests {
     #[test]
     fn a_person_decides_about_what_policy_says_and_about_what_is_new() {
         let mut policy = policy();
-        let waits = |judgement: Judgement| match judgement {
-            Judgement::Wait(names) => names.iter().map(ToString::to_string).collect(),
-            other => vec![format!("{other:?}")],
+        let waits = |judgement: Judgement| -> Vec<String> {
+            let Judgement::Wait(names) = judgement else { return vec![format!("{judgement:?}")] };
+            names.iter().map(ToString::to_string).collect()
         };
-        assert_eq!(waits(asked(&policy, Some("web"), "web", &["a.svc.example", "a.pay.svc.example"])), ["a.pay.svc.example"]);
+        assert_eq!(
+            waits(asked(&policy, Some("web"), "web", &["a.svc.example", "a.pay.svc.example"])),
+            ["a.pay.svc.example"]
+        );
         policy.first_time = FirstTime::Wait;
-        assert_eq!(waits(asked(&policy, Some("web"), "web", &["old.svc.example", "new.svc.example"])), ["new.svc.example"]);
+        assert_eq!(
+            waits(asked(&policy, Some("web"), "web", &["old.svc.example", "new.svc.example"])),
+            ["new.svc.example"]
+        );
         assert_eq!(asked(&policy, Some("web"), "web", &["old.svc.example"]), Judgement::Allow);
         assert!(matches!(asked(&policy, Some("web"), "web", &["new.example"]), Judgement::Deny(_)), "no is no");
     }

@@ -90,7 +90,9 @@ mod tests {
         ];
         assert_eq!(read(&write(&all)), Some(all));
         assert_eq!(read(""), Some(Vec::new()));
-        for bad in ["a.example", "a.example valid", "a.example good 1", "a.example valid 1 http-01:t:valid", "a valid 1 x"] {
+        for bad in
+            ["a.example", "a.example valid", "a.example good 1", "a.example valid 1 http-01:t:valid", "a valid 1 x"]
+        {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }

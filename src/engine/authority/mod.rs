@@ -7,6 +7,7 @@
 //! Every signature goes one way: an intent with the digest of what is to be signed is durable, its proof of inclusion goes
 //! to the key holder, and what came of it is durable before anybody gets it.
 
+mod directory;
 mod inhouse;
 mod issue;
 mod lists;
@@ -30,6 +31,7 @@ use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::Engine;
 use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, Shelf, StoreError};
 
+pub use self::directory::{Known, Rows, cert_id};
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
 pub use self::make::Place;

@@ -130,7 +130,9 @@ impl Ca {
                 book.touch_order(order);
             }
             // Whoever asks what came of it waits for this, or tries it again.
-            drop(ca.keep().await);
+            if let Err(why) = ca.keep().await {
+                tracing::warn!(order, why = why.detail, "what became of a validation is recorded later");
+            }
         });
     }
 

@@ -180,12 +180,13 @@ impl Book {
     pub(super) fn take_touched(&mut self) -> Touched {
         let (accounts, orders) = core::mem::take(&mut self.touched);
         let accounts = accounts.into_iter().map(|id| (id, self.accounts.get(&id).cloned())).collect();
+        let serial = |id: &u64| self.certificates.get(id).map(|c| Arc::from(&*c.issued.serial));
         let whole = |id: &u64| {
             let order = self.orders.get(id)?;
             let own = order.authorizations.iter().filter_map(|a| self.authorizations.get(a).cloned());
             Some((order.clone(), own.collect()))
         };
-        let orders = orders.into_iter().map(|id| (id, whole(&id))).collect();
+        let orders = orders.into_iter().map(|id| (id, (whole(&id), serial(&id)))).collect();
         Touched { accounts, orders }
     }
 
@@ -238,7 +239,7 @@ impl Book {
         Ok(())
     }
 
-    pub(super) fn drop_order(&mut self, id: u64) {
+    fn drop_order(&mut self, id: u64) {
         let Some(order) = self.orders.remove(&id) else { return };
         self.touch_order(id);
         if let Some(account) = self.accounts.get_mut(&order.account) {
@@ -251,6 +252,42 @@ impl Book {
                     self.authorizations.remove(&id);
                 }
             }
+        }
+    }
+
+    /// Puts an account back that was kept.
+    pub(super) fn restore_account(&mut self, account: Account) {
+        self.after(account.id);
+        self.by_thumbprint.insert(account.key.thumbprint(), account.id);
+        self.accounts.insert(account.id, account);
+    }
+
+    /// Puts an order back that was kept.
+    pub(super) fn restore_order(&mut self, order: Order, authorizations: Vec<(u64, Authorization)>) {
+        if let Some(account) = self.accounts.get_mut(&order.account) {
+            account.orders.insert(order.id);
+        }
+        self.authorizations.extend(authorizations);
+        self.orders.insert(order.id, order);
+    }
+
+    /// Says of each certificate which order replaces it, as the orders do.
+    pub(super) fn mark_replaced(&mut self) {
+        let replaced: Vec<(CertId, u64)> =
+            self.orders.values().filter_map(|o| Some((o.replaces.clone()?, o.id))).collect();
+        for (id, order) in replaced {
+            if let Some(certificate) = self.certificate_by_id(&id) {
+                certificate.replaced_by = Some(order);
+            }
+        }
+    }
+
+    /// Forgets an order with its certificate.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.drop_order(id);
+        if let Some(old) = self.certificates.remove(&id) {
+            self.by_cert_id.remove(&old.issued.cert_id);
+            self.by_fingerprint.remove(&old.issued.fingerprint);
         }
     }
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::codec::network::Network;
 use crate::domain::limits::Limit;
 use crate::domain::name::Name;
 use crate::domain::time::{DAY, HOUR, MINUTE};
@@ -148,6 +149,22 @@ pub struct Validator {
     pub dns: Dns,
     /// After how long a validation fails.
     pub deadline: Duration,
+    /// What may be connected to.
+    pub reach: Reach,
+}
+
+/// What a validator may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything, for tests and the demo.
+    Anywhere,
+    /// The public Internet and these networks but never those, and by redirects only ports of the web.
+    Within {
+        /// These too.
+        allow: Vec<Network>,
+        /// Never these.
+        forbid: Vec<Network>,
+    },
 }
 
 impl Default for Validator {
@@ -160,6 +177,7 @@ impl Default for Validator {
             dns: Dns::Embedded,
             // Boulder's validators give up after ten seconds too.
             deadline: Duration::from_secs(10),
+            reach: Reach::Anywhere,
         }
     }
 }
@@ -171,6 +189,8 @@ pub enum Hosts {
     At(IpAddr),
     /// By the system's resolver.
     System,
+    /// By this DNS server.
+    Server(SocketAddr),
 }
 
 /// Where TXT and CNAME records are found.

@@ -56,8 +56,9 @@ impl Ca {
         // Outside of the lock: this is where the time goes.
         let der = B64.decode(&asked.csr).map_err(|e| Problem::malformed(format!("the csr is no base64url: {e}")))?;
         let spki: Arc<[u8]> = Arc::from(check_csr(&der, &names)?);
+        self.house.request(&der)?;
         let stuck = signed.strike.has(&Fault::StuckProcessing);
-        let at_once = {
+        let (at_once, waits) = {
             let mut book = self.book();
             let gone = || Problem::not_found("the order is gone");
             let order = book.orders.get(&number).ok_or_else(gone)?;
@@ -70,16 +71,19 @@ impl Ca {
             let admission = self.house.admit(&book, &ask, now)?;
             self.house.happened(Event::Finalized { order: number, admission: &admission }, now);
             let at_once = matches!(admission, Admission::Now) && !stuck;
-            let stage = match admission {
-                Admission::Now => Stage::Processing { spki, since: now, stuck },
-                Admission::Wait(_) => Stage::Waiting { spki, since: now },
+            let (stage, waits) = match admission {
+                Admission::Now => (Stage::Processing { spki, since: now, stuck }, Vec::new()),
+                Admission::Wait(names) => (Stage::Waiting { spki, since: now }, names),
             };
             book.orders.get_mut(&number).ok_or_else(gone)?.stage = stage;
             book.touch_order(number);
-            at_once
+            (at_once, waits)
         };
         // What is about to be signed is known after a crash too.
         self.keep().await?;
+        if !waits.is_empty() {
+            self.house.waits(&self.book(), number, &waits, now);
+        }
         if at_once {
             let making = self.make(number, signed.strike.clone());
             if self.config.issue_delay.is_zero() {
@@ -96,15 +100,26 @@ impl Ca {
     /// Certifies in the background; ends when the order is valid or invalid, or has to be tried again.
     pub(super) fn make(self: &Arc<Self>, number: u64, strike: Strike) -> oneshot::Receiver<()> {
         let (done, made) = oneshot::channel();
+        // One that is being made already is made once; whoever waits is told at once, and asks again.
+        if !lock(&self.making).insert(number) {
+            return made;
+        }
         let ca = self.clone();
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             ca.clock.sleep(ca.config.issue_delay).await;
-            ca.issue(number, &strike).await;
-            drop(ca.keep().await);
-            // Nobody may be waiting any more.
-            drop(done.send(()));
+            // Nothing is signed for an order that a restart would not know.
+            if ca.keep().await.is_ok() {
+                ca.issue(number, &strike).await;
+            }
+            lock(&ca.making).remove(&number);
+            if let Err(why) = ca.keep().await {
+                tracing::warn!(order = number, why = why.detail, "what became of an order is recorded later");
+            }
+            if done.send(()).is_err() {
+                tracing::trace!(order = number, "nobody waits for the certificate any more");
+            }
         });
         made
     }
@@ -116,7 +131,6 @@ impl Ca {
             let Some(order) = book.orders.get(&number) else { return };
             let Stage::Processing { spki, since, .. } = &order.stage else { return };
             ToIssue {
-                order: number,
                 account: order.account,
                 names: order.names.clone(),
                 profile: order.profile.clone(),

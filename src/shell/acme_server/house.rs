@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::book::{Account, Book, Certificate, Order};
+use super::book::{Account, Authorization, Book, Certificate, Order};
 use super::config::{Addresses, Demand};
 use super::fault::{Endpoint, Strike};
 use super::pki::Issued;
@@ -36,7 +36,6 @@ pub(super) struct Ask<'a> {
 /// What is to be certified.
 #[derive(Clone)]
 pub(super) struct ToIssue {
-    pub(super) order: u64,
     pub(super) account: u64,
     pub(super) names: NameSet,
     pub(super) profile: Option<String>,
@@ -85,11 +84,15 @@ pub(super) enum Event<'a> {
     Failed { order: u64, problem: &'a Problem },
 }
 
+/// An order with its authorizations.
+pub(super) type Whole = (Order, Vec<Authorization>);
+
 /// The rows that a turn of requests changed.
 #[derive(Default)]
 pub(super) struct Touched {
     pub(super) accounts: BTreeMap<u64, Option<Account>>,
-    pub(super) orders: BTreeMap<u64, Option<(Order, Vec<super::book::Authorization>)>>,
+    /// With its authorizations, and the serial number of its certificate.
+    pub(super) orders: BTreeMap<u64, (Option<Whole>, Option<Arc<str>>)>,
 }
 
 impl Touched {
@@ -102,6 +105,8 @@ impl Touched {
 pub(super) trait House: Send + Sync {
     /// What strikes a request; `None` closes its connection.
     fn strike(&self, endpoint: Option<Endpoint>) -> Option<Strike>;
+    /// Whether so much waits to be made durable that nothing more is taken on before.
+    fn overloaded(&self) -> bool;
     /// Where the terms of service are that new accounts must agree to.
     fn terms(&self) -> Option<String>;
     /// Whether new accounts need an external binding.
@@ -118,18 +123,22 @@ pub(super) trait House: Send + Sync {
     fn order(&self, book: &mut Book, ask: &Ask<'_>, now: Timestamp) -> Result<(), Problem>;
     /// Whether a challenge may be tried.
     fn attempt(&self, book: &Book, account: u64, name: &Name, now: Timestamp) -> Result<(), Problem>;
+    /// Whether a certificate request (DER) can be used, beyond what the protocol asks of it.
+    fn request(&self, csr: &[u8]) -> Result<(), Problem>;
     /// Whether an order that is ready is certified.
     fn admit(&self, book: &Book, ask: &Ask<'_>, now: Timestamp) -> Result<Admission, Problem>;
     /// Something happened; what is recorded of it is durable with the next [`Self::keep`].
     fn happened(&self, event: Event<'_>, now: Timestamp);
+    /// An order waits for a person, because of these names; it is durable that it does.
+    fn waits(&self, book: &Book, order: u64, names: &[Name], now: Timestamp);
     /// Makes rows durable, together with what happened.
     fn keep<'a>(&'a self, touched: &'a Touched) -> Doing<'a, Result<(), Problem>>;
     /// Certifies. Asked again for the same, it gives the same.
     fn issue<'a>(&'a self, asked: &'a ToIssue) -> Doing<'a, Result<Issued, Unissued>>;
     /// The certificate with its chain, as PEM.
     fn chain<'a>(&'a self, issued: &'a Issued) -> Doing<'a, Result<String, Problem>>;
-    /// Revokes for a reason of RFC 5280 section 5.3.1; whoever asks may.
-    fn revoke<'a>(&'a self, issued: &'a Issued, reason: u8, by: &'a str) -> Doing<'a, Result<(), Problem>>;
+    /// Revokes for a reason of RFC 5280 section 5.3.1, for an account or for whoever has the key; whoever asks may.
+    fn revoke<'a>(&'a self, issued: &'a Issued, reason: u8, by: Option<u64>) -> Doing<'a, Result<(), Problem>>;
     /// When to renew a certificate; `None` if there is to be no answer.
     fn window(&self, certificate: &Certificate, now: Timestamp) -> Option<Suggestion>;
 }

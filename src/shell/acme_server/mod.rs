@@ -10,6 +10,7 @@ mod authz;
 mod book;
 mod config;
 mod control;
+mod directory;
 mod dns;
 mod fault;
 mod finalize;
@@ -43,16 +44,17 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 pub use config::{
-    Addresses, Bounds, CaConfig, Demand, Dns, ExternalBinding, Hosts, OrderList, Profile, Renewal, Reuse, Transport,
-    Validation, Validator,
+    Addresses, Bounds, CaConfig, Demand, Dns, ExternalBinding, Hosts, OrderList, Profile, Reach, Renewal, Reuse,
+    Transport, Validation, Validator,
 };
 pub use control::Control;
+pub use directory::{Directories, NotRuled, Ruling, WaitingOrder};
 pub use fault::{Ari, Endpoint, Fault, FaultId, Length, Scope};
 pub use stats::{AccountKeyRecord, CertificateRecord, OrderRecord, ValidationRecord, ViolationRecord};
 
-use book::Keeping;
 use crate::domain::name::Name;
 use crate::ports::{Clock, Entropy};
+use book::Keeping;
 use pki::Pki;
 use scripted::Scripted;
 use server::{Ca, Urls, lock};
@@ -139,8 +141,7 @@ impl ScriptedCa {
         entropy.fill(&mut tag);
         let urls = Urls { base, tag: tag.iter().map(|b| format!("{b:02x}")).collect() };
         let config = Arc::new(config);
-        let house =
-            Arc::new(Scripted::new(config.clone(), clock.clone(), entropy.clone(), urls.clone(), pki, foreign));
+        let house = Arc::new(Scripted::new(config.clone(), clock.clone(), entropy.clone(), urls.clone(), pki, foreign));
         let ca = Arc::new(Ca::new(config, house.clone(), Keeping::Nothing, clock, entropy, urls));
         let (end, ended) = watch::channel(());
         let listening = tokio::spawn(listen(ca.clone(), listener, acceptor, ended));

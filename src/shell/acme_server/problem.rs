@@ -104,6 +104,23 @@ impl Problem {
         Some(whole)
     }
 
+    /// Reads what [`Self::json`] wrote, without headers.
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let status = value.get("status").and_then(Value::as_u64).and_then(|s| u16::try_from(s).ok());
+        let kind = text("type")?;
+        let mut problem = Self::new(
+            StatusCode::from_u16(status?).ok()?,
+            kind.strip_prefix(URN).unwrap_or(kind),
+            text("detail").unwrap_or_default(),
+        );
+        let about = value.get("identifier").and_then(|i| i.get("value")).and_then(Value::as_str);
+        problem.identifier = about.and_then(|name| Name::parse(name).ok());
+        let parts = value.get("subproblems").and_then(Value::as_array);
+        problem.subproblems = parts.into_iter().flatten().filter_map(Self::from_json).collect();
+        Some(problem)
+    }
+
     /// The document as it stands in a body or in an object's `error`.
     pub(super) fn json(&self) -> Value {
         let mut document = json!({

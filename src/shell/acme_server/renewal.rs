@@ -98,17 +98,25 @@ impl Ca {
             return Err(already_revoked());
         }
         let by = match &signed.signer {
-            Signer::Account(account) => self.urls.url("account", *account),
-            Signer::Key(_) => "its own key".to_owned(),
+            Signer::Account(account) => Some(*account),
+            Signer::Key(_) => None,
         };
-        self.house.revoke(&issued, asked.reason.unwrap_or(0), &by).await?;
+        self.house.revoke(&issued, asked.reason.unwrap_or(0), by).await?;
         if let Some(certificate) = self.book().certificate_by_der(&der) {
             certificate.revoked = Some(now);
         }
         Ok(Answer::new(StatusCode::OK, Content::Nothing))
     }
 
-    fn may_revoke(&self, book: &Book, signer: &Signer, owner: u64, names: &NameSet, der: &[u8], now: Timestamp) -> bool {
+    fn may_revoke(
+        &self,
+        book: &Book,
+        signer: &Signer,
+        owner: u64,
+        names: &NameSet,
+        der: &[u8],
+        now: Timestamp,
+    ) -> bool {
         match signer {
             Signer::Account(account) if *account == owner => true,
             Signer::Account(account) => book.accounts.get(account).is_some_and(|account| {

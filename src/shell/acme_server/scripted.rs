@@ -144,6 +144,10 @@ impl House for Scripted {
         Some(strike).filter(|s| !self.paused.load(Ordering::Relaxed) && !s.has(&Fault::DropRequest))
     }
 
+    fn overloaded(&self) -> bool {
+        false
+    }
+
     fn terms(&self) -> Option<String> {
         lock(&self.terms).clone()
     }
@@ -178,6 +182,10 @@ impl House for Scripted {
         Ok(())
     }
 
+    fn request(&self, _: &[u8]) -> Result<(), Problem> {
+        Ok(())
+    }
+
     fn admit(&self, _: &Book, _: &Ask<'_>, _: Timestamp) -> Result<Admission, Problem> {
         Ok(Admission::Now)
     }
@@ -207,6 +215,8 @@ impl House for Scripted {
         }
     }
 
+    fn waits(&self, _: &Book, _: u64, _: &[Name], _: Timestamp) {}
+
     fn keep<'a>(&'a self, _: &'a Touched) -> Doing<'a, Result<(), Problem>> {
         Box::pin(core::future::ready(Ok(())))
     }
@@ -219,7 +229,7 @@ impl House for Scripted {
         Box::pin(core::future::ready(Ok(issued.chain_pem.clone())))
     }
 
-    fn revoke<'a>(&'a self, _: &'a Issued, _: u8, _: &'a str) -> Doing<'a, Result<(), Problem>> {
+    fn revoke<'a>(&'a self, _: &'a Issued, _: u8, _: Option<u64>) -> Doing<'a, Result<(), Problem>> {
         Box::pin(core::future::ready(Ok(())))
     }
 

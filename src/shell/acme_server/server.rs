@@ -1,5 +1,6 @@
 //! One request from its first byte to its answer: faults, bounds, signature, nonce, then the resource's handler.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +38,8 @@ pub(super) struct Ca {
     pub(super) permits: Semaphore,
     /// Validations and delayed issuances; they end with the CA.
     pub(super) tasks: Mutex<JoinSet<()>>,
+    /// Orders whose certificate is being made.
+    pub(super) making: Mutex<BTreeSet<u64>>,
     book: Mutex<Book>,
     nonces: Mutex<Nonces>,
     /// Rows are made durable in turns: what was changed meanwhile goes with the next one, all of it at once.
@@ -94,6 +97,7 @@ impl Ca {
             zone: Mutex::default(),
             permits: Semaphore::new(config.bounds.validations.max(1)),
             tasks: Mutex::default(),
+            making: Mutex::default(),
             book: Mutex::new(Book::new(config.bounds, keeping)),
             nonces: Mutex::new(Nonces::new(config.bounds.nonces)),
             journal: tokio::sync::Mutex::new(()),
@@ -114,9 +118,6 @@ impl Ca {
     pub(super) async fn keep(&self) -> Result<(), Problem> {
         let _turn = self.journal.lock().await;
         let touched = self.book().take_touched();
-        if touched.is_empty() {
-            return Ok(());
-        }
         let kept = self.house.keep(&touched).await;
         if kept.is_err() {
             // It stays to be done: whoever comes next tries again.
@@ -219,6 +220,9 @@ impl Ca {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let body = self.body(request.into_body()).await?;
         self.refused(strike)?;
+        if self.house.overloaded() {
+            self.keep().await?;
+        }
         let signed = self.signed(Jws::parse(&body)?, &url, from, strike)?;
         match route {
             Route::Directory => Ok(Answer::json(self.directory())),

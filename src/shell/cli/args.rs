@@ -159,6 +159,9 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Private CAs: make, issue, revoke, publish
     #[command(subcommand, arg_required_else_help = true)]
     Ca(super::ca::Ca),
+    /// The ACME directories: orders that wait for a person
+    #[command(subcommand, arg_required_else_help = true)]
+    Acme(super::acme::Acme),
     /// Hold the keys of private CAs, as a process of its own
     #[command(
         after_help = super::keyholder::HELP,

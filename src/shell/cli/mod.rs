@@ -5,6 +5,7 @@
 
 mod args;
 mod audit;
+mod acme;
 mod ca;
 mod cert;
 mod client;
@@ -106,6 +107,7 @@ impl Run {
             Command::Gate(Gate::Compromised { key, planned }) => self.gate_compromised(&key, &planned),
             Command::Freeze(freeze) => self.freeze(&freeze),
             Command::Ca(command) => self.ca(command),
+            Command::Acme(command) => self.acme(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),

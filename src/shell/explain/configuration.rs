@@ -323,4 +323,11 @@ pub(super) const ROWS: &[Entry] = &[
          a leaf lives less than half as long as its CA, and an issuing CA no longer than its root.",
         "Add a pattern to the profile, or choose other lifetimes.",
     ),
+    row(
+        "KW0074",
+        "settings of an ACME directory that do not fit",
+        "A directory needs profiles of its CA, external account keys unless they are optional, a URL of scheme, host and port, \
+         and a resolver where dns-01 is on offer; a key names profiles that the directory offers.",
+        "Mend it as the message says; docs/acme-directory.md shows a whole one.",
+    ),
 ];

@@ -11,12 +11,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Mesh {
     pub dir: tempfile::TempDir,
-    daemon: Child,
+    pub daemon: Child,
 }
 
 impl Mesh {
     /// With a CA `mesh` that was not made yet; `more` follows in the configuration, where `@` is the directory.
     pub fn start(more: &str) -> Self {
+        Self::prepared(more, |_| {})
+    }
+
+    /// The same, with whatever else lies in the directory.
+    pub fn prepared(more: &str, prepare: impl FnOnce(&std::path::Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         fs::create_dir(&state).unwrap();
@@ -27,10 +32,12 @@ impl Mesh {
              [timing]\nreopen_after = \"0s\"\nflaps = 0\nfull_scan = \"1m\"\n\
              [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n\
              [[ca.profile]]\nid = \"workload\"\nlifetime = \"24h\"\nnames = [\"*.svc.example\"]\nspiffe = [\"/ns/*/sa/*\"]\n\
+             [[ca.profile]]\nid = \"short\"\nlifetime = \"1h\"\nnames = [\"*.svc.example\", \"=*.svc.example\"]\n\
              [[issuer]]\nid = \"private\"\nca = \"mesh\"\nca_profile = \"workload\"\n{more}"
         );
         let text = text.replace("@/", &format!("{}/", dir.path().display()));
         fs::write(dir.path().join("keyward.toml"), text).unwrap();
+        prepare(dir.path());
         let daemon = run(dir.path());
         let mesh = Self { dir, daemon };
         mesh.wait("the key holder", |mesh| mesh.try_status().filter(|s| s["keyholder"]["reachable"] == true));
@@ -49,6 +56,15 @@ impl Mesh {
         self.daemon.wait().unwrap();
         self.daemon = run(self.dir.path());
         self.wait("the key holder", |mesh| mesh.try_status().filter(|s| s["keyholder"]["reachable"] == true));
+    }
+
+    /// Has the daemon read its configuration again, which it adopts.
+    pub fn reload(&self) {
+        let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let adopted = || log().matches("was adopted").count();
+        let before = adopted();
+        Command::new("kill").args(["-HUP", &self.daemon.id().to_string()]).status().unwrap();
+        self.wait("the reload", |_| (adopted() > before).then_some(()));
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -114,7 +130,7 @@ impl Mesh {
     }
 }
 
-fn run(dir: &std::path::Path) -> Child {
+pub fn run(dir: &std::path::Path) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command.arg("run").arg("-c").arg(dir.join("keyward.toml"));

@@ -148,6 +148,7 @@ impl Still {
     pub fn web(&self) -> Web {
         Web {
             authority: None,
+            directories: Arc::new(keyward::shell::acme_server::Directories::none()),
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
             witnesses: self.ports.witnesses.clone(),

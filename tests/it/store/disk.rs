@@ -175,7 +175,9 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
 fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
-    by_hand(dir.path()).execute_batch("DROP TABLE freeze; PRAGMA user_version = 5;").unwrap();
+    by_hand(dir.path())
+        .execute_batch("DROP TABLE acme_account; DROP TABLE acme_order; DROP TABLE freeze; PRAGMA user_version = 5;")
+        .unwrap();
     let store = open(dir.path()).unwrap();
     assert!(block_on(store.load()).unwrap().freezes.is_empty());
     let id = keyward::domain::id::FreezeId(super::samples::ulid(1));

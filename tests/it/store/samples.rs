@@ -208,6 +208,7 @@ pub fn every_change() -> Vec<Change> {
         changes.push(Change::Credential(credential(fault.as_str()), Arc::new(record)));
     }
     changes.extend(super::authority::every_change());
+    changes.extend(super::acme::every_change());
     changes
 }
 

@@ -8,6 +8,7 @@ mod audit;
 mod ca;
 mod certificate;
 mod crl;
+mod directory;
 mod freeze;
 mod graph;
 mod guard;
@@ -64,6 +65,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let lists = crl::read(p, &mut root);
     let freezing = freeze::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
+    let directories = directory::read_all(p, &mut root, &cas);
     let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
@@ -112,6 +114,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         private_issuers: issuers.private,
         cas: cas.all,
         keyholder: cas.keyholder,
+        // In a dry run nobody gets anything from a CA of production.
+        directories: if real { directories } else { Vec::new() },
         solvers: solvers.settings,
         lists_allow: lists.allow,
         witness: own_witness.filter(|_| real),
