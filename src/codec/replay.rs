@@ -23,6 +23,7 @@ use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::private::FORGOTTEN;
 use crate::domain::register::GenerationId;
+use crate::domain::rotation::PieceId;
 use crate::domain::state::{AriRecord, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Timestamp, Validity};
 
@@ -166,6 +167,11 @@ impl Replay {
         top.each("order", |id, fields| {
             let id = RowId::parse(id).ok_or_else(|| bad("order", &Value::String(id.to_owned())))?;
             state.orders.insert(id, Arc::new(directory::order(fields, text)?));
+            Ok(())
+        })?;
+        top.each("rotation", |id, fields| {
+            let id = PieceId::parse(id).ok_or_else(|| bad("rotation", &Value::String(id.to_owned())))?;
+            state.pieces.insert(id, Arc::new(authority::piece(fields, text)?));
             Ok(())
         })?;
         top.end()?;

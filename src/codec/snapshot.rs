@@ -74,6 +74,8 @@ struct DependencyText {
     path: String,
     reasons: Vec<String>,
     until: String,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    borne: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +224,7 @@ impl SnapshotText {
                     path: d.path.to_string(),
                     reasons: d.reasons.iter().map(ToString::to_string).collect(),
                     until: d.until.to_string(),
+                    borne: d.borne,
                 })
                 .collect(),
         }
@@ -292,6 +295,7 @@ impl DependencyText {
             path: slug("path", &self.path, PathId::parse)?,
             reasons: self.reasons.iter().map(|r| Arc::from(r.as_str())).collect(),
             until: time(&self.until)?,
+            borne: self.borne,
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{Change, CredentialRecord, IssuerRecord, Latch, LatchOn, State, note_automatic};
 use crate::domain::time::Timestamp;
 
@@ -58,6 +59,11 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error>;
+    /// What is known about a rotation.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error>;
     /// An account of an ACME directory.
     ///
     /// # Errors
@@ -103,6 +109,10 @@ impl Before for State {
 
     fn issued(&self, serial: &str) -> Result<Option<Cow<'_, Issued>>, Self::Error> {
         Ok(self.issued.get(serial).map(|issued| Cow::Borrowed(&**issued)))
+    }
+
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {
+        Ok(self.pieces.get(id).map(|piece| Cow::Borrowed(&**piece)))
     }
 
     fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Self::Error> {
@@ -219,6 +229,17 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.issued(serial)
+    }
+
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Piece(other, piece) = change
+                && other == id
+            {
+                return Ok(piece.as_deref().map(Cow::Borrowed));
+            }
+        }
+        self.state.piece(id)
     }
 
     fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Self::Error> {

@@ -147,7 +147,8 @@ impl Verdict {
     #[must_use]
     pub fn as_dependency(&self) -> Dependency {
         let reasons = self.reasons.iter().map(|r| Arc::from(r.code)).collect();
-        Dependency { path: self.path.clone(), reasons, until: self.until }
+        let borne = self.is_open() && !self.warnings.is_empty();
+        Dependency { path: self.path.clone(), reasons, until: self.until, borne }
     }
 
     /// Whether the path was open when this was computed.
@@ -193,6 +194,27 @@ impl Verdict {
             close(CLOCK, "the wall clock stepped".into(), "the clocks agree again");
         }
         lapsed
+    }
+}
+
+impl FreezeOver {
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+
+    /// Why its path is closed.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        let Self { id, scope, until } = self;
+        let text = format!("{scope} is frozen until {until} (freeze {id})");
+        Reason {
+            code: FROZEN,
+            credential: None,
+            text,
+            reopens: "the freeze ends, by itself or by `keyward freeze thaw`",
+        }
     }
 }
 
@@ -289,22 +311,24 @@ impl Bench<'_> {
             };
             self.close(code, None, text, reopens);
         }
-        for FreezeOver { id, scope, until } in &self.snapshot.freezes {
-            if self.snapshot.at < *until {
-                let text = format!("{scope} is frozen until {until} (freeze {id})");
-                self.close(FROZEN, None, text, "the freeze ends, by itself or by `keyward freeze thaw`");
-            }
+        for over in self.snapshot.freezes.iter().filter(|over| over.holds(self.snapshot.at)) {
+            let Reason { code, text, reopens, .. } = over.reason();
+            self.close(code, None, text, reopens);
         }
     }
 
     fn dependency(&mut self, dependency: &Dependency) {
-        let Dependency { path, reasons, until } = dependency;
+        let Dependency { path, reasons, until, borne } = dependency;
         if !reasons.is_empty() || self.snapshot.at >= *until {
             let why = if reasons.is_empty() { "its time is over".to_owned() } else { reasons.join(", ") };
             self.close(DEPENDENCY, None, format!("{path}, which it stands on, is closed: {why}"), "that path opens");
-        } else {
-            self.ends(*until, || format!("path {path}"));
+            return;
         }
+        if *borne {
+            let text = format!("{path}, which it stands on, is open until {until} only because a missed look is borne");
+            self.warnings.push(Reason { code: MISSED, credential: None, text, reopens: "a look reaches the endpoint" });
+        }
+        self.ends(*until, || format!("path {path}"));
     }
 
     fn part(&mut self, part: &Part) {

@@ -33,6 +33,7 @@ pub mod execution;
 pub mod register;
 pub mod directory;
 pub mod state;
+pub mod rotating;
 pub mod before;
 pub mod changes;
 pub mod successor;

@@ -51,6 +51,8 @@ pub enum Phase {
 impl Phase {
     /// Complete, and in nobody's bundle yet.
     pub const STANDBY: Self = Self::Made(rotation::Phase::Standby);
+    /// In the bundle; signs for nobody yet.
+    pub const STAGED: Self = Self::Made(rotation::Phase::Staged);
     /// It signs.
     pub const SIGNING: Self = Self::Made(rotation::Phase::Signing);
     /// Out of the bundle.
@@ -90,8 +92,10 @@ impl Phase {
 pub struct CaGeneration {
     /// Where it is in its life.
     pub phase: Phase,
-    /// Since when.
-    pub since: Timestamp,
+    /// Since when, phase by phase; made when making it began, until it is complete.
+    pub times: rotation::Times,
+    /// When it was rolled back: it never signs again.
+    pub abandoned: Option<Timestamp>,
     /// Its trust anchor.
     pub root: Option<CaKey>,
     /// What signs leaves, below the root.
@@ -99,6 +103,22 @@ pub struct CaGeneration {
 }
 
 impl CaGeneration {
+    /// One that is about to be made.
+    #[must_use]
+    pub fn begun(at: Timestamp) -> Self {
+        let times = rotation::Times::made(at);
+        Self { phase: Phase::Making, times, abandoned: None, root: None, issuing: None }
+    }
+
+    /// Since when it stands where it stands.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        match self.phase {
+            Phase::Making => self.times.made,
+            Phase::Made(phase) => self.times.since(phase),
+        }
+    }
+
     /// Its keys, the root's first, as far as they are made.
     pub fn keys(&self) -> impl Iterator<Item = &CaKey> {
         [&self.root, &self.issuing].into_iter().flatten()

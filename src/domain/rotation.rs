@@ -20,6 +20,7 @@ mod emergency;
 mod evidence;
 mod foresight;
 mod gate;
+mod kept;
 mod recovery;
 mod review;
 mod step;
@@ -37,10 +38,11 @@ use crate::domain::time::{DAY, Timestamp, Validity};
 
 pub use self::emergency::{Breakage, SignOff, breakage, compromised};
 pub use self::evidence::{
-    Acknowledgement, Canary, DistrustAll, Evidence, Facts, Leaves, Order, Party, Published, Renewal, Setting,
+    Acknowledgement, Canary, DistrustAll, Evidence, Facts, Leaves, Order, Party, Published, Renewal, Setting, Shows,
 };
 pub use self::foresight::{Break, Foreseen, HeldLeaf, Inventory, plan};
 pub use self::gate::{Grounds, Hold, Lack, Missing, gate};
+pub use self::kept::{ACCEPTED, Piece, PieceId, PieceOn, REFUSED, is_over};
 pub use self::recovery::{Artefact, Artefacts, recompute};
 pub use self::review::{Effect, Finding, Held, Proposal, Proposed, Review, Why, due, review};
 pub use self::step::{Kind, New, Refused, Step, admit, apply, cross_sign};

@@ -105,6 +105,16 @@ pub struct Dependency {
     pub reasons: Vec<Arc<str>>,
     /// Open at the latest until then.
     pub until: Timestamp,
+    /// It is open only because something is borne for a while: that keeps open what is open, and opens nothing.
+    pub borne: bool,
+}
+
+impl Dependency {
+    /// Closed for these reasons.
+    #[must_use]
+    pub fn closed(path: PathId, reasons: Vec<Arc<str>>, at: Timestamp) -> Self {
+        Self { path, reasons, until: at, borne: false }
+    }
 }
 
 /// A freeze over a path that closes for it.
@@ -185,8 +195,7 @@ impl PartKind {
 #[must_use]
 pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
     let own = |text: Option<&str>| text.map(Arc::from);
-    let unknown =
-        |path: &PathId| Dependency { path: path.clone(), reasons: vec![Arc::from(UNKNOWN_PATH)], until: evidence.now };
+    let unknown = |path: &PathId| Dependency::closed(path.clone(), vec![Arc::from(UNKNOWN_PATH)], evidence.now);
     Snapshot {
         path: path.id.clone(),
         rules: Rules {
@@ -205,7 +214,7 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
             unrecorded: evidence.unrecorded.map(|(code, text)| (Arc::from(code), Arc::from(text))),
         },
         latch: evidence.state.latches.get(&LatchOn::Path(path.id.clone())).cloned(),
-        freezes: freezes(path, evidence),
+        freezes: closing_freezes(path, evidence.state, evidence.estate, evidence.now).collect(),
         parts: needed(path, evidence.estate).iter().map(|id| part(id, evidence)).collect(),
         depends: path
             .depends_on
@@ -215,14 +224,16 @@ pub fn gather(path: &ApprovalPath, evidence: &Evidence<'_>) -> Snapshot {
     }
 }
 
-fn freezes(path: &ApprovalPath, evidence: &Evidence<'_>) -> Vec<FreezeOver> {
-    if path.when_frozen == WhenFrozen::Open {
-        return Vec::new();
-    }
-    in_force(evidence.state, evidence.now)
-        .filter(|(_, freeze)| over_path(&freeze.scope, &path.id, evidence.estate))
+/// The freezes in force that close a path.
+pub fn closing_freezes<'a>(
+    path: &'a ApprovalPath,
+    state: &'a State,
+    estate: &'a Estate,
+    now: Timestamp,
+) -> impl Iterator<Item = FreezeOver> + 'a {
+    in_force(state, now)
+        .filter(|(_, freeze)| path.when_frozen == WhenFrozen::Close && over_path(&freeze.scope, &path.id, estate))
         .map(|(id, freeze)| FreezeOver { id: *id, scope: freeze.scope.clone(), until: freeze.until })
-        .collect()
 }
 
 /// The reason of a path that is not configured.
@@ -332,6 +343,9 @@ impl Snapshot {
             all.text("configuration", text);
         }
         all.objects("depends", &self.depends, |d, out| {
+            if d.borne {
+                out.plain("borne", b"true");
+            }
             out.text("path", d.path.as_str());
             out.text("reasons", &d.reasons.join(","));
             out.plain("until", &d.until.text());

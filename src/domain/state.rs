@@ -16,6 +16,7 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{AUTOMATIC_SPAN, BucketKey, Ledger};
 use crate::domain::name::SetKey;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::time::{Boottime, Timestamp};
 
 /// Everything that survives a restart. Records and attempts are shared with the changes that made them.
@@ -39,6 +40,8 @@ pub struct State {
     pub generations: BTreeMap<GenerationId, Arc<CaGeneration>>,
     /// What private CAs issued, by serial number in hexadecimal, until it expires.
     pub issued: BTreeMap<Arc<str>, Arc<Issued>>,
+    /// What is known about the rotations of private CAs.
+    pub pieces: BTreeMap<PieceId, Arc<Piece>>,
     /// Accounts of ACME directories.
     pub accounts: BTreeMap<RowId, Arc<Account>>,
     /// Their orders, until what was issued has expired.
@@ -191,6 +194,8 @@ pub enum Change {
     Generation(GenerationId, Arc<CaGeneration>),
     /// A certificate of a private CA is now this; `None` once it expired long enough ago.
     Issued(Arc<str>, Option<Arc<Issued>>),
+    /// Something is known about the rotation of a private CA, or not any more.
+    Piece(PieceId, Option<Arc<Piece>>),
     /// An account of an ACME directory is now this.
     Account(RowId, Option<Arc<Account>>),
     /// An order of an ACME directory is now this.
@@ -218,6 +223,8 @@ impl State {
             Change::Generation(id, generation) => put(&mut self.generations, id, generation.clone()),
             Change::Issued(serial, Some(issued)) => put(&mut self.issued, serial, issued.clone()),
             Change::Issued(serial, None) => drop(self.issued.remove(serial)),
+            Change::Piece(id, Some(piece)) => put(&mut self.pieces, id, piece.clone()),
+            Change::Piece(id, None) => drop(self.pieces.remove(id)),
             Change::Account(id, Some(account)) => put(&mut self.accounts, id, account.clone()),
             Change::Account(id, None) => drop(self.accounts.remove(id)),
             Change::Order(id, Some(order)) => put(&mut self.orders, id, order.clone()),

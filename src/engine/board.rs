@@ -11,9 +11,10 @@ use std::sync::{Arc, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
-use crate::domain::gate::{CLOCK, Reason, STALE, UNKNOWN_PATH, Verdict};
+use crate::domain::gate::{CLOCK, FROZEN, Reason, STALE, UNKNOWN_PATH, Verdict};
 use crate::domain::id::PathId;
 use crate::domain::inventory::{ApprovalPath, Estate};
+use crate::domain::snapshot::FreezeOver;
 use crate::domain::time::Timestamp;
 use crate::engine::clockwatch::ClockWatch;
 use crate::engine::hold::Hold;
@@ -27,6 +28,7 @@ pub(crate) struct Board {
     verdicts: Arc<BTreeMap<PathId, Arc<Verdict>>>,
     since: Arc<BTreeMap<PathId, Timestamp>>,
     holds: Arc<BTreeMap<PathId, Hold>>,
+    frozen: Arc<BTreeMap<PathId, FreezeOver>>,
     seal: Option<Seal>,
 }
 
@@ -38,6 +40,7 @@ impl Board {
             verdicts: desk.verdicts.clone(),
             since: desk.since.clone(),
             holds: desk.holds.clone(),
+            frozen: desk.frozen_paths.clone(),
             seal: desk.sealed.clone(),
         }
     }
@@ -48,6 +51,7 @@ impl Board {
             && Arc::ptr_eq(&self.verdicts, &desk.verdicts)
             && Arc::ptr_eq(&self.since, &desk.since)
             && Arc::ptr_eq(&self.holds, &desk.holds)
+            && Arc::ptr_eq(&self.frozen, &desk.frozen_paths)
             && self.clock == desk.clock
             && self.seal == desk.sealed
     }
@@ -127,6 +131,9 @@ impl Engine {
         }
         // Almost always there is none.
         more.extend(board.holds.get(path).filter(|hold| hold.is_on(boot)).map(|hold| hold.reason(path)));
+        // A freeze closes in the moment in which it is asked for; the evaluation that follows says so for itself.
+        let says = |verdict: &Verdict| verdict.reasons.iter().any(|reason| reason.code == FROZEN);
+        more.extend(board.frozen.get(path).filter(|over| over.holds(now) && !says(&verdict)).map(FreezeOver::reason));
         let verdict = if more.is_empty() { verdict } else { Cow::Owned(Arc::new(verdict.but_for(more))) };
         let published = match &verdict {
             Cow::Borrowed(published) => Some(*published),
@@ -149,16 +156,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::freeze::WhenFrozen;
+    use crate::domain::freeze::{Scope, WhenFrozen};
     use crate::domain::gate::{HELD, MISSING};
     use crate::domain::guard::Guard;
     use crate::domain::id::CredentialId;
     use crate::domain::inventory::Leases;
     use crate::domain::time::HOUR;
+    use crate::engine::freeze::WantedFreeze;
     use crate::sim::world::World;
 
     /// An engine with a path on a credential that is not configured, which has lived for a second.
     fn engine() -> (World, Engine, PathId) {
+        engine_of(WhenFrozen::default())
+    }
+
+    fn engine_of(when_frozen: WhenFrozen) -> (World, Engine, PathId) {
         let id = PathId::parse("approve").unwrap();
         let path = ApprovalPath {
             id: id.clone(),
@@ -170,7 +182,7 @@ mod tests {
             guard: Guard::default(),
             leases: Leases::default(),
             misses: 3,
-            when_frozen: WhenFrozen::default(),
+            when_frozen,
         };
         let mut estate = Estate::default();
         estate.paths.insert(id.clone(), Arc::new(path));
@@ -224,6 +236,26 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &engine.board()), "what does not hang there changes nothing");
         Arc::make_mut(&mut engine.write().verdicts).clear();
         assert_eq!(codes(&engine, &path), [STALE]);
+    }
+
+    #[test]
+    fn a_freeze_closes_its_path_in_the_moment_in_which_it_is_asked_for_and_no_longer_than_it_lasts() {
+        for (when_frozen, closed) in [(WhenFrozen::Open, &[][..]), (WhenFrozen::Close, &[FROZEN])] {
+            let (world, engine, path) = engine_of(when_frozen);
+            let verdict = open(&engine, &path);
+            Arc::make_mut(&mut engine.write().verdicts).insert(path.clone(), verdict);
+            let until = engine.ports.clock.now().plus(Duration::from_secs(5));
+            let wanted = WantedFreeze { scope: Scope::Path(path.clone()), reason: "drill".to_owned(), until };
+            // Nobody evaluates anything, and nobody writes anything down.
+            engine.begin_freeze(&wanted, "ops").unwrap();
+            assert_eq!(codes(&engine, &path), closed);
+            // What is opened by an evaluation that did not know of it stays closed all the same.
+            let verdict = open(&engine, &path);
+            Arc::make_mut(&mut engine.write().verdicts).insert(path.clone(), verdict);
+            assert_eq!(codes(&engine, &path), closed);
+            world.clock.pass(Duration::from_secs(5));
+            assert_eq!(codes(&engine, &path), [""; 0]);
+        }
     }
 
     #[test]

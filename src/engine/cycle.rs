@@ -17,7 +17,7 @@ use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::issue::Ending;
-use crate::engine::{Crew, Desk, Engine, MOST_A_TURN};
+use crate::engine::{Crew, Desk, Engine, MOST_A_TURN, Waits};
 use crate::ports::{Batch, Urgency};
 
 /// After a commit failed, the same is tried again this much later; nothing happens in between.
@@ -177,13 +177,17 @@ impl Engine {
     }
 
     fn note_held(&self, held: impl Iterator<Item = Held>, agenda: &mut Agenda) {
+        let now = self.ports.clock.now();
         let mut desk = self.write();
         for held in held {
             if let Some(until) = held.until {
                 agenda.by(Task::Plan(held.credential.clone()), until);
             }
             if waits_for_others(&held) {
-                desk.waiting.insert(held.credential.clone());
+                let issuers = desk.estate.credentials.get(&held.credential).and_then(|c| c.managed());
+                let issuers = issuers.map(|managed| Arc::from(&*managed.issuers)).unwrap_or_default();
+                let waits = Waits { urgency: urgency(&desk.state, &held.credential, now), issuers };
+                desk.waiting.insert(held.credential.clone(), waits);
             } else {
                 desk.waiting.remove(&held.credential);
             }
@@ -201,9 +205,8 @@ impl Engine {
         }
         // Apart by the issuers that they may go to: a crowd that waits for one must not stand before another.
         let mut crowds: BTreeMap<&[IssuerId], Vec<_>> = BTreeMap::new();
-        for id in &desk.waiting {
-            let issuers = desk.estate.credentials.get(id).and_then(|c| c.managed()).map(|m| &*m.issuers);
-            crowds.entry(issuers.unwrap_or_default()).or_default().push((urgency(&desk.state, id, now), id));
+        for (id, Waits { urgency, issuers }) in &desk.waiting {
+            crowds.entry(issuers).or_default().push((*urgency, id));
         }
         for (issuers, mut crowd) in crowds {
             let most = desk.estate.orders_in_flight.saturating_mul(issuers.len()).saturating_mul(times).max(1);

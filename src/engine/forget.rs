@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::audit::{Target, TargetKind};
 use crate::domain::json::Json;
 use crate::domain::private::FORGOTTEN;
+use crate::domain::rotation::Piece;
 use crate::domain::state::{Change, CredentialRecord, State};
 use crate::engine::Engine;
 use crate::engine::inbox::Forget;
@@ -79,6 +80,12 @@ fn without(state: &State, texts: &BTreeSet<Arc<str>>) -> Vec<Change> {
         let mut freeze = freeze.clone();
         if scrub(&mut freeze.reason) {
             changes.push(Change::Freeze(*id, Some(freeze)));
+        }
+    }
+    for (id, piece) in &state.pieces {
+        let mut piece = Piece::clone(piece);
+        if piece.why.as_mut().is_some_and(scrub) {
+            changes.push(Change::Piece(id.clone(), Some(Arc::new(piece))));
         }
     }
     changes

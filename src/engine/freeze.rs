@@ -11,6 +11,7 @@
 //! What has not ordered yet is ended, and gives back what it took from the limits: planned anew after the thaw it takes
 //! what counts then. What is at its CA already is followed to its certificate, which then waits in the key store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Outcome, Target, TargetKind};
@@ -19,9 +20,10 @@ use crate::domain::freeze::{Freeze, Scope};
 use crate::domain::frozen::{Frozen, Over, frozen, in_force, is_known, over_issuer, over_path};
 use crate::domain::held::HeldReason;
 use crate::domain::id::{CredentialId, FreezeId, IssuerId, PathId};
-use crate::domain::inventory::Credential;
+use crate::domain::inventory::{ApprovalPath, Credential};
 use crate::domain::json::Json;
 use crate::domain::plan::{refunds, schedule_of};
+use crate::domain::snapshot::{FreezeOver, closing_freezes};
 use crate::domain::state::Change;
 use crate::domain::time::{Timestamp, human_span};
 use crate::engine::agenda::{Agenda, Task};
@@ -165,6 +167,19 @@ impl Desk {
         Ok(Freeze { scope: scope.clone(), reason, by, since: now, until })
     }
 
+    /// Tells at the gates which paths are closed by a freeze, before their verdicts say so.
+    pub(super) fn close_frozen(&mut self, now: Timestamp) {
+        let last = |path: &ApprovalPath| {
+            closing_freezes(path, &self.state, &self.estate, now).max_by_key(|over| (over.until, over.id))
+        };
+        let closed = self.estate.paths.values().filter_map(|path| Some((path.id.clone(), last(path)?)));
+        let closed: BTreeMap<PathId, FreezeOver> =
+            if self.state.freezes.is_empty() { BTreeMap::new() } else { closed.collect() };
+        if *self.frozen_paths != closed {
+            self.frozen_paths = Arc::new(closed);
+        }
+    }
+
     fn view(&self, id: FreezeId, freeze: &Freeze) -> FreezeView {
         let over = Over::new(&freeze.scope, &self.estate);
         let managed = self.estate.credentials.values().filter_map(|c| Some((c, c.managed()?)));
@@ -224,7 +239,7 @@ impl Engine {
         Ok(FreezeView { freeze, ..view })
     }
 
-    fn begin_freeze(&self, wanted: &WantedFreeze, by: &str) -> Result<(FreezeId, Draft), NotFrozen> {
+    pub(super) fn begin_freeze(&self, wanted: &WantedFreeze, by: &str) -> Result<(FreezeId, Draft), NotFrozen> {
         if let Some(seal) = self.seal() {
             return Err(NotFrozen::Sealed(seal));
         }
@@ -237,6 +252,7 @@ impl Engine {
         let freeze = desk.weigh(wanted, Arc::from(person.commitment().to_string()), doubts, now)?;
         desk.state.freezes.insert(id, freeze.clone());
         desk.unsaved_freezes.insert(id);
+        desk.close_frozen(now);
         drop(desk);
         let mut draft = self.about(id, &freeze, BEGIN, BEGUN);
         draft.private.push(("reason", freeze.reason));
@@ -480,6 +496,11 @@ fn reason(text: &str) -> Result<Arc<str>, NotFrozen> {
     let text = text.trim();
     let fits = !text.is_empty() && text.chars().count() <= LONGEST_REASON && !text.chars().any(char::is_control);
     if fits { Ok(Arc::from(text)) } else { Err(NotFrozen::Reason) }
+}
+
+/// Of which freeze an entry is the beginning.
+pub(super) fn begun_freeze(draft: &Draft) -> Option<FreezeId> {
+    of_draft(draft).filter(|_| draft.action == BEGIN).map(|(id, _)| id)
 }
 
 /// What the entry of a beginning says.

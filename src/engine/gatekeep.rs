@@ -46,7 +46,8 @@ impl Engine {
         desk.unsaved_latches.clear();
         for (verdict, standing, before) in opened {
             let path = verdict.path.clone();
-            // Something may have been found meanwhile; then that counts.
+            // Something may have been found meanwhile; then that counts. A freeze lies over it at the gate, and closes it with
+            // an entry at the next evaluation.
             if desk.standings.get(&path).is_none_or(|s| *s == before) {
                 Arc::make_mut(&mut desk.since).insert(path.clone(), now);
                 desk.standings.insert(path.clone(), standing);
@@ -63,6 +64,7 @@ impl Engine {
             desk.evaluated = Some(boot);
         }
         let estate = desk.estate.clone();
+        desk.close_frozen(now);
         // What was published holds for those that are not looked at again.
         let mut paths: BTreeMap<PathId, Dependency> = BTreeMap::new();
         for (id, verdict) in desk.verdicts.iter() {

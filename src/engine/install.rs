@@ -15,7 +15,7 @@ use crate::domain::json::Json;
 use crate::domain::plan::{SLOT_LOST, window_hold};
 use crate::domain::state::{AriRecord, Change, CredentialRecord};
 use crate::domain::successor::{Succession, is_refused, succession};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Boottime, Timestamp};
 use crate::domain::verification::{Proof, verify};
 use crate::engine::issue::{Step, keep_trying};
 use crate::engine::lists::{Hurry, Lists};
@@ -24,7 +24,12 @@ use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, Count, HostError, Urgency};
 
 /// What the endpoints were seen to serve.
-type Served = BTreeMap<Arc<Endpoint>, Observation>;
+/// What its endpoints were seen to serve.
+struct Served {
+    /// When the look at them began.
+    began: Boottime,
+    by: BTreeMap<Arc<Endpoint>, Observation>,
+}
 
 /// How long endpoints may take after a reload to serve the new certificate.
 const SERVE_DEADLINE: Duration = Duration::from_secs(15);
@@ -89,7 +94,7 @@ impl Engine {
             Ok(()) => self.prove(credential, &chain, environment).await,
         };
         match proof {
-            Ok(served) => self.conclude(attempt, credential, managed, &record, &chain, served).await,
+            Ok(proof) => self.conclude(attempt, credential, managed, &record, &chain, proof).await,
             Err(setback) => self.roll_back(attempt, credential, managed, &record, setback).await,
         }
     }
@@ -140,21 +145,24 @@ impl Engine {
     /// What it saw is published together with what is stored, or the gate would close in between over two certificates
     /// that differ.
     async fn prove(&self, credential: &Credential, chain: &Chain, environment: Environment) -> Result<Served, Setback> {
+        let first = self.ports.clock.boottime();
         if environment == Environment::Staging || credential.endpoints.is_empty() {
-            return Ok(Served::new());
+            return Ok(Served { began: first, by: BTreeMap::new() });
         }
-        let began = self.ports.clock.boottime();
         let mut pause = FIRST_LOOK;
         loop {
+            let began = self.ports.clock.boottime();
             let served = self.look_at_endpoints(&credential.endpoints, ENDPOINTS_AT_ONCE).await;
             let proof = verify(&chain.leaf.fingerprint, &credential.endpoints, &served);
             match proof {
-                Proof::Served => return Ok(served),
-                Proof::NotServed(misses) if self.ports.clock.boottime().since(began) >= SERVE_DEADLINE => {
+                Proof::Served => return Ok(Served { began, by: served }),
+                Proof::NotServed(misses) if self.ports.clock.boottime().since(first) >= SERVE_DEADLINE => {
                     let mut desk = self.write();
-                    let sighting = desk.sightings.entry(credential.id.clone()).or_default();
-                    served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, began));
-                    sighting.looked = Some(self.ports.clock.boottime());
+                    if desk.counts(began) {
+                        let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+                        served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, began));
+                        sighting.looked = Some(self.ports.clock.boottime());
+                    }
                     drop(desk);
                     let text = format!("the new certificate is not served: {}", misses.join("; "));
                     return Err(Setback::host("KW2206", text));
@@ -199,12 +207,15 @@ impl Engine {
             }
         };
         if !managed.installs.is_empty() {
+            let began = self.ports.clock.boottime();
             let (seen, lists) = self.stored_with_lists(credential).await;
             let mut desk = self.write();
-            let sighting = desk.sightings.entry(credential.id.clone()).or_default();
-            sighting.stored = Some(Observation { at: now, seen });
-            sighting.looked = Some(self.ports.clock.boottime());
-            desk.put_lists(&credential.id, lists);
+            if desk.counts(began) {
+                let sighting = desk.sightings.entry(credential.id.clone()).or_default();
+                sighting.stored = Some(Observation { at: now, seen });
+                sighting.looked = Some(self.ports.clock.boottime());
+                desk.put_lists(&credential.id, lists);
+            }
         }
         let mut marked = record.clone();
         marked.rolled_back = old.filter(|_| setback.code != NOT_INSTALLED).map(|_| attempt.id);
@@ -275,10 +286,14 @@ impl Engine {
         };
         // Record, stored and served change in one moment: whoever looks sees all of the old or all of the new.
         let publish = |desk: &mut Desk| {
+            // The guardian stood still meanwhile: what was seen before says nothing, and all is looked at anew.
+            if !desk.counts(served.began) {
+                return;
+            }
             let sighting = desk.sightings.entry(credential.id.clone()).or_default();
             sighting.stored = Some(Observation { at: self.ports.clock.now(), seen });
             let now = self.ports.clock.boottime();
-            served.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, now));
+            served.by.into_iter().for_each(|(endpoint, seen)| sighting.look(&endpoint, seen, now));
             sighting.looked = Some(now);
             desk.put_lists(&credential.id, lists);
         };

@@ -67,6 +67,8 @@ pub(crate) struct Answered {
     answer: Result<KeptList, HostError>,
     /// What the lists say now about each chain that stands on it, by its leaf.
     says: Vec<(CredentialId, Digest, BTreeMap<Arc<str>, CrlSeen>)>,
+    /// [`Tracked::turn`] as it was when that was asked.
+    turn: u64,
 }
 
 /// What an answer changed.
@@ -218,7 +220,10 @@ impl Engine {
             }
         }
         let answer = self.ports.lists.fetch(&url, &chains).await;
-        let before = self.read().lists.known.get(&url).and_then(|s| s.kept).map(|kept| kept.digest);
+        let (before, turn) = {
+            let desk = self.read();
+            (desk.lists.known.get(&url).and_then(|s| s.kept).map(|kept| kept.digest), desk.lists.turn)
+        };
         let after = self.ports.lists.kept(&url).map(|kept| kept.digest);
         let mut says = Vec::new();
         if before != after || after.is_none() {
@@ -226,7 +231,7 @@ impl Engine {
                 says.push((id, chain.leaf.fingerprint, self.ports.lists.about(&chain).await));
             }
         }
-        Answered { url, answer, says }
+        Answered { url, answer, says, turn }
     }
 
     /// Who stands on the list, with the chain that names it.
@@ -238,7 +243,9 @@ impl Engine {
 
     /// Takes in what came of a list.
     pub(super) fn note_list(&self, answered: Answered, touched: &mut BTreeSet<CredentialId>) {
-        let Answered { url, answer, says } = answered;
+        let Answered { url, answer, says, turn } = answered;
+        // Another list came while these were asked: what they say of that one may be older than what is known of it.
+        let overtaken = self.read().lists.turn != turn;
         let news = self.take_answer(&url, answer);
         if news.told {
             touched.extend(self.list_users(&url).into_iter().map(|(id, _)| id));
@@ -248,6 +255,10 @@ impl Engine {
             let mut desk = self.write();
             desk.lists.flying = desk.lists.flying.saturating_sub(1);
             for (id, leaf, points) in says {
+                if overtaken {
+                    desk.lists.again.insert(id);
+                    continue;
+                }
                 let Some(sighting) = desk.sightings.get_mut(&id) else { continue };
                 // If another chain stands there by now, it is looked at again.
                 if sighting.last_chain().is_some_and(|chain| chain.leaf.fingerprint == leaf) {
@@ -303,5 +314,34 @@ impl Desk {
         }
         let sighting: &mut Sighting = self.sightings.entry(id.clone()).or_default();
         (sighting.crls, sighting.points) = (said.files, said.points);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::inventory::Estate;
+    use crate::sim::clock::run;
+    use crate::sim::world::World;
+
+    #[test]
+    fn what_lists_said_before_another_one_came_is_asked_again_and_not_believed() {
+        let (start, estate) = (Timestamp::from_unix(1_800_000_000), Estate::default());
+        let world = World::new(1, start, estate.clone());
+        let engine = run(&world.clock, Engine::start(world.ports(), Arc::new(estate))).unwrap().unwrap();
+        let (id, url) = (CredentialId::parse("portal").unwrap(), Arc::<str>::from("http://lists.sim/0.crl"));
+        engine.write().sightings.insert(id.clone(), Sighting::default());
+        let answered = |turn| Answered {
+            url: url.clone(),
+            answer: Err(HostError("away".to_owned())),
+            says: vec![(id.clone(), Digest::of(b"leaf"), BTreeMap::new())],
+            turn,
+        };
+        let mut touched = BTreeSet::new();
+        engine.note_list(answered(0), &mut touched);
+        assert!(engine.read().lists.again.is_empty());
+        engine.write().lists.turn = 1;
+        engine.note_list(answered(0), &mut touched);
+        assert!(engine.read().lists.again.contains(&id) && touched.is_empty());
     }
 }

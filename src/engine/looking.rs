@@ -51,7 +51,7 @@ pub(crate) enum Looked {
     /// What a look at the log brought: where the next one begins.
     Log(Result<u64, StoreError>),
     /// The files that match a watch.
-    Matches { watch: CredentialId, files: Result<Vec<String>, HostError> },
+    Matches { watch: CredentialId, files: Result<Vec<String>, HostError>, began: Boottime },
 }
 
 impl Engine {
@@ -154,8 +154,9 @@ impl Engine {
         let watch = self.read().estate.watches.get(id).cloned()?;
         let id = id.clone();
         Some(Box::pin(async move {
+            let began = self.ports.clock.boottime();
             let files = self.ports.prober.matches(&watch.pattern).await;
-            Event::Looked(Looked::Matches { watch: id, files })
+            Event::Looked(Looked::Matches { watch: id, files, began })
         }))
     }
 
@@ -175,8 +176,8 @@ impl Engine {
                     let unsettled = desk.unsettled.get(&credential.id);
                     let unsettled = unsettled.is_some_and(|until| until.is_none_or(|until| began < until));
                     let overtaken = !sighting.points.is_empty() && desk.lists.turn != lists;
-                    let forgotten = desk.forgotten.is_some_and(|at| began < at);
-                    (own.is_some(), moved || unsettled || forgotten, overtaken, desk.estate.probe_every)
+                    let outdated = moved || unsettled || !desk.counts(began);
+                    (own.is_some(), outdated, overtaken, desk.estate.probe_every)
                 };
                 let credential = credential.id.clone();
                 if !known {
@@ -208,7 +209,10 @@ impl Engine {
             Looked::Meta { issuer, answer } => self.note_meta(issuer, answer, agenda).await,
             Looked::Log(found) => self.note_log(found, agenda).await,
             Looked::RolledOver { issuer, intent, result } => self.note_rollover(&issuer, intent, result).await,
-            Looked::Matches { watch, files } => self.note_matches(&watch, files, agenda, touched),
+            Looked::Matches { watch, began, .. } if !self.read().counts(began) => {
+                agenda.set(Task::Expand(watch), now.plus(LOOK_AGAIN));
+            }
+            Looked::Matches { watch, files, .. } => self.note_matches(&watch, files, agenda, touched),
         }
     }
 

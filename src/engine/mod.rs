@@ -57,7 +57,8 @@ use crate::domain::gate::Verdict;
 use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, PathId};
 use crate::domain::inventory::{Estate, Sighting};
 use crate::domain::key::Digest;
-use crate::domain::plan::Held;
+use crate::domain::plan::{Held, Urgency};
+use crate::domain::snapshot::FreezeOver;
 use crate::domain::standing::Standing;
 use crate::domain::state::{Latch, LatchOn, State};
 use crate::domain::time::{Boottime, Timestamp};
@@ -120,7 +121,7 @@ pub(crate) struct Desk {
     pub(crate) findings: BTreeMap<CredentialId, Vec<Finding>>,
     pub(crate) held: BTreeMap<CredentialId, Held>,
     /// Those of them that wait for the end of another attempt.
-    pub(crate) waiting: BTreeSet<CredentialId>,
+    pub(crate) waiting: BTreeMap<CredentialId, Waits>,
     /// How many plans on end let nothing begin although it could have, while others waited.
     pub(crate) idle_turns: u32,
     pub(crate) running: BTreeSet<AttemptId>,
@@ -129,6 +130,8 @@ pub(crate) struct Desk {
     pub(crate) verdicts: Arc<BTreeMap<PathId, Arc<Verdict>>>,
     /// Paths that are closed whatever their verdict says.
     pub(crate) holds: Arc<BTreeMap<PathId, hold::Hold>>,
+    /// The freeze that closes a path and ends last.
+    pub(crate) frozen_paths: Arc<BTreeMap<PathId, FreezeOver>>,
     /// Since when each path is as it is.
     pub(crate) since: Arc<BTreeMap<PathId, Timestamp>>,
     /// The issuers whose directories offer no renewal information: nobody asks them for it.
@@ -172,6 +175,15 @@ pub(crate) struct Desk {
     pub(crate) wakes_by: Option<Boottime>,
     pub(crate) started: Timestamp,
     pub(crate) people: People,
+}
+
+/// A credential that waits for others, as it was when it was planned last: with thousands of them, to look it up each time
+/// that one of them may go on costs more than what goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Waits {
+    pub(crate) urgency: Urgency,
+    /// Where it may go.
+    pub(crate) issuers: Arc<[IssuerId]>,
 }
 
 /// What comes back to the loop.

@@ -375,6 +375,7 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..)
+        | Change::Piece(..)
         | Change::Account(..)
         | Change::Order(..) => None,
     }
@@ -393,6 +394,7 @@ fn is_shared(change: &Change) -> bool {
         | Change::Freeze(..)
         | Change::Generation(..)
         | Change::Issued(..)
+        | Change::Piece(..)
         | Change::Account(..)
         | Change::Order(..) => false,
     }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
 use crate::domain::gate::{BROKEN_LOG, SPOOLED, UNRESOLVED};
-use crate::domain::id::EntryId;
+use crate::domain::id::{EntryId, FreezeId};
 use crate::domain::json::Json;
+use crate::engine::freeze::begun_freeze;
 use crate::engine::latch::latched;
 use crate::engine::{Desk, Engine};
 use crate::ports::{Batch, More, Notice, Spooled, Urgency};
@@ -196,30 +197,35 @@ impl Engine {
                 desk.unsaved_latches.clear();
             };
             if self.commit_with(Batch { changes, entries }, saved).await.is_err() {
-                // One of them may be there already: its commit was answered with an error that came too late.
+                // One of them may be there already: its commit was answered with an error that came too late. Then what it
+                // changed is there too.
                 let known = self.known(&targets).await;
-                self.write().spool.drop_ids(&known);
+                let begun = targets.iter().filter(|draft| known.contains(&draft.id)).filter_map(begun_freeze);
+                let begun: Vec<FreezeId> = begun.collect();
+                {
+                    let mut desk = self.write();
+                    desk.unsaved_freezes.retain(|id| !begun.contains(id));
+                    desk.spool.drop_ids(&known);
+                }
                 self.tell_unkept().await;
                 return false;
             }
             self.write().spool.drop_ids(&targets.iter().map(|d| d.id).collect());
         }
-        if self.read().spool.unread.is_some() {
-            return false;
-        }
-        if core::mem::take(&mut self.write().spool.kept) {
-            self.ports.spool.clear();
-        }
         {
             let mut desk = self.write();
+            // Something may have come to wait since; whoever spools it holds the desk, as we do here.
+            if !desk.spool.is_empty() {
+                return false;
+            }
+            if core::mem::take(&mut desk.spool.kept) {
+                self.ports.spool.clear();
+            }
             desk.spool.told = false;
-            // All that tells of them is in the log, and they came with it.
-            desk.unsaved_freezes.clear();
         }
         self.pay_owed().await
     }
 
-    /// Writes the outcomes that wait.
     /// An outcome could not be written: it is written as soon as that can be done.
     pub(super) fn owe(&self, outcome: Draft) {
         let mut desk = self.write();
@@ -228,6 +234,7 @@ impl Engine {
         }
     }
 
+    /// Writes the outcomes that wait.
     async fn pay_owed(&self) -> bool {
         let owed = self.read().owed.clone();
         for outcome in owed {
@@ -287,5 +294,32 @@ impl Engine {
             let notice = Notice { about: "audit".into(), owner: None, code: "KW6037", text, urgent: Urgency::Act };
             self.ports.notifier.notify(notice);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::freeze::Scope;
+    use crate::domain::inventory::Estate;
+    use crate::domain::time::{HOUR, Timestamp};
+    use crate::engine::freeze::WantedFreeze;
+    use crate::sim::clock::run;
+    use crate::sim::world::World;
+
+    #[test]
+    fn what_is_not_recorded_yet_is_not_wiped_by_a_drain_that_ends_meanwhile() {
+        let (start, estate) = (Timestamp::from_unix(1_800_000_000), Estate::default());
+        let world = World::new(1, start, estate.clone());
+        let engine = run(&world.clock, Engine::start(world.ports(), Arc::new(estate))).unwrap().unwrap();
+        engine.write().spool.kept = true;
+        let wanted = WantedFreeze { scope: Scope::All, reason: "drill".to_owned(), until: start.plus(HOUR) };
+        let (id, draft) = engine.begin_freeze(&wanted, "ops").unwrap();
+        assert!(run(&world.clock, engine.drain()).unwrap());
+        assert!(engine.read().unsaved_freezes.contains(&id), "its record is still to come");
+        // Once it waits in the spool, the drain that writes it writes the freeze too.
+        engine.spool(vec![draft]);
+        assert!(run(&world.clock, engine.drain()).unwrap());
+        assert!(engine.read().unsaved_freezes.is_empty() && !engine.read().owes());
     }
 }

@@ -53,9 +53,36 @@ impl Desk {
         self.forgotten = Some(boot);
     }
 
+    /// Whether what a look saw that began then still says something.
+    pub(super) fn counts(&self, began: Boottime) -> bool {
+        self.forgotten.is_none_or(|at| began >= at)
+    }
+
     /// The paths that wait for a person because the clock stepped.
     pub(super) fn latched_by_clock(&self) -> Vec<LatchOn> {
         let of_clock = self.state.latches.iter().filter(|(_, latch)| *latch.code == *CLOCK);
         of_clock.map(|(on, _)| on.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::inventory::Estate;
+    use crate::sim::clock::run;
+    use crate::sim::world::World;
+
+    #[test]
+    fn what_a_look_saw_that_began_before_a_standstill_is_over_says_nothing() {
+        let (start, estate) = (Timestamp::from_unix(1_800_000_000), Estate::default());
+        let world = World::new(1, start, estate.clone());
+        let engine = run(&world.clock, Engine::start(world.ports(), Arc::new(estate))).unwrap().unwrap();
+        world.clock.pass(Duration::from_secs(60));
+        let woken = engine.ports.clock.boottime();
+        let mut desk = engine.write();
+        desk.forget_seen(woken);
+        assert!(desk.counts(woken) && !desk.counts(Boottime::ZERO));
     }
 }

@@ -100,7 +100,12 @@ fn good() -> Snapshot {
         latch: None,
         freezes: vec![],
         parts: vec![part],
-        depends: vec![Dependency { path: pid("sign-in"), reasons: vec![], until: start().plus(DAY * 200) }],
+        depends: vec![Dependency {
+            path: pid("sign-in"),
+            reasons: vec![],
+            until: start().plus(DAY * 200),
+            borne: false,
+        }],
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::authority::RevocationReason;
 use crate::domain::id::ProfileId;
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::register::{CaGeneration, CaKey, CaSigned, GenerationId, Issued, Keeper, ListMade, Phase};
+use crate::domain::rotation::{Piece, PieceId, Times};
 use crate::domain::spiffe::SpiffeId;
 use crate::domain::state::State;
 use crate::domain::time::Validity;
@@ -57,6 +58,29 @@ CREATE TABLE issued (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Rotations: when a generation came into its phases, and what is known about it.
+pub(super) const ROTATION: &str = "
+ALTER TABLE ca_generation RENAME COLUMN since TO made;
+ALTER TABLE ca_generation ADD COLUMN staged INTEGER;
+ALTER TABLE ca_generation ADD COLUMN signing INTEGER;
+ALTER TABLE ca_generation ADD COLUMN draining INTEGER;
+ALTER TABLE ca_generation ADD COLUMN retired INTEGER;
+ALTER TABLE ca_generation ADD COLUMN destroyed INTEGER;
+ALTER TABLE ca_generation ADD COLUMN abandoned INTEGER;
+UPDATE ca_generation SET staged = made, signing = made WHERE phase = 'signing';
+
+CREATE TABLE rotation (
+    id      TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    by      TEXT,
+    why     TEXT,
+    version INTEGER,
+    digest  BLOB,
+    detail  TEXT,
+    der     BLOB
+) STRICT, WITHOUT ROWID;
+";
+
 pub(super) fn save_generation(
     connection: &Connection,
     id: &GenerationId,
@@ -64,11 +88,23 @@ pub(super) fn save_generation(
 ) -> Result<(), NotSaved> {
     let text = id.to_string();
     connection.prepare_cached("DELETE FROM ca_generation WHERE id = ?1")?.execute([&text])?;
-    connection.prepare_cached("INSERT INTO ca_generation (id, phase, since) VALUES (?1, ?2, ?3)")?.execute(params![
-        text,
-        generation.phase.as_str(),
-        generation.since.unix()
-    ])?;
+    let Times { made, staged, signing, draining, retired, destroyed } = generation.times;
+    connection
+        .prepare_cached(
+            "INSERT INTO ca_generation (id, phase, made, staged, signing, draining, retired, destroyed, abandoned)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            text,
+            generation.phase.as_str(),
+            made.unix(),
+            seconds(staged),
+            seconds(signing),
+            seconds(draining),
+            seconds(retired),
+            seconds(destroyed),
+            seconds(generation.abandoned),
+        ])?;
     for (place, key) in [("root", &generation.root), ("issuing", &generation.issuing)] {
         if let Some(key) = key {
             save_key(connection, &text, place, key)?;
@@ -135,12 +171,22 @@ pub(super) fn save_issued(connection: &Connection, serial: &str, issued: Option<
 }
 
 pub(super) fn load_generations(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
-    const GENERATIONS: &str = "SELECT id, phase, since FROM ca_generation";
+    const GENERATIONS: &str =
+        "SELECT id, phase, made, staged, signing, draining, retired, destroyed, abandoned FROM ca_generation";
     const KEYS: &str = "SELECT generation, place, key, algorithm, keeper, der, common_name, serial, not_before,
         not_after, list_number, list_from, list_until, list_digest FROM ca_key";
     each(connection, "ca_generation", GENERATIONS, id.map(|id| ("id", id)), |f| {
         let id = f.parse(GenerationId::parse)?;
-        let generation = CaGeneration { phase: f.parse(Phase::parse)?, since: f.time()?, root: None, issuing: None };
+        let phase = f.parse(Phase::parse)?;
+        let times = Times {
+            made: f.time()?,
+            staged: f.opt_time()?,
+            signing: f.opt_time()?,
+            draining: f.opt_time()?,
+            retired: f.opt_time()?,
+            destroyed: f.opt_time()?,
+        };
+        let generation = CaGeneration { phase, times, abandoned: f.opt_time()?, root: None, issuing: None };
         state.generations.insert(id, Arc::new(generation));
         Ok(())
     })?;
@@ -181,6 +227,53 @@ fn key(f: &mut Fields<'_>) -> Result<CaKey, Trouble> {
         _ => return Err(f.bad("half a revocation list")),
     };
     Ok(CaKey { key, algorithm, keeper, certificate, list })
+}
+
+pub(super) fn save_piece(connection: &Connection, id: &PieceId, piece: Option<&Piece>) -> Result<(), NotSaved> {
+    let text = id.to_string();
+    let Some(Piece { at, by, why, version, digest, detail, der }) = piece else {
+        connection.prepare_cached("DELETE FROM rotation WHERE id = ?1")?.execute([text])?;
+        return Ok(());
+    };
+    let version = version.map(i64::try_from).transpose();
+    let version = version.map_err(|_| NotSaved::Refused("the version of a bundle is beyond 2^63".to_owned()))?;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO rotation (id, at, by, why, version, digest, detail, der)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            text,
+            at.unix(),
+            by.as_deref(),
+            why.as_deref(),
+            version,
+            digest.map(|d| d.0),
+            detail.as_deref(),
+            der.as_deref(),
+        ])?;
+    Ok(())
+}
+
+pub(super) fn load_pieces(connection: &Connection, state: &mut State, id: Option<&str>) -> Result<(), Trouble> {
+    const SQL: &str = "SELECT id, at, by, why, version, digest, detail, der FROM rotation";
+    each(connection, "rotation", SQL, id.map(|id| ("id", id)), |f| {
+        let id = f.parse(PieceId::parse)?;
+        let piece = Piece {
+            at: f.time()?,
+            by: f.take()?,
+            why: f.take()?,
+            version: match f.take::<Option<i64>>()? {
+                Some(version) => Some(u64::try_from(version).map_err(|_| f.bad(version))?),
+                None => None,
+            },
+            digest: f.take::<Option<[u8; 32]>>()?.map(Digest),
+            detail: f.take()?,
+            der: f.take::<Option<Vec<u8>>>()?.map(Arc::from),
+        };
+        state.pieces.insert(id, Arc::new(piece));
+        Ok(())
+    })
 }
 
 pub(super) fn load_issued(connection: &Connection, state: &mut State, serial: Option<&str>) -> Result<(), Trouble> {

@@ -19,11 +19,12 @@ use crate::domain::key::Digest;
 use crate::domain::limits::{BucketKey, LimitKind};
 use crate::domain::name::NameSet;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
+use crate::domain::rotation::{Piece, PieceId};
 use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn, Request, State};
 use crate::domain::time::{Boottime, Timestamp, Validity};
 
 use super::acme::{load_accounts, load_orders};
-use super::authority::{load_generations, load_issued};
+use super::authority::{load_generations, load_issued, load_pieces};
 use super::connection::Trouble;
 
 /// Everything, as of one moment.
@@ -43,6 +44,7 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     freezes(connection, &mut state, None)?;
     load_generations(connection, &mut state, None)?;
     load_issued(connection, &mut state, None)?;
+    load_pieces(connection, &mut state, None)?;
     load_accounts(connection, &mut state, None)?;
     load_orders(connection, &mut state, None)?;
     clock(connection, &mut state)?;
@@ -102,6 +104,12 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         load_issued(self.0, &mut state, Some(serial))?;
         Ok(state.issued.remove(serial).map(Arc::unwrap_or_clone).map(Cow::Owned))
+    }
+
+    fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Trouble> {
+        let mut state = State::default();
+        load_pieces(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.pieces.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 
     fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Trouble> {

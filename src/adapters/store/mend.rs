@@ -188,6 +188,7 @@ fn rows(state: &State) -> Vec<Change> {
         freezes,
         generations,
         issued,
+        pieces,
         accounts,
         orders,
     } = state;
@@ -203,6 +204,7 @@ fn rows(state: &State) -> Vec<Change> {
     all.extend(latches.iter().map(|(on, latch)| Change::Latch(on.clone(), Some(latch.clone()))));
     all.extend(generations.iter().map(|(id, generation)| Change::Generation(id.clone(), generation.clone())));
     all.extend(issued.iter().map(|(serial, issued)| Change::Issued(serial.clone(), Some(issued.clone()))));
+    all.extend(pieces.iter().map(|(id, piece)| Change::Piece(id.clone(), Some(piece.clone()))));
     all.extend(accounts.iter().map(|(id, account)| Change::Account(id.clone(), Some(account.clone()))));
     all.extend(orders.iter().map(|(id, order)| Change::Order(id.clone(), Some(order.clone()))));
     all

@@ -9,7 +9,7 @@ use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
 use super::acme::DIRECTORIES;
-use super::authority::TABLES_MADE;
+use super::authority::{ROTATION, TABLES_MADE};
 use super::connection::Trouble;
 
 /// "KWRD" in ASCII: what `file` and SQLite show of whose database this is.
@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 19] = [
+pub(super) const BOUNDED_TABLES: [&str; 20] = [
     "credential",
     "generation",
     "attempt",
@@ -30,6 +30,7 @@ pub(super) const BOUNDED_TABLES: [&str; 19] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "rotation",
     "acme_account",
     "acme_order",
     "open_intent",
@@ -40,7 +41,7 @@ pub(super) const BOUNDED_TABLES: [&str; 19] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 14] = [
+pub(super) const STATE_TABLES: [&str; 15] = [
     "credential",
     "generation",
     "attempt",
@@ -53,12 +54,13 @@ pub(super) const STATE_TABLES: [&str; 14] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "rotation",
     "acme_account",
     "acme_order",
 ];
 
 /// Every table.
-pub(super) const TABLES: [&str; 25] = [
+pub(super) const TABLES: [&str; 26] = [
     "credential",
     "generation",
     "attempt",
@@ -71,6 +73,7 @@ pub(super) const TABLES: [&str; 25] = [
     "ca_generation",
     "ca_key",
     "issued",
+    "rotation",
     "acme_account",
     "acme_order",
     "entry",
@@ -98,7 +101,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 6] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, DIRECTORIES];
+const MIGRATIONS: [&str; 7] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, ROTATION, DIRECTORIES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

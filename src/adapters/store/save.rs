@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::acme::{save_account, save_order};
-use super::authority::{save_generation, save_issued};
+use super::authority::{save_generation, save_issued, save_piece};
 use crate::domain::execution::{Attempt, Generation};
 use crate::domain::freeze::{Freeze, Scope};
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId};
@@ -47,6 +47,7 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::Freeze(id, freeze) => save_freeze(connection, *id, freeze.as_ref()),
         Change::Generation(id, generation) => save_generation(connection, id, generation),
         Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
+        Change::Piece(id, piece) => save_piece(connection, id, piece.as_deref()),
         Change::Account(id, account) => save_account(connection, id, account.as_deref()),
         Change::Order(id, order) => save_order(connection, id, order.as_deref()),
     }

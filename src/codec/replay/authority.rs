@@ -9,15 +9,36 @@ use crate::domain::id::ProfileId;
 use crate::domain::key::{Digest, KeyAlgorithm, from_hex};
 use crate::domain::name::NameSet;
 use crate::domain::register::{CaGeneration, CaKey, CaSigned, GenerationId, Issued, Keeper, ListMade, Phase};
+use crate::domain::rotation::{Piece, Times};
 use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::Validity;
 
 pub(super) fn generation(f: &mut Object) -> Result<CaGeneration, ParseError> {
     Ok(CaGeneration {
         phase: f.must("phase", Phase::parse)?,
-        since: f.must_time("since")?,
+        times: Times {
+            made: f.must_time("made")?,
+            staged: f.time("staged")?,
+            signing: f.time("signing")?,
+            draining: f.time("draining")?,
+            retired: f.time("retired")?,
+            destroyed: f.time("destroyed")?,
+        },
+        abandoned: f.time("abandoned")?,
         root: f.inside("root", key)?,
         issuing: f.inside("issuing", key)?,
+    })
+}
+
+pub(super) fn piece(f: &mut Object, text: &mut dyn FnMut(Digest) -> Option<Arc<str>>) -> Result<Piece, ParseError> {
+    Ok(Piece {
+        at: f.must_time("at")?,
+        by: f.text("by")?,
+        why: f.private("why", text)?,
+        version: f.maybe("version", |t| t.parse().ok())?,
+        digest: f.maybe("digest", Digest::parse)?,
+        detail: f.text("detail")?,
+        der: f.maybe("der", |t| from_hex(t).map(Arc::from))?,
     })
 }
 

@@ -3,14 +3,35 @@
 use super::Patch;
 use crate::domain::key::Digest;
 use crate::domain::register::{CaGeneration, CaKey, CaSigned, Issued, ListMade};
+use crate::domain::rotation::{Piece, Times};
 use crate::domain::time::Validity;
 
 pub(super) fn generation(p: &mut Patch<'_, '_>, old: Option<&CaGeneration>, new: &CaGeneration) {
-    let CaGeneration { phase, since, root, issuing } = new;
+    let CaGeneration { phase, times, abandoned, root, issuing } = new;
+    let Times { made, staged, signing, draining, retired, destroyed } = *times;
+    let old_times = old.map(|o| o.times);
+    p.time("abandoned", old.and_then(|o| o.abandoned), *abandoned);
+    p.time("destroyed", old_times.and_then(|t| t.destroyed), destroyed);
+    p.time("draining", old_times.and_then(|t| t.draining), draining);
     p.member("issuing", old.and_then(|o| o.issuing.as_ref()), issuing.as_ref(), key);
+    p.time("made", old_times.map(|t| t.made), Some(made));
     p.text("phase", old.map(|o| o.phase.as_str()), Some(phase.as_str()));
+    p.time("retired", old_times.and_then(|t| t.retired), retired);
     p.member("root", old.and_then(|o| o.root.as_ref()), root.as_ref(), key);
-    p.time("since", old.map(|o| o.since), Some(*since));
+    p.time("signing", old_times.and_then(|t| t.signing), signing);
+    p.time("staged", old_times.and_then(|t| t.staged), staged);
+}
+
+pub(super) fn piece(p: &mut Patch<'_, '_>, old: Option<&Piece>, new: &Piece) {
+    let Piece { at, by, why, version, digest, detail, der } = new;
+    p.time("at", old.map(|o| o.at), Some(*at));
+    p.text("by", old.and_then(|o| o.by.as_deref()), by.as_deref());
+    p.maybe_hex("der", old.and_then(|o| o.der.as_deref()), der.as_deref());
+    p.text("detail", old.and_then(|o| o.detail.as_deref()), detail.as_deref());
+    p.plain("digest", old.and_then(|o| o.digest.as_ref()), digest.as_ref(), Digest::hex);
+    let digits = |version: u64| version.to_string();
+    p.text("version", old.and_then(|o| o.version).map(digits).as_deref(), version.map(digits).as_deref());
+    p.private("why", old.and_then(|o| o.why.as_ref()), why.as_ref());
 }
 
 fn key(p: &mut Patch<'_, '_>, old: Option<&CaKey>, new: &CaKey) {

@@ -40,6 +40,20 @@ pub struct Setting {
 pub struct Party {
     /// Who is told when something of it is missing.
     pub owner: Arc<str>,
+    /// How it shows what it trusts.
+    pub shows: Shows,
+}
+
+/// How a relying party shows what it trusts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shows {
+    /// It acknowledges bundles, and is probed with canaries.
+    #[default]
+    Both,
+    /// It acknowledges bundles; it serves nothing that could be probed.
+    Word,
+    /// It says nothing: it lets canaries of what is new in, and refuses those of what is retired.
+    Canary,
 }
 
 /// What a rotation makes anew.

@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Breakage, Canary, Facts, Generation, Kind, MOST_LIVE, Order, Phase, Standing, Step, breakage, compromised, signer,
-    unguarded,
+    Breakage, Canary, Facts, Generation, Kind, MOST_LIVE, Order, Phase, Shows, Standing, Step, breakage, compromised,
+    signer, unguarded,
 };
 use crate::domain::id::RelyingPartyId;
 use crate::domain::key::Digest;
@@ -309,7 +309,7 @@ pub(super) fn missing(
 ) -> Vec<Missing> {
     let mut lacking = acknowledgements(standing, own, facts);
     let since = own.times.staged.unwrap_or(facts.now);
-    for (party, about) in &facts.setting.parties {
+    for (party, about) in facts.setting.parties.iter().filter(|(_, about)| about.shows != Shows::Word) {
         let lack = match facts.evidence.canaries.get(&(party.clone(), own.number)) {
             // Neither before it was in the bundle nor in the future, when a clock was wrong.
             Some(Canary::Accepted(at) | Canary::Refused(at)) if *at < since || *at > facts.now => Lack::Canary,
@@ -339,7 +339,7 @@ pub(super) fn acknowledgements(standing: &Standing, own: &Generation, facts: Fac
         Some(a) if a.version == current.version && a.digest == current.digest => None,
         Some(a) => Some(Lack::Other { has: a.version, wants: current.version }),
     };
-    let parties = facts.setting.parties.iter();
+    let parties = facts.setting.parties.iter().filter(|(_, about)| about.shows != Shows::Canary);
     parties
         .filter_map(|(party, about)| {
             Some(Missing {
@@ -359,8 +359,14 @@ pub(super) fn not_final(standing: &Standing, own: &Generation, facts: Facts<'_>)
     let (Some(_), Some(retired)) = (own.times.staged, own.times.retired) else { return Vec::new() };
     let mut lacking = acknowledgements(standing, own, facts);
     for (party, about) in &facts.setting.parties {
-        let dropped = facts.evidence.dropped.get(&(party.clone(), own.number));
-        if dropped.is_none_or(|at| *at < retired) && !lacking.iter().any(|m| m.party == *party) {
+        let key = (party.clone(), own.number);
+        let dropped = match (about.shows, facts.evidence.canaries.get(&key)) {
+            (Shows::Both | Shows::Word, _) => facts.evidence.dropped.get(&key).copied(),
+            (Shows::Canary, Some(Canary::Refused(at))) => Some(*at),
+            // What is over is refused by everybody.
+            (Shows::Canary, _) => (own.validity().not_after < facts.now).then_some(facts.now),
+        };
+        if dropped.is_none_or(|at| at < retired) && !lacking.iter().any(|m| m.party == *party) {
             lacking.push(Missing {
                 party: party.clone(),
                 owner: about.owner.clone(),

@@ -8,7 +8,8 @@ use super::gate::{
 };
 use super::step::under_way;
 use super::{
-    Bundle, Facts, Generation, Grounds, Hold, Kind, Missing, Phase, Renewal, Standing, Step, bundle, gate, signer,
+    Bundle, Facts, Generation, Grounds, Hold, Kind, Missing, Phase, Renewal, Shows, Standing, Step, bundle, gate,
+    signer,
 };
 use crate::domain::id::RelyingPartyId;
 use crate::domain::key::Digest;
@@ -406,7 +407,9 @@ pub fn due(standing: &Standing, facts: Facts<'_>) -> Vec<Effect> {
             Phase::Retired => {
                 out.extend(unrevoked(standing, own).filter(|c| !evidence.revoked.contains(c)).map(Effect::Revoke));
                 for m in not_final(standing, own, facts) {
-                    out.push(Effect::DropSessions(m.party, own.number));
+                    let silent = facts.setting.parties.get(&m.party).is_some_and(|p| p.shows == Shows::Canary);
+                    let effect = if silent { Effect::Probe } else { Effect::DropSessions };
+                    out.push(effect(m.party, own.number));
                 }
             }
             Phase::Destroyed => {

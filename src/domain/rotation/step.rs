@@ -245,7 +245,7 @@ pub fn apply(standing: &Standing, step: Step, facts: Facts<'_>) -> Result<Standi
     let mut next = standing.clone();
     for g in next.generations.iter_mut().filter(|g| g.number == step.generation) {
         g.phase = to;
-        enter(&mut g.times, to, facts.now);
+        g.times.enter(to, facts.now);
         if step.kind == Kind::Abandon {
             g.abandoned = Some(facts.now);
         }
@@ -258,14 +258,17 @@ pub fn apply(standing: &Standing, step: Step, facts: Facts<'_>) -> Result<Standi
     Ok(next)
 }
 
-fn enter(times: &mut Times, phase: Phase, now: Timestamp) {
-    match phase {
-        Phase::Standby => times.made = now,
-        Phase::Staged => times.staged = Some(now),
-        Phase::Signing => times.signing = Some(now),
-        Phase::Draining => times.draining = Some(now),
-        Phase::Retired => times.retired = Some(now),
-        Phase::Destroyed => times.destroyed = Some(now),
+impl Times {
+    /// A generation comes into this phase.
+    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
+        match phase {
+            Phase::Standby => self.made = now,
+            Phase::Staged => self.staged = Some(now),
+            Phase::Signing => self.signing = Some(now),
+            Phase::Draining => self.draining = Some(now),
+            Phase::Retired => self.retired = Some(now),
+            Phase::Destroyed => self.destroyed = Some(now),
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl Authority {
     async fn begin(&self, ca: &Ca, last: u32, by: &str) -> Result<GenerationId, Denied> {
         let number = last.checked_add(1).ok_or_else(|| Denied::Broken("a CA has no more generations".to_owned()))?;
         let id = GenerationId { ca: ca.id.clone(), number };
-        let making = CaGeneration { phase: Phase::Making, since: self.now(), root: None, issuing: None };
+        let making = CaGeneration::begun(self.now());
         let mut draft = self.draft("ca.make", "KW4603", &ca.id, Some(by));
         draft.facts = vec![("generation", Json::show(&id))];
         let changes = vec![Change::Generation(id.clone(), Arc::new(making))];
@@ -213,7 +213,9 @@ impl Authority {
     pub(super) async fn enter(&self, id: &GenerationId, phase: Phase, by: Option<&str>) -> Result<(), Denied> {
         let mut generation = CaGeneration::clone(&*self.known(id)?);
         let from = core::mem::replace(&mut generation.phase, phase);
-        generation.since = self.now();
+        if let Phase::Made(to) = phase {
+            generation.times.enter(to, self.now());
+        }
         let mut draft = self.draft("ca.phase", "KW4604", &id.ca, by);
         draft.facts =
             vec![("from", Json::str(from.as_str())), ("generation", Json::show(id)), ("to", Json::str(phase.as_str()))];

@@ -112,7 +112,7 @@ impl Authority {
         GenerationStatus {
             id: id.clone(),
             phase: generation.phase,
-            since: generation.since,
+            since: generation.since(),
             root: generation.root.as_ref().map(key),
             issuing: generation.issuing.as_ref().map(key),
             leaves,

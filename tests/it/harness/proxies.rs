@@ -20,11 +20,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use keyward::codec::ext_authz;
 use keyward::shell::config::Settings;
 use keyward::shell::snippet::{Proxy, Wanted, render};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixListener;
 
-/// A proxy gets so long to start, and an answer so long to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A proxy gets so long to start, and an answer so long to come: Traefik waits for a gate that is silent for 30 s.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A process that ends with the value.
 pub struct Guarded(pub Child);
@@ -156,7 +156,7 @@ impl Running {
                 command
             }
             Proxy::Envoy | Proxy::EnvoyHttp => envoy(&dir, &snippet),
-            Proxy::Traefik => panic!("Debian has no Traefik"),
+            Proxy::Traefik => traefik(&dir, &snippet, address),
         };
         let process = Guarded::start(&mut command, &log);
         let running = Self { proxy, address, portal, log, _process: process };
@@ -248,6 +248,19 @@ pub fn envoy_with(file: &Path) -> Command {
     command
 }
 
+/// The snippet as what the file provider reads, behind the entry point that it speaks of.
+fn traefik(dir: &Path, snippet: &str, listen: SocketAddr) -> Command {
+    let file = dir.join("dynamic.yaml");
+    fs::write(&file, snippet).unwrap();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("tools/traefik/bin/traefik");
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--entryPoints.web.address={listen}"))
+        .arg(format!("--providers.file.filename={}", file.display()));
+    command.args(["--log.level=ERROR", "--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]);
+    command
+}
+
 /// How something that poses as the gate answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pose {
@@ -264,7 +277,7 @@ pub enum Pose {
     Late,
 }
 
-/// Poses as the gate on a Unix socket, over HTTP/1.1 and HTTP/2.
+/// Poses as the gate on a Unix socket and over TCP, over HTTP/1.1 and HTTP/2.
 pub struct Imposter {
     pose: Arc<Mutex<Pose>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -272,7 +285,7 @@ pub struct Imposter {
 }
 
 impl Imposter {
-    pub fn at(socket: &Path) -> Self {
+    pub fn at(socket: &Path, address: SocketAddr) -> Self {
         drop(fs::remove_file(socket));
         let pose = Arc::new(Mutex::new(Pose::Yes));
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
@@ -283,11 +296,15 @@ impl Imposter {
             runtime.block_on(async {
                 let listener = UnixListener::bind(&socket).unwrap();
                 fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+                let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
                 told.send(()).unwrap();
                 loop {
                     tokio::select! {
                         _ = &mut stopped => break,
                         Ok((stream, _)) = listener.accept() => {
+                            tokio::spawn(pretend(stream, posing.clone()));
+                        }
+                        Ok((stream, _)) = tcp.accept() => {
                             tokio::spawn(pretend(stream, posing.clone()));
                         }
                     }
@@ -312,7 +329,7 @@ impl Drop for Imposter {
     }
 }
 
-async fn pretend(mut stream: UnixStream, pose: Arc<Mutex<Pose>>) {
+async fn pretend<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut stream: S, pose: Arc<Mutex<Pose>>) {
     let mut head = vec![0; 24];
     let mut filled = 0;
     // The preface of HTTP/2, or as much of a request as tells that it is none.
@@ -330,7 +347,7 @@ async fn pretend(mut stream: UnixStream, pose: Arc<Mutex<Pose>>) {
             return;
         }
         let whole = std::io::Cursor::new(head);
-        let (read, write) = stream.into_split();
+        let (read, write) = tokio::io::split(stream);
         let joined = tokio::io::join(tokio::io::AsyncReadExt::chain(whole, read), write);
         let service = hyper::service::service_fn(move |request| over_h2(request, pose.clone()));
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

@@ -115,7 +115,7 @@ fn another_programs_database_is_refused_and_stays_as_it_is() {
 const WITHOUT_SHARDS: &str = "
     DROP TRIGGER entry_delete; DROP TRIGGER checkpoint_delete;
     DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
-    DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued;
+    DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued; DROP TABLE rotation;
     DROP TABLE acme_account; DROP TABLE acme_order;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
@@ -171,13 +171,32 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
     assert_eq!(shards, 0);
 }
 
+/// Takes away what rotations brought.
+const WITHOUT_ROTATION: &str = "
+    DROP TABLE acme_account; DROP TABLE acme_order;
+    DROP TABLE rotation; ALTER TABLE ca_generation RENAME COLUMN made TO since;
+    ALTER TABLE ca_generation DROP COLUMN staged; ALTER TABLE ca_generation DROP COLUMN signing;
+    ALTER TABLE ca_generation DROP COLUMN draining; ALTER TABLE ca_generation DROP COLUMN retired;
+    ALTER TABLE ca_generation DROP COLUMN destroyed; ALTER TABLE ca_generation DROP COLUMN abandoned;";
+
+#[test]
+fn a_generation_from_before_there_were_rotations_signs_since_it_was_made() {
+    let dir = TempDir::new().unwrap();
+    block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
+    let row = "INSERT INTO ca_generation (id, phase, since) VALUES ('mesh/1', 'signing', 7);";
+    by_hand(dir.path()).execute_batch(&format!("{WITHOUT_ROTATION} {row} PRAGMA user_version = 6;")).unwrap();
+    let state = block_on(open(dir.path()).unwrap().load()).unwrap();
+    let times = state.generations.values().next().unwrap().times;
+    let then = Some(keyward::domain::time::Timestamp::from_unix(7));
+    assert_eq!((Some(times.made), times.staged, times.signing, times.draining), (then, then, then, None));
+}
+
 #[test]
 fn a_schema_from_before_there_were_freezes_is_brought_up_to_date_and_keeps_one_from_then_on() {
     let dir = TempDir::new().unwrap();
     block_on(open(dir.path()).unwrap().commit(one(1))).unwrap();
-    by_hand(dir.path())
-        .execute_batch("DROP TABLE acme_account; DROP TABLE acme_order; DROP TABLE freeze; PRAGMA user_version = 5;")
-        .unwrap();
+    let undo = format!("DROP TABLE freeze; {WITHOUT_ROTATION} PRAGMA user_version = 5;");
+    by_hand(dir.path()).execute_batch(&undo).unwrap();
     let store = open(dir.path()).unwrap();
     assert!(block_on(store.load()).unwrap().freezes.is_empty());
     let id = keyward::domain::id::FreezeId(super::samples::ulid(1));

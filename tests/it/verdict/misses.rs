@@ -8,8 +8,9 @@ use keyward::codec::explanation::{Explanation, SnapshotText};
 use keyward::domain::certificate::Chain;
 use keyward::domain::gate::{self, judge};
 use keyward::domain::inventory::{
-    Credential, CrlSeen, Endpoint, MISSED_FOR, Observation, Seen, Sighting, Source, StartTls,
+    Credential, CrlSeen, Endpoint, MISSED_FOR, Observation, Reopening, Seen, Sighting, Source, StartTls,
 };
+use keyward::domain::standing::Standing;
 use keyward::domain::time::{Boottime, MINUTE};
 use keyward::engine::{Command, Engine};
 use keyward::ports::{Clock as _, Doing, HostError, Ports, Prober};
@@ -62,6 +63,24 @@ fn a_missed_look_is_written_down_and_judged_again_to_the_same() {
         silent.verdict.warnings.clear();
         assert!(silent.replay().unwrap().differs[0].starts_with("warnings: "));
     }
+}
+
+#[test]
+fn a_path_on_one_that_bears_a_miss_stays_open_with_it_and_does_not_open_on_it() {
+    let mut snapshot = good();
+    let plain = snapshot.digest();
+    snapshot.depends[0].borne = true;
+    assert_ne!(snapshot.digest(), plain);
+    assert_eq!(SnapshotText::of(&snapshot).read().unwrap(), snapshot);
+    let verdict = judge(&snapshot);
+    let [warning] = &verdict.warnings[..] else { panic!("{:?}", verdict.warnings) };
+    assert_eq!((warning.code, verdict.is_open()), (gate::MISSED, true));
+    assert!(verdict.as_dependency().borne, "whoever stands on this one stands on the miss too");
+    let reopening = Reopening { after: Duration::ZERO, flaps: 0 };
+    let mut standing = Standing::default();
+    assert!(!standing.next(verdict.clone(), &reopening).verdict.is_open());
+    assert!(standing.next(judge(&good()), &reopening).verdict.is_open());
+    assert!(standing.next(verdict, &reopening).verdict.is_open());
 }
 
 /// Written by the version before there were misses to bear.

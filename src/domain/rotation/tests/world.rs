@@ -56,7 +56,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(parties: usize, life: Duration, renewal: Renewal) -> Self {
         let ca = CaId::parse("mesh").unwrap();
-        let about = |n: usize| (party(n), Party { owner: Arc::from(format!("owner-{n}")) });
+        let about = |n: usize| (party(n), Party { owner: Arc::from(format!("owner-{n}")), shows: Shows::Both });
         Self {
             now: START,
             life,
