@@ -33,7 +33,6 @@ mod patch;
 
 use std::collections::BTreeMap;
 
-
 use patch::Patch;
 
 pub use crate::domain::before::{After, Before};

@@ -19,6 +19,7 @@ use super::answer::{Answer, Content};
 use super::book::{Certificate, Stage};
 use super::fault::{Fault, Strike};
 use super::house::{Admission, Ask, Event, ToIssue, Unissued};
+use super::jws::Jwk;
 use super::problem::Problem;
 use super::server::{Ca, Signed, lock};
 use crate::domain::name::{Name, NameSet};
@@ -26,6 +27,11 @@ use crate::ports::OrderStatus;
 
 /// A client waits so long for its certificate before it is told to ask again.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// What could not be certified is tried again after this, doubling: each try may leave a row in the register, because
+/// nobody knows whether the key holder signed.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
 
 #[derive(Deserialize)]
 struct Finalize {
@@ -36,7 +42,7 @@ impl Ca {
     pub(super) async fn finalize(self: &Arc<Self>, id: &str, signed: &Signed) -> Result<Answer, Problem> {
         let asked: Finalize = signed.payload()?;
         let now = self.clock.now();
-        let (number, names) = {
+        let (number, names, own) = {
             let mut book = self.book();
             let number = self.own_order(&book, id, signed)?;
             if signed.strike.has(&Fault::OrderInvalid)
@@ -51,11 +57,13 @@ impl Ca {
                 let text = format!("the order is {status:?}, finalize needs it to be ready");
                 return Err(Problem::new(StatusCode::FORBIDDEN, "orderNotReady", text));
             }
-            (number, order.names.clone())
+            let gone = || Problem::not_found("the account is gone");
+            let own = book.accounts.get(&order.account).ok_or_else(gone)?.key.clone();
+            (number, order.names.clone(), own)
         };
         // Outside of the lock: this is where the time goes.
         let der = B64.decode(&asked.csr).map_err(|e| Problem::malformed(format!("the csr is no base64url: {e}")))?;
-        let spki: Arc<[u8]> = Arc::from(check_csr(&der, &names)?);
+        let spki: Arc<[u8]> = Arc::from(check_csr(&der, &names, &own)?);
         self.house.request(&der)?;
         let stuck = signed.strike.has(&Fault::StuckProcessing);
         let (at_once, waits) = {
@@ -156,10 +164,16 @@ impl Ca {
                 Stage::Invalid(Some(problem))
             }
             Err(Unissued::Later(why)) => {
-                tracing::warn!(order = %self.url("order", number), why, "an order has to wait for its certificate");
+                let mut later = lock(&self.later);
+                let (times, _) = later.get(&number).copied().unwrap_or((0, now));
+                let wait = AGAIN.saturating_mul(1 << times.min(16)).min(AGAIN_AT_MOST);
+                later.insert(number, (times.saturating_add(1), now.plus(wait)));
+                let (order, seconds) = (self.url("order", number), wait.as_secs());
+                tracing::warn!(order, why, seconds, "an order has to wait for its certificate");
                 return;
             }
         };
+        lock(&self.later).remove(&number);
         if let Some(order) = book.orders.get_mut(&number) {
             order.stage = stage;
         }
@@ -184,7 +198,7 @@ impl Ca {
 
 /// Checks that the request is signed with its own key, that the key is one that is taken, and that it names exactly what
 /// was ordered; returns the public key (DER). Nothing else of it is used.
-fn check_csr(der: &[u8], ordered: &NameSet) -> Result<Vec<u8>, Problem> {
+fn check_csr(der: &[u8], ordered: &NameSet, account: &Jwk) -> Result<Vec<u8>, Problem> {
     let (rest, csr) = X509CertificationRequest::from_der(der)
         .map_err(|e| Problem::bad_csr(format!("the certificate request cannot be parsed: {e}")))?;
     if !rest.is_empty() {
@@ -192,6 +206,11 @@ fn check_csr(der: &[u8], ordered: &NameSet) -> Result<Vec<u8>, Problem> {
     }
     let info = &csr.certification_request_info;
     check_key(&info.subject_pki)?;
+    if account.is_spki(&info.subject_pki) {
+        // RFC 8555 section 11.1.
+        let text = "the key of an account is certified for nothing else; make a key for the certificate";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "badPublicKey", text));
+    }
     csr.verify_signature()
         .map_err(|_| Problem::bad_csr("the certificate request is not signed with its own key, or not readably"))?;
     let bad = |text: &str| Problem::bad_csr(format!("the certificate request names {text:?}, which is no name"));

@@ -1,6 +1,6 @@
 //! One request from its first byte to its answer: faults, bounds, signature, nonce, then the resource's handler.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,7 @@ use super::nonce::Nonces;
 use super::problem::Problem;
 use super::route::Route;
 use super::validate::Zone;
+use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
 
 /// The whole CA behind its listener.
@@ -40,6 +41,8 @@ pub(super) struct Ca {
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// Orders whose certificate is being made.
     pub(super) making: Mutex<BTreeSet<u64>>,
+    /// Orders whose certificate could not be made: how often, and when it is tried again.
+    pub(super) later: Mutex<BTreeMap<u64, (u32, Timestamp)>>,
     book: Mutex<Book>,
     nonces: Mutex<Nonces>,
     /// Rows are made durable in turns: what was changed meanwhile goes with the next one, all of it at once.
@@ -98,6 +101,7 @@ impl Ca {
             permits: Semaphore::new(config.bounds.validations.max(1)),
             tasks: Mutex::default(),
             making: Mutex::default(),
+            later: Mutex::default(),
             book: Mutex::new(Book::new(config.bounds, keeping)),
             nonces: Mutex::new(Nonces::new(config.bounds.nonces)),
             journal: tokio::sync::Mutex::new(()),

@@ -88,7 +88,8 @@ fn each_mistake_is_named_where_it_stands() {
         assert_eq!(problem.code, code, "{by}: {error}");
         assert!(error.to_string().contains(mend), "{by}: {error}");
     }
-    let twice = format!("{WHOLE}[[acme_directory.key]]\nid = \"web\"\nhmac_file = \"/x\"\nnames = [\"a.svc.example\"]\n");
+    let twice =
+        format!("{WHOLE}[[acme_directory.key]]\nid = \"web\"\nhmac_file = \"/x\"\nnames = [\"a.svc.example\"]\n");
     assert_eq!(parse(&twice).unwrap_err().problems()[0].code, "KW0011");
     let keyless = &WHOLE[..WHOLE.find("[[acme_directory.key]]").unwrap()];
     assert_eq!(parse(keyless).unwrap_err().problems()[0].code, "KW0074");

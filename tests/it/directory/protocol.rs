@@ -265,6 +265,53 @@ async fn a_restart_in_the_middle_of_an_order_loses_nothing() {
     assert!(number(&after) > number(&failing));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_a_certificate_is_made_leaves_an_order_that_gets_it() {
+    let mut corp = Corp::made("");
+    let responder = corp.responder().await;
+    let raw = corp.account("web").await;
+    for millis in [0, 2, 5, 9, 14] {
+        let order = corp.ready(&raw, &responder, &["a.svc.example"]).await;
+        let body = json!({ "csr": B64.encode(csr(&["a.svc.example".to_owned()], &key())) });
+        let url = order.body["finalize"].as_str().unwrap().to_owned();
+        let signed = raw.signer.jws(&raw.header(&url).await, &body.to_string());
+        let finalizing = raw.try_send(&url, &signed);
+        let killing = async {
+            tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+            corp.mesh.restart();
+        };
+        // Whether an answer came or not: the daemon was killed.
+        drop(tokio::join!(finalizing, killing));
+        drop(corp.stranger().await);
+        let seen = raw.get(order.header("location")).await;
+        if seen.body["status"] == "ready" {
+            // It was killed before anything was promised.
+            assert_eq!(raw.post(&url, &body).await.status, 200);
+        }
+        let valid = corp.until(&raw, &order, "valid").await;
+        let chain = raw.get(valid.body["certificate"].as_str().unwrap()).await;
+        assert_eq!(chain.status, 200, "{chain:?}");
+    }
+    assert_eq!(corp.entries("acme.issue"), 5);
+}
+
+#[tokio::test]
+async fn an_account_key_is_certified_for_nothing() {
+    let corp = Corp::made("");
+    let responder = corp.responder().await;
+    let own = key();
+    let document = aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(
+        &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        &own.serialize_der(),
+    );
+    let mut raw = corp.stranger().await;
+    raw.signer = Signer::Ec(document.unwrap(), "P-256", "ES256");
+    raw.kid = Some(corp.register(&raw, "web").await.header("location").to_owned());
+    let order = corp.ready(&raw, &responder, &["a.svc.example"]).await;
+    let refused = raw.finalize(&order, &csr(&["a.svc.example".to_owned()], &own)).await;
+    assert_eq!(refused.problem(), (400, "badPublicKey"));
+}
+
 #[tokio::test]
 async fn a_reload_withdraws_a_key_and_brings_another() {
     let corp = Corp::made("");

@@ -392,7 +392,7 @@ fn config_of(settings: &DirectorySettings) -> CaConfig {
             reach: Reach::Within { allow: validation.allow.clone(), forbid: validation.forbid.clone() },
             ..Validator::default()
         })),
-        // When to renew may be asked again every six hours, and a revocation is seen within an hour all the same.
+        // A revocation that asks for another certificate is seen within the hour.
         renewal: Renewal::On { retry_after: HOUR },
         reuse_orders: Reuse::Never,
         reuse_authorizations: Reuse::Never,

@@ -9,13 +9,13 @@ use super::super::book::{AuthorizationStatus, ChallengeStatus, Stage};
 use super::super::fault::Strike;
 use super::super::house::{Event, House as _};
 use super::super::problem::Problem;
-use super::super::server::Ca;
+use super::super::server::{Ca, lock};
 use super::Directory;
 use crate::domain::time::{DAY, Timestamp, human_span};
 use crate::ports::Urgency;
 
-/// How often it goes round: an order whose certificate could not be made is tried again so much later.
-pub(super) const EVERY: Duration = Duration::from_secs(5);
+/// How often it goes round.
+pub(super) const EVERY: Duration = Duration::from_secs(2);
 /// An order that nobody could certify for so long will not be.
 const GIVEN_UP: Duration = DAY;
 /// What ended without a certificate stays for people to look at.
@@ -46,10 +46,12 @@ pub(super) fn resume(ca: &Arc<Ca>) {
 
 /// Makes the certificates of all orders in processing; those that are being made already go on.
 fn make_all(ca: &Arc<Ca>) {
+    let now = ca.clock.now();
     let processing: Vec<u64> = {
-        let book = ca.book();
+        let (book, later) = (ca.book(), lock(&ca.later));
+        let due = |id: &u64| later.get(id).is_none_or(|(_, at)| *at <= now);
         let orders = book.orders.values().filter(|o| matches!(o.stage, Stage::Processing { .. }));
-        orders.map(|o| o.id).collect()
+        orders.map(|o| o.id).filter(due).collect()
     };
     for id in processing {
         drop(ca.make(id, Strike::default()));
@@ -103,6 +105,7 @@ fn end_waits(ca: &Ca, house: &Directory, now: Timestamp) {
         let owner = house.owner(kid.as_deref());
         let text = format!("the order {row} is invalid now: {}", problem.detail);
         house.authority.tell_owner(format!("order {row}"), owner, code, text, Urgency::Act);
+        lock(&ca.later).remove(&id);
         if let Some(order) = book.orders.get_mut(&id) {
             order.stage = Stage::Invalid(Some(problem));
         }

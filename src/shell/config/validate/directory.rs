@@ -13,7 +13,7 @@ use crate::codec::network::Network;
 use crate::domain::authority::NamePattern;
 use crate::domain::directory::{ChallengeKind, FirstTime, Grant, Policy, Uses};
 use crate::domain::id::{CaId, DirectoryId, ProfileId};
-use crate::domain::time::{DAY, HOUR, MINUTE};
+use crate::domain::time::{DAY, HOUR};
 use crate::shell::config::diagnostic::{Problems, Span, quoted};
 use crate::shell::config::directory::{
     Binding, DirectoryLimits, DirectoryPlace, DirectorySettings, DirectoryValidation, Waiting,
@@ -26,8 +26,8 @@ const MOST_DIRECTORIES: usize = 16;
 const MOST_KEYS: usize = 4_096;
 /// Patterns, profiles or networks in one list.
 const MOST_PATTERNS: usize = 256;
-/// A person answers within a quarter of an hour or within a month.
-const WAITS: RangeInclusive<Duration> = MINUTE..=DAY.saturating_mul(30);
+/// From what a test bears to a month.
+const WAITS: RangeInclusive<Duration> = Duration::from_secs(10)..=DAY.saturating_mul(30);
 /// What a person allowed may be ordered again: not at all, or for a month at most.
 const HOLDS: RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(30);
 /// Three days: over a weekend.
