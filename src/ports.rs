@@ -32,7 +32,7 @@ mod witness;
 pub use crate::domain::directory::ChallengeKind;
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
 pub use lists::Lists;
-pub use mint::{Anchors, Asked, Blank, Mint, MintError, Shelf};
+pub use mint::{Adopted, Anchors, Asked, Blank, Mint, MintError, Shelf};
 pub use reading::{Consistency, Inclusion, Log, Page, Statistics};
 pub use signer::{KeyStanding, Mute, Signature, Signer, SigningKey};
 pub use spool::{More, Spool, Spooled};

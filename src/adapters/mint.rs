@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::codec::ca::{self, Above, Bundle, ToSign};
 use crate::codec::{ParseError, pem, x509};
 use crate::domain::authority::{Ca, CaCertificate, Leaf, RevocationList};
-use crate::domain::key::Digest;
-use crate::ports::{Asked, Blank, Mint, MintError, ToBeSigned};
+use crate::domain::key::{Digest, hex};
+use crate::domain::register::{CaSigned, ListMade};
+use crate::ports::{Adopted, Asked, Blank, Mint, MintError, ToBeSigned};
 
 /// The encodings of RFC 5280, linted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,9 +33,7 @@ impl Mint for X509Mint {
             Some(der) => key_of(der)?,
             None => Digest::of(&certificate.spki),
         };
-        // The root itself is above, and no other.
-        let others: Vec<Arc<[u8]>> = others.iter().filter(|other| !above.contains(other)).cloned().collect();
-        linted(made, above, &others, ToBeSigned::Ca, key)
+        linted(made, above, &strangers(others, above), ToBeSigned::Ca, key)
     }
 
     fn list(&self, list: &RevocationList, issuer: &[u8]) -> Result<Blank, MintError> {
@@ -54,6 +53,26 @@ impl Mint for X509Mint {
         Ok(Arc::from(x509::public_key(certificate)?))
     }
 
+    fn adopt(&self, certificate: &[u8], above: &[Arc<[u8]>], others: &[Arc<[u8]>]) -> Result<Adopted, MintError> {
+        let found = ca::adopt(certificate, above, &strangers(others, above))?;
+        let certificate = CaSigned {
+            der: Arc::from(certificate),
+            common_name: Arc::from(found.title),
+            serial: Arc::from(hex(&found.serial)),
+            validity: found.validity,
+        };
+        Ok(Adopted { certificate, key: Digest::of(&found.spki), algorithm: found.algorithm, tbs: found.tbs })
+    }
+
+    fn adopt_list(&self, list: &[u8], issuer: &[u8]) -> Result<(ListMade, usize), MintError> {
+        let ca::AdoptedList { number, this_update, next_update, entries } = ca::adopt_list(list, issuer)?;
+        Ok((ListMade { number, this_update, next_update, digest: Digest::of(list) }, entries))
+    }
+
+    fn is_revoked(&self, list: &[u8], certificate: &[u8]) -> Result<bool, MintError> {
+        Ok(ca::is_revoked(list, certificate)?)
+    }
+
     fn request(&self, csr: &[u8]) -> Result<Asked, MintError> {
         let asked = ca::request(csr).map_err(|e| MintError(format!("the request {e}")))?;
         Ok(Asked { names: asked.names, spiffe: asked.spiffe, spki: asked.spki })
@@ -67,6 +86,11 @@ impl Mint for X509Mint {
         let bundle = Bundle::new(anchors)?;
         Ok((bundle.pem(), bundle.digest()))
     }
+}
+
+/// Those of them that are not above: the root itself is.
+fn strangers(others: &[Arc<[u8]>], above: &[Arc<[u8]>]) -> Vec<Arc<[u8]>> {
+    others.iter().filter(|other| !above.contains(other)).cloned().collect()
 }
 
 fn linted(

@@ -184,6 +184,14 @@ impl<'a> Issue<'a> {
         Ok(Self { issuer: list.issuer, number, this_update: list.this_update, next_update: list.next_update })
     }
 
+    /// Its number, if it has one that fits into 63 bits.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
+        let bytes = self.number.filter(|bytes| bytes.len() <= 8)?;
+        let number = bytes.iter().fold(0_u64, |all, byte| (all << 8) | u64::from(*byte));
+        (number >> 63 == 0).then_some(number)
+    }
+
     /// Whether it may take the place of an earlier one: the numbers of one issuer never go back, nor do their times
     /// (section 5.2.3). Lists of different issuers are not compared.
     ///

@@ -22,6 +22,7 @@ pub mod lint;
 pub mod network;
 pub mod live_roots;
 pub mod note;
+pub mod offline;
 pub mod tlog_policy;
 pub mod holder;
 pub mod holder_log;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use rustls::pki_types::CertificateRevocationListDer;
+use crate::codec::pem;
 
 use crate::codec::crl::{Extension, List, oid, without_zeros};
 use crate::codec::der::{self, Reader};
@@ -57,15 +57,8 @@ pub fn lists_from(bytes: &[u8]) -> Result<Vec<Crl>, ParseError> {
     if bytes.first() == Some(&der::SEQUENCE) {
         return Ok(vec![Crl::read(bytes)?]);
     }
-    use rustls::pki_types::pem::PemObject as _;
-    let mut lists = Vec::new();
-    for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
-        let list = list.map_err(|_| ParseError::new("has a PEM block that is torn or not base64"))?;
-        if lists.len() >= MOST_LISTS {
-            return Err(ParseError(format!("holds more than {MOST_LISTS} revocation lists")));
-        }
-        lists.push(Crl::read(&list)?);
-    }
+    let lists = pem::lists_in(bytes, MOST_LISTS)?;
+    let lists = lists.iter().map(|list| Crl::read(list)).collect::<Result<Vec<_>, _>>()?;
     if lists.is_empty() {
         return Err(ParseError::new("holds no revocation list: expected a PEM block X509 CRL"));
     }
@@ -102,6 +95,12 @@ impl Crl {
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// How many certificates it says are revoked.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.revoked.len()
     }
 
     /// Whether this CA made the list: by name, signature and key usage.

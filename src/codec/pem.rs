@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use zeroize::Zeroizing;
 
 use crate::codec::ParseError;
@@ -14,6 +14,29 @@ const LINE: usize = 64;
 #[must_use]
 pub fn certificates<C: AsRef<[u8]>>(ders: &[C]) -> String {
     ders.iter().map(|der| encode("CERTIFICATE", der.as_ref()).to_string()).collect()
+}
+
+/// A revocation list as PEM.
+#[must_use]
+pub fn list(der: &[u8]) -> String {
+    encode("X509 CRL", der).to_string()
+}
+
+/// The revocation lists of a PEM text, in order, with anything around them; at most `most`, and maybe none.
+///
+/// # Errors
+/// A block that does not end or does not decode, or more than `most`.
+pub fn lists_in(text: &[u8], most: usize) -> Result<Vec<CertificateRevocationListDer<'static>>, ParseError> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut found = Vec::new();
+    for list in CertificateRevocationListDer::pem_slice_iter(text) {
+        let list = list.map_err(|_| ParseError::new("has a PEM block that is torn or not base64"))?;
+        if found.len() >= most {
+            return Err(ParseError(format!("holds more than {most} revocation lists")));
+        }
+        found.push(list);
+    }
+    Ok(found)
 }
 
 /// A PKCS#8 private key as PEM, wiped when dropped.

@@ -30,6 +30,8 @@ pub struct Ca {
     pub organization: Option<Arc<str>>,
     /// Of the keys that it makes: P-256, P-384 or Ed25519.
     pub algorithm: KeyAlgorithm,
+    /// Whether its root is in a place that no network reaches; otherwise the key holder has it.
+    pub offline_root: bool,
     /// How long a root lives.
     pub root_lifetime: Duration,
     /// How long an issuing CA lives.
@@ -362,6 +364,7 @@ mod tests {
             ids: vec![PathPattern::parse("/ns/*/sa/*").unwrap()],
         };
         Ca {
+            offline_root: false,
             id: CaId::parse("mesh").unwrap(),
             name: Arc::from("Mesh"),
             organization: None,

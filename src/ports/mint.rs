@@ -7,6 +7,7 @@ use crate::domain::authority::{Ca, CaCertificate, Leaf, RevocationList};
 use crate::domain::id::CaId;
 use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::NameSet;
+use crate::domain::register::{CaSigned, ListMade};
 use crate::domain::spiffe::SpiffeId;
 
 /// Bytes that are to be signed. They were linted: the rules that relying parties enforce hold for them.
@@ -38,6 +39,19 @@ pub struct Asked {
 #[error("{0}")]
 pub struct MintError(pub String);
 
+/// A CA's certificate that was signed elsewhere, and that relying parties will take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// What is kept of it.
+    pub certificate: CaSigned,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub key: Digest,
+    /// The kind of its key.
+    pub algorithm: KeyAlgorithm,
+    /// What was signed (DER).
+    pub tbs: Vec<u8>,
+}
+
 /// Encoding: pure, and done in well under a millisecond. Chains begin with whoever signs and end with the root.
 pub trait Mint: Send + Sync {
     /// A leaf below `above`.
@@ -66,6 +80,21 @@ pub trait Mint: Send + Sync {
     /// # Errors
     /// If it is none.
     fn public_key(&self, certificate: &[u8]) -> Result<Arc<[u8]>, MintError>;
+    /// A CA's certificate (DER) that was signed elsewhere; otherwise as [`Self::ca`].
+    ///
+    /// # Errors
+    /// Says what relying parties would refuse, or that the signature is not of the one above.
+    fn adopt(&self, certificate: &[u8], above: &[Arc<[u8]>], others: &[Arc<[u8]>]) -> Result<Adopted, MintError>;
+    /// A revocation list (DER) of `issuer` (DER) that was signed elsewhere, with how many entries it has.
+    ///
+    /// # Errors
+    /// If it is none of this CA's, or its number cannot be counted on.
+    fn adopt_list(&self, list: &[u8], issuer: &[u8]) -> Result<(ListMade, usize), MintError>;
+    /// Whether a list that [`Self::adopt_list`] took says that a certificate (DER) is revoked.
+    ///
+    /// # Errors
+    /// If one of them is none.
+    fn is_revoked(&self, list: &[u8], certificate: &[u8]) -> Result<bool, MintError>;
     /// Reads a request: PEM or DER.
     ///
     /// # Errors

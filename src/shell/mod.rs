@@ -9,6 +9,7 @@ pub mod demo;
 pub mod explain;
 mod export;
 mod files;
+mod offline;
 mod freeze;
 pub mod http;
 mod keyhold;

@@ -1,6 +1,7 @@
 //! Private CAs, as an operator meets them: the daemon with its key holder, and the command line.
 
 pub mod harness;
+mod outside;
 mod renewal;
 mod trouble;
 

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 54] = [
+const COMMANDS: [&str; 59] = [
     "",
     "init",
     "check",
@@ -68,6 +68,11 @@ const COMMANDS: [&str; 54] = [
     "ca",
     "ca status",
     "ca init",
+    "ca request",
+    "ca sign-intermediate",
+    "ca accept",
+    "ca import",
+    "ca export",
     "ca issue",
     "ca sign",
     "ca revoke",

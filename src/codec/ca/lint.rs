@@ -53,6 +53,24 @@ const MOST_ABOVE: usize = 6;
 /// # Errors
 /// Every flaw that was found.
 pub fn lint<C: AsRef<[u8]>, O: AsRef<[u8]>>(to_sign: &ToSign, above: &[C], others: &[O]) -> Result<(), Vec<Flaw>> {
+    lint_from(Origin::Here, to_sign, above, others)
+}
+
+/// Where a certificate was made. What was made elsewhere may do what the standard leaves open in another way: derive key
+/// identifiers otherwise, leave out the authority's of a root, have further extensions that are not critical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Here,
+    Elsewhere,
+}
+
+/// As [`lint`], for a certificate of this origin.
+pub(super) fn lint_from<C: AsRef<[u8]>, O: AsRef<[u8]>>(
+    origin: Origin,
+    to_sign: &ToSign,
+    above: &[C],
+    others: &[O],
+) -> Result<(), Vec<Flaw>> {
     let above: Vec<&[u8]> = above.iter().map(AsRef::as_ref).collect();
     let others: Vec<&[u8]> = others.iter().map(AsRef::as_ref).collect();
     let mut flaws = Flaws::default();
@@ -66,7 +84,7 @@ pub fn lint<C: AsRef<[u8]>, O: AsRef<[u8]>>(to_sign: &ToSign, above: &[C], other
         Err(flaw) => flaws.0.push(flaw),
         Ok(subject) => {
             subject.fields(to_sign, &mut flaws);
-            subject.extensions(&mut flaws);
+            subject.extensions(origin, &mut flaws);
             if subject.is_ca() {
                 subject.ca(&mut flaws)
             } else {
@@ -180,7 +198,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Which extensions there are, and whether they are critical (section 4.2).
-    fn extensions(&self, flaws: &mut Flaws) {
+    fn extensions(&self, origin: Origin, flaws: &mut Flaws) {
         let no_subject = self.own.subject == certificate::NO_NAME;
         for extension in &self.extensions {
             let (name, critical, rule) = match extension.id {
@@ -193,6 +211,7 @@ impl<'a> Subject<'a> {
                 oid::AUTHORITY_KEY_ID => ("the authority key identifier", false, "RFC 5280 section 4.2.1.1"),
                 id::CRL_POINTS => ("CRL distribution points", false, "RFC 5280 section 4.2.1.13"),
                 id::AUTHORITY_ACCESS => ("the authority information access", false, "RFC 5280 section 4.2.2.1"),
+                _ if origin == Origin::Elsewhere && !extension.is_critical => continue,
                 other => {
                     flaws.add("RFC 5280 section 4.2", format!("it has an extension that is not ours: {other:02x?}"));
                     continue;
@@ -212,11 +231,16 @@ impl<'a> Subject<'a> {
             flaws.expect(located.is_some(), rule, || format!("{name} name something else than HTTP URLs"));
         }
         let own_id = key_id(self.own.key);
-        flaws.expect(self.own.subject_key == Some(&own_id), "RFC 5280 section 4.2.1.2", || {
+        let elsewhere = origin == Origin::Elsewhere;
+        let named = self.own.subject_key == Some(&own_id)
+            || (elsewhere && self.own.subject_key.is_some_and(|id| !id.is_empty()));
+        flaws.expect(named, "RFC 5280 section 4.2.1.2", || {
             "the subject key identifier is missing, or not made of the key".to_owned()
         });
         let issuer_id = self.issuer().subject_key;
-        flaws.expect(issuer_id.is_some() && self.own.authority_key == issuer_id, "RFC 5280 section 4.2.1.1", || {
+        let own_root = elsewhere && self.above.is_empty() && self.own.authority_key.is_none();
+        let points = own_root || (issuer_id.is_some() && self.own.authority_key == issuer_id);
+        flaws.expect(points, "RFC 5280 section 4.2.1.1", || {
             "the authority key identifier is missing, or not the issuer's subject key identifier".to_owned()
         });
     }

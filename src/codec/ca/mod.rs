@@ -5,6 +5,7 @@
 //!
 //! Refuses to know who may have what: that is [`crate::domain::authority::decide`].
 
+mod adopt;
 mod bundle;
 mod certificate;
 mod lint;
@@ -13,6 +14,7 @@ mod request;
 mod strength;
 mod strict;
 
+pub use adopt::{Adopted, AdoptedList, adopt, adopt_list, is_revoked};
 pub use bundle::{Bundle, MOST_ANCHORS};
 pub use certificate::{ca_certificate, leaf};
 pub use lint::{Flaw, lint};

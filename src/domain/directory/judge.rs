@@ -158,6 +158,7 @@ mod tests {
             crl_lifetime: Duration::from_secs(1),
             crl_urls: Vec::new(),
             issuer_urls: Vec::new(),
+            offline_root: false,
             profiles: ["web", "long", "hidden"].into_iter().map(|p| (id(p), profile(p))).collect(),
         }
     }

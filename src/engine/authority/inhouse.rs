@@ -202,6 +202,7 @@ fn denied(why: Denied) -> IssuerError {
         Denied::Refused(_)
         | Denied::BadKey(..)
         | Denied::UnknownSerial(_)
+        | Denied::Outside(..)
         | Denied::Mint(_)
         | Denied::Holder(HolderError::Refused(_))
         | Denied::Broken(_) => IssuerErrorKind::Refused,

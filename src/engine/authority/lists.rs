@@ -140,6 +140,17 @@ impl Authority {
         found.map(Arc::from).ok_or_else(|| Denied::Broken(format!("generation {id} has no revocation list")))
     }
 
+    /// The certificate of a CA (DER).
+    ///
+    /// # Errors
+    /// If there is none yet, or no such generation.
+    pub fn ca_certificate(&self, id: &GenerationId, place: Place) -> Result<Arc<[u8]>, Denied> {
+        let generation = self.known(id)?;
+        let certificate = place.of(&generation).and_then(|key| key.certificate.as_ref());
+        let missing = || Denied::Broken(format!("generation {id} has no {} certificate", place.as_str()));
+        Ok(certificate.ok_or_else(missing)?.der.clone())
+    }
+
     /// The anchors that relying parties are to trust: PEM, and the digest that they acknowledge.
     ///
     /// # Errors
@@ -159,6 +170,6 @@ fn digest_of(revoked: &[Revoked]) -> Digest {
     Digest::of_parts(&revoked.iter().map(|r| &*r.serial).collect::<Vec<_>>())
 }
 
-fn name(id: &GenerationId, place: Place) -> String {
+pub(super) fn name(id: &GenerationId, place: Place) -> String {
     format!("{}-{}-{}.crl", id.ca, id.number, place.as_str())
 }

@@ -66,9 +66,30 @@ impl Authority {
         if let Some((id, generation)) = there.iter().find(|(_, g)| g.phase != Phase::Making) {
             return Err(Denied::Made(ca.id.clone(), id.number, generation.phase));
         }
+        if ca.offline_root {
+            let text =
+                "its root is offline: keyward ca init --offline-root DIR, or keyward ca request where DIR is elsewhere";
+            return Err(Denied::Outside(ca.id.clone(), text.to_owned()));
+        }
         let id = self.generation(&ca, by).await?;
         self.enter(&id, Phase::SIGNING, Some(by)).await?;
         Ok(id)
+    }
+
+    /// Everything about a generation is there but the lists that are signed here: makes these. The first generation signs at
+    /// once.
+    pub(super) async fn complete(&self, ca: &Ca, id: &GenerationId, by: &str) -> Result<(), Denied> {
+        for place in Place::BOTH {
+            let kept = place.of(&*self.known(id)?).map(|key| key.keeper);
+            if kept == Some(Keeper::Holder) {
+                self.list(ca, id, place).await?;
+            }
+        }
+        self.enter(id, Phase::STANDBY, None).await?;
+        if self.generations(&ca.id).len() == 1 {
+            self.enter(id, Phase::SIGNING, Some(by)).await?;
+        }
+        Ok(())
     }
 
     /// Makes a generation, or goes on with one that is being made; it is complete and on standby then.
@@ -90,7 +111,7 @@ impl Authority {
         Ok(id)
     }
 
-    async fn begin(&self, ca: &Ca, last: u32, by: &str) -> Result<GenerationId, Denied> {
+    pub(super) async fn begin(&self, ca: &Ca, last: u32, by: &str) -> Result<GenerationId, Denied> {
         let number = last.checked_add(1).ok_or_else(|| Denied::Broken("a CA has no more generations".to_owned()))?;
         let id = GenerationId { ca: ca.id.clone(), number };
         let making = CaGeneration::begun(self.now());
@@ -101,7 +122,7 @@ impl Authority {
         Ok(id)
     }
 
-    async fn key(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
+    pub(super) async fn key(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
         if place.of(&*self.known(id)?).is_some() {
             return Ok(());
         }
@@ -230,7 +251,7 @@ impl Authority {
         found.ok_or_else(|| Denied::Broken(format!("generation {id} is not in the register")))
     }
 
-    fn all_ca_certificates(&self) -> Vec<Arc<[u8]>> {
+    pub(super) fn all_ca_certificates(&self) -> Vec<Arc<[u8]>> {
         let desk = self.engine.read();
         let keys = desk.state.generations.values().flat_map(|g| g.keys());
         keys.filter_map(|key| Some(key.certificate.as_ref()?.der.clone())).collect()

@@ -12,6 +12,7 @@ mod inhouse;
 mod issue;
 mod lists;
 mod make;
+mod offline;
 mod operate;
 mod status;
 mod tend;
@@ -35,6 +36,7 @@ pub use self::directory::{Known, Rows, cert_id};
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
 pub use self::make::Place;
+pub use self::offline::{Asking, Brought, Import};
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 
 /// The private CAs of a guardian. Cheap to share; [`Authority::run`] is called once.
@@ -92,6 +94,9 @@ pub enum Denied {
     /// Nothing is known of such a certificate.
     #[error("no certificate with the serial number {0} was issued here and has not expired")]
     UnknownSerial(String),
+    /// What comes from outside, or is asked of it, does not fit.
+    #[error("CA {0}: {1}")]
+    Outside(CaId, String),
     /// The clock is not believed, so no validity can be.
     #[error("nothing is issued while the clock is not believed: {0}")]
     Clock(String),
@@ -121,6 +126,7 @@ impl Denied {
             Self::NotMade(_) | Self::Made(..) => "KW4611",
             Self::Refused(_) => "KW4612",
             Self::BadKey(..) => "KW4613",
+            Self::Outside(..) => "KW4660",
             Self::Clock(_) => "KW4614",
             Self::Mint(_) => "KW4615",
             Self::Holder(_) => "KW4616",

@@ -79,7 +79,7 @@ impl Authority {
     }
 
     /// Makes the intent durable and fetches its proof.
-    async fn announce(
+    pub(super) async fn announce(
         &self,
         ca: &CaId,
         operation: &Operation,
@@ -106,7 +106,7 @@ impl Authority {
     }
 
     /// Records that an operation failed; one whose fate is unknown keeps what the intent changed.
-    async fn failed(&self, ca: &CaId, intent: EntryId, error: HolderError, undone: Vec<Change>) -> Denied {
+    pub(super) async fn failed(&self, ca: &CaId, intent: EntryId, error: HolderError, undone: Vec<Change>) -> Denied {
         let (outcome, changes) = match &error {
             HolderError::Refused(_) => (Outcome::Denied, undone),
             HolderError::Unavailable(_) => (Outcome::Unknown, Vec::new()),

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use futures_util::future::{Either, select};
 
 use crate::domain::json::Json;
-use crate::domain::register::{GenerationId, Phase};
+use crate::domain::register::{CaGeneration, GenerationId, Keeper, Phase};
 use crate::domain::state::Change;
 use crate::domain::time::{DAY, HOUR, Timestamp, human_span};
 use crate::engine::authority::{Authority, Beat};
@@ -78,6 +78,7 @@ impl Authority {
         let now = self.now();
         for ca in self.cas().values() {
             for (id, generation) in self.generations(&ca.id) {
+                self.warn_of_list(told, &id, &generation);
                 let Some(validity) = generation.validity().filter(|_| generation.phase == Phase::SIGNING) else {
                     continue;
                 };
@@ -90,6 +91,27 @@ impl Authority {
                     self.tell(told, &id, "KW4619", text);
                 }
             }
+        }
+    }
+
+    /// The list of a root that is outside is made by a person.
+    fn warn_of_list(
+        &self,
+        told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>,
+        id: &GenerationId,
+        generation: &CaGeneration,
+    ) {
+        let root = generation.root.as_ref().filter(|root| root.keeper == Keeper::Offline);
+        let Some(list) = root.filter(|_| generation.phase.is_trusted()).and_then(|root| root.list.as_ref()) else {
+            return;
+        };
+        let (left, life) = (self.now().until(list.next_update), list.this_update.until(list.next_update));
+        if left < END_IS_NEAR.min(life / 3) {
+            let left = human_span(left);
+            let text = format!(
+                "the revocation list of the root of {id} ends in {left}: sign another one with `keyward ca sign-intermediate DIR`"
+            );
+            self.tell(told, id, "KW4661", text);
         }
     }
 

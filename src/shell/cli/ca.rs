@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 
 use super::args::{Output, span};
+use super::ca_offline::{ImportArgs, Medium, SignIntermediate};
 use super::console::{Cell, Exit, Failure, Tone, relative};
 use super::{Done, Run};
 use crate::domain::authority::RevocationReason;
@@ -30,6 +31,55 @@ The CA stands in the configuration as a [[ca]]. Asked again after it was cut off
     Init {
         /// The CA's id
         ca: String,
+        /// The directory of a root that is kept offline: it is made there if it is none, and signs
+        #[arg(long, value_name = "DIR")]
+        offline_root: Option<PathBuf>,
+        #[command(flatten)]
+        medium: Medium,
+    },
+    /// What an offline root is to sign for a CA, as a file to carry there
+    #[command(after_help = "\
+Example:
+  keyward ca request mesh > request.json      here
+  keyward ca sign-intermediate /media/root request.json > answer.pem      there
+  keyward ca accept mesh answer.pem           here
+
+Nothing in the file is secret. Asked again it says the same, until the answer was accepted.")]
+    Request {
+        /// The CA's id
+        ca: String,
+    },
+    /// Sign with an offline root, on the machine that has its medium; no daemon is asked
+    #[command(after_help = "\
+Examples:
+  keyward ca sign-intermediate /media/root request.json > answer.pem
+  keyward ca sign-intermediate /media/root > list.pem      a new revocation list only
+  keyward ca sign-intermediate /media/root --revoke 4f3a… --reason ca-compromise > list.pem
+
+Shows what it signs, and asks. Writes the root's certificate, what it certified, and its revocation list.")]
+    SignIntermediate(SignIntermediate),
+    /// Take in what an offline root signed
+    Accept {
+        /// The CA's id
+        ca: String,
+        /// What `keyward ca sign-intermediate` wrote
+        answer: PathBuf,
+    },
+    /// Take over a CA that was made elsewhere
+    #[command(after_help = "\
+Example:
+  keyward ca import mesh --root root.pem --issuing issuing.pem --issuing-key issuing.key --crl root.crl.pem
+
+The keys go to the key holder; destroy the files afterwards. What the CA issued before is not in the register: it is
+neither listed nor revoked here.")]
+    Import(ImportArgs),
+    /// Write all that is public of a CA into a directory: certificates, bundle, revocation lists
+    Export {
+        /// The CA's id
+        ca: String,
+        /// A directory that is not there yet
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Make a key here and get a certificate for it
     #[command(after_help = "\
@@ -118,7 +168,7 @@ pub(super) struct RevokeArgs {
     reason: Option<RevocationReason>,
 }
 
-fn reason(text: &str) -> Result<RevocationReason, String> {
+pub(super) fn reason(text: &str) -> Result<RevocationReason, String> {
     RevocationReason::parse(text).ok_or_else(|| {
         let all: Vec<&str> = RevocationReason::ALL.iter().map(|(_, name, _)| *name).collect();
         format!("one of {}", all.join(", "))
@@ -129,7 +179,13 @@ impl Run {
     pub(super) fn ca(&self, command: Ca) -> Done {
         match command {
             Ca::Status => self.ca_status(),
-            Ca::Init { ca } => self.ca_init(&ca),
+            Ca::Init { ca, offline_root: Some(dir), medium } => self.ca_init_offline(&ca, &dir, &medium),
+            Ca::Init { ca, offline_root: None, .. } => self.ca_init(&ca),
+            Ca::Request { ca } => self.ca_request(&ca),
+            Ca::SignIntermediate(sign) => self.ca_sign_intermediate(&sign),
+            Ca::Accept { ca, answer } => self.ca_accept(&ca, &answer),
+            Ca::Import(import) => self.ca_import(&import),
+            Ca::Export { ca, out } => self.ca_export(&ca, &out),
             Ca::Issue(issue) => self.ca_issue(&issue),
             Ca::Sign { ca, csr, how } => self.ca_sign(&ca, &csr, &how),
             Ca::Revoke(revoke) => self.ca_revoke(revoke),
@@ -187,8 +243,12 @@ impl Run {
         let daemon = self.daemon()?;
         let made: Made = daemon.post(&format!("/v1/ca/{ca}/init"), &serde_json::json!({}))?;
         self.banner(&daemon);
+        self.print_made(&made)
+    }
+
+    pub(super) fn print_made(&self, made: &Made) -> Done {
         match self.output {
-            Output::Json => self.console.json(&made)?,
+            Output::Json => self.console.json(made)?,
             Output::Name => self.console.out(&made.generation),
             Output::Table => {
                 self.console.raw(made.bundle.as_bytes())?;

@@ -7,6 +7,7 @@ mod args;
 mod audit;
 mod acme;
 mod ca;
+mod ca_offline;
 mod cert;
 mod client;
 mod console;

@@ -59,6 +59,19 @@ pub(super) const ROWS: &[Entry] = &[
         "Nothing.",
     ),
     row(
+        "KW4608",
+        "what an offline root signed was taken in",
+        "An entry of the audit log: the certificates and the revocation list that a root outside of this machine signed, or a \
+         newer list of it.",
+        "Nothing.",
+    ),
+    row(
+        "KW4609",
+        "a CA that was made elsewhere was taken over",
+        "An entry of the audit log: its certificates are in the register, and its keys are with the key holder.",
+        "Destroy the copies of its private keys that are left.",
+    ),
+    row(
         "KW4610",
         "no such CA, profile or certificate",
         "What was asked about is not in the configuration, or was never issued here, or has expired.",
@@ -123,5 +136,18 @@ pub(super) const ROWS: &[Entry] = &[
         "A generation that signs has less than 30 days, or less than a third of its life. Leaves are never longer than what \
          is above them, so they become shorter and shorter.",
         "Add another `[[ca]]`, make it, have peers trust both bundles, and name its issuer in the certificates.",
+    ),
+    row(
+        "KW4660",
+        "what comes from outside does not fit",
+        "An offline root was asked for what is not needed now, its answer is not what was asked for, or a CA that was to be \
+         taken over lacks something.",
+        "The message says what does not fit. `keyward ca request` says again what an offline root has to sign.",
+    ),
+    row(
+        "KW4661",
+        "the list of an offline root ends soon",
+        "Peers that demand a revocation list of every CA refuse everybody once it has ended.",
+        "`keyward ca sign-intermediate DIR > list.pem` where the root's medium is, then `keyward ca accept CA list.pem`.",
     ),
 ];

@@ -17,11 +17,16 @@ pub struct Mesh {
 impl Mesh {
     /// With a CA `mesh` that was not made yet; `more` follows in the configuration, where `@` is the directory.
     pub fn start(more: &str) -> Self {
-        Self::prepared(more, |_| {})
+        Self::start_with("", more)
+    }
+
+    /// The same; `ca` are further lines of the CA itself.
+    pub fn start_with(ca: &str, more: &str) -> Self {
+        Self::prepared(ca, more, |_| {})
     }
 
     /// The same, with whatever else lies in the directory.
-    pub fn prepared(more: &str, prepare: impl FnOnce(&std::path::Path)) -> Self {
+    pub fn prepared(ca: &str, more: &str, prepare: impl FnOnce(&std::path::Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         fs::create_dir(&state).unwrap();
@@ -30,9 +35,9 @@ impl Mesh {
         let text = format!(
             "state_dir = \"@/state\"\n[listen]\nhttp = \"{port}\"\nallow_remote = true\n\
              [timing]\nreopen_after = \"0s\"\nflaps = 0\nfull_scan = \"1m\"\n\
-             [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n\
+             [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n{ca}\
              [[ca.profile]]\nid = \"workload\"\nlifetime = \"24h\"\nnames = [\"*.svc.example\"]\nspiffe = [\"/ns/*/sa/*\"]\n\
-             [[ca.profile]]\nid = \"short\"\nlifetime = \"1h\"\nnames = [\"*.svc.example\", \"=*.svc.example\"]\n\
+             [[ca.profile]]\nid = \"short\"\nlifetime = \"1h\"\nnames = [\"*.svc.example\", \"=*.svc.example\", \"127.0.0.0/8\"]\n\
              [[issuer]]\nid = \"private\"\nca = \"mesh\"\nca_profile = \"workload\"\n{more}"
         );
         let text = text.replace("@/", &format!("{}/", dir.path().display()));

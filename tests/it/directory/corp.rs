@@ -32,7 +32,7 @@ fn usual(own: &str) -> String {
     USUAL.iter().filter(|line| !has(line)).map(|line| format!("{line}\n")).collect()
 }
 /// The keys of external accounts, if a test has none of its own.
-pub const KEYS: &str = "[[acme_directory.key]]\nid = \"web\"\nhmac_file = \"@/web.key\"\nnames = [\"*.svc.example\", \"=*.svc.example\"]\nowner = \"web team\"\n\
+pub const KEYS: &str = "[[acme_directory.key]]\nid = \"web\"\nhmac_file = \"@/web.key\"\nnames = [\"*.svc.example\", \"=*.svc.example\", \"127.0.0.0/8\"]\nowner = \"web team\"\n\
     [[acme_directory.key]]\nid = \"once\"\nhmac_file = \"@/web.key\"\nnames = [\"a.svc.example\"]\nprofiles = [\"short\"]\nsingle_use = true\n";
 
 pub struct Corp {
@@ -78,7 +78,7 @@ impl Corp {
         let leaf = rcgen::KeyPair::generate().unwrap();
         let certificate = ca.sign(&leaf_params(&[&ip.to_string(), "localhost"]), &leaf);
         let root = pem(&ca.der);
-        let mesh = Mesh::prepared(&text, |dir| {
+        let mesh = Mesh::prepared("", &text, |dir| {
             fs::write(dir.join("acme.pem"), pem(&certificate)).unwrap();
             fs::write(dir.join("acme.key"), leaf.serialize_pem()).unwrap();
             fs::write(dir.join("web.key"), B64.encode(MAC)).unwrap();
@@ -120,6 +120,20 @@ impl Corp {
         let url = raw.url("newAccount");
         let bound = binding(kid, &MAC, &url, &raw.signer.jwk());
         raw.post(&url, &json!({ "termsOfServiceAgreed": true, "externalAccountBinding": bound })).await
+    }
+
+    /// Puts the responses of an order in place by tls-alpn-01, and tells the directory.
+    pub async fn prove_by_tls(&self, raw: &Raw, responder: &Responder, order: &Reply) {
+        let thumbprint = thumbprint(&raw.signer.jwk());
+        for url in order.body["authorizations"].as_array().unwrap() {
+            let authorization = raw.get(url.as_str().unwrap()).await;
+            let challenges = authorization.body["challenges"].as_array().unwrap();
+            let alpn = challenges.iter().find(|c| c["type"] == "tls-alpn-01").unwrap();
+            let proof = format!("{}.{thumbprint}", alpn["token"].as_str().unwrap());
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, proof.as_bytes());
+            responder.present(authorization.body["identifier"]["value"].as_str().unwrap(), digest.as_ref());
+            assert_eq!(raw.post(alpn["url"].as_str().unwrap(), &json!({})).await.status, 200);
+        }
     }
 
     /// Puts the http-01 responses of an order in place and tells the directory.

@@ -296,6 +296,31 @@ async fn a_crash_while_a_certificate_is_made_leaves_an_order_that_gets_it() {
 }
 
 #[tokio::test]
+async fn names_and_addresses_are_proved_by_tls_too() {
+    let corp = Corp::made("profiles = [\"short\"]\n");
+    let responder = corp.responder().await;
+    let raw = corp.account("web").await;
+    let address = corp.ip.to_string();
+    let names = ["a.svc.example", &*address];
+    let order = raw.order(&names).await;
+    assert_eq!(order.status, 201, "{order:?}");
+    corp.prove_by_tls(&raw, &responder, &order).await;
+    corp.until(&raw, &order, "ready").await;
+    corp.finalize(&raw, &order, &names).await;
+    let valid = corp.until(&raw, &order, "valid").await;
+    let chain = raw.get(valid.body["certificate"].as_str().unwrap()).await.text;
+    let facts = keyward::codec::x509::facts(&der_of(&chain)).unwrap();
+    let names: Vec<String> = facts.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names.contains(&address) && names.contains(&"a.svc.example".to_owned()), "{names:?}");
+    // An address is proved by a connection, never in the DNS.
+    let order = raw.order(&[&*address]).await;
+    let authorization = raw.get(order.body["authorizations"][0].as_str().unwrap()).await;
+    let kinds = authorization.body["challenges"].as_array().unwrap().iter().map(|c| c["type"].clone());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["http-01", "tls-alpn-01"]);
+}
+
+#[tokio::test]
 async fn an_account_key_is_certified_for_nothing() {
     let corp = Corp::made("");
     let responder = corp.responder().await;

@@ -430,6 +430,7 @@ fn leaf(above: Validity, now: Timestamp) -> Option<Validity> {
         ids: Vec::new(),
     };
     let ca = Ca {
+        offline_root: false,
         id: CaId::parse("mesh").unwrap(),
         name: Arc::from("Mesh"),
         organization: None,

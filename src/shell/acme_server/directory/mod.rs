@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use run::{Directories, NotRuled, Ruling, WaitingOrder};
 
-use super::book::{AuthorizationStatus, Book, Certificate, Stage};
+use super::book::{AccountStatus, AuthorizationStatus, Book, Certificate, Stage};
 use super::config::{Addresses, Demand};
 use super::fault::{Endpoint, Strike};
 use super::house::{Admission, Ask, Event, House, Offer, ToIssue, Touched, Unissued};
@@ -106,6 +106,9 @@ impl Directory {
         let account = book.accounts.get(&ask.account).ok_or_else(|| Problem::not_found("the account is gone"))?;
         let profile = ask.profile.and_then(|p| ProfileId::parse(p).ok());
         let profile = profile.ok_or_else(|| Problem::internal("an order has no profile"))?;
+        if account.status != AccountStatus::Valid {
+            return Err(Problem::unauthorized("the account is deactivated"));
+        }
         if account.external.is_none() && rules.settings.binding == Binding::Required {
             let text = "this account was made without an external account key, which this directory asks for by now; make \
                         a new account with one";
@@ -207,6 +210,7 @@ fn unissued(why: Denied) -> Unissued {
         Denied::UnknownProfile(..)
         | Denied::Made(..)
         | Denied::UnknownSerial(_)
+        | Denied::Outside(..)
         | Denied::Holder(HolderError::Refused(_))
         | Denied::Broken(_) => never(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal"),
     }

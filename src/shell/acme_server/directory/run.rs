@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
-use super::super::book::{Keeping, Stage};
+use super::super::book::{AuthorizationStatus, Keeping, Stage};
 use super::super::config::{
     Bounds, CaConfig, Dns, Hosts, OrderList, Reach, Renewal, Reuse, Transport, Validation, Validator,
 };
@@ -278,6 +278,10 @@ impl Directories {
             let mut book = ca.book();
             let order = book.orders.get(&row.number).ok_or_else(unknown)?;
             if ruling == Ruling::Allow {
+                let proofs = order.authorizations.iter().map(|id| book.authorizations.get(id).map(|a| a.status));
+                if proofs.into_iter().any(|status| status != Some(AuthorizationStatus::Valid)) {
+                    return Err(NotRuled::Policy("its owner gave up a proof meanwhile".to_owned()));
+                }
                 // Policy may have changed since: nobody's word is above it.
                 let profile = order.profile.as_deref();
                 let ask = Ask { account: order.account, names: &order.names, profile, renewal: false };

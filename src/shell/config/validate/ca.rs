@@ -102,6 +102,7 @@ fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<C
     let name = s.parsed(p, "name", "\"Example Mesh\"", title);
     let organization = s.parsed(p, "organization", "\"Example Ltd\"", title);
     let algorithm = s.word(p, "key", &ALGORITHMS);
+    let root_kept = s.word(p, "root", &[(false, "keyholder"), (true, "offline")]);
     let root_lifetime = s.parsed(p, "root_lifetime", "\"3650d\"", |t| scalar::duration(t, CA_LIFETIMES));
     let issuing_lifetime = s.parsed(p, "issuing_lifetime", "\"365d\"", |t| scalar::duration(t, CA_LIFETIMES));
     let crl_lifetime = s.parsed(p, "crl_lifetime", "\"7d\"", |t| scalar::duration(t, CRL_LIFETIMES));
@@ -141,6 +142,7 @@ fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<C
     s.close(p);
     let id = id?.value;
     Some(Ca {
+        offline_root: root_kept.is_some_and(|kept| kept.value),
         name: name.map_or_else(|| Arc::from(id.as_str()), |n| Arc::from(n.value)),
         organization: organization.map(|o| Arc::from(o.value)),
         algorithm: algorithm.map_or(KeyAlgorithm::P256, |k| k.value),

@@ -1,6 +1,7 @@
 //! Private CAs: what they are, what they publish, and over the admin socket what a person has them do.
 
 pub mod model;
+mod outside;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -28,10 +29,15 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/ca", get(list))
         .route("/v1/ca/revoke", post(revoke))
         .route("/v1/ca/{ca}/init", post(init))
+        .route("/v1/ca/{ca}/request", post(outside::request))
+        .route("/v1/ca/{ca}/accept", post(outside::accept))
+        .route("/v1/ca/{ca}/import", post(outside::import))
         .route("/v1/ca/{ca}/sign", post(sign))
         .route("/v1/ca/{ca}/bundle", get(bundle))
         .route("/v1/ca/{ca}/{number}/issuing.crl", get(issuing_list))
         .route("/v1/ca/{ca}/{number}/root.crl", get(root_list))
+        .route("/v1/ca/{ca}/{number}/issuing.pem", get(issuing_certificate))
+        .route("/v1/ca/{ca}/{number}/root.pem", get(root_certificate))
 }
 
 fn authority(app: &App) -> Answer<&Arc<Authority>> {
@@ -51,6 +57,7 @@ fn denied(error: Denied) -> Problem {
         Denied::Refused(_) | Denied::BadKey(..) | Denied::Mint(_) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "compare the request with the profile: keyward config explain ca")
         }
+        Denied::Outside(..) => (StatusCode::CONFLICT, "docs/private-pki.md shows the way of a root that is offline"),
         Denied::Clock(_) => (StatusCode::SERVICE_UNAVAILABLE, "set the clock right, then: keyward clock accept"),
         Denied::Holder(_) | Denied::Shelf(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "see the key holder: keyward ca status")
@@ -176,6 +183,22 @@ async fn issuing_list(State(app): State<Arc<App>>, Path(which): Path<(String, St
 
 async fn root_list(State(app): State<Arc<App>>, Path(which): Path<(String, String)>) -> Answer<Response<Body>> {
     revocation_list(&app, which, Place::Root).await
+}
+
+async fn issuing_certificate(State(app): State<Arc<App>>, Path(which): Path<(String, String)>) -> Answer<String> {
+    certificate(&app, &which, Place::Issuing)
+}
+
+async fn root_certificate(State(app): State<Arc<App>>, Path(which): Path<(String, String)>) -> Answer<String> {
+    certificate(&app, &which, Place::Root)
+}
+
+fn certificate(app: &App, (ca, number): &(String, String), whose: Place) -> Answer<String> {
+    let generation = GenerationId::parse(&format!("{ca}/{number}"));
+    let generation = generation.ok_or_else(|| bad("there is no such generation", "see them all: keyward ca status"))?;
+    let authority = authority(app)?;
+    let der = authority.ca_certificate(&generation, whose).map_err(denied)?;
+    Ok(authority.mint().pem(&[der]))
 }
 
 async fn revocation_list(app: &App, (ca, number): (String, String), whose: Place) -> Answer<Response<Body>> {

@@ -38,6 +38,36 @@ pub struct Keyholder {
     pub confinement: Vec<String>,
 }
 
+/// What a root that is outside signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    /// Certificates and lists.
+    pub pem: String,
+}
+
+/// A CA that was made elsewhere.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// Root, issuing CA, and their revocation lists.
+    pub pem: String,
+    /// PKCS#8 as PEM.
+    pub issuing_key: String,
+    /// The same; the root stays outside without it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root_key: Option<String>,
+    /// So many certificates are known to be revoked, and are to be forgotten.
+    #[serde(default)]
+    pub forget_revoked: usize,
+}
+
+impl core::fmt::Debug for Import {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Import")
+    }
+}
+
 /// One CA.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ca {
