@@ -174,7 +174,8 @@ impl Ca {
             }
         };
         lock(&self.later).remove(&number);
-        if let Some(order) = book.orders.get_mut(&number) {
+        // What was ended meanwhile stays so.
+        if let Some(order) = book.orders.get_mut(&number).filter(|o| matches!(o.stage, Stage::Processing { .. })) {
             order.stage = stage;
         }
         book.touch_order(number);

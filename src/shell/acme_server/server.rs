@@ -118,7 +118,7 @@ impl Ca {
     }
 
     /// Makes durable what was changed so far, by whomever. Nothing is answered before that: what somebody was told is true
-    /// after a restart too.
+    /// after a restart too. Only tasks of their own may wait for it, which nobody drops half-way.
     pub(super) async fn keep(&self) -> Result<(), Problem> {
         let _turn = self.journal.lock().await;
         let touched = self.book().take_touched();
@@ -160,11 +160,19 @@ impl Ca {
         let answer = match route {
             None => Err(Problem::not_found(format!("there is nothing at {}", request.uri().path()))),
             Some(route) if get => self.get(&route, request.method(), &strike),
-            Some(route) => self.post(&route, request, from, &strike).await,
-        };
-        let answer = match answer {
-            Ok(answer) if !get => self.keep().await.map(|()| answer),
-            answer => answer,
+            Some(route) => {
+                let (ca, strike) = (self.clone(), strike.clone());
+                // What a request began comes to its end although its client may hang up: nothing that was changed is
+                // left unrecorded, and nobody who has to be told is not.
+                let handling = tokio::spawn(async move {
+                    let answer = ca.post(&route, request, from, &strike).await?;
+                    ca.keep().await.map(|()| answer)
+                });
+                handling.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "a request to the ACME server broke off");
+                    Err(Problem::internal("the request broke off; try it again"))
+                })
+            }
         };
         if strike.has(&Fault::DropResponse) {
             return Err(Dropped);
