@@ -163,6 +163,7 @@ async fn ours(mesh: &Mesh, service: SocketAddr, dir: &Path) -> SocketAddr {
         forward: Address::Tcp { host: "127.0.0.1".into(), port: service.port() },
         server_name: None,
         identity: Identity::Files { credential: None, certificate: own.clone(), key: own },
+        ca: None,
         roots: vec![dir.join("ca.pem").to_str().expect("UTF-8").to_owned()],
         crls: Vec::new(),
         peers: vec![PeerId::parse("dns:engine.example.com").expect("a peer")],
@@ -181,7 +182,7 @@ async fn ours(mesh: &Mesh, service: SocketAddr, dir: &Path) -> SocketAddr {
         Verdict { reasons: Vec::new(), until: Timestamp::MAX, ..closed }
     });
     let meter = LinkMeter::new(&prometheus::Registry::new()).expect("series");
-    let doors = Doors::new(&ports, ports.store.clone(), gate, Arc::new(|_: &_| None), meter);
+    let doors = Doors::new(&ports, ports.store.clone(), gate, Arc::new(|_: &_| None), meter, None);
     let proxy = Proxy::new(Arc::new(link), Arc::new(doors));
     let running = proxy.clone();
     tokio::spawn(async move { running.run(Listener::Tcp(listener), std::future::pending()).await });

@@ -82,6 +82,10 @@ impl Mint for X509Mint {
         pem::certificates(certificates)
     }
 
+    fn lists(&self, lists: &[Arc<[u8]>]) -> String {
+        pem::lists(lists)
+    }
+
     fn bundle(&self, anchors: &[Arc<[u8]>]) -> Result<(String, Digest), MintError> {
         let bundle = Bundle::new(anchors)?;
         Ok((bundle.pem(), bundle.digest()))

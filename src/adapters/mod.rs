@@ -1,6 +1,8 @@
 //! One door of [`crate::ports`] each. No adapter imports another; `shell/wire.rs` puts them together.
 
 pub mod acme;
+pub mod caller;
+pub mod canary;
 pub mod challenge;
 pub mod clock;
 pub mod deploy;

@@ -82,6 +82,12 @@ impl KeyPair {
         Digest::of(&self.inner.subject_public_key_info())
     }
 
+    /// Its SubjectPublicKeyInfo (DER).
+    #[must_use]
+    pub fn public_key(&self) -> Vec<u8> {
+        self.inner.subject_public_key_info()
+    }
+
     /// Its algorithm; `None` for one that Keyward does not make.
     #[must_use]
     pub fn algorithm(&self) -> Option<KeyAlgorithm> {

@@ -4,9 +4,13 @@
 //! excluded; with revocation lists, every CA of the chain has a fresh one. Refuses to know TLS: that the peer holds the
 //! certificate's key is the handshake's to prove.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use rustls::pki_types::CertificateDer;
 
 use crate::codec::ParseError;
+use crate::codec::crl::without_zeros;
 use crate::codec::peer_crl::Crl;
 use crate::codec::verify::{self, Roots};
 use crate::codec::x509::{GeneralName, Parsed, oid};
@@ -23,13 +27,43 @@ pub struct Trust {
     crls: Vec<Crl>,
     peers: Vec<PeerId>,
     purpose: Purpose,
+    /// Whether every CA of a chain needs a fresh list.
+    lists: Lists,
+    /// Serial numbers without leading zeros that are revoked, whatever lists say.
+    revoked: BTreeSet<Box<[u8]>>,
+    /// Keys that are in other hands.
+    blocked: BTreeSet<Digest>,
+}
+
+/// Whether lists are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    Wanted,
+    Unwanted,
 }
 
 impl Trust {
     /// Nobody is let in without roots or peers; without revocation lists nobody is asked about revocation.
     #[must_use]
     pub fn new(roots: Roots, crls: Vec<Crl>, peers: Vec<PeerId>, purpose: Purpose) -> Self {
-        Self { roots, crls, peers, purpose }
+        let lists = if crls.is_empty() { Lists::Unwanted } else { Lists::Wanted };
+        Self { roots, crls, peers, purpose, lists, revoked: BTreeSet::new(), blocked: BTreeSet::new() }
+    }
+
+    /// Every CA needs a list, also where there is none at all; and these serial numbers and keys are good for nothing,
+    /// whatever a list says yet.
+    #[must_use]
+    pub fn with_register(mut self, revoked: &BTreeSet<Box<[u8]>>, blocked: &BTreeSet<Digest>) -> Self {
+        self.lists = Lists::Wanted;
+        self.revoked = revoked.iter().map(|serial| without_zeros(serial).into()).collect();
+        self.blocked.clone_from(blocked);
+        self
+    }
+
+    /// SHA-256 of each root.
+    #[must_use]
+    pub fn anchors(&self) -> std::collections::BTreeSet<Digest> {
+        self.roots.fingerprints()
     }
 
     /// Judges what a peer presents, leaf first.
@@ -56,8 +90,9 @@ impl Trust {
             return Err(Refusal::new(Reason::OutOfTime, text));
         }
         self.purpose(leaf)?;
+        self.registered(&path)?;
         let mut validity = path.iter().fold(leaf.validity, |all, p| all.intersection(&p.validity));
-        if !self.crls.is_empty() {
+        if self.lists == Lists::Wanted {
             // The anchor is trusted because it is named here, so nobody revokes it.
             for (element, ca) in path.iter().zip(path.iter().skip(1)) {
                 validity = validity.intersection(&self.unrevoked(element, ca, now)?);
@@ -79,6 +114,20 @@ impl Trust {
             return refuse(format!("is not made for this: its extended key usage lacks {}", self.purpose.as_str()));
         }
         Ok(())
+    }
+
+    /// What is revoked in this very moment may be on no list yet.
+    fn registered(&self, path: &[Rc<Parsed<'_>>]) -> Result<(), Refusal> {
+        let refuse = |p: &Parsed<'_>, why: &str| Err(Refusal::new(Reason::Revoked, format!("{:?} {why}", p.title())));
+        match path.iter().find(|p| self.revoked.contains(without_zeros(p.serial))) {
+            Some(p) => return refuse(p, "is revoked"),
+            None if self.blocked.is_empty() => return Ok(()),
+            None => {}
+        }
+        match path.iter().find(|p| self.blocked.contains(&Digest::of(p.spki))) {
+            Some(p) => refuse(p, "has a key that is in other hands"),
+            None => Ok(()),
+        }
     }
 
     /// The time in which lists vouch for an element.

@@ -16,12 +16,6 @@ pub fn certificates<C: AsRef<[u8]>>(ders: &[C]) -> String {
     ders.iter().map(|der| encode("CERTIFICATE", der.as_ref()).to_string()).collect()
 }
 
-/// A revocation list as PEM.
-#[must_use]
-pub fn list(der: &[u8]) -> String {
-    encode("X509 CRL", der).to_string()
-}
-
 /// The revocation lists of a PEM text, in order, with anything around them; at most `most`, and maybe none.
 ///
 /// # Errors
@@ -37,6 +31,12 @@ pub fn lists_in(text: &[u8], most: usize) -> Result<Vec<CertificateRevocationLis
         found.push(list);
     }
     Ok(found)
+}
+
+/// Revocation lists as PEM (RFC 7468 section 6), in the order given.
+#[must_use]
+pub fn lists<C: AsRef<[u8]>>(ders: &[C]) -> String {
+    ders.iter().map(|der| encode("X509 CRL", der.as_ref()).to_string()).collect()
 }
 
 /// A PKCS#8 private key as PEM, wiped when dropped.

@@ -75,6 +75,12 @@ impl Roots {
         }
     }
 
+    /// SHA-256 of each.
+    #[must_use]
+    pub fn fingerprints(&self) -> std::collections::BTreeSet<Digest> {
+        self.by_subject.values().flatten().map(|der| Digest::of(der)).collect()
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -337,7 +337,8 @@ pub fn decide(
         not_after: now.plus(lifetime).min(above.not_after),
     };
     let lives = now.until(validity.not_after);
-    if lives < SHORTEST_LIFE {
+    // What is short-lived by its profile may be shorter.
+    if lives < SHORTEST_LIFE.min(profile.lifetime / 2) {
         return Err(Refusal::TooShort { lives, ends: validity.not_after });
     }
     Ok(Leaf {

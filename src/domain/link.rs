@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::gate::Verdict;
-use crate::domain::id::{CredentialId, LinkId, PathId};
+use crate::domain::id::{CaId, CredentialId, LinkId, PathId};
 use crate::domain::key::Digest;
 use crate::domain::name::Name;
 use crate::domain::spiffe::SpiffeId;
@@ -37,6 +37,8 @@ pub struct Link {
     pub server_name: Option<String>,
     /// What it proves itself with.
     pub identity: Identity,
+    /// The private CA whose bundle and lists peers are judged by, instead of files.
+    pub ca: Option<CaId>,
     /// Files with the roots that peers' chains may end in.
     pub roots: Vec<String>,
     /// Files with revocation lists; with one or more, every CA of a peer's chain needs a fresh one.
@@ -376,6 +378,17 @@ pub fn passes(verdict: &Verdict, now: Timestamp) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// How a change of trust took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// When it was in force: every live peer was judged by it, and those who failed were cut.
+    pub at: Timestamp,
+    /// How long after the change: after the commit that revoked, for a private CA; after the look that found it, for files.
+    pub took: Duration,
+    /// Connections that were cut for it.
+    pub cut: u64,
+}
+
 /// A link at one moment, for people and programs.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -389,6 +402,10 @@ pub struct Status {
     pub certificate: Option<(Digest, Timestamp)>,
     /// Digest of roots, revocation lists and peers in force.
     pub trust: Option<Digest>,
+    /// With a private CA: the digest of the bundle in force, and since when it is.
+    pub bundle: Option<(Digest, Timestamp)>,
+    /// What the last change of trust took.
+    pub swap: Option<Swap>,
     /// Connections now, those that shake hands included.
     pub connections: usize,
     /// Connections that were let through since the start.

@@ -48,6 +48,7 @@ pub mod snapshot;
 pub mod gate;
 pub mod nature;
 pub mod link;
+pub mod workload;
 pub mod lease;
 pub mod graph;
 pub mod standing;

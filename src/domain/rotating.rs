@@ -6,7 +6,7 @@ use crate::domain::id::CaId;
 use crate::domain::key::Digest;
 use crate::domain::register::{CaGeneration, CaKey, GenerationId, Keeper, Phase};
 use crate::domain::rotation::{
-    Acknowledgement, Cross, DistrustAll, Evidence, Generation, Member, Piece, PieceOn, Published, Standing,
+    Acknowledgement, Cross, DistrustAll, Evidence, Generation, Member, New, Piece, PieceOn, Published, Standing,
 };
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
@@ -89,6 +89,13 @@ pub fn evidence(state: &State, ca: &CaId) -> Evidence {
     let keys = state.generations.iter().filter(|(id, _)| id.ca == *ca).flat_map(|(_, g)| g.keys());
     all.destroyed = keys.filter(|key| key.keeper == Keeper::Nobody).map(|key| key.key).collect();
     all
+}
+
+/// A complete generation, for [`crate::domain::rotation::admit`].
+#[must_use]
+pub fn admitted(id: &GenerationId, own: &CaGeneration) -> Option<New> {
+    let Generation { number, root, issuing, .. } = generation(id, own)?;
+    Some(New { number, root, issuing })
 }
 
 /// A generation after a step, as the register has it.

@@ -144,6 +144,7 @@ impl Engine {
             let mut desk = self.write();
             desk.state.latches.insert(on.clone(), latch.clone());
             desk.unsaved_latches.insert(on.clone(), latch.clone());
+            desk.trust_moves.note(self.ports.clock.boottime());
         }
         self.evaluate(None).await;
     }

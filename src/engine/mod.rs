@@ -173,6 +173,8 @@ pub(crate) struct Desk {
     pub(crate) last_cycle: Option<Boottime>,
     /// When the loop wakes by itself at the latest.
     pub(crate) wakes_by: Option<Boottime>,
+    /// When trust in private CAs, what they issued, or a key moved last.
+    pub(crate) trust_moves: authority::Moves,
     pub(crate) started: Timestamp,
     pub(crate) people: People,
 }

@@ -116,6 +116,9 @@ impl Engine {
                     desk.unresolved.retain(|id, attempt| !(has_outcome(id) || attempt.is_some() && goes_on(attempt)));
                 }
                 own.iter().for_each(|c| desk.state.apply(c));
+                if own.iter().any(crate::engine::authority::moves_trust) {
+                    desk.trust_moves.note(self.ports.clock.boottime());
+                }
                 then(&mut desk);
             }
             Err(error) => {

@@ -329,6 +329,7 @@ impl Desk {
             sealed: None,
             last_cycle: None,
             wakes_by: None,
+            trust_moves: crate::engine::authority::Moves::default(),
             started: now,
             people,
         }

@@ -1,5 +1,6 @@
 //! The door to the bytes of certificates: what a private CA signs, before and after.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Doing, HostError, ToBeSigned};
@@ -9,6 +10,7 @@ use crate::domain::key::{Digest, KeyAlgorithm};
 use crate::domain::name::NameSet;
 use crate::domain::register::{CaSigned, ListMade};
 use crate::domain::spiffe::SpiffeId;
+use crate::domain::time::Boottime;
 
 /// Bytes that are to be signed. They were linted: the rules that relying parties enforce hold for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +104,8 @@ pub trait Mint: Send + Sync {
     fn request(&self, csr: &[u8]) -> Result<Asked, MintError>;
     /// Certificates (DER) as PEM, one after the other.
     fn pem(&self, certificates: &[Arc<[u8]>]) -> String;
+    /// Revocation lists (DER) as PEM, one after the other.
+    fn lists(&self, lists: &[Arc<[u8]>]) -> String;
     /// Anchors (DER) as a bundle for relying parties: PEM in a stable order, and its digest.
     ///
     /// # Errors
@@ -115,6 +119,38 @@ pub trait Shelf: Send + Sync {
     fn put<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> Doing<'a, Result<(), HostError>>;
     /// What lies there.
     fn get<'a>(&'a self, name: &'a str) -> Doing<'a, Result<Option<Vec<u8>>, HostError>>;
+}
+
+/// What is trusted of a private CA at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relied {
+    /// Anchors (DER), the oldest first; empty if nothing is trusted.
+    pub roots: Vec<Arc<[u8]>>,
+    /// The digest that relying parties acknowledge; `None` if nothing is trusted.
+    pub bundle: Option<Digest>,
+    /// The newest revocation lists (DER) of everything that is trusted.
+    pub lists: Vec<Arc<[u8]>>,
+    /// Whether there is one of every CA.
+    pub whole: bool,
+    /// Serial numbers of what is revoked, in a list already or not.
+    pub revoked: BTreeSet<Box<[u8]>>,
+    /// Keys (SHA-256 of the SubjectPublicKeyInfo) that are in other hands.
+    pub blocked: BTreeSet<Digest>,
+    /// Of all of it.
+    pub digest: Digest,
+    /// How often trust had moved before this was read ([`Trust::moved`]).
+    pub moved: u64,
+}
+
+/// What relying parties in this process go by.
+pub trait Trust: Send + Sync {
+    /// How often trust in private CAs, what they issued, or a key moved since the start. Cheap: asked ten times a second.
+    fn moved(&self) -> u64;
+    /// When it moved the first time after it had moved so often, as the time since boot; of moves that are long past the
+    /// oldest that is remembered.
+    fn moved_after(&self, count: u64) -> Option<Boottime>;
+    /// What is trusted of a CA now.
+    fn relied<'a>(&'a self, ca: &'a CaId) -> Doing<'a, Result<Relied, HostError>>;
 }
 
 /// Whoever on this machine verifies chains: what private CAs are trusted for.

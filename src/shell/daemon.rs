@@ -25,8 +25,10 @@ use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::keyhold;
 use crate::shell::leases;
 use crate::shell::link::Links;
+use crate::shell::relying::Parties;
 use crate::shell::wire::{self, FileWatch, Wired};
 use crate::shell::witness;
+use crate::shell::workload::{self, Workloads};
 
 /// What `keyward run` was told.
 #[derive(Clone, Debug)]
@@ -100,10 +102,8 @@ pub struct Running {
     pub engine: Arc<Engine>,
     /// Everything put together.
     pub wired: Arc<Wired>,
-    /// The enforcing proxies.
-    pub links: Arc<Links>,
-    /// The ACME directories.
-    pub directories: Arc<Directories>,
+    /// What a reload changes.
+    pub parts: Parts,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<Result<(), String>>>,
 }
@@ -135,7 +135,20 @@ impl Running {
 }
 
 /// What a reload through the API does: what was adopted, or why nothing was.
-pub type Reload = Arc<dyn Fn(&Arc<Engine>, &Links, &Directories) -> Result<String, NotReloaded> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(&Parts) -> Result<String, NotReloaded> + Send + Sync>;
+
+/// What a reload changes.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The enforcing proxies.
+    pub links: Arc<Links>,
+    /// The ACME directories.
+    pub directories: Arc<Directories>,
+    /// Whoever gives SPIFFE IDs to programs, if anybody does.
+    pub workloads: Option<Workloads>,
+}
 
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
 ///
@@ -144,14 +157,18 @@ pub type Reload = Arc<dyn Fn(&Arc<Engine>, &Links, &Directories) -> Result<Strin
 pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -> Result<Running, String> {
     let wired = Arc::new(wire::wire_or_seal(settings, clock).map_err(|e| e.to_string())?);
     let engine = Arc::new(begin(settings, &wired).await?);
+    let pki = wire::pki_of(&settings.state_dir);
+    let parties = Arc::new(Parties::new(&settings.parties, &settings.links, pki));
     // A sealed guardian issues nothing.
     let authority = match engine.seal() {
-        None => wired.authority(settings, &engine).map_err(|e| e.to_string())?,
+        None => wired.authority(settings, &engine, parties.clone()).map_err(|e| e.to_string())?,
         Some(_) => None,
     };
     let listeners = bind(&settings.listen).await.map_err(|e| e.to_string())?;
-    let doors = wire::link::doors(&wired.ports, &engine, &wired.meter.registry()).map_err(|e| e.to_string())?;
+    let doors = wire::link::doors(&wired.ports, &engine, authority.as_ref(), &wired.meter.registry())
+        .map_err(|e| e.to_string())?;
     let links = Arc::new(Links::new(doors));
+    parties.serve(&links);
     let prepared = links.prepare(&settings.links).await?;
     let directories = Arc::new(match &authority {
         Some(authority) => {
@@ -160,8 +177,20 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         }
         None => Directories::none(),
     });
-    let (notices, reloading) = (wired.clone(), (engine.clone(), links.clone(), directories.clone()));
-    let showing_links = links.clone();
+    let workloads = match &settings.workload_api {
+        Some(api) => {
+            let (ports, registry) = (&wired.ports, wired.meter.registry());
+            let bound = workload::bind(api)?;
+            let own = Workloads::new(api, &settings.workloads, ports, &engine, authority.clone(), &registry)?;
+            Some((own, bound))
+        }
+        None => None,
+    };
+    let own = workloads.as_ref().map(|(own, _)| own.clone());
+    let parts =
+        Parts { engine: engine.clone(), links: links.clone(), directories: directories.clone(), workloads: own };
+    let (notices, reloading) = (wired.clone(), parts.clone());
+    let (showing_links, showing) = (links.clone(), parts.workloads.clone());
     let web = Arc::new(Web {
         engine: engine.clone(),
         store: engine.store(),
@@ -174,7 +203,8 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         registry: wired.meter.registry(),
         notices: Arc::new(move || notices.notices().into_iter().map(|(_, notice)| notice).collect()),
         links: Arc::new(move || showing_links.statuses()),
-        reload: Arc::new(move || reload(&reloading.0, &reloading.1, &reloading.2)),
+        workloads: Arc::new(move || showing.as_ref().map(Workloads::standings).unwrap_or_default()),
+        reload: Arc::new(move || reload(&reloading)),
         environment: settings.estate.environment,
         compat_x509: false,
         hosts: Vec::new(),
@@ -238,6 +268,13 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         ending.stop().await;
         Ok(())
     }));
+    if let Some((workloads, bound)) = workloads {
+        let end = until(stopped.clone());
+        tasks.push(tokio::spawn(async move {
+            workloads.run(bound, end).await;
+            Ok(())
+        }));
+    }
     let (leasing, doors, end) = (engine.clone(), wired.ports.clone(), until(stopped.clone()));
     tasks.push(tokio::spawn(async move {
         leases::keep(&leasing, &doors, end).await;
@@ -249,7 +286,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         Ok(())
     });
     tasks.push(web_task);
-    Ok(Running { engine, wired, links, directories, stop, tasks })
+    Ok(Running { engine, wired, parts, stop, tasks })
 }
 
 /// The engine; sealed where the state is there and is not to be believed.
@@ -273,9 +310,7 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
     let reload = {
         let (options, started) = (options.clone(), settings.clone());
         let in_force = Mutex::new(Some(settings.digest));
-        Arc::new(move |engine: &Arc<Engine>, links: &Links, directories: &Directories| {
-            reload(&options, &started, &in_force, engine, (links, directories))
-        })
+        Arc::new(move |parts: &Parts| reload(&options, &started, &in_force, parts))
     };
     let mut running = start(&settings, wire::clock(), reload.clone()).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
@@ -300,10 +335,9 @@ async fn live(options: &Options, settings: Settings) -> Result<(), String> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                let (reload, engine, links) = (reload.clone(), running.engine.clone(), running.links.clone());
-                let directories = running.directories.clone();
+                let (reload, parts) = (reload.clone(), running.parts.clone());
                 // It reads files and waits for the engine, and the beat must go on meanwhile.
-                drop(tokio::task::spawn_blocking(move || match reload(&engine, &links, &directories) {
+                drop(tokio::task::spawn_blocking(move || match reload(&parts) {
                     Ok(text) => tracing::info!("{text}"),
                     Err(text) => tracing::error!("the old configuration stays in force: {text}"),
                 }));
@@ -402,8 +436,7 @@ fn reload(
     options: &Options,
     started: &Settings,
     in_force: &Mutex<Option<Digest>>,
-    engine: &Engine,
-    (links, directories): (&Links, &Directories),
+    Parts { engine, links, directories, workloads }: &Parts,
 ) -> Result<String, NotReloaded> {
     if let Some(seal) = engine.seal() {
         return Err(Refusal::Sealed(seal).into());
@@ -428,6 +461,7 @@ fn reload(
         ("issuer", new.issuers != started.issuers || new.private_issuers != started.private_issuers),
         ("ca", new.cas != started.cas),
         ("keyholder", new.keyholder != started.keyholder),
+        ("workload_api", new.workload_api != started.workload_api),
         ("solver", new.solvers != started.solvers),
         ("witness", new.witness != started.witness),
         ("allow` of `crl", new.lists_allow != started.lists_allow),
@@ -455,6 +489,9 @@ fn reload(
             *in_force = Some(new.digest);
             runtime.block_on(links.adopt(prepared));
             directories.adopt(rules);
+            if let Some(workloads) = workloads {
+                workloads.adopt(&new.workloads);
+            }
         }
         Err(refusal) => {
             // Without an answer nobody knows which one is in force: the same file is news then.
@@ -494,19 +531,17 @@ mod tests {
         let world = World::new(1, Timestamp::from_unix(1_800_000_000), started.estate.clone());
         let ports = Ports { clock: wire::clock(), ..world.ports() };
         let engine = Arc::new(Engine::start(ports, Arc::new(started.estate.clone())).await.unwrap());
-        let doors = wire::link::doors(&world.ports(), &engine, &prometheus::Registry::new()).unwrap();
+        let doors = wire::link::doors(&world.ports(), &engine, None, &prometheus::Registry::new()).unwrap();
         let links = Arc::new(Links::new(doors));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = engine.clone();
         let run = tokio::spawn(async move { running.run(async { drop(stopped.await) }).await });
         let in_force = Arc::new(Mutex::new(Some(started.digest)));
         let again = || {
-            let (options, started, in_force, engine) =
-                (options.clone(), started.clone(), in_force.clone(), engine.clone());
-            let links = links.clone();
-            tokio::task::spawn_blocking(move || {
-                reload(&options, &started, &in_force, &engine, (&links, &Directories::none()))
-            })
+            let (options, started, in_force) = (options.clone(), started.clone(), in_force.clone());
+            let directories = Arc::new(Directories::none());
+            let parts = Parts { engine: engine.clone(), links: links.clone(), directories, workloads: None };
+            tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &parts))
         };
         assert!(again().await.unwrap().unwrap().contains("did not change"));
         write(dir.path(), "/two.pem");

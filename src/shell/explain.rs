@@ -17,6 +17,7 @@
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW46xx` | private CAs | `explain/pki.rs` |
 //! | `KW48xx` | ACME directories over private CAs | `explain/directory.rs` |
+//! | `KW485x`, `KW486x` | the SPIFFE Workload API and Envoy's secrets | `explain/workload.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
@@ -48,9 +49,11 @@ mod pki;
 mod proof;
 mod proxies;
 mod reading;
+mod rotation;
 mod recording;
 mod verifying;
 mod witness;
+mod workload;
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +110,9 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Proof at the proxy", proof::ROWS),
     ("Gate: proxies", proxies::ROWS),
     ("Private CAs", pki::ROWS),
+    ("Rotating private CAs", rotation::ROWS),
     ("ACME directories", directory::ROWS),
+    ("Workload API", workload::ROWS),
     ("API", api::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),

@@ -3,7 +3,7 @@
 //! A reload is all or nothing, so it has two halves: [`Links::prepare`] binds what is new and can fail, [`Links::adopt`]
 //! puts it in force and cannot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::domain::id::LinkId;
-use crate::domain::link::{Link, Listen, Status};
+use crate::domain::key::Digest;
+use crate::domain::link::{Link, Listen, Refusal, Status};
 use crate::shell::http::{SocketFiles, unix_socket};
 use crate::shell::wire::link::{Doors, Listener, Proxy};
 
@@ -122,6 +123,20 @@ impl Links {
     pub fn statuses(&self) -> Vec<Status> {
         let proxies: Vec<Proxy> = self.lock().values().map(|r| r.proxy.clone()).collect();
         proxies.iter().map(Proxy::status).collect()
+    }
+
+    /// What each goes by: SHA-256 of its roots, or `None` while it has none in force.
+    #[must_use]
+    pub fn anchors(&self) -> Vec<(Arc<Link>, Option<BTreeSet<Digest>>)> {
+        let all: Vec<(Arc<Link>, Proxy)> = self.lock().values().map(|r| (r.link.clone(), r.proxy.clone())).collect();
+        all.into_iter().map(|(link, proxy)| (link, proxy.anchors())).collect()
+    }
+
+    /// What a link would say to a peer with this chain (DER); `None` if there is no such link.
+    #[must_use]
+    pub fn canary(&self, id: &str, chain: &[Arc<[u8]>]) -> Option<Result<(), Refusal>> {
+        let proxy = self.lock().iter().find(|(own, _)| own.as_str() == id).map(|(_, r)| r.proxy.clone());
+        Some(proxy?.judge_chain(chain))
     }
 
     /// Cuts and ends all.

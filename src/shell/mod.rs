@@ -15,11 +15,13 @@ pub mod http;
 mod keyhold;
 pub mod snippet;
 pub mod link;
+pub mod relying;
 pub mod keyholder;
 pub mod leases;
 pub mod texts;
 pub mod wire;
 pub mod witness;
+pub mod workload;
 
 /// Runs the command line.
 #[must_use]

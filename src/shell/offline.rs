@@ -130,7 +130,7 @@ impl Offline<'_> {
         let list = self.list(&mut root)?;
         // Before anybody gets it: a number that was given out is never given again.
         self.keep(&root.book)?;
-        let pem = [pem::certificates(&certificates), pem::list(&list)].concat();
+        let pem = [pem::certificates(&certificates), pem::lists(&[list])].concat();
         Ok(Answer { pem, root: Digest::of(&root.der), made })
     }
 

@@ -1,9 +1,11 @@
 //! Puts the concrete adapters behind the doors: the only place that names them.
 
 mod authority;
+pub mod canary;
 mod lease;
 pub mod link;
 mod witness;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -47,8 +49,8 @@ use crate::ports::{
 };
 use crate::shell::config::{self, IssuerSettings, Settings, SolverSettings};
 
-pub use self::authority::Private;
 use self::authority::TrustBook;
+pub use self::authority::{Private, pki_of};
 pub use self::lease::{place_lease, remove_lease};
 pub use self::witness::{
     cosigner, end_log_key_overlap, log_keys, make_witness_key, policy, publisher, rotate_log_key, witness_key,

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 59] = [
+const COMMANDS: [&str; 68] = [
     "",
     "init",
     "check",
@@ -65,6 +65,8 @@ const COMMANDS: [&str; 59] = [
     "freeze list",
     "freeze thaw",
     "snippet",
+    "workload",
+    "workload status",
     "ca",
     "ca status",
     "ca init",
@@ -78,6 +80,13 @@ const COMMANDS: [&str; 59] = [
     "ca revoke",
     "ca crl",
     "ca bundle",
+    "ca rotate",
+    "ca rollback",
+    "ca compromised",
+    "ca emergency",
+    "ca distrust",
+    "ca cross-sign",
+    "ca acknowledge",
     "acme",
     "acme orders",
     "acme allow",

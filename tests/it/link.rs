@@ -2,6 +2,7 @@
 
 mod client;
 mod daemon;
+mod distrust;
 mod gate;
 mod limits;
 mod managed;

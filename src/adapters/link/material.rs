@@ -16,7 +16,7 @@ use super::Doors;
 use super::tls::{Judge, certified};
 use crate::codec::keys::KeyPair;
 use crate::codec::peer::{Own, Trust};
-use crate::codec::peer_crl::{self, lists_from};
+use crate::codec::peer_crl::{self, Crl, lists_from};
 use crate::codec::pem::{self, KeyForm};
 use crate::codec::verify::Roots;
 use crate::codec::x509::{Limits, certificates_from};
@@ -24,7 +24,7 @@ use crate::domain::id::AttemptId;
 use crate::domain::key::Digest;
 use crate::domain::link::{Identity, Link};
 use crate::domain::time::Validity;
-use crate::ports::HostError;
+use crate::ports::{HostError, Relied};
 
 /// Bytes of a key file: RSA 4096 in PEM is 3.3 KiB; a combined file has the chain beside it.
 const LONGEST_KEY: usize = 1 << 20;
@@ -35,6 +35,8 @@ pub(super) struct Trusted {
     /// SHA-256 of everything that it was made of.
     pub(super) digest: Digest,
     pub(super) judge: Arc<Judge>,
+    /// Of a private CA.
+    pub(super) bundle: Option<Digest>,
     /// For the log.
     pub(super) roots: usize,
     pub(super) lists: usize,
@@ -58,13 +60,29 @@ pub(super) enum Look<T> {
 
 type Looked<T> = Result<Look<T>, HostError>;
 
+/// What the private CA of a link says, if it has one.
+pub(super) async fn relied(link: &Link, doors: &Doors) -> Result<Option<Relied>, HostError> {
+    let Some(ca) = &link.ca else { return Ok(None) };
+    let relying = doors.relying.as_ref();
+    let relying =
+        relying.ok_or_else(|| HostError("the guardian has no private CAs: its state is not believed".to_owned()))?;
+    let relied = relying.relied(ca).await?;
+    if relied.roots.is_empty() {
+        return Err(HostError(format!("the CA {ca} has no generation that is trusted: keyward ca init {ca}")));
+    }
+    if !relied.whole {
+        return Err(HostError(format!("a revocation list of the CA {ca} is missing: keyward ca status")));
+    }
+    Ok(Some(relied))
+}
+
 /// Reads roots and lists. Blocks.
-pub(super) fn trust(link: &Link, doors: &Doors, before: Option<Digest>) -> Looked<Trusted> {
+pub(super) fn trust(link: &Link, doors: &Doors, own: Option<&Relied>, before: Option<Digest>) -> Looked<Trusted> {
     let read = |paths: &[String], most| paths.iter().map(|p| file(p, most)).collect::<Result<Vec<_>, _>>();
     let roots = read(&link.roots, Limits::ROOTS.bytes)?;
     let lists = read(&link.crls, peer_crl::LONGEST_FILE)?;
     let peers: Vec<String> = link.peers.iter().map(ToString::to_string).collect();
-    let digest = digest_of(link, &roots, &lists, &peers);
+    let digest = digest_of(link, &roots, &lists, &peers, own);
     if before == Some(digest) {
         return Ok(Look::Same);
     }
@@ -78,17 +96,34 @@ pub(super) fn trust(link: &Link, doors: &Doors, before: Option<Digest>) -> Looke
     for (bytes, path) in lists.iter().zip(&link.crls) {
         crls.extend(lists_from(bytes).map_err(|e| HostError(format!("{path} cannot be used: it {e}")))?);
     }
+    if let Some(own) = own {
+        let unusable = |e| HostError(format!("what the private CA made cannot be used: it {e}"));
+        own.roots.iter().try_for_each(|root| all.add(root)).map_err(unusable)?;
+        for list in &own.lists {
+            crls.push(Crl::read(list).map_err(unusable)?);
+        }
+    }
     let (roots, lists) = (all.len(), crls.len());
-    let trust = Trust::new(all, crls, link.peers.clone(), link.side.peers_purpose());
+    let mut trust = Trust::new(all, crls, link.peers.clone(), link.side.peers_purpose());
+    if let Some(own) = own {
+        trust = trust.with_register(&own.revoked, &own.blocked);
+    }
     let judge = Arc::new(Judge::new(trust, doors.clock.clone(), doors.provider.clone()));
-    Ok(Look::New(Trusted { digest, judge, roots, lists }))
+    Ok(Look::New(Trusted { digest, judge, bundle: own.and_then(|own| own.bundle), roots, lists }))
 }
 
 /// Every part with its length, so that no two configurations give the same bytes.
-fn digest_of(link: &Link, roots: &[Zeroizing<Vec<u8>>], lists: &[Zeroizing<Vec<u8>>], peers: &[String]) -> Digest {
+fn digest_of(
+    link: &Link,
+    roots: &[Zeroizing<Vec<u8>>],
+    lists: &[Zeroizing<Vec<u8>>],
+    peers: &[String],
+    own: Option<&Relied>,
+) -> Digest {
     let side = link.side.as_str().as_bytes();
     let parts = roots.iter().map(|b| ("root", b.as_slice()));
     let parts = parts.chain(lists.iter().map(|b| ("list", b.as_slice())));
+    let parts = parts.chain(own.iter().map(|own| ("ca", own.digest.0.as_slice())));
     let parts = parts.chain(peers.iter().map(|p| ("peer", p.as_bytes()))).chain([("side", side)]);
     let hashed: Vec<u8> =
         parts.flat_map(|(kind, b)| Digest::of_parts(&[kind.as_bytes(), &Digest::of(b).0]).0).collect();

@@ -1,7 +1,11 @@
 //! Counters of links for Prometheus, with the link's id as their only name.
 
+use core::time::Duration;
+
 use prometheus::core::Collector;
-use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::domain::id::LinkId;
 use crate::domain::link::Reason;
@@ -17,6 +21,7 @@ pub struct LinkMeter {
     refused: IntCounterVec,
     cut: IntCounterVec,
     bytes: IntCounterVec,
+    swaps: HistogramVec,
 }
 
 const RECEIVED: &str = "received";
@@ -43,6 +48,17 @@ impl LinkMeter {
             accepted: counter("keyward_link_accepted_total", "Connections that were let through.", &["link"])?,
             refused: counter("keyward_link_refused_total", "Connections that were not.", &["link", "reason"])?,
             cut: counter("keyward_link_cut_total", "Live connections that were cut.", &["link"])?,
+            swaps: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "keyward_link_trust_effect_seconds",
+                        "From a change of roots, lists or peers until every live peer was judged by it.",
+                    )
+                    .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]),
+                    &["link"],
+                )?,
+            )?,
             bytes: counter(
                 "keyward_link_bytes_total",
                 "Bytes from whoever connected (received) and to them (sent), without TLS.",
@@ -65,6 +81,7 @@ impl LinkMeter {
             cut: self.cut.with_label_values(&[id]),
             received: self.bytes.with_label_values(&[id, RECEIVED]),
             sent: self.bytes.with_label_values(&[id, SENT]),
+            swaps: self.swaps.with_label_values(&[id]),
             refused,
         }
     }
@@ -79,6 +96,7 @@ impl LinkMeter {
         for family in [&self.accepted, &self.cut] {
             drop(family.remove_label_values(&[id]));
         }
+        drop(self.swaps.remove_label_values(&[id]));
         for direction in [RECEIVED, SENT] {
             drop(self.bytes.remove_label_values(&[id, direction]));
         }
@@ -104,12 +122,18 @@ pub(super) struct Series {
     pub(super) cut: IntCounter,
     pub(super) received: IntCounter,
     pub(super) sent: IntCounter,
+    swaps: Histogram,
     refused: Vec<(Reason, IntCounter)>,
 }
 
 impl Series {
     pub(super) fn refused(&self) -> impl Iterator<Item = (Reason, &IntCounter)> {
         self.refused.iter().map(|(reason, counter)| (*reason, counter))
+    }
+
+    /// A change of trust is in force, so long after it was made.
+    pub(super) fn swapped(&self, took: Duration) {
+        self.swaps.observe(took.as_secs_f64());
     }
 
     pub(super) fn refuse(&self, reason: Reason) {

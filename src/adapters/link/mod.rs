@@ -19,7 +19,7 @@ mod tls;
 use core::fmt;
 use core::future::Future;
 use core::sync::atomic::AtomicU64;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -33,9 +33,9 @@ use self::tls::{Judge, Tls};
 use crate::domain::gate::Verdict;
 use crate::domain::id::{AttemptId, CredentialId, PathId};
 use crate::domain::key::Digest;
-use crate::domain::link::{Admitted, Link, Reason, Refusal, Status, Tally, Told, passes};
+use crate::domain::link::{Admitted, Link, Reason, Refusal, Status, Swap, Tally, Told, passes};
 use crate::domain::time::{Timestamp, Validity};
-use crate::ports::{Clock, Entropy, KeyStore, Store};
+use crate::ports::{Clock, Entropy, KeyStore, Store, Trust};
 
 pub use self::meter::LinkMeter;
 pub use self::stream::Listener;
@@ -57,6 +57,8 @@ pub struct Doors {
     provider: Arc<CryptoProvider>,
     /// Taken by threads that read files.
     readers: Arc<Semaphore>,
+    /// The private CAs, if there are any.
+    relying: Option<Arc<dyn Trust>>,
 }
 
 /// So many threads read files at once, for all links: on a disk that hangs each is lost until it answers, and the guardian
@@ -78,10 +80,11 @@ impl Doors {
         gate: Gate,
         installed: Installed,
         meter: LinkMeter,
+        relying: Option<Arc<dyn Trust>>,
     ) -> Self {
         let (clock, keys, entropy) = (ports.clock.clone(), ports.keys.clone(), ports.entropy.clone());
         let readers = Arc::new(Semaphore::new(READERS));
-        Self { clock, keys, store, entropy, gate, installed, meter, provider: tls::provider(), readers }
+        Self { clock, keys, store, entropy, gate, installed, meter, provider: tls::provider(), readers, relying }
     }
 }
 
@@ -107,6 +110,8 @@ impl Proxy {
             tally: Mutex::default(),
             to_tell: Mutex::default(),
             problem: Mutex::default(),
+            swap: Mutex::default(),
+            seen: AtomicU64::new(0),
             changed: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -137,22 +142,49 @@ impl Proxy {
         self.shared.changed.notify_one();
     }
 
+    /// SHA-256 of each root that peers are judged by now; `None` while nobody is let in for lack of any.
+    #[must_use]
+    pub fn anchors(&self) -> Option<BTreeSet<Digest>> {
+        self.judge().map(|judge| judge.anchors())
+    }
+
+    /// Judges a chain as that of a peer, by what is in force.
+    ///
+    /// # Errors
+    /// [`Refusal`]: as a peer would be refused.
+    pub fn judge_chain(&self, chain: &[Arc<[u8]>]) -> Result<(), Refusal> {
+        let unready = || Refusal::new(Reason::Unready, "the link has no roots in force");
+        let judge = self.judge().ok_or_else(unready)?;
+        let ders: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(&**der)).collect();
+        judge.judge(&ders, self.shared.doors.clock.now()).map(drop)
+    }
+
+    fn judge(&self) -> Option<Arc<Judge>> {
+        match &*self.shared.state.borrow() {
+            State::Unready(_) => None,
+            State::Swapping(judge) => Some(judge.clone()),
+            State::Ready(generation) => Some(generation.judge.clone()),
+        }
+    }
+
     /// How it is now.
     #[must_use]
     pub fn status(&self) -> Status {
         let shared = &self.shared;
         let link = shared.link.load_full();
         let now = shared.doors.clock.now();
-        let (ready, certificate, trust) = match &*shared.state.borrow() {
-            State::Unready(why) => (Err(Refusal::new(Reason::Unready, why.clone())), None, None),
-            State::Swapping(_) => (Ok(()), None, None),
-            State::Ready(g) => (g.in_time(now), Some((g.fingerprint, g.validity.not_after)), Some(g.trust)),
+        let (ready, certificate, trust, bundle) = match &*shared.state.borrow() {
+            State::Unready(why) => (Err(Refusal::new(Reason::Unready, why.clone())), None, None, None),
+            State::Swapping(_) => (Ok(()), None, None, None),
+            State::Ready(g) => (g.in_time(now), Some((g.fingerprint, g.validity.not_after)), Some(g.trust), g.bundle),
         };
         Status {
             closed: shared.passes(&link).and(ready).err(),
             problem: lock(&shared.problem).clone(),
             certificate,
             trust,
+            bundle,
+            swap: *lock(&shared.swap),
             connections: lock(&shared.live).len(),
             accepted: shared.series.accepted.get(),
             cut: shared.series.cut.get(),
@@ -175,6 +207,9 @@ struct Shared {
     tally: Mutex<Tally>,
     to_tell: Mutex<ToTell>,
     problem: Mutex<Option<String>>,
+    swap: Mutex<Option<Swap>>,
+    /// How often trust in private CAs had moved when it was looked at last.
+    seen: AtomicU64,
     /// The configuration changed.
     changed: Notify,
 }
@@ -210,6 +245,8 @@ struct Generation {
     judge: Arc<Judge>,
     /// Of what peers are judged by.
     trust: Digest,
+    /// Of a private CA, and since when it is in force.
+    bundle: Option<(Digest, Timestamp)>,
     /// Of our own certificate.
     fingerprint: Digest,
     validity: Validity,

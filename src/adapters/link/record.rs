@@ -11,7 +11,7 @@ use super::material::Trusted;
 use crate::domain::audit::{Draft, Target, TargetKind, bounded_text};
 use crate::domain::id::{EntryId, Ulid};
 use crate::domain::json::Json;
-use crate::domain::link::{Link, Reason, Told};
+use crate::domain::link::{Link, Reason, Swap, Told};
 use crate::ports::Batch;
 
 /// Whom a link trusts changed.
@@ -20,13 +20,17 @@ const TRUST: &str = "KW4320";
 const CUT: &str = "KW4321";
 
 /// Writes down by what peers are judged from now on.
-pub(super) async fn trust(shared: &Shared, link: &Link, trusted: &Trusted) -> Result<(), String> {
+pub(super) async fn trust(shared: &Shared, link: &Link, trusted: &Trusted, swap: &Swap) -> Result<(), String> {
     let mut draft = draft(shared, link, "link.trust", TRUST);
     draft.facts.extend([
         ("trust", Json::show(&trusted.digest)),
         ("roots", Json::show(&trusted.roots)),
         ("revocation_lists", Json::show(&trusted.lists)),
         ("peers", Json::show(&link.peers.len())),
+        ("ca", Json::opt(link.ca.as_ref().map(|ca| Json::str(ca.as_str().to_owned())))),
+        ("bundle", Json::opt(trusted.bundle.as_ref().map(Json::show))),
+        ("effect_ms", Json::show(&swap.took.as_millis())),
+        ("cut", Json::show(&swap.cut)),
     ]);
     commit(shared, vec![draft]).await
 }

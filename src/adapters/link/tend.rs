@@ -1,5 +1,6 @@
 //! The loops beside the listener.
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use super::material::{self, Look, Proof, Trusted, blocking};
 use super::tls::Tls;
 use super::{Generation, Known, Shared, State, lock, record};
 use crate::domain::key::Digest;
-use crate::domain::link::{Link, Reason};
-use crate::domain::time::Validity;
+use crate::domain::link::{Link, Reason, Swap};
+use crate::domain::time::{Timestamp, Validity};
 use crate::ports::HostError;
 
 /// How often the gate is asked: a connection is gone well within the second that it has.
@@ -31,6 +32,10 @@ pub(super) async fn ask_gate(shared: &Shared) {
         let now = shared.doors.clock.now();
         let over = |known: &Known| !known.validity.contains(now);
         shared.cut(Reason::OutOfTime, |_, live| live.peer.as_ref().is_some_and(over));
+        let moved = shared.doors.relying.as_ref().filter(|_| shared.link.load().ca.is_some()).map(|r| r.moved());
+        if moved.is_some_and(|moved| moved != shared.seen.load(Ordering::Relaxed)) {
+            shared.changed.notify_one();
+        }
         shared.doors.clock.sleep(ASK_EVERY).await;
     }
 }
@@ -60,6 +65,8 @@ struct Held {
     trusted: Option<Trusted>,
     /// Whether that stands in the log.
     recorded: Option<Digest>,
+    /// Since when that is in force.
+    since: Option<Timestamp>,
     proof: Option<Proof>,
     /// For which identity the proof is.
     link: Option<Arc<Link>>,
@@ -75,10 +82,11 @@ impl Held {
         }
         let settings = self.link.as_ref().is_none_or(|before| before.alpn != link.alpn);
         self.link = Some(link.clone());
-        let trust = {
-            let (link, doors, before) = (link.clone(), shared.doors.clone(), self.trusted.as_ref().map(|t| t.digest));
-            in_time(blocking(&shared.doors, move || material::trust(&link, &doors, before))).await
-        };
+        let began = shared.doors.clock.boottime();
+        // What moves from here on is looked at again.
+        let seen = shared.doors.relying.as_ref().map_or(0, |relying| relying.moved());
+        let before = shared.seen.swap(seen, Ordering::Relaxed);
+        let trust = in_time(read_trust(shared, link.clone(), self.trusted.as_ref().map(|t| t.digest))).await;
         let proof = material::proof(link.clone(), shared.doors.clone(), self.proof.as_ref().map(Proof::digest));
         let proof = in_time(proof).await;
         let mut problems: Vec<String> =
@@ -105,18 +113,26 @@ impl Held {
         };
         if self.recorded != Some(trusted.digest) {
             shared.state.send_replace(State::Swapping(trusted.judge.clone()));
-            judge_again(shared, &trusted).await;
-            if let Err(why) = record::trust(shared, &link, &trusted).await {
+            let cut = judge_again(shared, &trusted).await;
+            let clock = &shared.doors.clock;
+            // From the first move that was not looked at yet.
+            let relying = shared.doors.relying.as_ref().filter(|_| link.ca.is_some() && self.since.is_some());
+            let from = relying.and_then(|relying| relying.moved_after(before)).unwrap_or(began);
+            let swap = Swap { at: clock.now(), took: clock.boottime().since(from), cut };
+            shared.series.swapped(swap.took);
+            *lock(&shared.swap) = Some(swap);
+            if let Err(why) = record::trust(shared, &link, &trusted, &swap).await {
                 problems.push(format!("whom to trust changed, and that cannot be written into the audit log: {why}"));
                 unready(shared, problems.join("; "));
                 return note(shared, problems);
             }
             self.recorded = Some(trusted.digest);
+            self.since = Some(shared.doors.clock.now());
             news = true;
         }
         let is_ready = matches!(&*shared.state.borrow(), State::Ready(_));
         match &self.proof {
-            Some(proof) if news || !is_ready => match generation(&link, &trusted, proof) {
+            Some(proof) if news || !is_ready => match generation(&link, &trusted, proof, self.since) {
                 Ok(generation) => {
                     shared.state.send_replace(State::Ready(Arc::new(generation)));
                 }
@@ -132,8 +148,20 @@ impl Held {
     }
 }
 
-fn generation(link: &Link, trusted: &Trusted, proof: &Proof) -> Result<Generation, HostError> {
+async fn read_trust(shared: &Shared, link: Arc<Link>, before: Option<Digest>) -> Result<Look<Trusted>, HostError> {
+    let own = material::relied(&link, &shared.doors).await?;
+    let doors = shared.doors.clone();
+    blocking(&shared.doors, move || material::trust(&link, &doors, own.as_ref(), before)).await
+}
+
+fn generation(
+    link: &Link,
+    trusted: &Trusted,
+    proof: &Proof,
+    since: Option<Timestamp>,
+) -> Result<Generation, HostError> {
     Ok(Generation {
+        bundle: trusted.bundle.zip(since),
         tls: Tls::new(link.side, proof.key.clone(), trusted.judge.clone(), &link.alpn)?,
         judge: trusted.judge.clone(),
         trust: trusted.digest,
@@ -171,8 +199,9 @@ fn note(shared: &Shared, problems: Vec<String>) {
     }
 }
 
-/// Whoever is no longer trusted is cut; the others know until when they are now.
-async fn judge_again(shared: &Shared, trusted: &Trusted) {
+/// Whoever is no longer trusted is cut; the others know until when they are now. Gives how many were cut.
+async fn judge_again(shared: &Shared, trusted: &Trusted) -> u64 {
+    let mut cut = 0_u64;
     let peers: Vec<(u64, Known)> =
         lock(&shared.live).iter().filter_map(|(id, live)| Some((*id, live.peer.clone()?))).collect();
     for some in peers.chunks(JUDGED_AT_ONCE) {
@@ -182,11 +211,13 @@ async fn judge_again(shared: &Shared, trusted: &Trusted) {
                 Err(refusal) => {
                     tracing::info!(link = %shared.link.load().id, %refusal, "a live connection is not trusted any more");
                     shared.cut(refusal.reason, |other, _| other == id);
+                    cut = cut.saturating_add(1);
                 }
             }
         }
         tokio::task::yield_now().await;
     }
+    cut
 }
 
 fn set_validity(shared: &Shared, id: u64, validity: Validity) {

@@ -123,6 +123,11 @@ impl Judge {
         Ok(admitted)
     }
 
+    /// SHA-256 of each root that it goes by.
+    pub(super) fn anchors(&self) -> std::collections::BTreeSet<Digest> {
+        self.trust.anchors()
+    }
+
     fn verify(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
         let all: Vec<CertificateDer<'_>> = core::iter::once(leaf).chain(others).cloned().collect();
         self.judge(&all, self.clock.now()).map(drop).map_err(|refusal| {

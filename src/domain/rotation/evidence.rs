@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::SignOff;
+use crate::domain::authority::Ca;
 use crate::domain::id::{CaId, RelyingPartyId};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
@@ -33,6 +34,25 @@ pub struct Setting {
     pub canary_lifetime: Duration,
     /// What a rotation makes anew.
     pub renewal: Renewal,
+}
+
+impl Setting {
+    /// A canary's answer counts for a day: a rotation goes on within hours of it, or asks again.
+    pub const CANARY_LIFETIME: Duration = crate::domain::time::DAY;
+    /// Clocks that nobody sets for weeks are minutes apart.
+    pub const SKEW: Duration = crate::domain::time::MINUTE.saturating_mul(5);
+
+    /// A CA on which nobody relies as far as the configuration says.
+    #[must_use]
+    pub fn usual(ca: &Ca) -> Self {
+        Self {
+            parties: BTreeMap::new(),
+            leaf_lifetime: ca.profiles.values().map(|p| p.lifetime).max().unwrap_or_default(),
+            skew: Self::SKEW,
+            canary_lifetime: Self::CANARY_LIFETIME,
+            renewal: Renewal::default(),
+        }
+    }
 }
 
 /// A relying party.

@@ -18,6 +18,8 @@ use crate::domain::id::{CaId, IssuerId, ProfileId};
 use crate::domain::key::{Digest, hex};
 use crate::domain::name::NameSet;
 use crate::domain::register::Phase;
+use crate::domain::rotating;
+use crate::domain::rotation;
 use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::Timestamp;
 use crate::engine::authority::{Authority, Denied};
@@ -30,6 +32,8 @@ use crate::ports::{
 const MOST_ORDERS: usize = 4_096;
 /// Renewed at half of the life, a tenth of it around that: everything that was issued together spreads out.
 const WINDOW_PERMILLE: (u16, u16) = (450, 550);
+/// Half of a life.
+const HALF_PERMILLE: u16 = 500;
 /// A window is asked for again so often: a revocation or a rotation moves it.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -162,13 +166,16 @@ impl Authority {
     pub(super) async fn chain_of(&self, fingerprint: Digest) -> Result<String, Denied> {
         let gone = || Denied::Broken("the certificate is not in the audit log's evidence any more".to_owned());
         let der = self.engine.ports.store.evidence(fingerprint).await?.ok_or_else(gone)?;
-        let generation = {
+        let issued = {
             let desk = self.engine.read();
-            let issued = desk.state.issued.values().find(|i| i.fingerprint == Some(fingerprint));
-            issued.and_then(|i| desk.state.generations.get(&i.generation).cloned())
+            desk.state.issued.values().find(|i| i.fingerprint == Some(fingerprint)).cloned()
         };
+        let generation = issued.as_ref().and_then(|i| self.known(&i.generation).ok());
+        let crosses = issued.map_or_else(Vec::new, |i| self.crosses(&i.generation, i.validity.not_after));
         let issuing = generation.and_then(|g| Some(g.issuing.as_ref()?.certificate.as_ref()?.der.clone()));
-        Ok(self.mint.pem(&[Arc::from(der), issuing.ok_or_else(gone)?]))
+        let mut chain = vec![Arc::from(der), issuing.ok_or_else(gone)?];
+        chain.extend(crosses);
+        Ok(self.mint.pem(&chain))
     }
 
     /// When to renew one of our own (RFC 9773): around half of its life, at once if it is revoked or its CA signs no more.
@@ -176,10 +183,19 @@ impl Authority {
         let serial = hex(&URL_SAFE_NO_PAD.decode(id.0.split_once('.')?.1).ok()?);
         let desk = self.engine.read();
         let issued = desk.state.issued.get(&*serial)?;
-        let phase = desk.state.generations.get(&issued.generation).map(|g| g.phase);
+        let generation = desk.state.generations.get(&issued.generation);
+        let standing = rotating::standing(&desk.state, &issued.generation.ca);
+        let evidence = rotating::evidence(&desk.state, &issued.generation.ca);
+        let bad = rotation::compromised(&standing, &evidence).contains(&issued.generation.number);
         let (from, until) = WINDOW_PERMILLE;
-        let (start, end) = match (issued.revoked, phase) {
+        let half = issued.validity.at_permille(HALF_PERMILLE);
+        let draining = generation.and_then(|g| g.times.draining).filter(|at| *at < half);
+        let (start, end) = match (issued.revoked, generation.map(|g| g.phase)) {
             (None, Some(Phase::SIGNING)) => (issued.validity.at_permille(from), issued.validity.at_permille(until)),
+            // A newer generation signs: not all at once, and by half of the life, which is well within the drain.
+            (None, Some(Phase::Made(rotation::Phase::Draining))) if !bad && draining.is_some() => {
+                (draining.unwrap_or(half), half)
+            }
             _ => (issued.validity.not_before, issued.validity.not_before.plus(Duration::from_secs(1))),
         };
         Some(RenewalInfo { start, end, explanation: None, retry_after: Some(ASK_AGAIN) })
@@ -203,6 +219,13 @@ fn denied(why: Denied) -> IssuerError {
         | Denied::BadKey(..)
         | Denied::UnknownSerial(_)
         | Denied::Outside(..)
+        | Denied::Rotation(_)
+        | Denied::Waits(_)
+        | Denied::UnknownParty(..)
+        | Denied::OtherBundle { .. }
+        | Denied::OtherBreakage(_)
+        | Denied::NothingToSignOff(_)
+        | Denied::NotMeant(_)
         | Denied::Mint(_)
         | Denied::Holder(HolderError::Refused(_))
         | Denied::Broken(_) => IssuerErrorKind::Refused,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::audit::{Target, TargetKind};
-use crate::domain::authority::{RevocationReason, Wish, decide};
+use crate::domain::authority::{Ca, Leaf, RevocationReason, Wish, decide};
 use crate::domain::id::{CaId, ProfileId};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
@@ -11,7 +11,8 @@ use crate::domain::register::{GenerationId, Issued};
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::Validity;
 use crate::engine::Desk;
-use crate::engine::authority::{Authority, Denied};
+use crate::engine::authority::make::Place;
+use crate::engine::authority::{Authority, Denied, Signer};
 use crate::ports::Batch;
 
 /// A certificate that was issued.
@@ -44,11 +45,24 @@ impl Authority {
         let signer = self.signer(&ca.id)?;
         let now = self.now();
         let leaf = decide(&ca, profile, wish, signer.validity, self.serial(), now)?;
-        let blank = self.mint.leaf(&leaf, &signer.chain, &ca)?;
+        self.certified(&ca, &profile.id, signer, leaf, by).await
+    }
+
+    /// Has a leaf signed that was decided: the register has it before, and the log with it afterwards.
+    pub(super) async fn certified(
+        &self,
+        ca: &Ca,
+        profile: &ProfileId,
+        signer: Signer,
+        leaf: Leaf,
+        by: &str,
+    ) -> Result<Given, Denied> {
+        let (now, spki) = (self.now(), Digest::of(&leaf.spki));
+        let blank = self.mint.leaf(&leaf, &signer.chain, ca)?;
         let serial: Arc<str> = Arc::from(leaf.serial.to_string());
         let issued = Issued {
             generation: signer.id.clone(),
-            profile: profile.id.clone(),
+            profile: profile.clone(),
             names: leaf.names.clone(),
             spiffe: leaf.spiffe.clone(),
             spki,
@@ -73,7 +87,7 @@ impl Authority {
             ("generation", Json::show(&signer.id)),
             ("names", Json::Shared(leaf.names.key().clone())),
             ("not_after", Json::show(&leaf.validity.not_after)),
-            ("profile", Json::shared(&profile.id)),
+            ("profile", Json::shared(profile)),
             ("serial", Json::Shared(serial.clone())),
             ("spiffe", Json::opt(leaf.spiffe.as_ref().map(Json::show))),
             ("wanted_by", Json::str(by.to_owned())),
@@ -91,7 +105,8 @@ impl Authority {
         if revoked.is_some() {
             return Err(Denied::BadKey(spki.to_string(), "it was revoked while its certificate was made"));
         }
-        let chain = vec![Arc::from(der), issuing.clone()];
+        let mut chain = vec![Arc::from(der), issuing.clone()];
+        chain.extend(self.crosses(&signer.id, leaf.validity.not_after));
         Ok(Given { chain, generation: signer.id, serial, validity: leaf.validity, fingerprint })
     }
 
@@ -188,7 +203,7 @@ impl Authority {
         touched.sort();
         touched.dedup();
         let mut failed = None;
-        for generation in touched.iter().filter(|generation| !self.says_all(generation)) {
+        for generation in touched.iter().filter(|generation| !self.says_all(generation, Place::Issuing)) {
             failed = self.publish(generation).await.err().or(failed);
         }
         if let Some(error) = failed {

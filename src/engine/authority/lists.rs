@@ -7,6 +7,7 @@ use crate::domain::authority::{Ca, LIST_BACKDATE, RevocationList, Revoked};
 use crate::domain::json::Json;
 use crate::domain::key::{Digest, from_hex};
 use crate::domain::register::{CaGeneration, CaKey, GenerationId, Keeper, ListMade, Phase};
+use crate::domain::rotation::bundle;
 use crate::domain::state::Change;
 use crate::domain::time::Timestamp;
 use crate::engine::authority::make::Place;
@@ -38,14 +39,23 @@ impl Authority {
         failed
     }
 
-    async fn list_in_turn(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
+    pub(super) async fn list_in_turn(&self, ca: &Ca, id: &GenerationId, place: Place) -> Result<(), Denied> {
         let _turn = self.turn.lock().await;
         self.list(ca, id, place).await
     }
 
     async fn is_due(&self, ca: &Ca, id: &GenerationId, generation: &CaGeneration, place: Place) -> bool {
         let Some(key) = place.of(generation) else { return false };
-        let alive = !matches!(generation.phase, Phase::Making | Phase::RETIRED | Phase::DESTROYED);
+        let over = |g: &CaGeneration| matches!(g.phase, Phase::Making | Phase::RETIRED | Phase::DESTROYED);
+        let alive = match place {
+            Place::Issuing => !over(generation),
+            // A root may be that of several, and its list is kept once.
+            Place::Root => {
+                let same = |g: &CaGeneration| g.root.as_ref().is_some_and(|k| k.key == key.key);
+                self.owner_of_list(id, place) == *id
+                    && self.generations(&id.ca).iter().any(|(_, g)| same(g) && !over(g))
+            }
+        };
         if !alive || key.keeper != Keeper::Holder || key.certificate.is_none() {
             return false;
         }
@@ -60,14 +70,14 @@ impl Authority {
         }
         let on_shelf = self.shelf.get(&name(id, place)).await;
         let same = matches!(&on_shelf, Ok(Some(bytes)) if Digest::of(bytes) == list.digest);
-        !same || (place == Place::Issuing && !self.says_all(id))
+        !same || !self.says_all(id, place)
     }
 
     /// Whether the newest list says all that is revoked. What a list from before this start says is not known: it is made
     /// again.
-    pub(super) fn says_all(&self, id: &GenerationId) -> bool {
-        let said = self.said.read().unwrap_or_else(PoisonError::into_inner).get(id).copied();
-        said == Some(digest_of(&self.revoked(id, self.now())))
+    pub(super) fn says_all(&self, id: &GenerationId, place: Place) -> bool {
+        let said = self.said.read().unwrap_or_else(PoisonError::into_inner).get(&(id.clone(), place)).copied();
+        said == Some(digest_of(&self.revoked(id, place, self.now())))
     }
 
     /// Makes one list. The caller has the turn.
@@ -83,7 +93,7 @@ impl Authority {
             number: number.checked_add(1).ok_or_else(|| Denied::Broken(format!("{id} has no more list numbers")))?,
             this_update: now.minus(LIST_BACKDATE).max(certificate.validity.not_before),
             next_update: now.plus(ca.crl_lifetime),
-            revoked: if place == Place::Issuing { self.revoked(id, now) } else { Vec::new() },
+            revoked: self.revoked(id, place, now),
         };
         let blank = self.mint.list(&list, &certificate.der)?;
         let signer = self.mint.public_key(&certificate.der)?;
@@ -113,14 +123,14 @@ impl Authority {
             ("revoked", Json::str(list.revoked.len().to_string())),
         ];
         self.place(ca, id, place, CaKey { list: Some(made), ..key.clone() }, intent, facts).await?;
-        if place == Place::Issuing {
-            let mut said = self.said.write().unwrap_or_else(PoisonError::into_inner);
-            said.insert(id.clone(), digest_of(&list.revoked));
-        }
-        Ok(())
+        self.note_said(id, place, digest_of(&list.revoked));
+        self.shelve_lists(&ca.id).await
     }
 
-    fn revoked(&self, id: &GenerationId, now: Timestamp) -> Vec<Revoked> {
+    fn revoked(&self, id: &GenerationId, place: Place, now: Timestamp) -> Vec<Revoked> {
+        if place == Place::Root {
+            return self.revoked_cas(id);
+        }
         let desk = self.engine.read();
         let own =
             desk.state.issued.iter().filter(|(_, i)| i.generation == *id && i.validity.not_after.plus(KEPT) > now);
@@ -136,7 +146,7 @@ impl Authority {
     /// # Errors
     /// If there is none, or it cannot be read.
     pub async fn published(&self, id: &GenerationId, place: Place) -> Result<Arc<[u8]>, Denied> {
-        let found = self.shelf.get(&name(id, place)).await?;
+        let found = self.shelf.get(&name(&self.owner_of_list(id, place), place)).await?;
         found.map(Arc::from).ok_or_else(|| Denied::Broken(format!("generation {id} has no revocation list")))
     }
 
@@ -155,14 +165,34 @@ impl Authority {
     ///
     /// # Errors
     /// If there is none: an empty bundle would mean to trust nobody.
-    pub fn bundle(&self, ca: &crate::domain::id::CaId) -> Result<(String, Digest), Denied> {
-        let ca = self.ca(ca)?;
-        let anchors = self.trusted(&ca.id);
+    pub fn bundle(&self, ca: &crate::domain::id::CaId) -> Result<BundleText, Denied> {
+        let outlook = self.outlook(ca)?;
+        let anchors = self.trusted(ca);
+        let version = outlook.standing.version;
         if anchors.is_empty() {
-            return Err(Denied::NotMade(ca.id.clone()));
+            let ordered = bundle(&outlook.standing, outlook.evidence.distrust.as_ref());
+            let empty = ordered.map_err(|_| Denied::NotMade(ca.clone()))?;
+            return Ok(BundleText { pem: nothing(ca), version, digest: empty.digest });
         }
-        Ok(self.mint.bundle(&anchors)?)
+        let (pem, digest) = self.mint.bundle(&anchors)?;
+        Ok(BundleText { pem, version, digest })
     }
+}
+
+/// What relying parties are to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleText {
+    /// Its anchors, PEM.
+    pub pem: String,
+    /// Counts up with every change.
+    pub version: u64,
+    /// What is acknowledged.
+    pub digest: Digest,
+}
+
+/// The text of a bundle that is empty because somebody ordered that.
+pub(super) fn nothing(ca: &crate::domain::id::CaId) -> String {
+    format!("# Nothing of the CA {ca} is trusted any more, as a person ordered by its name.\n")
 }
 
 /// Of the serial numbers that are revoked.

@@ -8,13 +8,14 @@ use crate::domain::id::{CaId, EntryId};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::register::{CaGeneration, CaKey, CaSigned, GenerationId, Keeper, Phase};
+use crate::domain::rotation::{self, Kind, Renewal, Step, Why};
 use crate::domain::state::Change;
 use crate::domain::time::Validity;
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::Batch;
 
 /// Which of the two keys of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The trust anchor's.
     Root,
@@ -58,9 +59,9 @@ impl Authority {
         let there = self.generations(&ca.id);
         // One that is complete and alone was cut off just before it began to sign.
         if let [(id, generation)] = &*there
-            && generation.phase == Phase::STANDBY
+            && [Phase::STANDBY, Phase::STAGED].contains(&generation.phase)
         {
-            self.enter(id, Phase::SIGNING, Some(by)).await?;
+            self.begin_signing(id, by).await?;
             return Ok(id.clone());
         }
         if let Some((id, generation)) = there.iter().find(|(_, g)| g.phase != Phase::Making) {
@@ -71,51 +72,88 @@ impl Authority {
                 "its root is offline: keyward ca init --offline-root DIR, or keyward ca request where DIR is elsewhere";
             return Err(Denied::Outside(ca.id.clone(), text.to_owned()));
         }
-        let id = self.generation(&ca, by).await?;
-        self.enter(&id, Phase::SIGNING, Some(by)).await?;
+        let id = self.generation(&ca, Renewal::Both, by).await?;
+        self.begin_signing(&id, by).await?;
         Ok(id)
     }
 
     /// Everything about a generation is there but the lists that are signed here: makes these. The first generation signs at
     /// once.
     pub(super) async fn complete(&self, ca: &Ca, id: &GenerationId, by: &str) -> Result<(), Denied> {
-        for place in Place::BOTH {
-            let kept = place.of(&*self.known(id)?).map(|key| key.keeper);
-            if kept == Some(Keeper::Holder) {
-                self.list(ca, id, place).await?;
-            }
-        }
-        self.enter(id, Phase::STANDBY, None).await?;
+        self.first_lists(ca, id).await?;
+        self.admit(id, by).await?;
         if self.generations(&ca.id).len() == 1 {
-            self.enter(id, Phase::SIGNING, Some(by)).await?;
+            self.begin_signing(id, by).await?;
+        }
+        Ok(())
+    }
+
+    /// The first generation signs at once: nobody has a leaf yet who could be refused.
+    async fn begin_signing(&self, id: &GenerationId, by: &str) -> Result<(), Denied> {
+        for (phase, kind) in [(rotation::Phase::Standby, Kind::Stage), (rotation::Phase::Staged, Kind::Activate)] {
+            if self.known(id)?.phase == Phase::Made(phase) {
+                let step = Step { generation: id.number, from: phase, kind };
+                self.step_in_turn(&id.ca, step, Why::First, Some(by)).await?;
+            }
         }
         Ok(())
     }
 
     /// Makes a generation, or goes on with one that is being made; it is complete and on standby then.
-    async fn generation(&self, ca: &Ca, by: &str) -> Result<GenerationId, Denied> {
+    pub(super) async fn generation(&self, ca: &Ca, renewal: Renewal, by: &str) -> Result<GenerationId, Denied> {
         self.believe_clock()?;
         let there = self.generations(&ca.id);
         let id = match there.iter().find(|(_, g)| g.phase == Phase::Making) {
+            // One that was begun below the old root will not do if the root has to be new.
+            Some((id, making)) if renewal == Renewal::Both && shares_root(making, id, &there) => {
+                self.begin_at(id.clone(), None, by).await?
+            }
             Some((id, _)) => id.clone(),
-            None => self.begin(ca, there.last().map_or(0, |(id, _)| id.number), by).await?,
+            None => self.begin(ca, there.last().map_or(0, |(id, _)| id.number), renewal, by).await?,
         };
+        if ca.offline_root {
+            self.key(ca, &id, Place::Issuing).await?;
+            let text = format!("generation {id} waits for its root, which is offline: keyward ca request {}", ca.id);
+            return Err(Denied::Waits(text));
+        }
         for place in Place::BOTH {
             self.key(ca, &id, place).await?;
             self.certificate(ca, &id, place).await?;
         }
-        for place in Place::BOTH {
-            self.list(ca, &id, place).await?;
-        }
-        self.enter(&id, Phase::STANDBY, None).await?;
+        self.first_lists(ca, &id).await?;
+        self.admit(&id, by).await?;
         Ok(id)
     }
 
-    pub(super) async fn begin(&self, ca: &Ca, last: u32, by: &str) -> Result<GenerationId, Denied> {
+    /// The lists of a generation that is complete but for them.
+    async fn first_lists(&self, ca: &Ca, id: &GenerationId) -> Result<(), Denied> {
+        for place in Place::BOTH {
+            let owner = self.owner_of_list(id, place);
+            let own = place.of(&*self.known(&owner)?).cloned();
+            let here = own.is_some_and(|key| key.keeper == Keeper::Holder);
+            if here && (owner == *id || !self.says_all(&owner, place)) {
+                self.list(ca, &owner, place).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn begin(&self, ca: &Ca, last: u32, renewal: Renewal, by: &str) -> Result<GenerationId, Denied> {
         let number = last.checked_add(1).ok_or_else(|| Denied::Broken("a CA has no more generations".to_owned()))?;
         let id = GenerationId { ca: ca.id.clone(), number };
-        let making = CaGeneration::begun(self.now());
-        let mut draft = self.draft("ca.make", "KW4603", &ca.id, Some(by));
+        let root = match renewal {
+            Renewal::Both => None,
+            Renewal::Issuing => {
+                let signer = self.signer(&ca.id)?;
+                self.known(&signer.id)?.root.clone().map(|root| CaKey { list: None, ..root })
+            }
+        };
+        self.begin_at(id, root, by).await
+    }
+
+    async fn begin_at(&self, id: GenerationId, root: Option<CaKey>, by: &str) -> Result<GenerationId, Denied> {
+        let making = CaGeneration { root, ..CaGeneration::begun(self.now()) };
+        let mut draft = self.draft("ca.make", "KW4603", &id.ca, Some(by));
         draft.facts = vec![("generation", Json::show(&id))];
         let changes = vec![Change::Generation(id.clone(), Arc::new(making))];
         self.engine.commit(Batch { changes, entries: vec![draft] }).await?;
@@ -143,6 +181,10 @@ impl Authority {
         let key = place.of(&generation).ok_or_else(|| Denied::Broken(format!("{id} has no {} key", place.as_str())))?;
         if key.certificate.is_some() {
             return Ok(());
+        }
+        if generation.root.as_ref().is_some_and(|root| root.keeper == Keeper::Offline) {
+            let text = format!("generation {id} waits for its offline root to sign the {} certificate", place.as_str());
+            return Err(Denied::Waits(text));
         }
         let held = self.holder.keys().await?.into_iter().find(|held| Digest::of(&held.spki) == key.key);
         let held = held.ok_or_else(|| Denied::Broken(format!("the key holder has no key {}", key.key)))?;
@@ -204,7 +246,8 @@ impl Authority {
             organization: ca.organization.clone(),
             trust_domain: ca.trust_domain.clone(),
             path_length: match place {
-                Place::Root => Some(1),
+                // The issuing CA, and a cross-signature between them.
+                Place::Root => Some(2),
                 Place::Issuing => Some(0),
             },
             // On the CA that a person can replace without touching anybody's anchors; on the root they would be for ever.
@@ -229,21 +272,6 @@ impl Authority {
         let mut generation = CaGeneration::clone(&*self.known(id)?);
         place.put(&mut generation, key);
         Ok(self.done(&ca.id, intent, vec![Change::Generation(id.clone(), Arc::new(generation))], facts, None).await?)
-    }
-
-    pub(super) async fn enter(&self, id: &GenerationId, phase: Phase, by: Option<&str>) -> Result<(), Denied> {
-        let mut generation = CaGeneration::clone(&*self.known(id)?);
-        let from = core::mem::replace(&mut generation.phase, phase);
-        if let Phase::Made(to) = phase {
-            generation.times.enter(to, self.now());
-        }
-        let mut draft = self.draft("ca.phase", "KW4604", &id.ca, by);
-        draft.facts =
-            vec![("from", Json::str(from.as_str())), ("generation", Json::show(id)), ("to", Json::str(phase.as_str()))];
-        let changes = vec![Change::Generation(id.clone(), Arc::new(generation))];
-        self.engine.commit(Batch { changes, entries: vec![draft] }).await?;
-        self.anchor();
-        Ok(())
     }
 
     pub(super) fn known(&self, id: &GenerationId) -> Result<Arc<CaGeneration>, Denied> {
@@ -271,4 +299,10 @@ impl Authority {
         let fault = self.engine.read().clock.fault().map(str::to_owned);
         Err(Denied::Clock(fault.unwrap_or_else(|| "it stepped".to_owned())))
     }
+}
+
+/// Whether the generation that is being made has the root of another one.
+fn shares_root(making: &CaGeneration, own: &GenerationId, all: &[(GenerationId, Arc<CaGeneration>)]) -> bool {
+    let root = |g: &CaGeneration| g.root.as_ref().map(|k| k.key);
+    root(making).is_some() && all.iter().any(|(id, g)| id != own && root(g) == root(making))
 }

@@ -7,13 +7,18 @@
 //! Every signature goes one way: an intent with the digest of what is to be signed is durable, its proof of inclusion goes
 //! to the key holder, and what came of it is durable before anybody gets it.
 
+mod canary;
 mod directory;
+mod effects;
 mod inhouse;
 mod issue;
 mod lists;
 mod make;
 mod offline;
 mod operate;
+mod orders;
+mod relied;
+mod rotate;
 mod status;
 mod tend;
 
@@ -25,18 +30,24 @@ use futures_util::lock::Mutex;
 
 use crate::domain::audit::{Draft, Target, TargetKind};
 use crate::domain::authority::{Ca, Refusal};
-use crate::domain::id::{CaId, ProfileId};
+use crate::domain::id::{CaId, ProfileId, RelyingPartyId};
 use crate::domain::key::Digest;
 use crate::domain::register::{CaGeneration, GenerationId, Phase};
+use crate::domain::rotation::{self, Breakage};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::Engine;
-use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, Shelf, StoreError};
+use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, Relying, Shelf, StoreError};
 
 pub use self::directory::{Known, Rows, cert_id};
+pub use self::effects::{bundle_file, lists_file};
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;
+pub use self::lists::BundleText;
 pub use self::make::Place;
 pub use self::offline::{Asking, Brought, Import};
+pub use self::relied::LeafStanding;
+pub(crate) use self::relied::{Moves, moves_trust};
+pub use self::rotate::{CANARY, Outlook, Rotations, describe};
 pub use self::status::{CaStatus, GenerationStatus, KeyStatus, Standing};
 
 /// The private CAs of a guardian. Cheap to share; [`Authority::run`] is called once.
@@ -46,15 +57,43 @@ pub struct Authority {
     mint: Arc<dyn Mint>,
     shelf: Arc<dyn Shelf>,
     anchors: Arc<dyn Anchors>,
+    relying: Arc<dyn Relying>,
     cas: RwLock<Arc<BTreeMap<CaId, Arc<Ca>>>>,
+    rotations: RwLock<Arc<Rotations>>,
     /// Generations are made, and lists signed, one at a time: numbers follow one another.
     turn: Mutex<()>,
+    /// Rotations are looked at by one at a time.
+    rotating: Mutex<()>,
+    canaries: canary::Canaries,
     /// Rows of what was issued are read and written by one at a time: whoever revokes is never overtaken by whoever issues.
     /// Never held while the key holder works.
     book: Mutex<()>,
     /// What the newest list of a generation says is revoked, as a digest; nothing is known of lists from before this start.
-    said: RwLock<BTreeMap<GenerationId, Digest>>,
+    said: RwLock<BTreeMap<(GenerationId, Place), Digest>>,
+    /// What people were told lately.
+    told: std::sync::Mutex<rotate::Told>,
     beat: RwLock<Option<Beat>>,
+}
+
+/// The doors of private CAs.
+#[derive(Clone)]
+pub struct Doors {
+    /// Keys.
+    pub holder: Arc<dyn KeyHolder>,
+    /// Bytes.
+    pub mint: Arc<dyn Mint>,
+    /// What is published.
+    pub shelf: Arc<dyn Shelf>,
+    /// Whoever verifies chains here.
+    pub anchors: Arc<dyn Anchors>,
+    /// Whoever relies on them.
+    pub relying: Arc<dyn Relying>,
+}
+
+impl fmt::Debug for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Doors")
+    }
 }
 
 /// When the loop last went round.
@@ -97,6 +136,34 @@ pub enum Denied {
     /// What comes from outside, or is asked of it, does not fit.
     #[error("CA {0}: {1}")]
     Outside(CaId, String),
+    /// The rules of rotation do not allow it.
+    #[error(transparent)]
+    Rotation(#[from] rotation::Refused),
+    /// Somebody has to do something elsewhere first.
+    #[error("{0}")]
+    Waits(String),
+    /// Nobody of this name relies on it.
+    #[error("no relying party {1} of CA {0} is configured")]
+    UnknownParty(CaId, RelyingPartyId),
+    /// A bundle that there is not.
+    #[error("the bundle is version {version} with digest {digest}; what was acknowledged is another one")]
+    OtherBundle {
+        /// The version that is current.
+        version: u64,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// What breaks is another list than the one that was signed off.
+    #[error("what breaks is another list by now, {digest}: {0}", digest = .0.digest())]
+    OtherBreakage(Breakage),
+    /// Nothing is compromised, or the replacement is not there yet.
+    #[error(
+        "nothing of CA {0} waits for a sign-off: nothing that is trusted is compromised, or its replacement is not staged yet"
+    )]
+    NothingToSignOff(CaId),
+    /// An order to distrust everything has to spell the CA's name.
+    #[error("to distrust everything that CA {0} vouches for, type its id")]
+    NotMeant(CaId),
     /// The clock is not believed, so no validity can be.
     #[error("nothing is issued while the clock is not believed: {0}")]
     Clock(String),
@@ -125,6 +192,12 @@ impl Denied {
             Self::UnknownCa(_) | Self::UnknownProfile(..) | Self::UnknownSerial(_) => "KW4610",
             Self::NotMade(_) | Self::Made(..) => "KW4611",
             Self::Refused(_) => "KW4612",
+            Self::Rotation(_) => "KW4640",
+            Self::Waits(_) => "KW4628",
+            Self::UnknownParty(..) => "KW4641",
+            Self::OtherBundle { .. } => "KW4642",
+            Self::OtherBreakage(_) | Self::NothingToSignOff(_) => "KW4643",
+            Self::NotMeant(_) => "KW4644",
             Self::BadKey(..) => "KW4613",
             Self::Outside(..) => "KW4660",
             Self::Clock(_) => "KW4614",
@@ -139,32 +212,35 @@ impl Denied {
 impl Authority {
     /// Over the state of `engine`.
     #[must_use]
-    pub fn new(
-        engine: Arc<Engine>,
-        holder: Arc<dyn KeyHolder>,
-        mint: Arc<dyn Mint>,
-        shelf: Arc<dyn Shelf>,
-        anchors: Arc<dyn Anchors>,
-        cas: BTreeMap<CaId, Arc<Ca>>,
-    ) -> Self {
-        let (cas, beat) = (RwLock::new(Arc::new(cas)), RwLock::new(None));
+    pub fn new(engine: Arc<Engine>, doors: Doors, cas: BTreeMap<CaId, Arc<Ca>>, rotations: Rotations) -> Self {
+        let Doors { holder, mint, shelf, anchors, relying } = doors;
         Self {
             engine,
             holder,
             mint,
             shelf,
             anchors,
-            cas,
+            relying,
+            cas: RwLock::new(Arc::new(cas)),
+            rotations: RwLock::new(Arc::new(rotations)),
             turn: Mutex::new(()),
+            rotating: Mutex::new(()),
+            canaries: canary::Canaries::default(),
             book: Mutex::new(()),
             said: RwLock::default(),
-            beat,
+            told: std::sync::Mutex::default(),
+            beat: RwLock::default(),
         }
     }
 
     /// Takes another configuration.
-    pub fn adopt(&self, cas: BTreeMap<CaId, Arc<Ca>>) {
+    pub fn adopt(&self, cas: BTreeMap<CaId, Arc<Ca>>, rotations: Rotations) {
         *self.cas.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cas);
+        *self.rotations.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rotations);
+    }
+
+    fn rotations(&self) -> Arc<Rotations> {
+        self.rotations.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The CAs as configured.

@@ -14,6 +14,7 @@ use crate::domain::id::CaId;
 use crate::domain::json::Json;
 use crate::domain::key::{Digest, from_hex};
 use crate::domain::register::{CaGeneration, CaKey, GenerationId, Keeper, ListMade, Phase};
+use crate::domain::rotation::Renewal;
 use crate::domain::state::Change;
 use crate::domain::time::Validity;
 use crate::engine::authority::lists::name;
@@ -72,7 +73,7 @@ impl Authority {
         let there = self.generations(&ca.id);
         let id = match (there.iter().find(|(_, g)| g.phase == Phase::Making), there.last()) {
             (Some((id, _)), _) => id.clone(),
-            (None, None) => self.begin(&ca, 0, by).await?,
+            (None, None) => self.begin(&ca, 0, Renewal::Both, by).await?,
             (None, Some((last, _))) => {
                 let text = format!("nothing waits for its root; the newest generation is {last}: keyward ca rotate");
                 return Err(Denied::Outside(ca.id.clone(), text));
@@ -137,9 +138,10 @@ impl Authority {
             return Err(outside("the certificate is for another key than the one that was made here".to_owned()));
         }
         self.asked_for(&ca, wanted, &root, &issuing)?;
-        let list = self.root_list(&ca, &root, &issuing, brought, None)?;
-        let root = CaKey { list: Some(list.0), ..outsider(&root) };
-        self.certified(&ca, id, root, &issuing, list.1, by).await?;
+        let first = self.known(&self.owner_of_list(id, Place::Root))?;
+        let known = first.root.as_ref().and_then(|root| root.list.as_ref());
+        let list = self.root_list(&ca, &root, &issuing, brought, known)?;
+        self.record_certified(&ca, id, outsider(&root), &issuing, list, by).await?;
         let id = id.clone();
         self.complete(&ca, &id, by).await?;
         drop(turn);
@@ -216,7 +218,9 @@ impl Authority {
                 list.this_update, list.next_update
             )));
         }
-        if let Some(known) = known.filter(|known| list.number <= known.number) {
+        if let Some(known) = known
+            .filter(|known| list.number < known.number || (list.number == known.number && list.digest != known.digest))
+        {
             return Err(outside(format!(
                 "the root's list has the number {}, and {} is known",
                 list.number, known.number
@@ -234,7 +238,7 @@ impl Authority {
         for (id, generation) in self.generations(&ca.id).into_iter().rev() {
             let (Some(root), Some(issuing)) = (&generation.root, &generation.issuing) else { continue };
             let (Some(above), Some(below)) = (&root.certificate, &issuing.certificate) else { continue };
-            if root.keeper != Keeper::Offline {
+            if root.keeper != Keeper::Offline || self.owner_of_list(&id, Place::Root) != id {
                 continue;
             }
             let as_known = |certificate: &crate::domain::register::CaSigned, key: &CaKey| Adopted {
@@ -294,7 +298,7 @@ impl Authority {
             import.brought.lists.iter().find_map(|der| Some(self.mint.adopt_list(der, &root.certificate.der).ok()?.0));
         let id = match there.first() {
             Some((id, _)) => id.clone(),
-            None => self.begin(&ca, 0, by).await?,
+            None => self.begin(&ca, 0, Renewal::Both, by).await?,
         };
         self.taken(&ca, &id, Place::Issuing, &import.issuing, issuing.key).await?;
         if let Some(key) = &import.root {
@@ -360,23 +364,31 @@ impl Authority {
         }
     }
 
-    async fn certified(
+    async fn record_certified(
         &self,
         ca: &Ca,
         id: &GenerationId,
         root: CaKey,
         issuing: &Adopted,
-        list: Vec<u8>,
+        (made, list): (ListMade, Vec<u8>),
         by: &str,
     ) -> Result<(), Denied> {
-        // On the shelf first, as every list.
-        self.shelf.put(&name(id, Place::Root), &list).await?;
         let mut generation = CaGeneration::clone(&*self.known(id)?);
         let own = generation.issuing.take();
         let own = own.ok_or_else(|| Denied::Broken(format!("generation {id} of {} has no issuing key", ca.id)))?;
         generation.issuing = Some(CaKey { certificate: Some(issuing.certificate.clone()), ..own });
         let facts = vec![("issuing", Json::show(&issuing.key)), ("root", Json::show(&root.key))];
-        generation.root = Some(root);
+        // A root that stays keeps its list where it was first.
+        let owner = self.owner_of_list(id, Place::Root);
+        // On the shelf first, as every list.
+        self.shelf.put(&name(&owner, Place::Root), &list).await?;
+        if owner == *id {
+            generation.root = Some(CaKey { list: Some(made), ..root });
+        } else {
+            let mut first = CaGeneration::clone(&*self.known(&owner)?);
+            first.root = first.root.map(|root| CaKey { list: Some(made), ..root });
+            self.record(&owner, first, "ca.accept", Vec::new(), by).await?;
+        }
         self.record(id, generation, "ca.accept", facts, by).await
     }
 

@@ -36,8 +36,8 @@ pub struct CaStatus {
     pub id: CaId,
     /// Its generations, the oldest first.
     pub generations: Vec<GenerationStatus>,
-    /// What relying parties are to trust; `None` while there is nothing.
-    pub bundle: Option<Digest>,
+    /// Version and digest of what relying parties are to trust; `None` while there is nothing.
+    pub bundle: Option<(u64, Digest)>,
 }
 
 /// One generation.
@@ -90,7 +90,7 @@ impl Authority {
 
     fn ca_status(&self, id: &CaId, now: Timestamp) -> CaStatus {
         let generations = self.generations(id).iter().map(|(id, g)| self.generation_status(id, g, now)).collect();
-        let bundle = self.bundle(id).ok().map(|(_, digest)| digest);
+        let bundle = self.bundle(id).ok().map(|b| (b.version, b.digest));
         CaStatus { id: id.clone(), generations, bundle }
     }
 

@@ -3,16 +3,15 @@
 use core::future::Future;
 use core::pin::pin;
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError};
 
 use futures_util::future::{Either, select};
 
 use crate::domain::json::Json;
-use crate::domain::register::{CaGeneration, GenerationId, Keeper, Phase};
+use crate::domain::register::Keeper;
 use crate::domain::state::Change;
-use crate::domain::time::{DAY, HOUR, Timestamp, human_span};
+use crate::domain::time::{DAY, HOUR, human_span};
 use crate::engine::authority::{Authority, Beat};
 use crate::ports::{Batch, Notice, Urgency};
 
@@ -24,17 +23,16 @@ pub(super) const KEPT: Duration = DAY;
 const MOST_AT_ONCE: usize = 256;
 /// The same trouble is told again after this.
 const TOLD_AGAIN: Duration = HOUR;
-/// People hear of a CA's end so long before it, at a third of its life at the latest.
+/// People hear of the end of an offline root's list so long before it, at a third of its life at the latest.
 const END_IS_NEAR: Duration = DAY.saturating_mul(30);
 
 impl Authority {
     /// Runs until `stop` is ready. What is in flight is dropped then: every step of it is durable.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
         let mut stop = pin!(stop);
-        let mut told = BTreeMap::new();
         loop {
             let round = async {
-                self.round(&mut told).await;
+                self.round().await;
                 self.engine.ports.clock.sleep(EVERY).await;
             };
             if let Either::Left(_) = select(&mut stop, pin!(round)).await {
@@ -43,16 +41,18 @@ impl Authority {
         }
     }
 
-    async fn round(&self, told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>) {
+    /// Goes round once.
+    pub async fn round(&self) {
         self.anchor();
         // Lists are dated; while the clock is not believed, none is made.
         if self.believe_clock().is_ok() {
             for (id, error) in self.publish_due().await {
                 let text = format!("a revocation list of generation {id} could not be made: {error}");
-                self.tell(told, &id, error.code(), text);
+                self.tell(format!("ca/{}/{id}", id.ca), None, error.code(), text, Urgency::Act);
             }
             self.forget_expired().await;
-            self.warn_of_ends(told);
+            self.rotate_all().await;
+            self.warn_of_lists();
         }
         let clock = &self.engine.ports.clock;
         let beat = Beat { at: clock.now(), boot: clock.boottime() };
@@ -74,60 +74,31 @@ impl Authority {
         drop(self.engine.commit(Batch { changes, entries: vec![draft] }).await);
     }
 
-    fn warn_of_ends(&self, told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>) {
-        let now = self.now();
-        for ca in self.cas().values() {
-            for (id, generation) in self.generations(&ca.id) {
-                self.warn_of_list(told, &id, &generation);
-                let Some(validity) = generation.validity().filter(|_| generation.phase == Phase::SIGNING) else {
-                    continue;
-                };
-                let left = now.until(validity.not_after);
-                if left < END_IS_NEAR.min(validity.lifetime() / 3) {
-                    let left = human_span(left);
-                    let text = format!(
-                        "generation {id} ends in {left}: make another CA, and have what it issues issued there"
-                    );
-                    self.tell(told, &id, "KW4619", text);
-                }
+    /// The list of a root that is outside is made by a person.
+    fn warn_of_lists(&self) {
+        let generations: Vec<_> = self.cas().keys().flat_map(|ca| self.generations(ca)).collect();
+        for (id, generation) in generations.iter().filter(|(_, g)| g.phase.is_trusted()) {
+            let root = generation.root.as_ref().filter(|root| root.keeper == Keeper::Offline);
+            let Some(list) = root.and_then(|root| root.list.as_ref()) else { continue };
+            let (left, life) = (self.now().until(list.next_update), list.this_update.until(list.next_update));
+            if left < END_IS_NEAR.min(life / 3) {
+                let left = human_span(left);
+                let text = format!(
+                    "the revocation list of the root of {id} ends in {left}: sign another one with `keyward ca sign-intermediate DIR`"
+                );
+                self.tell(format!("ca/{}/{id}", id.ca), None, "KW4661", text, Urgency::Act);
             }
         }
     }
 
-    /// The list of a root that is outside is made by a person.
-    fn warn_of_list(
-        &self,
-        told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>,
-        id: &GenerationId,
-        generation: &CaGeneration,
-    ) {
-        let root = generation.root.as_ref().filter(|root| root.keeper == Keeper::Offline);
-        let Some(list) = root.filter(|_| generation.phase.is_trusted()).and_then(|root| root.list.as_ref()) else {
-            return;
-        };
-        let (left, life) = (self.now().until(list.next_update), list.this_update.until(list.next_update));
-        if left < END_IS_NEAR.min(life / 3) {
-            let left = human_span(left);
-            let text = format!(
-                "the revocation list of the root of {id} ends in {left}: sign another one with `keyward ca sign-intermediate DIR`"
-            );
-            self.tell(told, id, "KW4661", text);
-        }
-    }
-
-    fn tell(
-        &self,
-        told: &mut BTreeMap<(GenerationId, &'static str), Timestamp>,
-        id: &GenerationId,
-        code: &'static str,
-        text: String,
-    ) {
+    pub(super) fn tell(&self, what: String, owner: Option<String>, code: &'static str, text: String, urgent: Urgency) {
         let now = self.now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|_, at| now.since(*at) < TOLD_AGAIN);
-        if let Entry::Vacant(first) = told.entry((id.clone(), code)) {
+        if let Entry::Vacant(first) = told.entry((what.clone(), code)) {
             first.insert(now);
-            let about = format!("ca/{}", id.ca);
-            self.engine.ports.notifier.notify(Notice { about, owner: None, code, text, urgent: Urgency::Act });
+            let about = what.split('/').take(2).collect::<Vec<_>>().join("/");
+            self.engine.ports.notifier.notify(Notice { about, owner, code, text, urgent });
         }
     }
 }

@@ -156,6 +156,9 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Enforcing proxies for mTLS
     #[command(subcommand, arg_required_else_help = true)]
     Link(super::link::Link),
+    /// Programs that get SPIFFE IDs
+    #[command(subcommand, arg_required_else_help = true)]
+    Workload(super::workload::Workload),
     /// Private CAs: make, issue, revoke, publish
     #[command(subcommand, arg_required_else_help = true)]
     Ca(super::ca::Ca),

@@ -8,12 +8,14 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use super::args::{Output, span};
 use super::ca_offline::{ImportArgs, Medium, SignIntermediate};
 use super::console::{Cell, Exit, Failure, Tone, relative};
+use super::rotation::{Acknowledged, Cross, DistrustArgs, EmergencyArgs, OfGeneration, Rotate};
 use super::{Done, Run};
 use crate::domain::authority::RevocationReason;
 use crate::domain::name::Name;
 use crate::domain::spiffe::SpiffeId;
 use crate::shell::files::create;
 use crate::shell::http::ca::model::{Ca as View, Cas, Generation, Made, Revoke, Revoked, Sign, Signed};
+use crate::shell::http::ca::rotation_model::Rotation;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ca {
@@ -122,10 +124,63 @@ Example:
         root: bool,
     },
     /// What relying parties are to trust, as PEM
+    #[command(after_help = "\
+Example:
+  keyward ca bundle mesh > /etc/mesh/ca.pem
+
+Its version and digest, which relying parties acknowledge, are said on standard error.")]
     Bundle {
         /// The CA's id
         ca: String,
     },
+    /// Rotate a CA before its time, look ahead, or see how its rotation stands
+    #[command(after_help = "\
+Examples:
+  keyward ca rotate mesh --plan
+  keyward ca rotate mesh --reason \"yearly\"
+  keyward ca rotate mesh --status
+
+It skips the timers, not the evidence: nothing signs before every relying party has acknowledged the bundle and let
+a canary in. Exits with 3 while something waits for somebody.")]
+    Rotate(Rotate),
+    /// Roll a new generation back: the one before it signs again
+    #[command(after_help = "\
+Example:
+  keyward ca rollback mesh 2 --reason \"the portal refuses it\"
+
+From standby, staged, signing or draining of the old one. The new one stays trusted, drains, and goes.")]
+    Rollback(OfGeneration),
+    /// Say that a key of a generation is in other hands
+    #[command(after_help = "\
+Example:
+  keyward ca compromised mesh 1 --reason \"the backup was stolen\"
+
+A replacement is made and staged at once. Then `keyward ca emergency` shows what breaks.")]
+    Compromised(OfGeneration),
+    /// Show what breaks if what is compromised goes at once, and sign it off
+    Emergency(EmergencyArgs),
+    /// Have nothing of a CA trusted any more
+    #[command(after_help = "\
+Example:
+  keyward ca distrust mesh --all --type-name mesh
+
+It cannot be taken back: the bundle is empty, and every relying party refuses every peer.")]
+    Distrust(DistrustArgs),
+    /// Certify one generation's root by another's
+    #[command(after_help = "\
+Example:
+  keyward ca cross-sign mesh --subject 2 --issuer 1
+
+Whoever trusts generation 1 takes leaves of generation 2 then, as long as they carry the cross-signature.")]
+    CrossSign(Cross),
+    /// Say for a relying party which bundle it goes by
+    #[command(after_help = "\
+Example:
+  keyward ca acknowledge mesh --party edge --version 3 --digest 9c1f…
+
+It also says that the party gave up the sessions and tickets of whoever is not in the bundle any more.
+A party says it itself by POST /v1/ca/CA/acknowledge with its token.")]
+    Acknowledge(Acknowledged),
 }
 
 #[derive(Debug, Args)]
@@ -191,10 +246,21 @@ impl Run {
             Ca::Revoke(revoke) => self.ca_revoke(revoke),
             Ca::Crl { generation, root } => self.ca_crl(&generation, root),
             Ca::Bundle { ca } => {
-                let bytes = self.daemon()?.bytes(&format!("/v1/ca/{ca}/bundle"))?;
+                let daemon = self.daemon()?;
+                let bytes = daemon.bytes(&format!("/v1/ca/{ca}/bundle"))?;
+                let rotation: Rotation = daemon.get(&format!("/v1/ca/{ca}/rotation"))?;
                 self.console.raw(&bytes)?;
+                let digest = rotation.bundle.unwrap_or_default();
+                self.console.note(format!("version {}, digest {digest}", rotation.bundle_version));
                 Ok(Exit::Ok)
             }
+            Ca::Rotate(asked) => self.ca_rotate(asked),
+            Ca::Rollback(asked) => self.ca_rollback(asked),
+            Ca::Compromised(asked) => self.ca_compromised(asked),
+            Ca::Emergency(asked) => self.ca_emergency(asked),
+            Ca::Distrust(asked) => self.ca_distrust(asked),
+            Ca::CrossSign(asked) => self.ca_cross_sign(&asked),
+            Ca::Acknowledge(asked) => self.ca_acknowledge(asked),
         }
     }
 

@@ -48,6 +48,11 @@ impl Run {
             if let Some(problem) = &link.problem {
                 self.console.out(format!("{}: {}", link.id, self.console.paint(problem, Tone::Warn)));
             }
+            if let Some(swap) = link.swap.as_ref().filter(|swap| swap.cut > 0) {
+                let (cut, took) = (swap.cut, swap.took_ms);
+                self.console
+                    .out(format!("{}: {cut} connections were distrusted and cut {took} ms after the change", link.id));
+            }
             let refused: Vec<String> =
                 link.refused.iter().filter(|(_, n)| **n > 0).map(|(why, n)| format!("{why} {n}")).collect();
             if !refused.is_empty() {

@@ -23,9 +23,11 @@ mod meaning;
 mod plans;
 mod proof;
 mod renew;
+mod rotation;
 mod snippet;
 mod thaw;
 mod witness;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -114,6 +116,7 @@ impl Run {
             Command::Restore(restore) => self.restore(&restore),
             Command::Doctor(doctor) => self.doctor(&doctor),
             Command::Link(link::Link::Status) => self.link_status(),
+            Command::Workload(workload::Workload::Status) => self.workload_status(),
             Command::Status => self.status(),
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),

@@ -23,7 +23,8 @@ pub use self::directory::{Binding, DirectoryLimits, DirectoryPlace, DirectorySet
 pub use self::host::{Check, Group, Level, verify_host};
 pub use self::settings::{
     AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, KeyholderSettings,
-    Listen, Passphrase, Propagation, Settings, SolverKind, SolverSettings, TsigAlgorithm, Witness,
+    Listen, Passphrase, Propagation, Settings, SolverKind, SolverSettings, TsigAlgorithm, UnixSocket, Witness,
+    WorkloadApi,
 };
 
 /// A file is at most this long: 20,000 certificates ([`MOST_CERTIFICATES`]) of 800 bytes each fit.

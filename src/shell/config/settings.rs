@@ -16,7 +16,9 @@ use crate::domain::id::{CaId, IssuerId, SolverId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::domain::link::Link;
-use crate::engine::authority::Route;
+use crate::domain::workload::Workload;
+use crate::engine::authority::{Rotations, Route};
+use crate::shell::relying::PartySettings;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -37,6 +39,10 @@ pub struct Settings {
     pub private_issuers: BTreeMap<IssuerId, Route>,
     /// The private CAs.
     pub cas: BTreeMap<CaId, Arc<Ca>>,
+    /// How each of them is rotated.
+    pub rotations: Rotations,
+    /// Who relies on them.
+    pub parties: Vec<PartySettings>,
     /// The process that has their keys; `None` without private CAs.
     pub keyholder: Option<KeyholderSettings>,
     /// ACME directories over them, in the order of the file.
@@ -51,10 +57,36 @@ pub struct Settings {
     pub audit_witness: Option<AuditWitness>,
     /// Enforcing proxies, in the order of the file; none in staging, where nothing of production is touched.
     pub links: Vec<Arc<Link>>,
+    /// Where programs of this machine get SPIFFE IDs; nowhere in staging.
+    pub workload_api: Option<WorkloadApi>,
+    /// Which programs get them.
+    pub workloads: Arc<[Workload]>,
     /// SHA-256 of the text.
     pub digest: Digest,
     /// The file, if it came from one.
     pub path: Option<PathBuf>,
+}
+
+/// The SPIFFE Workload API and Envoy's secret discovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadApi {
+    /// Where it listens.
+    pub socket: UnixSocket,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Calls at once by one user.
+    pub max_streams_per_user: usize,
+}
+
+/// A Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its mode, for example 0o660.
+    pub mode: u32,
+    /// Its group; unchanged if `None`.
+    pub group: Option<String>,
 }
 
 /// The process that has the keys of private CAs.

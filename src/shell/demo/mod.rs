@@ -91,11 +91,7 @@ pub fn hook(dir: &std::path::Path) -> ExitCode {
 async fn play(options: &Options) -> Result<(), String> {
     let clock = Arc::new(DemoClock::new(crate::shell::wire::clock()));
     let stage = Stage::build(options, clock.clone()).await?;
-    let reload = Arc::new(
-        |_: &Arc<crate::engine::Engine>, _: &crate::shell::link::Links, _: &crate::shell::acme_server::Directories| {
-            Err("the demo's configuration stays as it is".to_owned().into())
-        },
-    );
+    let reload = Arc::new(|_: &daemon::Parts| Err("the demo's configuration stays as it is".to_owned().into()));
     let running = daemon::start(&stage.settings, clock.clone(), reload).await;
     let ended = match running {
         Ok(running) => watch(options, &stage, &clock, running).await,

@@ -131,4 +131,10 @@ pub(super) const ROWS: &[Entry] = &[
         "The side of a link without TLS is open to other machines, or leads to one.",
         "Use a loopback address or a Unix socket, or set `allow_remote = true` where the network between is trusted.",
     ),
+    row(
+        "KW4336",
+        "link: two sources of trust",
+        "A link has `ca` and files with roots or revocation lists: the CA's own bundle and lists are all that it needs.",
+        "Keep `ca`, which follows the CA through its rotations, or the files.",
+    ),
 ];

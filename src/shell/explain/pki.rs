@@ -28,7 +28,8 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4603",
         "a generation of a CA is being made",
-        "An entry of the audit log: somebody had a CA make a new root and a new issuing CA. It signs nothing yet.",
+        "An entry of the audit log: a CA makes a new issuing CA, with a new root or below the one that it has. It signs nothing \
+         yet.",
         "Nothing. `keyward ca init` goes on with one that was cut off.",
     ),
     row(
@@ -133,9 +134,9 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4619",
         "a CA ends soon",
-        "A generation that signs has less than 30 days, or less than a third of its life. Leaves are never longer than what \
-         is above them, so they become shorter and shorter.",
-        "Add another `[[ca]]`, make it, have peers trust both bundles, and name its issuer in the certificates.",
+        "The generation that signs ends so soon that its leaves are cut short: none is longer than what is above it. The \
+         next one should have followed it long ago.",
+        "`keyward ca rotate CA --status` says what holds the rotation.",
     ),
     row(
         "KW4660",

@@ -36,6 +36,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/status", get(status))
         .route("/v1/gates", get(gates))
         .route("/v1/links", get(super::links::list))
+        .route("/v1/workloads", get(super::workloads::list))
         .route("/v1/explanations/{path}", get(super::gatekeeping::explanation))
         .route("/v1/paths/{path}/reopen", post(super::gatekeeping::reopen))
         .route("/v1/keys/{spki}/compromised", post(super::gatekeeping::compromised))
@@ -53,7 +54,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 async fn nothing_here() -> Problem {
-    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/freezes, /v1/graph, /v1/links, /v1/audit/entries";
+    let hint = "/, /audit, /metrics, /healthz, /v1/status, /v1/credentials, /v1/gates, /v1/gate/PATH, /v1/freezes, /v1/graph, /v1/links, /v1/workloads, /v1/audit/entries";
     Problem::new(StatusCode::NOT_FOUND, problem::NOTHING_HERE, "there is nothing at this address", hint)
 }
 

@@ -35,6 +35,12 @@ pub struct Link {
     pub certificate: Option<Certificate>,
     /// SHA-256 of roots, revocation lists and peers in force: it stands in the audit log too.
     pub trust: Option<String>,
+    /// The private CA whose bundle and lists peers are judged by.
+    pub ca: Option<String>,
+    /// With a private CA: SHA-256 of the bundle in force.
+    pub bundle: Option<String>,
+    /// How the last change of trust took effect.
+    pub swap: Option<Swap>,
     /// Connections now.
     pub connections: usize,
     /// So many may be.
@@ -49,6 +55,17 @@ pub struct Link {
     pub received: u64,
     /// Bytes to whoever connected.
     pub sent: u64,
+}
+
+/// How a change of trust took effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// When every live peer was judged by it.
+    pub at: String,
+    /// Milliseconds after the change.
+    pub took_ms: u64,
+    /// Connections that were cut for it.
+    pub cut: u64,
 }
 
 /// Why a link lets nobody through.
@@ -95,6 +112,13 @@ impl From<&Status> for Link {
             problem: status.problem.clone(),
             certificate,
             trust: status.trust.map(|t| t.to_string()),
+            ca: link.ca.as_ref().map(ToString::to_string),
+            bundle: status.bundle.map(|(digest, _)| digest.to_string()),
+            swap: status.swap.map(|swap| Swap {
+                at: swap.at.to_string(),
+                took_ms: u64::try_from(swap.took.as_millis()).unwrap_or(u64::MAX),
+                cut: swap.cut,
+            }),
             connections: status.connections,
             max_connections: link.max_connections,
             accepted: status.accepted,

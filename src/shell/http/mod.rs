@@ -38,6 +38,7 @@ mod shield;
 mod tls;
 mod views;
 mod witness;
+mod workloads;
 
 use core::fmt;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ use crate::engine::authority::Authority;
 use crate::engine::{Engine, Refusal};
 use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
 use crate::shell::acme_server::Directories;
+use crate::shell::workload::Standing;
 
 pub use self::links::Link;
 pub use self::listen::{BindError, Listeners, bind};
@@ -55,11 +57,14 @@ pub(crate) use self::listen::{SocketFiles, unix_socket};
 pub use self::server::serve;
 pub(in crate::shell) use self::tls::GateCertificate;
 pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
+pub use self::workloads::{Certificate as WorkloadCertificate, Workload};
 
 /// What was said to people lately, newest last.
 pub type Notices = Arc<dyn Fn() -> Vec<Notice> + Send + Sync>;
 /// How the links are now, in the order of their ids.
 pub type LinkStatuses = Arc<dyn Fn() -> Vec<Status> + Send + Sync>;
+/// How the workloads are now, in the order of the configuration.
+pub type WorkloadStandings = Arc<dyn Fn() -> Vec<Standing> + Send + Sync>;
 /// Reads the configuration again: what was adopted, or why nothing was. May block.
 pub type ReloadHook = Arc<dyn Fn() -> Result<String, NotReloaded> + Send + Sync>;
 
@@ -105,6 +110,8 @@ pub struct Web {
     pub notices: Notices,
     /// How the links are now.
     pub links: LinkStatuses,
+    /// How the workloads are now.
+    pub workloads: WorkloadStandings,
     /// What `POST /v1/reload` does.
     pub reload: ReloadHook,
     /// Production or staging: said in every answer.

@@ -10,8 +10,8 @@ use crate::codec::live_roots::LiveRoots;
 use crate::codec::verify::Roots;
 use crate::domain::id::{CaId, IssuerId};
 use crate::engine::Engine;
-use crate::engine::authority::{Authority, InHouse, Route};
-use crate::ports::Anchors;
+use crate::engine::authority::{Authority, Doors, InHouse, Route};
+use crate::ports::{Anchors, Relying};
 use crate::shell::config::Settings;
 
 /// What chains on this machine may end in: roots that stay, and those of private CAs.
@@ -61,17 +61,31 @@ pub struct Private {
     pub(super) trust: Arc<TrustBook>,
 }
 
+/// Where private CAs publish.
+#[must_use]
+pub fn pki_of(state: &std::path::Path) -> std::path::PathBuf {
+    state.join("pki")
+}
+
 impl super::Wired {
     /// The private CAs over an engine; none without `[[ca]]`. Relying on them begins here.
     ///
     /// # Errors
     /// If the directory of their lists cannot be made.
-    pub fn authority(&self, settings: &Settings, engine: &Arc<Engine>) -> Result<Option<Arc<Authority>>, WireError> {
+    pub fn authority(
+        &self,
+        settings: &Settings,
+        engine: &Arc<Engine>,
+        relying: Arc<dyn Relying>,
+    ) -> Result<Option<Arc<Authority>>, WireError> {
         let Some(holder) = settings.keyholder.as_ref().filter(|_| !settings.cas.is_empty()) else { return Ok(None) };
         let holder = super::key_holder(&holder.socket, None);
-        let shelf = Arc::new(FileShelf::open(&settings.state_dir.join("pki"))?);
-        let (mint, trust) = (Arc::new(X509Mint), self.private.trust.clone());
-        let authority = Arc::new(Authority::new(engine.clone(), holder, mint, shelf, trust, settings.cas.clone()));
+        let shelf = Arc::new(FileShelf::open(&pki_of(&settings.state_dir))?);
+        let (cas, rotations) = (settings.cas.clone(), settings.rotations.clone());
+        let (mint, anchors) = (Arc::new(X509Mint), self.private.trust.clone());
+        let doors = Doors { holder, mint, shelf, anchors, relying };
+        let authority = Authority::new(engine.clone(), doors, cas, rotations);
+        let authority = Arc::new(authority);
         self.private.issuers.serve(&authority);
         authority.anchor();
         Ok(Some(authority))

@@ -43,7 +43,7 @@ pub fn urls(all: &[&str]) -> Vec<Arc<str>> {
 pub struct Key {
     pub pkcs8: Vec<u8>,
     pub spki: Arc<[u8]>,
-    algorithm: KeyAlgorithm,
+    pub algorithm: KeyAlgorithm,
 }
 
 impl Key {
@@ -56,23 +56,27 @@ impl Key {
     /// The certificate or list.
     pub fn sign(&self, to_sign: &ToSign) -> Vec<u8> {
         assert_eq!(to_sign.algorithm, self.algorithm);
+        ca::assemble(to_sign, &self.signature(&to_sign.bytes))
+    }
+
+    /// As the key holder gives it.
+    pub fn signature(&self, bytes: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         let ec = |curve| sig::EcdsaKeyPair::from_pkcs8(curve, &self.pkcs8).unwrap();
-        let signature = match self.algorithm {
+        match self.algorithm {
             KeyAlgorithm::P256 => {
-                ec(&sig::ECDSA_P256_SHA256_ASN1_SIGNING).sign(&random, &to_sign.bytes).unwrap().as_ref().to_vec()
+                ec(&sig::ECDSA_P256_SHA256_ASN1_SIGNING).sign(&random, bytes).unwrap().as_ref().to_vec()
             }
             KeyAlgorithm::P384 => {
-                ec(&sig::ECDSA_P384_SHA384_ASN1_SIGNING).sign(&random, &to_sign.bytes).unwrap().as_ref().to_vec()
+                ec(&sig::ECDSA_P384_SHA384_ASN1_SIGNING).sign(&random, bytes).unwrap().as_ref().to_vec()
             }
             KeyAlgorithm::Ed25519 => {
-                sig::Ed25519KeyPair::from_pkcs8(&self.pkcs8).unwrap().sign(&to_sign.bytes).as_ref().to_vec()
+                sig::Ed25519KeyPair::from_pkcs8(&self.pkcs8).unwrap().sign(bytes).as_ref().to_vec()
             }
             rsa @ (KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096) => {
                 panic!("a CA has no {rsa} key here")
             }
-        };
-        ca::assemble(to_sign, &signature)
+        }
     }
 }
 

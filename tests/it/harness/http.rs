@@ -161,6 +161,7 @@ impl Still {
                 Arc::new(move || notifier.notices())
             },
             links: Arc::new(Vec::new),
+            workloads: Arc::new(Vec::new),
             reload: Arc::new(|| Err("keyward.toml:3:1: unknown key".to_owned().into())),
             environment: self.environment,
             compat_x509: false,

@@ -69,7 +69,7 @@ pub const PORTAL: &str = "dns:portal.example.com";
 
 /// A gate that a test moves.
 #[derive(Clone)]
-pub struct Lever(Arc<Mutex<(Option<&'static str>, Timestamp)>>);
+pub struct Lever(pub Arc<Mutex<(Option<&'static str>, Timestamp)>>);
 
 impl Lever {
     pub fn open(&self) {
@@ -172,6 +172,7 @@ impl Rig {
             forward: Address::Tcp { host: "127.0.0.1".into(), port: echo.address.port() },
             server_name: None,
             identity: Identity::Files { credential: None, certificate: at("own.pem"), key: at("own.key") },
+            ca: None,
             roots: vec![at("roots.pem")],
             crls: Vec::new(),
             peers: vec![PeerId::parse(ENGINE).unwrap()],
@@ -196,7 +197,7 @@ impl Rig {
         };
         let registry = prometheus::Registry::new();
         let meter = LinkMeter::new(&registry).unwrap();
-        let doors = Doors::new(&ports, store.clone(), gate, Arc::new(|_: &_| None), meter);
+        let doors = Doors::new(&ports, store.clone(), gate, Arc::new(|_: &_| None), meter, None);
         let proxy = Proxy::new(Arc::new(link.clone()), Arc::new(doors));
         let (stop, stopped) = oneshot::channel::<()>();
         let running = proxy.clone();
@@ -256,7 +257,7 @@ impl Rig {
     }
 }
 
-fn verdict(path: &PathId, lever: &Lever, clock: &TestClock) -> Verdict {
+pub fn verdict(path: &PathId, lever: &Lever, clock: &TestClock) -> Verdict {
     let (closed, until) = *lever.0.lock().unwrap();
     let (at, at_boot) = (clock.now(), clock.boottime());
     let code = closed.unwrap_or("KW4004");

@@ -21,4 +21,5 @@ pub mod pki;
 pub mod proxy;
 pub mod proxies;
 pub mod store;
+pub mod rotation;
 pub mod witness;

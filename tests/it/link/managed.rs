@@ -76,7 +76,7 @@ async fn a_renewed_certificate_is_served_without_a_file_and_without_dropping_any
     let toml = place.toml(&rest);
     let settings = parse("keyward.toml", &toml, Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
     let life: Life = place.start(&toml).await;
-    let doors = wire::link::doors(&life.wired.ports, &life.engine, &prometheus::Registry::new()).unwrap();
+    let doors = wire::link::doors(&life.wired.ports, &life.engine, None, &prometheus::Registry::new()).unwrap();
     let links = Links::new(doors);
     links.adopt(links.prepare(&settings.links).await.unwrap()).await;
     let client = Client::new(&place, &ca, listen);

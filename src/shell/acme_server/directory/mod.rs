@@ -211,6 +211,13 @@ fn unissued(why: Denied) -> Unissued {
         | Denied::Made(..)
         | Denied::UnknownSerial(_)
         | Denied::Outside(..)
+        | Denied::Rotation(_)
+        | Denied::Waits(_)
+        | Denied::UnknownParty(..)
+        | Denied::OtherBundle { .. }
+        | Denied::OtherBreakage(_)
+        | Denied::NothingToSignOff(_)
+        | Denied::NotMeant(_)
         | Denied::Holder(HolderError::Refused(_))
         | Denied::Broken(_) => never(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal"),
     }

@@ -11,8 +11,10 @@ use crate::domain::certificate::{Purpose, Purposes};
 use crate::domain::id::{CaId, ProfileId};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::Name;
+use crate::domain::rotation::{Renewal, Setting};
 use crate::domain::spiffe::{PathPattern, TrustDomain};
 use crate::domain::time::{DAY, HOUR, MINUTE};
+use crate::engine::authority::CANARY;
 use crate::shell::config::diagnostic::{Problems, quoted};
 use crate::shell::config::raw::{At, Section, Wrong, understood};
 use crate::shell::config::settings::{KeyholderSettings, Passphrase};
@@ -37,7 +39,14 @@ const LEAF_LIFETIME: Duration = DAY;
 
 const CA_LIFETIMES: core::ops::RangeInclusive<Duration> = HOUR..=DAY.saturating_mul(9_125);
 const CRL_LIFETIMES: core::ops::RangeInclusive<Duration> = HOUR..=DAY.saturating_mul(90);
-const LEAF_LIFETIMES: core::ops::RangeInclusive<Duration> = MINUTE.saturating_mul(10)..=DAY.saturating_mul(398);
+const LEAF_LIFETIMES: core::ops::RangeInclusive<Duration> = MINUTE..=DAY.saturating_mul(398);
+
+/// A canary's answer is asked for again at half of this.
+const CANARY_LIFETIMES: core::ops::RangeInclusive<Duration> = MINUTE..=DAY.saturating_mul(30);
+/// Clocks that are further apart than a day are wrong.
+const SKEWS: core::ops::RangeInclusive<Duration> = Duration::ZERO..=DAY;
+/// What a rotation makes anew.
+const RENEWALS: [(Renewal, &str); 2] = [(Renewal::Both, "both"), (Renewal::Issuing, "issuing")];
 
 /// The kinds of key that a CA has.
 const ALGORITHMS: [(KeyAlgorithm, &str); 3] =
@@ -48,13 +57,38 @@ const ALGORITHMS: [(KeyAlgorithm, &str); 3] =
 pub(super) struct Cas<'a> {
     pub(super) ids: Ids<'a>,
     pub(super) all: BTreeMap<CaId, Arc<Ca>>,
+    pub(super) rotations: BTreeMap<CaId, Setting>,
     pub(super) keyholder: Option<KeyholderSettings>,
+}
+
+impl Cas<'_> {
+    /// `ca` and `ca_profile` of a section, if both are there.
+    pub(super) fn route(&self, p: &mut Problems, s: &mut Section<'_>) -> Option<(Arc<Ca>, ProfileId)> {
+        let ca = s.need_text(p, "ca", "\"mesh\"");
+        let profile = s.need_text(p, "ca_profile", "\"workload\"");
+        let ca = ca?;
+        if !self.ids.contains(ca.value) {
+            self.ids.unknown(p, "ca", &ca);
+            return None;
+        }
+        // One with a problem of its own is not asked for its profiles.
+        let found = CaId::parse(ca.value).ok().and_then(|id| self.all.get(&id))?;
+        let profile = profile?;
+        let Some(known) = ProfileId::parse(profile.value).ok().and_then(|id| found.profiles.get(&id)) else {
+            let all: Vec<&str> = found.profiles.keys().map(ProfileId::as_str).collect();
+            let what = format!("the CA {} has no profile {}", quoted(ca.value), quoted(profile.value));
+            p.add("KW0012", &profile.span, what, "unknown", format!("it has {}", all.join(", ")));
+            return None;
+        };
+        Some((found.clone(), known.id.clone()))
+    }
 }
 
 pub(super) fn read_all<'a>(p: &mut Problems, root: &mut Section<'a>, state: Option<&Path>) -> Cas<'a> {
     let mut cas = Cas::default();
     for section in root.sections(p, "ca", "[[ca]]", MOST_CAS) {
-        if let Some(ca) = read(p, section, &mut cas.ids) {
+        if let Some((ca, setting)) = read(p, section, &mut cas.ids) {
+            cas.rotations.insert(ca.id.clone(), setting);
             cas.all.insert(ca.id.clone(), Arc::new(ca));
         }
     }
@@ -97,7 +131,7 @@ fn keyholder(p: &mut Problems, mut s: Section<'_>, state: Option<&Path>) -> Opti
     })
 }
 
-fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<Ca> {
+fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<(Ca, Setting)> {
     let id = ids.read(p, &mut s, "\"mesh\"", CaId::parse);
     let name = s.parsed(p, "name", "\"Example Mesh\"", title);
     let organization = s.parsed(p, "organization", "\"Example Ltd\"", title);
@@ -115,6 +149,9 @@ fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<C
             )
         })
     });
+    let renewal = s.word(p, "rotate", &RENEWALS);
+    let canary_lifetime = s.parsed(p, "canary_lifetime", "\"24h\"", |t| scalar::duration(t, CANARY_LIFETIMES));
+    let skew = s.parsed(p, "skew", "\"5m\"", |t| scalar::duration(t, SKEWS));
     let crl_urls = urls(p, &mut s, "crl_urls");
     let issuer_urls = urls(p, &mut s, "issuer_urls");
     let constraints = Constraints {
@@ -141,7 +178,7 @@ fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<C
     }
     s.close(p);
     let id = id?.value;
-    Some(Ca {
+    let ca = Ca {
         offline_root: root_kept.is_some_and(|kept| kept.value),
         name: name.map_or_else(|| Arc::from(id.as_str()), |n| Arc::from(n.value)),
         organization: organization.map(|o| Arc::from(o.value)),
@@ -155,7 +192,15 @@ fn read<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>) -> Option<C
         issuer_urls,
         profiles,
         id,
-    })
+    };
+    let usual = Setting::usual(&ca);
+    let setting = Setting {
+        skew: skew.map_or(Setting::SKEW, |s| s.value),
+        canary_lifetime: canary_lifetime.map_or(Setting::CANARY_LIFETIME, |c| c.value),
+        renewal: renewal.map_or(Renewal::default(), |r| r.value),
+        ..usual
+    };
+    Some((ca, setting))
 }
 
 fn profile<'a>(
@@ -166,6 +211,9 @@ fn profile<'a>(
     issuing: Duration,
 ) -> Option<Profile> {
     let id = ids.read(p, &mut s, "\"workload\"", ProfileId::parse);
+    if let Some(id) = id.as_ref().filter(|id| id.value.as_str() == CANARY) {
+        p.add("KW0070", &id.span, "this profile is that of canaries", "taken", "choose another id");
+    }
     let lifetime = s.parsed(p, "lifetime", "\"24h\"", |t| scalar::duration(t, LEAF_LIFETIMES));
     if let Some(at) = lifetime.as_ref().filter(|l| l.value >= issuing / 2) {
         let mend = "a leaf lives less than half as long as its CA, or none could be given in the second half";

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::ca::Cas;
 use super::{Ids, lifetime, scalar};
-use crate::domain::id::{CaId, IssuerId, ProfileId};
+use crate::domain::id::IssuerId;
 use crate::domain::inventory::{Environment, Issuer};
 use crate::domain::limits::{LETS_ENCRYPT, Limit, LimitKind};
 use crate::domain::time::DAY;
 use crate::engine::authority::Route;
-use crate::shell::config::diagnostic::{Problems, quoted};
+use crate::shell::config::diagnostic::Problems;
 use crate::shell::config::raw::{At, Section, understood};
 use crate::shell::config::settings::{Eab, IssuerSettings};
 
@@ -85,23 +85,10 @@ pub(super) fn read_all<'a>(
 /// An issuer that is a private CA of this guardian: nothing of ACME is needed.
 fn private<'a>(p: &mut Problems, mut s: Section<'a>, ids: &mut Ids<'a>, cas: &Cas<'_>) -> Option<(IssuerId, Route)> {
     let id = ids.read(p, &mut s, "\"mesh\"", IssuerId::parse);
-    let ca = s.need_text(p, "ca", "\"mesh\"")?;
-    let profile = s.need_text(p, "ca_profile", "\"workload\"");
+    let route = cas.route(p, &mut s);
     s.close(p);
-    if !cas.ids.contains(ca.value) {
-        cas.ids.unknown(p, "ca", &ca);
-        return None;
-    }
-    // One with a problem of its own is not asked for its profiles.
-    let found = CaId::parse(ca.value).ok().and_then(|id| cas.all.get(&id))?;
-    let profile = profile?;
-    let Some(known) = ProfileId::parse(profile.value).ok().and_then(|id| found.profiles.get(&id)) else {
-        let all: Vec<&str> = found.profiles.keys().map(ProfileId::as_str).collect();
-        let what = format!("the CA {} has no profile {}", quoted(ca.value), quoted(profile.value));
-        p.add("KW0012", &profile.span, what, "unknown", format!("it has {}", all.join(", ")));
-        return None;
-    };
-    Some((id?.value, Route { ca: found.id.clone(), profile: known.id.clone() }))
+    let (ca, profile) = route?;
+    Some((id?.value, Route { ca: ca.id.clone(), profile }))
 }
 
 fn read<'a>(

@@ -5,9 +5,10 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ca::Cas;
 use super::certificate::Credentials;
 use super::{Ids, scalar};
-use crate::domain::id::{CredentialId, LinkId, PathId};
+use crate::domain::id::{CaId, CredentialId, LinkId, PathId};
 use crate::domain::inventory::{ApprovalPath, Care, Source};
 use crate::domain::link::{Address, Identity, Link, Listen, PeerId, Side};
 use crate::domain::time::{DAY, MINUTE};
@@ -38,12 +39,13 @@ pub(super) fn read_all<'a>(
     root: &mut Section<'a>,
     credentials: &Credentials<'a>,
     paths: &BTreeMap<PathId, Arc<ApprovalPath>>,
+    cas: &Cas<'_>,
 ) -> Vec<Arc<Link>> {
     let mut ids = Ids::default();
     let mut doors: BTreeMap<String, Span> = BTreeMap::new();
     let mut links = Vec::new();
     for mut s in root.sections(p, "link", "[[link]]", MOST_LINKS) {
-        let link = read(p, &mut s, &mut ids, &mut doors, credentials, paths);
+        let link = read(p, &mut s, &mut ids, &mut doors, credentials, paths, cas);
         s.close(p);
         links.extend(link.map(Arc::new));
     }
@@ -57,6 +59,7 @@ fn read<'a>(
     doors: &mut BTreeMap<String, Span>,
     credentials: &Credentials<'a>,
     paths: &BTreeMap<PathId, Arc<ApprovalPath>>,
+    cas: &Cas<'_>,
 ) -> Option<Link> {
     let id = ids.read(p, s, "\"portal-in\"", LinkId::parse);
     let path = guard(p, s, paths);
@@ -69,8 +72,9 @@ fn read<'a>(
     let forward = forward(p, s, side, remote);
     let server_name = server_name(p, s, side);
     let identity = identity(p, s, credentials);
+    let ca = private(p, s, cas);
     let roots = files(p, s, "roots", "[\"/etc/keyward/peers-ca.pem\"]");
-    if !s.has("roots") {
+    if !s.has("ca") && !s.has("roots") {
         s.missing(p, "roots", "[\"/etc/keyward/peers-ca.pem\"]");
     } else if roots.as_ref().is_some_and(|r| r.value.is_empty()) {
         let mend = "name the file with the CA of the peers; the system's roots are never taken for peers";
@@ -90,7 +94,8 @@ fn read<'a>(
         forward: forward?,
         server_name,
         identity: identity?,
-        roots: roots?.value,
+        ca: if s.has("ca") { Some(ca?) } else { None },
+        roots: if s.has("roots") { roots?.value } else { Vec::new() },
         crls: if s.has("crls") { crls?.value } else { Vec::new() },
         peers: peers?,
         alpn,
@@ -98,6 +103,20 @@ fn read<'a>(
         handshake_timeout: handshake.map_or(Duration::from_secs(5), |h| h.value),
         idle_timeout: idle.map_or(MINUTE * 15, |i| i.value),
     })
+}
+
+/// The private CA whose bundle and lists peers are judged by.
+fn private(p: &mut Problems, s: &mut Section<'_>, cas: &Cas<'_>) -> Option<CaId> {
+    let ca = s.text(p, "ca", "\"mesh\"")?;
+    if let Some(key) = ["roots", "crls"].into_iter().find(|key| s.has(key)) {
+        let mend = "keep `ca`, which follows the CA through its rotations, or the files";
+        p.add("KW4336", &s.key_span(key), format!("`{key}` beside `ca`"), "trust has two sources", mend);
+    }
+    if !cas.ids.contains(ca.value) {
+        cas.ids.unknown(p, "ca", &ca);
+        return None;
+    }
+    CaId::parse(ca.value).ok()
 }
 
 /// The path that guards it.

@@ -16,12 +16,14 @@ mod install;
 mod issuer;
 mod lifetime;
 mod link;
+mod party;
 mod path;
 mod place;
 mod scalar;
 mod schedule;
 mod solver;
 mod witness;
+mod workload;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -66,6 +68,9 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let freezing = freeze::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
     let directories = directory::read_all(p, &mut root, &cas);
+    let parties = party::read_all(p, &mut root, &cas);
+    let mut rotations = cas.rotations.clone();
+    party::assign(&mut rotations, &parties);
     let issuers = issuer::read_all(p, &mut root, place.environment, &cas);
     let solvers = solver::read_all(p, &mut root);
     let mut credentials = certificate::Credentials::default();
@@ -82,7 +87,11 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
-    let links = link::read_all(p, &mut root, &credentials, &paths);
+    let links = link::read_all(p, &mut root, &credentials, &paths, &cas);
+    if let Some(state) = &place.state_dir {
+        party::check_links(p, &root.at, &links, &cas, &crate::shell::wire::pki_of(state));
+    }
+    let (workload_api, workloads) = workload::read_all(p, &mut root, &cas, &paths);
     // A dry run vouches for nobody, and stands at no door of production.
     let real = place.environment == Environment::Production;
     root.close(p);
@@ -112,6 +121,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         audit,
         issuers: issuers.settings,
         private_issuers: issuers.private,
+        rotations: rotations.into_iter().map(|(id, setting)| (id, std::sync::Arc::new(setting))).collect(),
+        parties,
         cas: cas.all,
         keyholder: cas.keyholder,
         // In a dry run nobody gets anything from a CA of production.
@@ -121,6 +132,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         witness: own_witness.filter(|_| real),
         audit_witness,
         links: if real { links } else { Vec::new() },
+        workload_api: workload_api.filter(|_| real),
+        workloads,
         digest: Digest::of(text.as_bytes()),
         path: None,
     })

@@ -2,6 +2,8 @@
 
 pub mod model;
 mod outside;
+mod rotation;
+pub mod rotation_model;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/ca/{ca}/{number}/root.crl", get(root_list))
         .route("/v1/ca/{ca}/{number}/issuing.pem", get(issuing_certificate))
         .route("/v1/ca/{ca}/{number}/root.pem", get(root_certificate))
+        .merge(rotation::routes())
 }
 
 fn authority(app: &App) -> Answer<&Arc<Authority>> {
@@ -58,6 +61,15 @@ fn denied(error: Denied) -> Problem {
             (StatusCode::UNPROCESSABLE_ENTITY, "compare the request with the profile: keyward config explain ca")
         }
         Denied::Outside(..) => (StatusCode::CONFLICT, "docs/private-pki.md shows the way of a root that is offline"),
+        Denied::Rotation(_) | Denied::Waits(_) => {
+            (StatusCode::CONFLICT, "see what waits for what: keyward ca rotate CA --status")
+        }
+        Denied::UnknownParty(..) => (StatusCode::NOT_FOUND, "add it as a [[relying_party]]; see docs/ca-rotation.md"),
+        Denied::OtherBundle { .. } => (StatusCode::CONFLICT, "fetch the bundle again: keyward ca bundle CA"),
+        Denied::OtherBreakage(_) | Denied::NothingToSignOff(_) => {
+            (StatusCode::CONFLICT, "see what breaks now: keyward ca emergency CA")
+        }
+        Denied::NotMeant(_) => (StatusCode::UNPROCESSABLE_ENTITY, "it cannot be taken back; see docs/ca-rotation.md"),
         Denied::Clock(_) => (StatusCode::SERVICE_UNAVAILABLE, "set the clock right, then: keyward clock accept"),
         Denied::Holder(_) | Denied::Shelf(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "see the key holder: keyward ca status")
@@ -111,8 +123,18 @@ async fn init(
     let (authority, ca) = (authority(&app)?.clone(), ca_id(&ca)?);
     let (making, which) = (authority.clone(), ca.clone());
     let made = to_its_end(async move { making.init(&which, &by).await }).await?;
-    let (bundle, digest) = authority.bundle(&ca).map_err(denied)?;
-    Ok(Json(model::Made { generation: made.to_string(), bundle, digest: digest.to_string() }))
+    told(&authority, &ca, &made)
+}
+
+/// A generation that was made, with the bundle as it is now.
+fn told(authority: &Authority, ca: &CaId, made: &GenerationId) -> Answer<Json<model::Made>> {
+    let bundle = authority.bundle(ca).map_err(denied)?;
+    Ok(Json(model::Made {
+        generation: made.to_string(),
+        bundle: bundle.pem,
+        version: bundle.version,
+        digest: bundle.digest.to_string(),
+    }))
 }
 
 async fn sign(
@@ -169,11 +191,12 @@ async fn revoke(
 }
 
 async fn bundle(State(app): State<Arc<App>>, Path(ca): Path<String>) -> Answer<Response<Body>> {
-    let (pem, digest) = authority(&app)?.bundle(&ca_id(&ca)?).map_err(denied)?;
-    let mut response = ([(header::CONTENT_TYPE, "application/x-pem-file")], pem).into_response();
-    if let Ok(value) = HeaderValue::from_str(&digest.to_string()) {
+    let bundle = authority(&app)?.bundle(&ca_id(&ca)?).map_err(denied)?;
+    let mut response = ([(header::CONTENT_TYPE, "application/x-pem-file")], bundle.pem).into_response();
+    if let Ok(value) = HeaderValue::from_str(&bundle.digest.to_string()) {
         response.headers_mut().insert("keyward-bundle-digest", value);
     }
+    response.headers_mut().insert("keyward-bundle-version", HeaderValue::from(bundle.version));
     Ok(response)
 }
 

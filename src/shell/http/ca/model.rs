@@ -76,6 +76,9 @@ pub struct Ca {
     /// Digest of the bundle that relying parties are to trust; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bundle: Option<String>,
+    /// Counts the changes of the bundle.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bundle_version: Option<u64>,
     /// Its generations, the oldest first.
     pub generations: Vec<Generation>,
 }
@@ -192,6 +195,8 @@ pub struct Made {
     pub generation: String,
     /// The bundle, PEM.
     pub bundle: String,
+    /// Counts the changes of the bundle.
+    pub version: u64,
     /// Digest of the bundle.
     pub digest: String,
 }
@@ -218,7 +223,8 @@ impl From<&CaStatus> for Ca {
     fn from(ca: &CaStatus) -> Self {
         Self {
             id: ca.id.to_string(),
-            bundle: ca.bundle.map(|d| d.to_string()),
+            bundle: ca.bundle.map(|(_, digest)| digest.to_string()),
+            bundle_version: ca.bundle.map(|(version, _)| version),
             generations: ca.generations.iter().map(Generation::from).collect(),
         }
     }

@@ -7,7 +7,7 @@ use axum::extract::{Extension, Path, State};
 use rustls::pki_types::CertificateRevocationListDer;
 use zeroize::Zeroizing;
 
-use super::{Answer, App, Door, Sent, actor, authority, bad, ca_id, denied, model, read_body, to_its_end};
+use super::{Answer, App, Door, Sent, actor, authority, bad, ca_id, model, read_body, to_its_end, told};
 use crate::codec::offline::{Issuing, Request, Root, VERSION};
 use crate::codec::pem;
 use crate::engine::authority::{Asking, Brought, Import};
@@ -52,8 +52,7 @@ pub(super) async fn accept(
     let brought = brought(&asked.pem)?;
     let (accepting, which) = (authority.clone(), ca.clone());
     let made = to_its_end(async move { accepting.accept(&which, &brought, &by).await }).await?;
-    let (bundle, digest) = authority.bundle(&ca).map_err(denied)?;
-    Ok(Json(model::Made { generation: made.to_string(), bundle, digest: digest.to_string() }))
+    told(&authority, &ca, &made)
 }
 
 pub(super) async fn import(
@@ -73,8 +72,7 @@ pub(super) async fn import(
     };
     let (importing, which) = (authority.clone(), ca.clone());
     let made = to_its_end(async move { importing.import(&which, import, &by).await }).await?;
-    let (bundle, digest) = authority.bundle(&ca).map_err(denied)?;
-    Ok(Json(model::Made { generation: made.to_string(), bundle, digest: digest.to_string() }))
+    told(&authority, &ca, &made)
 }
 
 fn key(whose: &str, text: Zeroizing<String>) -> Answer<PrivateKey> {

@@ -1,0 +1,3 @@
+//! Who calls the Workload API.
+
+pub use crate::adapters::caller::{PeerProcess, Programs, Want};
