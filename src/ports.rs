@@ -31,6 +31,7 @@ mod spool;
 mod store;
 mod witness;
 
+pub use crate::domain::directory::ChallengeKind;
 pub use holder::{HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, Operation, ToBeSigned, Warrant};
 pub use keys::{KeyProbe, Prints};
 pub use lists::Lists;
@@ -221,29 +222,6 @@ pub struct ChallengeView {
     pub token: String,
     /// token ‖ '.' ‖ thumbprint of the account key (RFC 8555 section 8.1).
     pub key_authorization: String,
-}
-
-/// The kinds of challenge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChallengeKind {
-    /// RFC 8555 section 8.3.
-    Http01,
-    /// RFC 8737.
-    TlsAlpn01,
-    /// RFC 8555 section 8.4.
-    Dns01,
-}
-
-impl ChallengeKind {
-    /// Its name in ACME.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http01 => "http-01",
-            Self::TlsAlpn01 => "tls-alpn-01",
-            Self::Dns01 => "dns-01",
-        }
-    }
 }
 
 /// Renewal information as a CA gave it (RFC 9773 section 4.2), validated by the engine.

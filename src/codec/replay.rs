@@ -4,6 +4,7 @@
 //! A reader that finds anything unknown says so and gives no state: nothing is guessed.
 
 mod authority;
+mod directory;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use super::ParseError;
 use super::entry::Entry;
 use crate::domain::certificate::CertId;
+use crate::domain::directory::RowId;
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
 use crate::domain::freeze::{Freeze, Scope};
 use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, KeyId, Ulid};
@@ -85,6 +87,11 @@ impl Replay {
     fn read(&self, text: &mut dyn FnMut(Digest) -> Option<Arc<str>>) -> Result<State, ParseError> {
         let mut state = State::default();
         let mut top = Object::new("the state", self.document.clone());
+        top.each("account", |id, fields| {
+            let id = RowId::parse(id).ok_or_else(|| bad("account", &Value::String(id.to_owned())))?;
+            state.accounts.insert(id, Arc::new(directory::account(fields, text)?));
+            Ok(())
+        })?;
         top.each("attempt", |id, fields| {
             let attempt = attempt(id, fields)?;
             state.attempts.insert(attempt.id, Arc::new(attempt));
@@ -161,6 +168,11 @@ impl Replay {
                 by: fields.text("by")?,
             };
             state.latches.insert(on, latch);
+            Ok(())
+        })?;
+        top.each("order", |id, fields| {
+            let id = RowId::parse(id).ok_or_else(|| bad("order", &Value::String(id.to_owned())))?;
+            state.orders.insert(id, Arc::new(directory::order(fields, text)?));
             Ok(())
         })?;
         top.each("rotation", |id, fields| {

@@ -122,6 +122,8 @@ pub enum TargetKind {
     Ca,
     /// A key that is no certificate's.
     Key,
+    /// An ACME directory over a private CA.
+    Directory,
     /// The guardian itself.
     Daemon,
 }
@@ -136,6 +138,7 @@ impl TargetKind {
             Self::Path => "path",
             Self::Ca => "ca",
             Self::Key => "key",
+            Self::Directory => "directory",
             Self::Daemon => "daemon",
         }
     }

@@ -162,7 +162,9 @@ impl NamePattern {
         name(text).map(Self::Exact)
     }
 
-    fn covers(&self, name: &Name) -> bool {
+    /// Whether a name is one of those that it stands for.
+    #[must_use]
+    pub fn covers(&self, name: &Name) -> bool {
         match (self, name) {
             (Self::Exact(own), name) => own == name,
             (Self::Child(_) | Self::Below(_), name) if name.is_wildcard() => false,

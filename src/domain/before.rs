@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::domain::directory::{Account, Order, RowId};
 use crate::domain::execution::Attempt;
 use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId};
@@ -69,6 +70,16 @@ pub trait Before {
     /// # Errors
     /// If it cannot be read.
     fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error>;
+    /// An account of an ACME directory.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Self::Error>;
+    /// An order of an ACME directory.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn order(&self, id: &RowId) -> Result<Option<Cow<'_, Order>>, Self::Error>;
 }
 
 impl Before for State {
@@ -112,6 +123,14 @@ impl Before for State {
 
     fn piece(&self, id: &PieceId) -> Result<Option<Cow<'_, Piece>>, Self::Error> {
         Ok(self.pieces.get(id).map(|piece| Cow::Borrowed(&**piece)))
+    }
+
+    fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Self::Error> {
+        Ok(self.accounts.get(id).map(|account| Cow::Borrowed(&**account)))
+    }
+
+    fn order(&self, id: &RowId) -> Result<Option<Cow<'_, Order>>, Self::Error> {
+        Ok(self.orders.get(id).map(|order| Cow::Borrowed(&**order)))
     }
 }
 
@@ -242,5 +261,27 @@ impl<B: Before> Before for After<'_, B> {
             }
         }
         self.state.piece(id)
+    }
+
+    fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Account(other, account) = change
+                && other == id
+            {
+                return Ok(account.as_deref().map(Cow::Borrowed));
+            }
+        }
+        self.state.account(id)
+    }
+
+    fn order(&self, id: &RowId) -> Result<Option<Cow<'_, Order>>, Self::Error> {
+        for change in self.changes.iter().rev() {
+            if let Change::Order(other, order) = change
+                && other == id
+            {
+                return Ok(order.as_deref().map(Cow::Borrowed));
+            }
+        }
+        self.state.order(id)
     }
 }

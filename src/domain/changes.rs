@@ -10,6 +10,7 @@
 //!
 //! | member | by | holds |
 //! |---|---|---|
+//! | `account` | `DIRECTORY/NUMBER` | an account of an ACME directory |
 //! | `attempt` | attempt id | an attempt in flight |
 //! | `automatic` | set of names | times of the automatic issuances that count |
 //! | `bucket` | issuer, limit, what is counted | when it is full again |
@@ -19,6 +20,7 @@
 //! | `generation` | `CA/NUMBER` | a generation of a private CA |
 //! | `issued` | serial number | a certificate of a private CA, until it expires |
 //! | `key` | key id | a tracked key: its versions, and its rotation under way |
+//! | `order` | `DIRECTORY/NUMBER` | an order of an ACME directory |
 //! | `latch` | `path/ID`, `key/SPKI` or `log/audit` | what only a person opens again, and keys that are never good again |
 //! | `rotation` | `CA/KIND/…` | what is known about the rotation of a private CA |
 //!
@@ -27,19 +29,21 @@
 //! no entry of their own. Refuses to know where entries are kept.
 
 mod authority;
+mod directory;
+mod patch;
 mod people;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use patch::Patch;
 
 pub use crate::domain::before::{After, Before};
-use crate::domain::execution::{Attempt, Failure, Generation, Stage, Trigger};
+use crate::domain::directory::{Account, Order, RowId};
+use crate::domain::execution::{Attempt, Failure, Generation, Stage};
 use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId};
-use crate::domain::json::{SAFE, write_integer, write_plain, write_string};
-use crate::domain::key::{Digest, hex};
-use crate::domain::name::NameSet;
+use crate::domain::key::Digest;
 use crate::domain::private::Told;
 use crate::domain::register::{CaGeneration, GenerationId, Issued};
 use crate::domain::rotation::{Piece, PieceId};
@@ -73,6 +77,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
     out.clear();
     let mut patch = Patch { out: &mut out, told, written: false };
     patch.out.push(b'{');
+    patch.object("account", |p| {
+        for (id, new) in &touched.accounts {
+            let old = before.account(id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, directory::account);
+        }
+        Ok(())
+    })?;
     patch.object("attempt", |p| {
         for (id, new) in &touched.attempts {
             let old = before.attempt(*id)?;
@@ -149,6 +160,13 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
         }
         Ok(())
     })?;
+    patch.object("order", |p| {
+        for (id, new) in &touched.orders {
+            let old = before.order(id)?;
+            p.entry(&id.to_string(), old.as_deref(), *new, directory::order);
+        }
+        Ok(())
+    })?;
     patch.object("rotation", |p| {
         for (id, new) in &touched.pieces {
             let old = before.piece(id)?;
@@ -167,6 +185,7 @@ pub fn tell<B: Before>(told: &mut Told<'_>, changes: &[Change], before: &B) -> R
 /// What is touched, each once and with its last value, by the names and in the order of the document.
 #[derive(Default)]
 struct Touched<'a> {
+    accounts: BTreeMap<&'a RowId, Option<&'a Account>>,
     attempts: BTreeMap<AttemptId, Option<&'a Attempt>>,
     automatic: BTreeMap<&'a str, Vec<Timestamp>>,
     buckets: BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Timestamp>>>,
@@ -177,6 +196,7 @@ struct Touched<'a> {
     issuers: BTreeMap<&'a IssuerId, &'a IssuerRecord>,
     keys: BTreeMap<&'a KeyId, &'a KeyRecord>,
     latches: BTreeMap<&'a LatchOn, Option<&'a Latch>>,
+    orders: BTreeMap<&'a RowId, Option<&'a Order>>,
     pieces: BTreeMap<&'a PieceId, Option<&'a Piece>>,
 }
 
@@ -225,6 +245,12 @@ impl<'a> Touched<'a> {
                 Change::Key(id, record) => {
                     touched.keys.insert(id, record);
                 }
+                Change::Account(id, account) => {
+                    touched.accounts.insert(id, account.as_deref());
+                }
+                Change::Order(id, order) => {
+                    touched.orders.insert(id, order.as_deref());
+                }
                 Change::Piece(id, piece) => {
                     touched.pieces.insert(id, piece.as_deref());
                 }
@@ -236,7 +262,8 @@ impl<'a> Touched<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.attempts.is_empty()
+        self.accounts.is_empty()
+            && self.attempts.is_empty()
             && self.automatic.is_empty()
             && self.buckets.is_empty()
             && self.credentials.is_empty()
@@ -246,6 +273,7 @@ impl<'a> Touched<'a> {
             && self.issuers.is_empty()
             && self.keys.is_empty()
             && self.latches.is_empty()
+            && self.orders.is_empty()
             && self.pieces.is_empty()
     }
 }
@@ -397,196 +425,4 @@ fn issuer(p: &mut Patch<'_, '_>, old: Option<&IssuerRecord>, new: &IssuerRecord)
     p.time("last_success", old.and_then(|o| o.last_success), *last_success);
     p.time("open_until", old.and_then(|o| o.open_until), *open_until);
     p.private("terms", old.and_then(|o| o.terms.as_ref()), terms.as_ref());
-}
-
-/// An object of the patch that is being written.
-struct Patch<'a, 's> {
-    out: &'a mut Vec<u8>,
-    told: &'a mut Told<'s>,
-    /// Whether a member stands in it already.
-    written: bool,
-}
-
-impl Patch<'_, '_> {
-    fn key(&mut self, key: &str) {
-        if self.written {
-            self.out.push(b',');
-        }
-        self.written = true;
-        write_string(key, self.out);
-        self.out.push(b':');
-    }
-
-    /// An object inside, which is left out if nothing stands in it.
-    fn object<E>(&mut self, key: &str, write: impl FnOnce(&mut Patch<'_, '_>) -> Result<(), E>) -> Result<(), E> {
-        let (start, before) = (self.out.len(), self.written);
-        self.key(key);
-        self.out.push(b'{');
-        let mut inner = Patch { out: &mut *self.out, told: &mut *self.told, written: false };
-        let done = write(&mut inner);
-        let empty = !inner.written;
-        self.out.push(b'}');
-        if empty {
-            self.out.truncate(start);
-            self.written = before;
-        }
-        done
-    }
-
-    fn inside(&mut self, key: &str, write: impl FnOnce(&mut Patch<'_, '_>)) {
-        let done: Result<(), core::convert::Infallible> = self.object(key, |p| {
-            write(p);
-            Ok(())
-        });
-        match done {
-            Ok(()) => {}
-        }
-    }
-
-    /// A member of a map: what is new is written whole (even if it is empty), what changed by its differences, what is
-    /// gone as null.
-    fn entry<T: PartialEq>(
-        &mut self,
-        key: &str,
-        old: Option<&T>,
-        new: Option<&T>,
-        write: impl FnOnce(&mut Patch<'_, '_>, Option<&T>, &T),
-    ) {
-        if old == new {
-            return;
-        }
-        self.key(key);
-        let Some(new) = new else { return self.out.extend_from_slice(b"null") };
-        self.out.push(b'{');
-        write(&mut Patch { out: &mut *self.out, told: &mut *self.told, written: false }, old, new);
-        self.out.push(b'}');
-    }
-
-    fn member<T: PartialEq>(
-        &mut self,
-        key: &str,
-        old: Option<&T>,
-        new: Option<&T>,
-        write: impl FnOnce(&mut Patch<'_, '_>, Option<&T>, &T),
-    ) {
-        self.entry(key, old, new, write);
-    }
-
-    fn text(&mut self, key: &str, old: Option<&str>, new: Option<&str>) {
-        if old != new {
-            self.key(key);
-            match new {
-                Some(text) => write_string(text, self.out),
-                None => self.out.extend_from_slice(b"null"),
-            }
-        }
-    }
-
-    /// A free text: its commitment stands here, the text itself beside the log.
-    fn private(&mut self, key: &'static str, old: Option<&Arc<str>>, new: Option<&Arc<str>>) {
-        if old != new {
-            self.key(key);
-            match new {
-                Some(text) => {
-                    let commitment: Digest = self.told.keep(key, text);
-                    write_plain(&commitment.hex(), self.out);
-                }
-                None => self.out.extend_from_slice(b"null"),
-            }
-        }
-    }
-
-    /// A hash or an id, whose text has nothing to escape.
-    fn plain<T: PartialEq, const N: usize>(
-        &mut self,
-        key: &str,
-        old: Option<&T>,
-        new: Option<&T>,
-        text: impl FnOnce(&T) -> [u8; N],
-    ) {
-        if old != new {
-            self.key(key);
-            match new {
-                Some(thing) => write_plain(&text(thing), self.out),
-                None => self.out.extend_from_slice(b"null"),
-            }
-        }
-    }
-
-    fn names(&mut self, old: Option<&NameSet>, new: &NameSet) {
-        if old != Some(new) {
-            self.key("names");
-            write_string(new.key(), self.out);
-        }
-    }
-
-    /// A large number, as a text, so that no reader rounds it.
-    fn digits(&mut self, key: &str, old: Option<u64>, new: u64) {
-        if old != Some(new) {
-            self.key(key);
-            write_plain(new.to_string().as_bytes(), self.out);
-        }
-    }
-
-    /// Bytes, in hexadecimal.
-    fn hex(&mut self, key: &str, old: Option<&[u8]>, new: &[u8]) {
-        self.maybe_hex(key, old, Some(new));
-    }
-
-    fn maybe_hex(&mut self, key: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
-        if old != new {
-            self.key(key);
-            match new {
-                Some(bytes) => write_plain(hex(bytes).as_bytes(), self.out),
-                None => self.out.extend_from_slice(b"null"),
-            }
-        }
-    }
-
-    /// The detail of a trigger; most have none.
-    fn detail(&mut self, old: Option<&Trigger>, new: &Trigger) {
-        let detail = |t: &Trigger| Some(t.detail().to_owned()).filter(|d| !d.is_empty());
-        if old != Some(new) {
-            self.text("detail", old.and_then(detail).as_deref(), detail(new).as_deref());
-        }
-    }
-
-    /// A count; nought is left out of what is new.
-    fn count(&mut self, key: &str, old: Option<u32>, new: u32) {
-        if old.unwrap_or(0) != new {
-            self.key(key);
-            write_integer(i64::from(new), self.out);
-        }
-    }
-
-    fn time(&mut self, key: &str, old: Option<Timestamp>, new: Option<Timestamp>) {
-        if old != new {
-            self.key(key);
-            match new {
-                Some(at) => write_time(at, self.out),
-                None => self.out.extend_from_slice(b"null"),
-            }
-        }
-    }
-
-    fn times(&mut self, key: &str, times: &[Timestamp]) {
-        self.key(key);
-        self.out.push(b'[');
-        for (i, at) in times.iter().enumerate() {
-            if i > 0 {
-                self.out.push(b',');
-            }
-            write_time(*at, self.out);
-        }
-        self.out.push(b']');
-    }
-}
-
-/// A number, or a string where a reader of numbers might round it.
-fn write_time(at: Timestamp, out: &mut Vec<u8>) {
-    let seconds = at.unix();
-    match (SAFE.saturating_neg()..=SAFE).contains(&seconds) {
-        true => write_integer(seconds, out),
-        false => write_plain(seconds.to_string().as_bytes(), out),
-    }
 }

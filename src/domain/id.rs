@@ -152,6 +152,10 @@ slug!(
     KeyId
 );
 slug!(
+    /// An ACME directory over a private CA, by its id in the configuration.
+    DirectoryId
+);
+slug!(
     /// Somebody who relies on a private CA's bundle, by their id in the configuration.
     RelyingPartyId
 );

@@ -33,6 +33,7 @@ pub mod audit;
 pub mod execution;
 pub mod register;
 pub mod upkeep;
+pub mod directory;
 pub mod state;
 pub mod rotating;
 pub mod before;

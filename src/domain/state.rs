@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::certificate::CertId;
+use crate::domain::directory::{Account, Order, RowId};
 use crate::domain::execution::{Attempt, Failure, Generation};
 use crate::domain::freeze::Freeze;
 use crate::domain::id::{AttemptId, CredentialId, FreezeId, IssuerId, KeyId, PathId};
@@ -44,6 +45,10 @@ pub struct State {
     pub keys: BTreeMap<KeyId, Arc<KeyRecord>>,
     /// What is known about the rotations of private CAs.
     pub pieces: BTreeMap<PieceId, Arc<Piece>>,
+    /// Accounts of ACME directories.
+    pub accounts: BTreeMap<RowId, Arc<Account>>,
+    /// Their orders, until what was issued has expired.
+    pub orders: BTreeMap<RowId, Arc<Order>>,
 }
 
 /// What is latched.
@@ -196,6 +201,10 @@ pub enum Change {
     Key(KeyId, Arc<KeyRecord>),
     /// Something is known about the rotation of a private CA, or not any more.
     Piece(PieceId, Option<Arc<Piece>>),
+    /// An account of an ACME directory is now this.
+    Account(RowId, Option<Arc<Account>>),
+    /// An order of an ACME directory is now this.
+    Order(RowId, Option<Arc<Order>>),
 }
 
 impl State {
@@ -222,6 +231,10 @@ impl State {
             Change::Key(id, record) => put(&mut self.keys, id, record.clone()),
             Change::Piece(id, Some(piece)) => put(&mut self.pieces, id, piece.clone()),
             Change::Piece(id, None) => drop(self.pieces.remove(id)),
+            Change::Account(id, Some(account)) => put(&mut self.accounts, id, account.clone()),
+            Change::Account(id, None) => drop(self.accounts.remove(id)),
+            Change::Order(id, Some(order)) => put(&mut self.orders, id, order.clone()),
+            Change::Order(id, None) => drop(self.orders.remove(id)),
         }
     }
 

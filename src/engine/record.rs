@@ -379,7 +379,9 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
         | Change::Generation(..)
         | Change::Issued(..)
         | Change::Key(..)
-        | Change::Piece(..) => None,
+        | Change::Piece(..)
+        | Change::Account(..)
+        | Change::Order(..) => None,
     }
 }
 
@@ -397,7 +399,9 @@ fn is_shared(change: &Change) -> bool {
         | Change::Generation(..)
         | Change::Issued(..)
         | Change::Key(..)
-        | Change::Piece(..) => false,
+        | Change::Piece(..)
+        | Change::Account(..)
+        | Change::Order(..) => false,
     }
 }
 

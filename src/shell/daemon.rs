@@ -19,6 +19,7 @@ use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusal, Seal, SealedStore};
 use crate::ports::{Clock, Ports};
+use crate::shell::acme_server::Directories;
 use crate::shell::config::{self, ConfigError, Overrides, Settings};
 use crate::shell::http::{NotReloaded, Web, bind, serve};
 use crate::shell::keyhold;
@@ -143,6 +144,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// The enforcing proxies.
     pub links: Arc<Links>,
+    /// The ACME directories.
+    pub directories: Arc<Directories>,
     /// Whoever gives SPIFFE IDs to programs, if anybody does.
     pub workloads: Option<Workloads>,
 }
@@ -168,6 +171,13 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     let links = Arc::new(Links::new(doors));
     parties.serve(&links);
     let prepared = links.prepare(&settings.links).await?;
+    let directories = Arc::new(match &authority {
+        Some(authority) => {
+            let ports = &wired.ports;
+            Directories::start(&settings.directories, authority, &ports.clock, &ports.entropy).await?
+        }
+        None => Directories::none(),
+    });
     let workloads = match &settings.workload_api {
         Some(api) => {
             let (ports, registry) = (&wired.ports, wired.meter.registry());
@@ -178,7 +188,8 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         None => None,
     };
     let own = workloads.as_ref().map(|(own, _)| own.clone());
-    let parts = Parts { engine: engine.clone(), links: links.clone(), workloads: own };
+    let parts =
+        Parts { engine: engine.clone(), links: links.clone(), directories: directories.clone(), workloads: own };
     let (notices, reloading) = (wired.clone(), parts.clone());
     let (showing_links, showing) = (links.clone(), parts.workloads.clone());
     let web = Arc::new(Web {
@@ -187,6 +198,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         witnesses: wired.ports.witnesses.clone(),
         authority: authority.clone(),
         keys: keys.clone(),
+        directories: directories.clone(),
         clock: wired.ports.clock.clone(),
         meter: wired.ports.meter.clone(),
         solver: wired.ports.solver.clone(),
@@ -254,6 +266,12 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
     }));
     links.adopt(prepared).await;
     let (ending, end) = (links.clone(), until(stopped.clone()));
+    tasks.push(tokio::spawn(async move {
+        end.await;
+        ending.stop().await;
+        Ok(())
+    }));
+    let (ending, end) = (directories.clone(), until(stopped.clone()));
     tasks.push(tokio::spawn(async move {
         end.await;
         ending.stop().await;
@@ -427,7 +445,7 @@ fn reload(
     options: &Options,
     started: &Settings,
     in_force: &Mutex<Option<Digest>>,
-    Parts { engine, links, workloads }: &Parts,
+    Parts { engine, links, directories, workloads }: &Parts,
 ) -> Result<String, NotReloaded> {
     if let Some(seal) = engine.seal() {
         return Err(Refusal::Sealed(seal).into());
@@ -458,6 +476,7 @@ fn reload(
         ("allow` of `crl", new.lists_allow != started.lists_allow),
         ("audit.witness", new.audit_witness != started.audit_witness),
         ("listen` or `side` of a `link", links.must_restart(&new.links)),
+        ("acme_directory", directories.must_restart(&new.directories)),
     ]
     .into_iter()
     .filter_map(|(name, changed)| changed.then_some(name))
@@ -472,11 +491,13 @@ fn reload(
     let count = new.estate.credentials.len();
     let runtime = tokio::runtime::Handle::current();
     let prepared = runtime.block_on(links.prepare(&new.links))?;
+    let rules = directories.prepare(&new.directories)?;
     let asked = runtime.block_on(engine.ask(Command::Estate(Arc::new(new.estate))));
     match asked {
         Ok(()) => {
             *in_force = Some(new.digest);
             runtime.block_on(links.adopt(prepared));
+            directories.adopt(rules);
             if let Some(workloads) = workloads {
                 workloads.adopt(&new.workloads);
             }
@@ -527,7 +548,8 @@ mod tests {
         let in_force = Arc::new(Mutex::new(Some(started.digest)));
         let again = || {
             let (options, started, in_force) = (options.clone(), started.clone(), in_force.clone());
-            let parts = Parts { engine: engine.clone(), links: links.clone(), workloads: None };
+            let directories = Arc::new(Directories::none());
+            let parts = Parts { engine: engine.clone(), links: links.clone(), directories, workloads: None };
             tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &parts))
         };
         assert!(again().await.unwrap().unwrap().contains("did not change"));

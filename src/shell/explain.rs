@@ -16,6 +16,7 @@
 //! | `KW44xx` | proof at the proxy: probe, lint, graph | `explain/proof.rs` |
 //! | `KW45xx` | what proxies ask the gate | `explain/proxies.rs` |
 //! | `KW46xx` | private CAs | `explain/pki.rs` |
+//! | `KW48xx` | ACME directories over private CAs | `explain/directory.rs` |
 //! | `KW485x`, `KW486x` | the SPIFFE Workload API and Envoy's secrets | `explain/workload.rs` |
 //! | `KW488x` to `KW492x` | keys that are no certificate's | `explain/keys.rs` |
 //! | `KW5xxx` | answers of the API | `explain/api.rs` |
@@ -34,6 +35,7 @@ mod api;
 mod audit;
 mod clocks;
 mod configuration;
+mod directory;
 mod engine;
 mod export;
 mod freeze;
@@ -113,6 +115,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Private CAs", pki::ROWS),
     ("Rotating private CAs", rotation::ROWS),
     ("Private CAs: from outside", outside::ROWS),
+    ("ACME directories", directory::ROWS),
     ("Workload API", workload::ROWS),
     ("Keys", keys::ROWS),
     ("API", api::ROWS),

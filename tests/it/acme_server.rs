@@ -2,7 +2,7 @@
 
 mod faults;
 mod issuance;
-mod kit;
+pub mod kit;
 mod lego;
 mod refusals;
 mod validator;

@@ -41,7 +41,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 74] = [
+const COMMANDS: [&str; 78] = [
     "",
     "init",
     "check",
@@ -97,6 +97,10 @@ const COMMANDS: [&str; 74] = [
     "key deactivate",
     "key compromised",
     "key destroy",
+    "acme",
+    "acme orders",
+    "acme allow",
+    "acme deny",
     "keyholder",
     "status",
     "backup",

@@ -1,6 +1,7 @@
 //! The configuration: samples load, mistakes are shown in their place with the way to mend them.
 
 mod codes;
+mod directories;
 mod host;
 mod links;
 mod mutations;

@@ -28,6 +28,7 @@ mod crl;
 mod daemon;
 mod demo;
 mod deploy;
+mod directory;
 mod engine;
 mod export;
 mod fault;

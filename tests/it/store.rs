@@ -12,6 +12,7 @@ macro_rules! on_every_store {
     };
 }
 
+mod acme;
 mod authority;
 mod upkeep;
 mod contract;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Row};
 
 use crate::domain::certificate::CertId;
 use crate::domain::changes::Before;
+use crate::domain::directory::{Account, Order, RowId};
 use crate::domain::execution::{Attempt, Failure, Fault, Generation, Stage, Trigger};
 use crate::domain::freeze::{Freeze, Scope};
 use crate::domain::id::{AttemptId, CredentialId, EntryId, FreezeId, IssuerId, KeyId, Ulid};
@@ -23,6 +24,7 @@ use crate::domain::state::{AriRecord, ClockMark, CredentialRecord, IssuerRecord,
 use crate::domain::time::{Boottime, Timestamp, Validity};
 use crate::domain::upkeep::KeyRecord;
 
+use super::acme::{load_accounts, load_orders};
 use super::authority::{load_generations, load_issued, load_pieces};
 use super::connection::Trouble;
 use super::upkeep::load_keys;
@@ -46,6 +48,8 @@ pub(super) fn state(connection: &mut Connection) -> Result<State, Trouble> {
     load_issued(connection, &mut state, None)?;
     load_keys(connection, &mut state, None)?;
     load_pieces(connection, &mut state, None)?;
+    load_accounts(connection, &mut state, None)?;
+    load_orders(connection, &mut state, None)?;
     clock(connection, &mut state)?;
     Ok(state)
 }
@@ -115,6 +119,18 @@ impl Before for Rows<'_> {
         let mut state = State::default();
         load_pieces(self.0, &mut state, Some(&id.to_string()))?;
         Ok(state.pieces.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
+    }
+
+    fn account(&self, id: &RowId) -> Result<Option<Cow<'_, Account>>, Trouble> {
+        let mut state = State::default();
+        load_accounts(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.accounts.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
+    }
+
+    fn order(&self, id: &RowId) -> Result<Option<Cow<'_, Order>>, Trouble> {
+        let mut state = State::default();
+        load_orders(self.0, &mut state, Some(&id.to_string()))?;
+        Ok(state.orders.remove(id).map(Arc::unwrap_or_clone).map(Cow::Owned))
     }
 }
 

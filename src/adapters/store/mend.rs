@@ -178,8 +178,21 @@ impl NewDatabase {
 /// A state as the changes that make it.
 fn rows(state: &State) -> Vec<Change> {
     let mut all = Vec::new();
-    let State { credentials, attempts, issuers, ledger, clock, latches, freezes, generations, issued, pieces, keys } =
-        state;
+    let State {
+        credentials,
+        attempts,
+        issuers,
+        ledger,
+        clock,
+        latches,
+        freezes,
+        generations,
+        issued,
+        pieces,
+        keys,
+        accounts,
+        orders,
+    } = state;
     all.extend(credentials.iter().map(|(id, record)| Change::Credential(id.clone(), record.clone())));
     all.extend(attempts.values().cloned().map(Change::Attempt));
     all.extend(issuers.iter().map(|(id, record)| Change::Issuer(id.clone(), record.clone())));
@@ -194,5 +207,7 @@ fn rows(state: &State) -> Vec<Change> {
     all.extend(issued.iter().map(|(serial, issued)| Change::Issued(serial.clone(), Some(issued.clone()))));
     all.extend(keys.iter().map(|(id, record)| Change::Key(id.clone(), record.clone())));
     all.extend(pieces.iter().map(|(id, piece)| Change::Piece(id.clone(), Some(piece.clone()))));
+    all.extend(accounts.iter().map(|(id, account)| Change::Account(id.clone(), Some(account.clone()))));
+    all.extend(orders.iter().map(|(id, order)| Change::Order(id.clone(), Some(order.clone()))));
     all
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::domain::limits::AUTOMATIC_SPAN;
 use crate::domain::state::FULL_BUCKETS_KEPT;
 
+use super::acme::DIRECTORIES;
 use super::authority::{ROTATION, TABLES_MADE};
 use super::connection::Trouble;
 use super::upkeep::TABLES_TRACKED;
@@ -17,7 +18,7 @@ const APPLICATION_ID: i32 = 0x4b57_5244;
 
 /// Every table whose size is bounded: those of the state, the intents without an outcome, the checkpoints that are kept,
 /// one an hour, and what frozen entries leave behind.
-pub(super) const BOUNDED_TABLES: [&str; 18] = [
+pub(super) const BOUNDED_TABLES: [&str; 20] = [
     "credential",
     "generation",
     "attempt",
@@ -31,6 +32,8 @@ pub(super) const BOUNDED_TABLES: [&str; 18] = [
     "ca_key",
     "issued",
     "rotation",
+    "acme_account",
+    "acme_order",
     "open_intent",
     "checkpoint",
     "shard",
@@ -39,7 +42,7 @@ pub(super) const BOUNDED_TABLES: [&str; 18] = [
 ];
 
 /// Every table of the state.
-pub(super) const STATE_TABLES: [&str; 13] = [
+pub(super) const STATE_TABLES: [&str; 15] = [
     "credential",
     "generation",
     "attempt",
@@ -53,10 +56,12 @@ pub(super) const STATE_TABLES: [&str; 13] = [
     "ca_key",
     "issued",
     "rotation",
+    "acme_account",
+    "acme_order",
 ];
 
 /// Every table.
-pub(super) const TABLES: [&str; 24] = [
+pub(super) const TABLES: [&str; 26] = [
     "credential",
     "generation",
     "attempt",
@@ -70,6 +75,8 @@ pub(super) const TABLES: [&str; 24] = [
     "ca_key",
     "issued",
     "rotation",
+    "acme_account",
+    "acme_order",
     "entry",
     "checkpoint",
     "subtree",
@@ -95,7 +102,7 @@ END;
 
 /// The version before the first migration: builds before the first release had another schema under this number.
 const BEFORE: usize = 1;
-const MIGRATIONS: [&str; 7] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, ROTATION, TABLES_TRACKED];
+const MIGRATIONS: [&str; 8] = [FIRST, LATCHES, FREEZING, TABLES_MADE, FREEZES, ROTATION, TABLES_TRACKED, DIRECTORIES];
 /// What `user_version` is when all of them are applied.
 const NEWEST: usize = BEFORE.saturating_add(MIGRATIONS.len());
 

@@ -17,6 +17,7 @@ pub mod backup;
 mod checkpoint;
 mod connection;
 mod directory;
+mod acme;
 pub mod doctor;
 mod doubt;
 mod freeze;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
+use super::acme::{save_account, save_order};
 use super::authority::{save_generation, save_issued, save_piece};
 use super::upkeep::save_key;
 use crate::domain::execution::{Attempt, Generation};
@@ -49,6 +50,8 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<(), Not
         Change::Issued(serial, issued) => save_issued(connection, serial, issued.as_deref()),
         Change::Key(id, record) => save_key(connection, id, record),
         Change::Piece(id, piece) => save_piece(connection, id, piece.as_deref()),
+        Change::Account(id, account) => save_account(connection, id, account.as_deref()),
+        Change::Order(id, order) => save_order(connection, id, order.as_deref()),
     }
 }
 

@@ -163,7 +163,7 @@ impl Authority {
     }
 
     /// A leaf that was issued, with the issuing CA's certificate, as PEM.
-    async fn chain_of(&self, fingerprint: Digest) -> Result<String, Denied> {
+    pub(super) async fn chain_of(&self, fingerprint: Digest) -> Result<String, Denied> {
         let gone = || Denied::Broken("the certificate is not in the audit log's evidence any more".to_owned());
         let der = self.engine.ports.store.evidence(fingerprint).await?.ok_or_else(gone)?;
         let issued = {
@@ -179,7 +179,7 @@ impl Authority {
     }
 
     /// When to renew one of our own (RFC 9773): around half of its life, at once if it is revoked or its CA signs no more.
-    fn window(&self, id: &CertId) -> Option<RenewalInfo> {
+    pub(super) fn window(&self, id: &CertId) -> Option<RenewalInfo> {
         let serial = hex(&URL_SAFE_NO_PAD.decode(id.0.split_once('.')?.1).ok()?);
         let desk = self.engine.read();
         let issued = desk.state.issued.get(&*serial)?;

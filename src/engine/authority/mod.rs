@@ -8,6 +8,7 @@
 //! to the key holder, and what came of it is durable before anybody gets it.
 
 mod canary;
+mod directory;
 mod effects;
 mod inhouse;
 mod issue;
@@ -37,6 +38,7 @@ use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::Engine;
 use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, RelyingParties, Shelf, StoreError};
 
+pub use self::directory::{Known, Rows, cert_id};
 pub use self::effects::{bundle_file, lists_file};
 pub use self::inhouse::{InHouse, Issuers, Route};
 pub use self::issue::Given;

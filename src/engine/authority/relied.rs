@@ -52,6 +52,8 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
         | Change::AutomaticIssuance(..)
         | Change::Clock(_)
         | Change::Freeze(..)
+        | Change::Account(..)
+        | Change::Order(..)
         // What a rotation knows; what comes of it is a phase.
         | Change::Piece(..)
         // One that is compromised is latched too, if anybody could have a certificate for it.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::book::{Account, AccountStatus, Stage};
 use super::config::{Demand, OrderList};
+use super::house::Event;
 use super::jws::{Jwk, Jws};
 use super::problem::Problem;
 use super::server::{Ca, Signed};
@@ -66,19 +67,21 @@ impl Ca {
                 "no account of this CA has this key",
             ));
         }
-        if let Some(terms) = super::server::lock(&self.terms).clone().filter(|_| !asked.terms_of_service_agreed) {
+        if let Some(terms) = self.house.terms().filter(|_| !asked.terms_of_service_agreed) {
             let text = format!("the terms of service at {terms} must be agreed to");
             let problem = Problem::new(StatusCode::FORBIDDEN, "userActionRequired", text);
             return Err(problem.with(LINK, format!("<{terms}>;rel=\"terms-of-service\"")));
         }
         check_contacts(&asked.contact)?;
         let external = self.external_binding(asked.external_account_binding.as_ref(), key, &signed.jws.header.url)?;
+        let now = self.clock.now();
         let mut book = self.book();
         // Of two requests with one key at the same time the second finds what the first made.
         if let Some(known) = book.account_by_key(key) {
             let (url, json) = (self.url("account", known.id), self.account_json(known));
             return Ok(self.created(StatusCode::OK, url, json));
         }
+        self.house.welcome(&book, external.as_deref(), signed.from, now)?;
         let account = Account {
             id: book.fresh(),
             key: key.clone(),
@@ -86,19 +89,19 @@ impl Ca {
             status: AccountStatus::Valid,
             external,
             orders: std::collections::BTreeSet::new(),
+            at: now,
             ledger: Ledger::default(),
         };
         let (id, json) = (account.id, self.account_json(&account));
         book.add_account(account)?;
-        drop(book);
-        self.note_key(id, key);
+        self.note_key(id, key, true);
         Ok(self.created(StatusCode::CREATED, self.url("account", id), json))
     }
 
     /// Checks an external account binding (RFC 8555 section 7.3.4) and returns its key id.
     fn external_binding(&self, binding: Option<&Value>, key: &Jwk, url: &str) -> Result<Option<String>, Problem> {
         let Some(binding) = binding else {
-            return match self.config.external.demand {
+            return match self.house.demand() {
                 Demand::Optional => Ok(None),
                 Demand::Required => Err(Problem::new(
                     StatusCode::FORBIDDEN,
@@ -119,8 +122,8 @@ impl Ca {
         }
         let kid =
             jws.header.kid.clone().ok_or_else(|| Problem::malformed("the external account binding has no kid"))?;
-        let mac = self.config.external.keys.get(&kid).ok_or_else(|| refused("its kid is not known here"))?;
-        if !jws.verify_mac(mac) {
+        let mac = self.house.mac_key(&kid).ok_or_else(|| refused("its kid is not known here"))?;
+        if !jws.verify_mac(&mac) {
             return Err(refused("its MAC is not HS256 with the key of its kid"));
         }
         let bound: Value = serde_json::from_slice(&jws.payload)
@@ -135,21 +138,30 @@ impl Ca {
         let id = self.own_account(id, signed)?;
         let update = if signed.is_get() { None } else { Some(signed.payload::<Update>()?) };
         let mut book = self.book();
-        let account = book.accounts.get_mut(&id).ok_or_else(|| Problem::not_found("the account is gone"))?;
+        let gone = || Problem::not_found("the account is gone");
         if let Some(update) = update {
+            let account = book.accounts.get_mut(&id).ok_or_else(gone)?;
+            let now = self.clock.now();
+            if let Some(contacts) = &update.contact {
+                check_contacts(contacts)?;
+            }
             match update.status.as_deref() {
                 None | Some("valid") => {}
-                Some("deactivated") => account.status = AccountStatus::Deactivated,
+                Some("deactivated") => {
+                    account.status = AccountStatus::Deactivated;
+                    self.house.happened(Event::Deactivated { account: id }, now);
+                }
                 Some(other) => {
                     return Err(Problem::malformed(format!("an account's status cannot be set to {other:?}")));
                 }
             }
-            if let Some(contacts) = update.contact {
-                check_contacts(&contacts)?;
+            if let Some(contacts) = update.contact.filter(|contacts| *contacts != account.contacts) {
                 account.contacts = contacts;
+                self.house.happened(Event::Contacts { account: id }, now);
             }
+            book.touch_account(id);
         }
-        Ok(Answer::json(self.account_json(account)))
+        Ok(Answer::json(self.account_json(book.accounts.get(&id).ok_or_else(gone)?)))
     }
 
     /// The account's orders, newest last, without the invalid ones (RFC 8555 section 7.1.2.1).
@@ -177,7 +189,7 @@ impl Ca {
         let answer = Answer::json(json!({ "orders": urls }));
         Ok(match page.last().filter(|_| more) {
             Some(last) => {
-                answer.with(LINK, format!("<{}/account/{id}/orders?cursor={last:x}>;rel=\"next\"", self.base))
+                answer.with(LINK, format!("<{}/account/{id}/orders?cursor={last:x}>;rel=\"next\"", self.urls.base))
             }
             None => answer,
         })
@@ -217,8 +229,7 @@ impl Ca {
         }
         let answer = Answer::json(self.account_json(account));
         book.change_key(id, new.clone());
-        drop(book);
-        self.note_key(id, &new);
+        self.note_key(id, &new, false);
         Ok(answer)
     }
 
@@ -231,10 +242,10 @@ impl Ca {
         }
     }
 
-    fn note_key(&self, id: u64, key: &Jwk) {
-        let record =
-            AccountKeyRecord { account: self.url("account", id), thumbprint: key.thumbprint(), at: self.clock.now() };
-        self.stats().account_keys.push(record);
+    fn note_key(&self, id: u64, key: &Jwk, fresh: bool) {
+        let now = self.clock.now();
+        let record = AccountKeyRecord { account: self.url("account", id), thumbprint: key.thumbprint(), at: now };
+        self.house.happened(Event::Key { account: id, record, fresh }, now);
     }
 
     fn account_json(&self, account: &Account) -> Value {

@@ -44,6 +44,13 @@ impl Answer {
         self
     }
 
+    pub(super) fn maybe(self, header: HeaderName, value: Option<String>) -> Self {
+        match value {
+            Some(value) => self.with(header, value),
+            None => self,
+        }
+    }
+
     /// The response, as the faults of its request leave it.
     pub(super) fn respond(mut self, index: Option<&str>, strike: &Strike, clock: &Arc<dyn Clock>) -> Response<Body> {
         if let Some(text) = strike.find(|f| if let Fault::RetryAfter(t) = f { Some(t.clone()) } else { None }) {

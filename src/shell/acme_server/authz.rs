@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
-use http::header::LINK;
+use http::header::{LINK, RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::book::{Authorization, AuthorizationStatus, Book, Challenge, ChallengeStatus};
 use super::config::Validation;
+use super::house::Event;
 use super::problem::{Problem, identifier};
 use super::server::{Ca, Signed, lock};
 use super::stats::ValidationRecord;
@@ -28,14 +29,20 @@ impl Ca {
         let mut book = self.book();
         let (number, now) = (self.own_authorization(&book, id, signed)?, self.clock.now());
         let gone = || Problem::not_found("the authorization is gone");
-        let authorization = book.authorizations.get_mut(&number).ok_or_else(gone)?;
         if !signed.is_get() {
+            let authorization = book.authorizations.get_mut(&number).ok_or_else(gone)?;
             match signed.payload::<Update>()?.status.as_deref() {
                 Some("deactivated") => authorization.status = AuthorizationStatus::Deactivated,
                 other => return Err(Problem::malformed(format!("an authorization cannot be changed to {other:?}"))),
             }
+            let order = authorization.order;
+            self.house.happened(Event::Relinquished { order, name: &authorization.name }, now);
+            book.touch_order(order);
         }
-        Ok(Answer::json(self.authorization_json(number, authorization, now)))
+        let authorization = book.authorizations.get(&number).ok_or_else(gone)?;
+        let answer = Answer::json(self.authorization_json(number, authorization, now));
+        let looking = authorization.challenges.iter().any(|c| c.status == ChallengeStatus::Processing);
+        Ok(answer.maybe(RETRY_AFTER, looking.then(|| "1".to_owned())))
     }
 
     /// Looks at a challenge, or says that its response is in place (RFC 8555 section 7.5.1).
@@ -59,6 +66,8 @@ impl Ca {
         }
         let challenge = book.authorizations.get(&number).and_then(|a| a.challenges.get(index)).ok_or_else(unknown)?;
         let answer = Answer::json(self.challenge_json(number, index, challenge));
+        let looking = challenge.status == ChallengeStatus::Processing;
+        let answer = answer.maybe(RETRY_AFTER, looking.then(|| "1".to_owned()));
         Ok(answer.with(LINK, format!("<{}>;rel=\"up\"", self.url("authz", number))))
     }
 
@@ -70,22 +79,39 @@ impl Ca {
         signed: &Signed,
     ) -> Result<(), Problem> {
         let gone = || Problem::not_found("the authorization is gone");
-        let account = book.accounts.get(&signed.account()?).ok_or_else(gone)?;
-        let thumbprint = account.key.thumbprint();
+        let (own, now) = (signed.account()?, self.clock.now());
+        let authorization = book.authorizations.get(&number).ok_or_else(gone)?;
+        self.house.attempt(book, own, &authorization.name, now)?;
         let authorization = book.authorizations.get_mut(&number).ok_or_else(gone)?;
-        let name = authorization.name.clone();
+        let order = authorization.order;
         let challenge = authorization.challenges.get_mut(index).ok_or_else(gone)?;
         challenge.status = ChallengeStatus::Processing;
-        let target = Target {
-            kind: challenge.kind,
-            key_authorization: format!("{}.{thumbprint}", challenge.token),
-            token: challenge.token.clone(),
-            name,
-        };
+        let kind = challenge.kind.as_str();
+        self.house.happened(Event::Answered { order, name: &authorization.name, kind }, now);
+        book.touch_order(order);
         if matches!(self.config.validation, Validation::Off) {
-            settle(book, number, index, Ok(()), self.clock.now());
+            settle(book, number, index, Ok(()), now);
             return Ok(());
         }
+        self.look(book, number, index);
+        Ok(())
+    }
+
+    /// Looks for the response to a challenge, in the background.
+    pub(super) fn look(self: &Arc<Self>, book: &Book, number: u64, index: usize) {
+        let Some(authorization) = book.authorizations.get(&number) else { return };
+        let (Some(account), Some(challenge)) =
+            (book.accounts.get(&authorization.account), authorization.challenges.get(index))
+        else {
+            return;
+        };
+        let (order, account) = (authorization.order, account.key.thumbprint());
+        let target = Target {
+            kind: challenge.kind,
+            key_authorization: format!("{}.{account}", challenge.token),
+            token: challenge.token.clone(),
+            name: authorization.name.clone(),
+        };
         let ca = self.clone();
         let mut tasks = lock(&self.tasks);
         // Finished ones are swept out here, so that the set holds no more than what runs.
@@ -96,10 +122,18 @@ impl Ca {
             let outcome = ca.validate(&target).await;
             let now = ca.clock.now();
             let failure = outcome.as_ref().err().map(|p| p.detail.clone());
-            ca.stats().validations.push(ValidationRecord { kind: target.kind, name: target.name, failure, at: now });
-            settle(&mut ca.book(), number, index, outcome, now);
+            {
+                let mut book = ca.book();
+                let record = ValidationRecord { kind: target.kind, name: target.name, failure, at: now };
+                ca.house.happened(Event::Validated { order, record }, now);
+                settle(&mut book, number, index, outcome, now);
+                book.touch_order(order);
+            }
+            // Whoever asks what came of it waits for this, or tries it again.
+            if let Err(why) = ca.keep().await {
+                tracing::warn!(order, why = why.detail, "what became of a validation is recorded later");
+            }
         });
-        Ok(())
     }
 
     fn own_authorization(&self, book: &Book, id: &str, signed: &Signed) -> Result<u64, Problem> {

@@ -3,14 +3,16 @@
 //! Refuses to know requests: it answers what is there, in which state (RFC 8555 section 7.1.6), and makes room.
 //!
 //! ```text
-//! order: open (pending → ready, as its authorizations say) → processing → valid
-//!          └──────────────────────→ invalid ←──────────────────┘
+//! order: open (pending → ready, as its authorizations say) → [waiting →] processing → valid
+//!          └──────────────────────→ invalid ←────────────────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::config::Bounds;
 use super::fault::Ari;
+use super::house::Touched;
 use super::jws::Jwk;
 use super::pki::Issued;
 use super::problem::Problem;
@@ -30,15 +32,13 @@ pub(super) struct Account {
     /// Key id of its external binding.
     pub(super) external: Option<String>,
     pub(super) orders: BTreeSet<u64>,
+    pub(super) at: Timestamp,
     /// What its requests took from the configured limits.
     pub(super) ledger: Ledger,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AccountStatus {
-    Valid,
-    Deactivated,
-}
+pub(super) use crate::domain::directory::Standing as AccountStatus;
+pub(super) use crate::domain::directory::{AuthorizationStatus, ChallengeStatus};
 
 #[derive(Clone, Debug)]
 pub(super) struct Order {
@@ -51,16 +51,25 @@ pub(super) struct Order {
     /// Whether answers repeat `replaces`.
     pub(super) echo: bool,
     pub(super) authorizations: Vec<u64>,
+    pub(super) at: Timestamp,
     pub(super) expires: Timestamp,
+    /// When a person allowed it.
+    pub(super) ruled: Option<Timestamp>,
     pub(super) stage: Stage,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
     Open,
-    /// With the public key (DER) to certify; whether it is stuck there.
+    /// A person decides, with the public key (DER) to certify; since when.
+    Waiting {
+        spki: Arc<[u8]>,
+        since: Timestamp,
+    },
+    /// With the public key (DER) to certify; since when; whether it is stuck there.
     Processing {
-        spki: Vec<u8>,
+        spki: Arc<[u8]>,
+        since: Timestamp,
         stuck: bool,
     },
     Valid {
@@ -72,6 +81,8 @@ pub(super) enum Stage {
 #[derive(Clone, Debug)]
 pub(super) struct Authorization {
     pub(super) account: u64,
+    /// The order that it was made for.
+    pub(super) order: u64,
     /// Never with `*.`.
     pub(super) name: Name,
     pub(super) wildcard: bool,
@@ -82,14 +93,6 @@ pub(super) struct Authorization {
     pub(super) uses: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AuthorizationStatus {
-    Pending,
-    Valid,
-    Invalid,
-    Deactivated,
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct Challenge {
     pub(super) kind: ChallengeKind,
@@ -97,14 +100,6 @@ pub(super) struct Challenge {
     pub(super) status: ChallengeStatus,
     pub(super) validated: Option<Timestamp>,
     pub(super) error: Option<Problem>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ChallengeStatus {
-    Pending,
-    Processing,
-    Valid,
-    Invalid,
 }
 
 #[derive(Clone, Debug)]
@@ -128,10 +123,21 @@ pub(super) struct Book {
     pub(super) certificates: BTreeMap<u64, Certificate>,
     by_cert_id: BTreeMap<CertId, u64>,
     by_fingerprint: BTreeMap<Digest, u64>,
+    keeping: Keeping,
+    touched: (BTreeSet<u64>, BTreeSet<u64>),
+}
+
+/// Whether rows are kept beyond this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// They are: what changes is noted.
+    Rows,
+    /// They are not.
+    Nothing,
 }
 
 impl Book {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds, keeping: Keeping) -> Self {
         Self {
             bounds,
             last: 0,
@@ -142,6 +148,8 @@ impl Book {
             certificates: BTreeMap::new(),
             by_cert_id: BTreeMap::new(),
             by_fingerprint: BTreeMap::new(),
+            keeping,
+            touched: <(BTreeSet<u64>, BTreeSet<u64>)>::default(),
         }
     }
 
@@ -149,6 +157,37 @@ impl Book {
     pub(super) fn fresh(&mut self) -> u64 {
         self.last = self.last.saturating_add(1);
         self.last
+    }
+
+    /// Numbers from here on are greater than this.
+    pub(super) fn after(&mut self, number: u64) {
+        self.last = self.last.max(number);
+    }
+
+    pub(super) fn touch_account(&mut self, id: u64) {
+        if self.keeping == Keeping::Rows {
+            self.touched.0.insert(id);
+        }
+    }
+
+    pub(super) fn touch_order(&mut self, id: u64) {
+        if self.keeping == Keeping::Rows {
+            self.touched.1.insert(id);
+        }
+    }
+
+    /// What was touched since the last time, as it is now.
+    pub(super) fn take_touched(&mut self) -> Touched {
+        let (accounts, orders) = core::mem::take(&mut self.touched);
+        let accounts = accounts.into_iter().map(|id| (id, self.accounts.get(&id).cloned())).collect();
+        let serial = |id: &u64| self.certificates.get(id).map(|c| Arc::from(&*c.issued.serial));
+        let whole = |id: &u64| {
+            let order = self.orders.get(id)?;
+            let own = order.authorizations.iter().filter_map(|a| self.authorizations.get(a).cloned());
+            Some((order.clone(), own.collect()))
+        };
+        let orders = orders.into_iter().map(|id| (id, (whole(&id), serial(&id)))).collect();
+        Touched { accounts, orders }
     }
 
     pub(super) fn account_by_key(&self, key: &Jwk) -> Option<&Account> {
@@ -159,6 +198,7 @@ impl Book {
         if self.accounts.len() >= self.bounds.accounts {
             return Err(full("accounts", self.bounds.accounts));
         }
+        self.touch_account(account.id);
         self.by_thumbprint.insert(account.key.thumbprint(), account.id);
         self.accounts.insert(account.id, account);
         Ok(())
@@ -166,6 +206,7 @@ impl Book {
 
     /// Puts `key` in the place of the account's key.
     pub(super) fn change_key(&mut self, id: u64, key: Jwk) {
+        self.touch_account(id);
         if let Some(account) = self.accounts.get_mut(&id) {
             self.by_thumbprint.remove(&account.key.thumbprint());
             self.by_thumbprint.insert(key.thumbprint(), id);
@@ -193,12 +234,14 @@ impl Book {
                 authorization.uses = authorization.uses.saturating_add(1);
             }
         }
+        self.touch_order(order.id);
         self.orders.insert(order.id, order);
         Ok(())
     }
 
     fn drop_order(&mut self, id: u64) {
         let Some(order) = self.orders.remove(&id) else { return };
+        self.touch_order(id);
         if let Some(account) = self.accounts.get_mut(&order.account) {
             account.orders.remove(&id);
         }
@@ -212,10 +255,46 @@ impl Book {
         }
     }
 
+    /// Puts an account back that was kept.
+    pub(super) fn restore_account(&mut self, account: Account) {
+        self.after(account.id);
+        self.by_thumbprint.insert(account.key.thumbprint(), account.id);
+        self.accounts.insert(account.id, account);
+    }
+
+    /// Puts an order back that was kept.
+    pub(super) fn restore_order(&mut self, order: Order, authorizations: Vec<(u64, Authorization)>) {
+        if let Some(account) = self.accounts.get_mut(&order.account) {
+            account.orders.insert(order.id);
+        }
+        self.authorizations.extend(authorizations);
+        self.orders.insert(order.id, order);
+    }
+
+    /// Says of each certificate which order replaces it, as the orders do.
+    pub(super) fn mark_replaced(&mut self) {
+        let replaced: Vec<(CertId, u64)> =
+            self.orders.values().filter_map(|o| Some((o.replaces.clone()?, o.id))).collect();
+        for (id, order) in replaced {
+            if let Some(certificate) = self.certificate_by_id(&id) {
+                certificate.replaced_by = Some(order);
+            }
+        }
+    }
+
+    /// Forgets an order with its certificate.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.drop_order(id);
+        if let Some(old) = self.certificates.remove(&id) {
+            self.by_cert_id.remove(&old.issued.cert_id);
+            self.by_fingerprint.remove(&old.issued.fingerprint);
+        }
+    }
+
     /// The order's status, as its stage, its authorizations and its age say.
     pub(super) fn status(&self, order: &Order, now: Timestamp) -> OrderStatus {
         match &order.stage {
-            Stage::Processing { .. } => OrderStatus::Processing,
+            Stage::Waiting { .. } | Stage::Processing { .. } => OrderStatus::Processing,
             Stage::Valid { .. } => OrderStatus::Valid,
             Stage::Invalid(_) => OrderStatus::Invalid,
             Stage::Open if order.expires <= now => OrderStatus::Invalid,
@@ -235,17 +314,16 @@ impl Book {
         }
     }
 
-    pub(super) fn add_certificate(&mut self, certificate: Certificate) -> u64 {
+    /// Under the number of its order.
+    pub(super) fn add_certificate(&mut self, id: u64, certificate: Certificate) {
         while self.certificates.len() >= self.bounds.certificates.max(1) {
             let Some((_, old)) = self.certificates.pop_first() else { break };
             self.by_cert_id.remove(&old.issued.cert_id);
-            self.by_fingerprint.remove(&Digest::of(&old.issued.der));
+            self.by_fingerprint.remove(&old.issued.fingerprint);
         }
-        let id = self.fresh();
         self.by_cert_id.insert(certificate.issued.cert_id.clone(), id);
-        self.by_fingerprint.insert(Digest::of(&certificate.issued.der), id);
+        self.by_fingerprint.insert(certificate.issued.fingerprint, id);
         self.certificates.insert(id, certificate);
-        id
     }
 
     pub(super) fn certificate_by_id(&mut self, id: &CertId) -> Option<&mut Certificate> {

@@ -5,9 +5,11 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::codec::network::Network;
 use crate::domain::limits::Limit;
 use crate::domain::name::Name;
 use crate::domain::time::{DAY, HOUR, MINUTE};
+use crate::ports::ChallengeKind;
 
 /// Everything a [`super::ScriptedCa`] is told at its start. [`CaConfig::default`] is a CA on a free port of the loopback
 /// interface that validates for real, with the profiles `classic` and `shortlived`.
@@ -51,6 +53,10 @@ pub struct CaConfig {
     pub limits: Vec<Limit>,
     /// Names that are refused with `rejectedIdentifier`, together with all below them.
     pub rejected: Vec<Name>,
+    /// The kinds of challenge on offer.
+    pub challenges: Vec<ChallengeKind>,
+    /// When to ask again for an order that a person decides about.
+    pub wait_retry: Duration,
     /// Bounds on what is kept and taken in.
     pub bounds: Bounds,
 }
@@ -83,6 +89,8 @@ impl Default for CaConfig {
             issue_delay: Duration::ZERO,
             limits: Vec::new(),
             rejected: Vec::new(),
+            challenges: ChallengeKind::ALL.map(|(kind, _)| kind).to_vec(),
+            wait_retry: MINUTE,
             bounds: Bounds::default(),
         }
     }
@@ -141,6 +149,22 @@ pub struct Validator {
     pub dns: Dns,
     /// After how long a validation fails.
     pub deadline: Duration,
+    /// What may be connected to.
+    pub reach: Reach,
+}
+
+/// What a validator may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything, for tests and the demo.
+    Anywhere,
+    /// The public Internet and these networks but never those, and by redirects only ports of the web.
+    Within {
+        /// These too.
+        allow: Vec<Network>,
+        /// Never these.
+        forbid: Vec<Network>,
+    },
 }
 
 impl Default for Validator {
@@ -153,6 +177,7 @@ impl Default for Validator {
             dns: Dns::Embedded,
             // Boulder's validators give up after ten seconds too.
             deadline: Duration::from_secs(10),
+            reach: Reach::Anywhere,
         }
     }
 }
@@ -164,6 +189,8 @@ pub enum Hosts {
     At(IpAddr),
     /// By the system's resolver.
     System,
+    /// By this DNS server.
+    Server(SocketAddr),
 }
 
 /// Where TXT and CNAME records are found.

@@ -5,69 +5,74 @@ use std::sync::Arc;
 
 use super::book::Stage;
 use super::fault::{Ari, Endpoint, Fault, FaultId, Scope, Strike};
+use super::scripted::Scripted;
 use super::server::{Ca, lock};
 use super::stats::{AccountKeyRecord, CertificateRecord, OrderRecord, ValidationRecord, ViolationRecord};
 use crate::domain::certificate::CertId;
 
 /// Moves and watches a running CA; cheap to clone, usable from any thread.
 #[derive(Clone)]
-pub struct Control(pub(super) Arc<Ca>);
+pub struct Control(pub(super) Arc<Ca>, pub(super) Arc<Scripted>);
 
 impl core::fmt::Debug for Control {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Control({})", self.0.base)
+        write!(f, "Control({})", self.0.urls.base)
     }
 }
 
 impl Control {
     /// Puts a fault in place at these endpoints, at all of them if there is none in the list.
     pub fn inject(&self, at: &[Endpoint], scope: Scope, fault: Fault) -> FaultId {
-        self.0.faults().inject(at, scope, fault)
+        self.1.faults().inject(at, scope, fault)
     }
 
     /// Takes one fault away.
     pub fn lift(&self, fault: FaultId) {
-        self.0.faults().lift(fault);
+        self.1.faults().lift(fault);
     }
 
     /// Takes all faults away and ends an outage.
     pub fn heal(&self) {
-        self.0.faults().heal();
+        self.1.faults().heal();
         self.resume();
     }
 
     /// How often a fault that is still in place has struck.
     #[must_use]
     pub fn struck(&self, fault: FaultId) -> u64 {
-        self.0.faults().struck(fault)
+        self.1.faults().struck(fault)
     }
 
     /// An outage: every connection is closed without an answer.
     pub fn pause(&self) {
-        self.0.paused.store(true, Ordering::Relaxed);
+        self.1.paused.store(true, Ordering::Relaxed);
     }
 
     /// The end of an outage.
     pub fn resume(&self) {
-        self.0.paused.store(false, Ordering::Relaxed);
+        self.1.paused.store(false, Ordering::Relaxed);
     }
 
     /// Issues for all orders that [`Fault::StuckProcessing`] holds; returns how many there were.
     pub fn release_stuck(&self) -> usize {
         let stuck = |stage: &Stage| matches!(stage, Stage::Processing { stuck: true, .. });
         let orders: Vec<u64> = self.0.book().orders.values().filter(|o| stuck(&o.stage)).map(|o| o.id).collect();
-        orders.iter().for_each(|order| self.0.issue(*order, &Strike::default()));
+        for order in &orders {
+            // A scripted CA signs at once.
+            let signed = futures_util::FutureExt::now_or_never(self.0.issue(*order, &Strike::default()));
+            debug_assert!(signed.is_some(), "it waited for something");
+        }
         orders.len()
     }
 
     /// The URL of the terms of service from now on. Accounts that agreed to others go on (see [`Fault::TermsChanged`]).
     pub fn set_terms(&self, url: &str) {
-        *lock(&self.0.terms) = Some(url.to_owned());
+        *lock(&self.1.terms) = Some(url.to_owned());
     }
 
     /// What renewal information says from now on of certificates without an answer of their own.
     pub fn set_ari(&self, ari: Ari) {
-        *lock(&self.0.ari) = ari;
+        *lock(&self.1.ari) = ari;
     }
 
     /// What renewal information says from now on of one certificate; says whether there is such a one.
@@ -109,37 +114,37 @@ impl Control {
     /// How many requests an endpoint has had, those that faults struck included.
     #[must_use]
     pub fn requests(&self, endpoint: Endpoint) -> u64 {
-        self.0.stats().requests.get(&endpoint).copied().unwrap_or(0)
+        self.1.stats().requests.get(&endpoint).copied().unwrap_or(0)
     }
 
     /// Orders created, oldest first.
     #[must_use]
     pub fn orders(&self) -> Vec<OrderRecord> {
-        self.0.stats().orders.all()
+        self.1.stats().orders.all()
     }
 
     /// Certificates issued, oldest first.
     #[must_use]
     pub fn certificates(&self) -> Vec<CertificateRecord> {
-        self.0.stats().certificates.all()
+        self.1.stats().certificates.all()
     }
 
     /// Validations tried, oldest first.
     #[must_use]
     pub fn validations(&self) -> Vec<ValidationRecord> {
-        self.0.stats().validations.all()
+        self.1.stats().validations.all()
     }
 
     /// Account keys registered or changed to, oldest first.
     #[must_use]
     pub fn account_keys(&self) -> Vec<AccountKeyRecord> {
-        self.0.stats().account_keys.all()
+        self.1.stats().account_keys.all()
     }
 
     /// Requests that went beyond a limit, oldest first.
     #[must_use]
     pub fn violations(&self) -> Vec<ViolationRecord> {
-        self.0.stats().violations.all()
+        self.1.stats().violations.all()
     }
 }
 

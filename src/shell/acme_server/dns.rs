@@ -1,4 +1,4 @@
-//! TXT lookups at one name server: UDP first, TCP for truncated answers (RFC 1035, RFC 7766).
+//! Lookups at one name server: UDP first, TCP for truncated answers (RFC 1035, RFC 7766).
 
 use core::str::FromStr as _;
 use core::time::Duration;
@@ -46,13 +46,39 @@ pub(super) enum DnsError {
 /// Asks `server` for the TXT records of `name`. That there are none is an empty answer; a failure of the server is an
 /// error.
 pub(super) async fn lookup(server: SocketAddr, name: &str, entropy: &dyn Entropy) -> Result<Records, DnsError> {
+    let (name, answer) = ask(server, name, RecordType::TXT, entropy).await?;
+    Ok(follow(&answer, name))
+}
+
+/// Asks `server` for the addresses of `name`, IPv6 first, as a resolver gives them with the CNAMEs that lead there.
+pub(super) async fn addresses(server: SocketAddr, name: &str, entropy: &dyn Entropy) -> Result<Vec<IpAddr>, DnsError> {
+    let mut found = Vec::new();
+    for kind in [RecordType::AAAA, RecordType::A] {
+        let (_, answer) = ask(server, name, kind, entropy).await?;
+        for record in &answer.answers {
+            if let RData::A(a) = &record.data {
+                found.push(IpAddr::V4(a.0));
+            } else if let RData::AAAA(aaaa) = &record.data {
+                found.push(IpAddr::V6(aaaa.0));
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn ask(
+    server: SocketAddr,
+    name: &str,
+    kind: RecordType,
+    entropy: &dyn Entropy,
+) -> Result<(Name, Message), DnsError> {
     let mut name = Name::from_str(name).map_err(|e| DnsError::Name(e.to_string()))?;
     name.set_fqdn(true);
     let mut id = [0_u8; 2];
     entropy.fill(&mut id);
     let mut question = Message::new(u16::from_be_bytes(id), MessageType::Query, OpCode::Query);
     question.metadata.recursion_desired = true;
-    question.add_query(Query::query(name.clone(), RecordType::TXT));
+    question.add_query(Query::query(name.clone(), kind));
     let mut edns = Edns::new();
     edns.set_max_payload(PAYLOAD);
     question.set_edns(edns);
@@ -63,7 +89,7 @@ pub(super) async fn lookup(server: SocketAddr, name: &str, entropy: &dyn Entropy
     }
     let code = answer.metadata.response_code;
     if code == ResponseCode::NoError || code == ResponseCode::NXDomain {
-        Ok(follow(&answer, name))
+        Ok((name, answer))
     } else {
         Err(DnsError::Refused(code))
     }

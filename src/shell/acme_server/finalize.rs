@@ -1,5 +1,6 @@
 //! From a certificate request to a certificate (RFC 8555 section 7.4), and what faults make of it.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,21 +9,29 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
 use http::StatusCode;
 use http::header::{LOCATION, RETRY_AFTER};
 use serde::Deserialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 
-use super::CaError;
 use super::answer::{Answer, Content};
 use super::book::{Certificate, Stage};
 use super::fault::{Fault, Strike};
-use super::pki::{Issued, Leaf, stray_spki};
+use super::house::{Admission, Ask, Event, ToIssue, Unissued};
+use super::jws::Jwk;
 use super::problem::Problem;
 use super::server::{Ca, Signed, lock};
-use super::stats::CertificateRecord;
 use crate::domain::name::{Name, NameSet};
-use crate::domain::time::{DAY, HOUR, Validity};
 use crate::ports::OrderStatus;
+
+/// A client waits so long for its certificate before it is told to ask again.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What could not be certified is tried again after this, doubling: each try may leave a row in the register, because
+/// nobody knows whether the key holder signed.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
 
 #[derive(Deserialize)]
 struct Finalize {
@@ -30,10 +39,10 @@ struct Finalize {
 }
 
 impl Ca {
-    pub(super) fn finalize(self: &Arc<Self>, id: &str, signed: &Signed) -> Result<Answer, Problem> {
+    pub(super) async fn finalize(self: &Arc<Self>, id: &str, signed: &Signed) -> Result<Answer, Problem> {
         let asked: Finalize = signed.payload()?;
         let now = self.clock.now();
-        let (number, names) = {
+        let (number, names, own) = {
             let mut book = self.book();
             let number = self.own_order(&book, id, signed)?;
             if signed.strike.has(&Fault::OrderInvalid)
@@ -48,102 +57,149 @@ impl Ca {
                 let text = format!("the order is {status:?}, finalize needs it to be ready");
                 return Err(Problem::new(StatusCode::FORBIDDEN, "orderNotReady", text));
             }
-            (number, order.names.clone())
+            let gone = || Problem::not_found("the account is gone");
+            let own = book.accounts.get(&order.account).ok_or_else(gone)?.key.clone();
+            (number, order.names.clone(), own)
         };
         // Outside of the lock: this is where the time goes.
         let der = B64.decode(&asked.csr).map_err(|e| Problem::malformed(format!("the csr is no base64url: {e}")))?;
-        let spki = check_csr(&der, &names)?;
-        let delayed = !self.config.issue_delay.is_zero();
+        let spki: Arc<[u8]> = Arc::from(check_csr(&der, &names, &own)?);
+        self.house.request(&der)?;
         let stuck = signed.strike.has(&Fault::StuckProcessing);
-        {
+        let (at_once, waits) = {
             let mut book = self.book();
-            let order = book.orders.get_mut(&number).ok_or_else(|| Problem::not_found("the order is gone"))?;
+            let gone = || Problem::not_found("the order is gone");
+            let order = book.orders.get(&number).ok_or_else(gone)?;
             if !matches!(order.stage, Stage::Open) {
                 let text = "the order was finalized by another request";
                 return Err(Problem::new(StatusCode::FORBIDDEN, "orderNotReady", text));
             }
-            order.stage = Stage::Processing { spki, stuck };
+            let profile = order.profile.as_deref();
+            let ask = Ask { account: order.account, names: &names, profile, renewal: false };
+            let admission = self.house.admit(&book, &ask, now)?;
+            self.house.happened(Event::Finalized { order: number, admission: &admission }, now);
+            let at_once = matches!(admission, Admission::Now) && !stuck;
+            let (stage, waits) = match admission {
+                Admission::Now => (Stage::Processing { spki, since: now, stuck }, Vec::new()),
+                Admission::Wait(names) => (Stage::Waiting { spki, since: now }, names),
+            };
+            book.orders.get_mut(&number).ok_or_else(gone)?.stage = stage;
+            book.touch_order(number);
+            (at_once, waits)
+        };
+        // What is about to be signed is known after a crash too.
+        self.keep().await?;
+        if !waits.is_empty() {
+            self.house.waits(&self.book(), number, &waits, now);
         }
-        if delayed && !stuck {
-            let (ca, strike) = (self.clone(), signed.strike.clone());
-            let mut tasks = lock(&self.tasks);
-            while tasks.try_join_next().is_some() {}
-            tasks.spawn(async move {
-                ca.clock.sleep(ca.config.issue_delay).await;
-                ca.issue(number, &strike);
-            });
-        } else if !stuck {
-            self.issue(number, &signed.strike);
+        if at_once {
+            let making = self.make(number, signed.strike.clone());
+            if self.config.issue_delay.is_zero() {
+                // Whoever asks for the order later sees how it ended, if it takes longer.
+                drop(timeout(ANSWER, making).await);
+            }
         }
         let book = self.book();
         let order = book.orders.get(&number).ok_or_else(|| Problem::not_found("the order is gone"))?;
         let answer = Answer::json(self.order_json(&book, order, now)).with(LOCATION, self.url("order", number));
-        let busy = book.status(order, now) == OrderStatus::Processing;
-        Ok(if busy { answer.with(RETRY_AFTER, "1") } else { answer })
+        Ok(answer.maybe(RETRY_AFTER, self.patience(&book, order, now)))
     }
 
-    /// Signs for an order in processing; afterwards it is valid, or invalid with the reason.
-    pub(super) fn issue(&self, number: u64, strike: &Strike) {
+    /// Certifies in the background; ends when the order is valid or invalid, or has to be tried again.
+    pub(super) fn make(self: &Arc<Self>, number: u64, strike: Strike) -> oneshot::Receiver<()> {
+        let (done, made) = oneshot::channel();
+        // One that is being made already is made once; whoever waits is told at once, and asks again.
+        if !lock(&self.making).insert(number) {
+            return made;
+        }
+        let ca = self.clone();
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            ca.clock.sleep(ca.config.issue_delay).await;
+            // Nothing is signed for an order that a restart would not know.
+            if ca.keep().await.is_ok() {
+                ca.issue(number, &strike).await;
+            }
+            lock(&ca.making).remove(&number);
+            if let Err(why) = ca.keep().await {
+                tracing::warn!(order = number, why = why.detail, "what became of an order is recorded later");
+            }
+            if done.send(()).is_err() {
+                tracing::trace!(order = number, "nobody waits for the certificate any more");
+            }
+        });
+        made
+    }
+
+    /// Signs for an order in processing; afterwards it is valid, or invalid with the reason, or is tried again.
+    pub(super) async fn issue(&self, number: u64, strike: &Strike) {
+        let asked = {
+            let book = self.book();
+            let Some(order) = book.orders.get(&number) else { return };
+            let Stage::Processing { spki, since, .. } = &order.stage else { return };
+            ToIssue {
+                account: order.account,
+                names: order.names.clone(),
+                profile: order.profile.clone(),
+                spki: spki.clone(),
+                since: *since,
+                strike: strike.clone(),
+            }
+        };
+        // Outside of the lock: this is where the time goes.
+        let issued = self.house.issue(&asked).await;
         let now = self.clock.now();
-        let found =
-            self.book().orders.get(&number).map(|o| (o.account, o.names.clone(), o.profile.clone(), o.stage.clone()));
-        let Some((account, names, profile, Stage::Processing { spki, .. })) = found else { return };
-        let issued = self.sign(&spki, &names, profile.as_deref(), strike);
         let mut book = self.book();
         let stage = match issued {
             Ok(issued) => {
-                let record = CertificateRecord {
-                    account: self.url("account", account),
-                    order: self.url("order", number),
-                    names: issued.names.clone(),
-                    spki: issued.spki,
-                    serial: issued.serial.clone(),
-                    cert_id: issued.cert_id.clone(),
-                    validity: issued.validity,
-                    at: now,
-                };
-                let certificate = Certificate { account, issued, revoked: None, replaced_by: None, ari: None };
-                let certificate = book.add_certificate(certificate);
-                self.stats().certificates.push(record);
-                Stage::Valid { certificate }
+                self.house.happened(Event::Issued { order: number, account: asked.account, issued: &issued }, now);
+                let certificate =
+                    Certificate { account: asked.account, issued, revoked: None, replaced_by: None, ari: None };
+                book.add_certificate(number, certificate);
+                Stage::Valid { certificate: number }
             }
-            Err(why) => Stage::Invalid(Some(Problem::internal(why.to_string()))),
+            Err(Unissued::Never(problem)) => {
+                self.house.happened(Event::Failed { order: number, problem: &problem }, now);
+                Stage::Invalid(Some(problem))
+            }
+            Err(Unissued::Later(why)) => {
+                let mut later = lock(&self.later);
+                let (times, _) = later.get(&number).copied().unwrap_or((0, now));
+                let wait = AGAIN.saturating_mul(1 << times.min(16)).min(AGAIN_AT_MOST);
+                later.insert(number, (times.saturating_add(1), now.plus(wait)));
+                let (order, seconds) = (self.url("order", number), wait.as_secs());
+                tracing::warn!(order, why, seconds, "an order has to wait for its certificate");
+                return;
+            }
         };
-        if let Some(order) = book.orders.get_mut(&number) {
+        lock(&self.later).remove(&number);
+        // What was ended meanwhile stays so.
+        if let Some(order) = book.orders.get_mut(&number).filter(|o| matches!(o.stage, Stage::Processing { .. })) {
             order.stage = stage;
         }
+        book.touch_order(number);
     }
 
-    fn sign(&self, spki: &[u8], names: &NameSet, profile: Option<&str>, strike: &Strike) -> Result<Issued, CaError> {
-        let now = self.clock.now();
-        let profile = self.profile(profile).map_err(|p| CaError::Pki(p.detail.clone()))?;
-        let stray = if strike.has(&Fault::WrongKey) { Some(stray_spki()?) } else { None };
-        let wrong = strike.has(&Fault::WrongNames).then(|| NameSet::new(Name::parse("wrong-name.example")));
-        let validity = if strike.has(&Fault::ExpiredCert) {
-            Validity { not_before: now.minus(DAY), not_after: now.minus(HOUR) }
-        } else {
-            Validity { not_before: now.minus(self.config.backdate), not_after: now.plus(profile.lifetime) }
-        };
-        let pki = if strike.has(&Fault::ForeignChain) { &self.foreign } else { &self.pki };
-        let leaf = Leaf { spki: stray.as_deref().unwrap_or(spki), names: wrong.as_ref().unwrap_or(names), validity };
-        pki.issue(&leaf, &*self.entropy)
-    }
-
-    pub(super) fn certificate(&self, id: &str, signed: &Signed) -> Result<Answer, Problem> {
+    pub(super) async fn certificate(&self, id: &str, signed: &Signed) -> Result<Answer, Problem> {
         let own = signed.account()?;
-        let book = self.book();
-        let certificate = self.number(id).and_then(|n| book.certificates.get(&n));
-        let certificate = certificate.ok_or_else(|| Problem::not_found(format!("there is no certificate {id:?}")))?;
-        if certificate.account != own {
-            return Err(Problem::unauthorized("the certificate belongs to another account"));
-        }
-        Ok(Answer::new(StatusCode::OK, Content::Pem(certificate.issued.chain_pem.clone())))
+        let issued = {
+            let book = self.book();
+            let certificate = self.number(id).and_then(|n| book.certificates.get(&n));
+            let certificate =
+                certificate.ok_or_else(|| Problem::not_found(format!("there is no certificate {id:?}")))?;
+            if certificate.account != own {
+                return Err(Problem::unauthorized("the certificate belongs to another account"));
+            }
+            certificate.issued.clone()
+        };
+        Ok(Answer::new(StatusCode::OK, Content::Pem(self.house.chain(&issued).await?)))
     }
 }
 
 /// Checks that the request is signed with its own key, that the key is one that is taken, and that it names exactly what
 /// was ordered; returns the public key (DER). Nothing else of it is used.
-fn check_csr(der: &[u8], ordered: &NameSet) -> Result<Vec<u8>, Problem> {
+fn check_csr(der: &[u8], ordered: &NameSet, account: &Jwk) -> Result<Vec<u8>, Problem> {
     let (rest, csr) = X509CertificationRequest::from_der(der)
         .map_err(|e| Problem::bad_csr(format!("the certificate request cannot be parsed: {e}")))?;
     if !rest.is_empty() {
@@ -151,6 +207,11 @@ fn check_csr(der: &[u8], ordered: &NameSet) -> Result<Vec<u8>, Problem> {
     }
     let info = &csr.certification_request_info;
     check_key(&info.subject_pki)?;
+    if account.is_spki(&info.subject_pki) {
+        // RFC 8555 section 11.1.
+        let text = "the key of an account is certified for nothing else; make a key for the certificate";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "badPublicKey", text));
+    }
     csr.verify_signature()
         .map_err(|_| Problem::bad_csr("the certificate request is not signed with its own key, or not readably"))?;
     let bad = |text: &str| Problem::bad_csr(format!("the certificate request names {text:?}, which is no name"));

@@ -194,16 +194,20 @@ impl Jwk {
         }
     }
 
-    /// Base64url of the SHA-256 of the canonical key (RFC 7638 section 3): required members only, sorted.
-    pub(super) fn thumbprint(&self) -> String {
+    /// The canonical form of RFC 7638 section 3: required members only, sorted.
+    pub(super) fn canonical(&self) -> String {
         let b = |bytes: &[u8]| B64.encode(bytes);
-        let canonical = match self {
+        match self {
             Self::P256 { x, y } => format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, b(x), b(y)),
             Self::P384 { x, y } => format!(r#"{{"crv":"P-384","kty":"EC","x":"{}","y":"{}"}}"#, b(x), b(y)),
             Self::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b(x)),
             Self::Rsa { n, e } => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b(e), b(n)),
-        };
-        B64.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
+        }
+    }
+
+    /// Base64url of the SHA-256 of the canonical key (RFC 7638 section 3).
+    pub(super) fn thumbprint(&self) -> String {
+        B64.encode(digest::digest(&digest::SHA256, self.canonical().as_bytes()))
     }
 
     /// Whether the key is this DER SubjectPublicKeyInfo's, for revocation by certificate key (RFC 8555 section 7.6).

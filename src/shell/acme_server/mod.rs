@@ -10,9 +10,11 @@ mod authz;
 mod book;
 mod config;
 mod control;
+mod directory;
 mod dns;
 mod fault;
 mod finalize;
+mod house;
 mod jws;
 mod nonce;
 mod orders;
@@ -20,13 +22,14 @@ pub(in crate::shell) mod pki;
 mod problem;
 mod renewal;
 mod route;
+mod scripted;
 mod server;
 mod stats;
 mod tls;
 mod validate;
 
 use core::time::Duration;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::server::conn::http1;
@@ -41,17 +44,20 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 pub use config::{
-    Addresses, Bounds, CaConfig, Demand, Dns, ExternalBinding, Hosts, OrderList, Profile, Renewal, Reuse, Transport,
-    Validation, Validator,
+    Addresses, Bounds, CaConfig, Demand, Dns, ExternalBinding, Hosts, OrderList, Profile, Reach, Renewal, Reuse,
+    Transport, Validation, Validator,
 };
 pub use control::Control;
+pub use directory::{Directories, NotRuled, Ruling, WaitingOrder};
 pub use fault::{Ari, Endpoint, Fault, FaultId, Length, Scope};
 pub use stats::{AccountKeyRecord, CertificateRecord, OrderRecord, ValidationRecord, ViolationRecord};
 
 use crate::domain::name::Name;
 use crate::ports::{Clock, Entropy};
+use book::Keeping;
 use pki::Pki;
-use server::{Ca, lock};
+use scripted::Scripted;
+use server::{Ca, Urls, lock};
 
 /// How long [`ScriptedCa::stop`] waits for requests under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -81,6 +87,7 @@ pub enum CaError {
 /// A running CA. It stops when dropped, at once; [`Self::stop`] lets requests under way end.
 pub struct ScriptedCa {
     ca: Arc<Ca>,
+    house: Arc<Scripted>,
     address: SocketAddr,
     end: watch::Sender<()>,
     listening: Option<JoinHandle<()>>,
@@ -88,7 +95,7 @@ pub struct ScriptedCa {
 
 impl core::fmt::Debug for ScriptedCa {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "ScriptedCa({})", self.ca.base)
+        write!(f, "ScriptedCa({})", self.ca.urls.base)
     }
 }
 
@@ -130,16 +137,21 @@ impl ScriptedCa {
         };
         let own = || format!("{scheme}://{bound}");
         let base = config.public_url.as_deref().map_or_else(own, |url| url.trim_end_matches('/').to_owned());
-        let ca = Arc::new(Ca::new(config, clock, entropy, base, pki, foreign));
+        let mut tag = [0_u8; 4];
+        entropy.fill(&mut tag);
+        let urls = Urls { base, tag: tag.iter().map(|b| format!("{b:02x}")).collect() };
+        let config = Arc::new(config);
+        let house = Arc::new(Scripted::new(config.clone(), clock.clone(), entropy.clone(), urls.clone(), pki, foreign));
+        let ca = Arc::new(Ca::new(config, house.clone(), Keeping::Nothing, clock, entropy, urls));
         let (end, ended) = watch::channel(());
         let listening = tokio::spawn(listen(ca.clone(), listener, acceptor, ended));
-        Ok(Self { ca, address: bound, end, listening: Some(listening) })
+        Ok(Self { ca, house, address: bound, end, listening: Some(listening) })
     }
 
     /// Where clients start.
     #[must_use]
     pub fn directory_url(&self) -> String {
-        format!("{}/directory", self.ca.base)
+        format!("{}/directory", self.ca.urls.base)
     }
 
     /// Where it listens, for a proxy before it.
@@ -151,13 +163,13 @@ impl ScriptedCa {
     /// The root certificate in PEM: what clients must trust, for issued certificates and for the directory itself.
     #[must_use]
     pub fn root_pem(&self) -> &str {
-        &self.ca.pki.root_pem
+        &self.house.pki.root_pem
     }
 
     /// Levers and statistics.
     #[must_use]
     pub fn control(&self) -> Control {
-        Control(self.ca.clone())
+        Control(self.ca.clone(), self.house.clone())
     }
 
     /// Takes no more connections, lets requests under way end within two seconds, and drops the rest.
@@ -166,7 +178,7 @@ impl ScriptedCa {
         if let Some(listening) = &mut self.listening
             && timeout(GRACE, listening).await.is_err()
         {
-            tracing::debug!(ca = %self.ca.base, "connections were cut off when the scripted CA stopped");
+            tracing::debug!(ca = %self.ca.urls.base, "connections were cut off when the scripted CA stopped");
         }
     }
 }
@@ -205,14 +217,14 @@ async fn listen(ca: Arc<Ca>, listener: TcpListener, acceptor: Option<TlsAcceptor
             Some(_) = connections.join_next() => continue,
             accepted = accept => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Out of descriptors, most likely: others must close first.
             ca.clock.sleep(Duration::from_millis(10)).await;
             continue;
         };
         let (ca, acceptor, ended) = (ca.clone(), acceptor.clone(), ended.clone());
         connections.spawn(async move {
-            connection(ca, stream, acceptor, ended).await;
+            connection(ca, (stream, peer.ip()), acceptor, ended).await;
             drop(place);
         });
     }
@@ -220,27 +232,32 @@ async fn listen(ca: Arc<Ca>, listener: TcpListener, acceptor: Option<TlsAcceptor
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(ca: Arc<Ca>, stream: TcpStream, acceptor: Option<TlsAcceptor>, ended: watch::Receiver<()>) {
+async fn connection(
+    ca: Arc<Ca>,
+    (stream, from): (TcpStream, IpAddr),
+    acceptor: Option<TlsAcceptor>,
+    ended: watch::Receiver<()>,
+) {
     // Without it Nagle and delayed acknowledgements add 40 ms to every other answer.
     if stream.set_nodelay(true).is_err() {
         return;
     }
     match acceptor {
-        None => requests(ca, stream, ended).await,
+        None => requests(ca, stream, from, ended).await,
         Some(acceptor) => {
             if let Ok(Ok(tls)) = timeout(ca.config.bounds.idle, acceptor.accept(stream)).await {
-                requests(ca, tls, ended).await;
+                requests(ca, tls, from, ended).await;
             }
         }
     }
 }
 
-async fn requests<S>(ca: Arc<Ca>, stream: S, mut ended: watch::Receiver<()>)
+async fn requests<S>(ca: Arc<Ca>, stream: S, from: IpAddr, mut ended: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let idle = ca.config.bounds.idle;
-    let service = service_fn(move |request| ca.clone().serve(request));
+    let service = service_fn(move |request| ca.clone().serve(request, from));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle)
@@ -255,6 +272,6 @@ where
         }
     };
     if let Err(error) = outcome {
-        tracing::trace!(%error, "a connection to the scripted CA ended early");
+        tracing::trace!(%error, "a connection to the ACME server ended early");
     }
 }

@@ -11,21 +11,17 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::book::{Authorization, AuthorizationStatus, Book, Challenge, ChallengeStatus, Order, Stage};
-use super::config::{Addresses, Profile, Reuse};
+use super::config::{Addresses, Reuse};
 use super::fault::Fault;
+use super::house::{Ask, Event, Offer};
 use super::problem::{Problem, identifier};
 use super::renewal::in_window;
 use super::server::{Ca, Signed};
-use super::stats::{OrderRecord, ViolationRecord};
+use super::stats::OrderRecord;
 use crate::domain::certificate::CertId;
-use crate::domain::id::IssuerId;
-use crate::domain::limits::{Spender, order_spends};
 use crate::domain::name::{Name, NameSet};
 use crate::domain::time::Timestamp;
 use crate::ports::{ChallengeKind, OrderStatus};
-
-/// How many full buckets an account's ledger may hold before they are swept out.
-const LEDGER_SWEEP: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,8 +50,9 @@ impl Ca {
         if asked.not_before.is_some() || asked.not_after.is_some() {
             return Err(Problem::malformed("notBefore and notAfter are not taken; choose a profile"));
         }
-        let profile = self.profile(asked.profile.as_deref())?;
-        let names = self.names(&asked.identifiers, profile)?;
+        let offer = self.house.offer(asked.profile.as_deref())?;
+        let names = self.names(&asked.identifiers, &offer)?;
+        let profile = offer.name;
         let replaces = asked.replaces.map(|id| CertId(Arc::from(id)));
         if let Some(kind) =
             signed.strike.find(|f| if let Fault::ReplacesRefused(k) = f { Some(k.clone()) } else { None })
@@ -66,7 +63,7 @@ impl Ca {
         let now = self.clock.now();
         let mut book = self.book();
         if self.config.reuse_orders == Reuse::SameAccount
-            && let Some(order) = same_order(&book, account, &names, asked.profile.as_deref(), replaces.as_ref(), now)
+            && let Some(order) = same_order(&book, account, &names, profile.as_deref(), replaces.as_ref(), now)
         {
             let (url, json) = (self.url("order", order.id), self.order_json(&book, order, now));
             return Ok(self.created(StatusCode::CREATED, url, json));
@@ -75,35 +72,25 @@ impl Ca {
             Some(id) => self.may_replace(&mut book, id, account, &names, now)?,
             None => false,
         };
-        if !exempt {
-            self.spend(&mut book, account, &names, now)?;
-        }
-        let order = self.open_order(&mut book, account, names, asked.profile, replaces, signed, now)?;
+        let ask = Ask { account, names: &names, profile: profile.as_deref(), renewal: exempt };
+        self.house.order(&mut book, &ask, now)?;
+        let order = self.open_order(&mut book, account, names, profile, replaces, signed, now)?;
         let json = self.order_json(&book, &order, now);
-        drop(book);
         let url = self.url("order", order.id);
-        self.stats().orders.push(OrderRecord {
+        let record = OrderRecord {
             url: url.clone(),
             account: self.url("account", account),
-            names: order.names,
-            profile: order.profile,
-            replaces: order.replaces,
+            names: order.names.clone(),
+            profile: order.profile.clone(),
+            replaces: order.replaces.clone(),
             at: now,
-        });
+        };
+        self.house.happened(Event::Ordered { order: &order, record }, now);
         Ok(self.created(StatusCode::CREATED, url, json))
     }
 
-    pub(super) fn profile(&self, name: Option<&str>) -> Result<&Profile, Problem> {
-        let name = name.unwrap_or(&self.config.default_profile);
-        self.config.profiles.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.config.profiles.keys().map(|k| &**k).collect();
-            let text = format!("there is no profile {name:?}; there are {}", known.join(", "));
-            Problem::new(StatusCode::BAD_REQUEST, "invalidProfile", text)
-        })
-    }
-
     /// The identifiers as names; what is wrong is said for each (RFC 8555 section 6.7.1).
-    fn names(&self, identifiers: &[Identifier], profile: &Profile) -> Result<NameSet, Problem> {
+    fn names(&self, identifiers: &[Identifier], profile: &Offer) -> Result<NameSet, Problem> {
         if identifiers.is_empty() || identifiers.len() > profile.most_names {
             let text = format!("{} identifiers are none of 1 to {}", identifiers.len(), profile.most_names);
             return Err(Problem::malformed(text));
@@ -153,7 +140,7 @@ impl Ca {
         if !certificate.issued.names.shares_one_with(names) {
             return Err(Problem::malformed(format!("replaces: {id} shares no identifier with the order")));
         }
-        let window = self.window(certificate, now);
+        let window = self.house.window(certificate, now);
         let other = certificate.replaced_by;
         if other.and_then(|o| book.orders.get(&o)).is_some_and(|o| book.status(o, now) != OrderStatus::Invalid) {
             return Err(Problem::new(
@@ -163,43 +150,6 @@ impl Ca {
             ));
         }
         Ok(window.is_some_and(|w| in_window(&w, now)))
-    }
-
-    /// Takes the order from the account's limits.
-    fn spend(&self, book: &mut Book, account: u64, names: &NameSet, now: Timestamp) -> Result<(), Problem> {
-        if self.config.limits.is_empty() {
-            return Ok(());
-        }
-        let issuer = IssuerId::parse("account").map_err(|e| Problem::internal(e.to_string()))?;
-        let spends = order_spends(&issuer, &self.config.limits, names);
-        let Some(account) = book.accounts.get_mut(&account) else { return Ok(()) };
-        // To a CA nobody is special: the reserve is the client's own affair.
-        if let Err(held) = account.ledger.check(&spends, Spender::Human, now) {
-            let wait = now.until(held.until).as_secs().max(1);
-            let record = ViolationRecord {
-                account: self.url("account", account.id),
-                kind: held.bucket.kind(),
-                key: held.bucket.key().to_string(),
-                at: now,
-            };
-            self.stats().violations.push(record);
-            let text = format!(
-                "too many orders ({} {:?}), retry after {}",
-                held.bucket.kind().as_str(),
-                held.bucket.key(),
-                held.until
-            );
-            return Err(
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "rateLimited", text).with(RETRY_AFTER, wait.to_string())
-            );
-        }
-        for spend in &spends {
-            account.ledger.take(spend, now);
-        }
-        if account.ledger.full_at.len() > LEDGER_SWEEP {
-            account.ledger.full_at.retain(|_, full| *full > now);
-        }
-        Ok(())
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one order, used in one place")]
@@ -230,8 +180,9 @@ impl Ca {
                 authorizations.push(known);
                 continue;
             }
-            let challenges = kinds(name)
+            let challenges: Vec<Challenge> = kinds(name)
                 .iter()
+                .filter(|kind| self.config.challenges.contains(kind))
                 .map(|kind| Challenge {
                     kind: *kind,
                     token: evil.clone().unwrap_or_else(|| self.token()),
@@ -240,8 +191,14 @@ impl Ca {
                     error: None,
                 })
                 .collect();
+            if challenges.is_empty() {
+                let text = "no way to prove this name is on offer: the operator decides which challenges are";
+                let refused = Problem::new(StatusCode::BAD_REQUEST, "rejectedIdentifier", text);
+                return Err(refused.about(&about));
+            }
             let authorization = Authorization {
                 account,
+                order: id,
                 name: about,
                 wildcard,
                 status: AuthorizationStatus::Pending,
@@ -262,7 +219,9 @@ impl Ca {
             replaces,
             echo: !strike.has(&Fault::NoReplacesEcho),
             authorizations,
+            at: now,
             expires,
+            ruled: None,
             stage: if strike.has(&Fault::OrderInvalid) { invalid } else { Stage::Open },
         };
         book.add_order(order.clone(), fresh, now)?;
@@ -291,8 +250,18 @@ impl Ca {
         }
         let order = book.orders.get(&id).ok_or_else(|| Problem::not_found("the order is gone"))?;
         let answer = Answer::json(self.order_json(&book, order, now));
-        let busy = book.status(order, now) == OrderStatus::Processing;
-        Ok(if busy { answer.with(RETRY_AFTER, "1") } else { answer })
+        Ok(answer.maybe(RETRY_AFTER, self.patience(&book, order, now)))
+    }
+
+    /// When it is worth asking for an order again, in seconds.
+    pub(super) fn patience(&self, book: &Book, order: &Order, now: Timestamp) -> Option<String> {
+        match (book.status(order, now), &order.stage) {
+            (OrderStatus::Processing, Stage::Waiting { .. }) => {
+                Some(self.config.wait_retry.as_secs().max(1).to_string())
+            }
+            (OrderStatus::Processing, _) => Some("1".to_owned()),
+            _ => None,
+        }
     }
 
     /// The number of an order that belongs to the signer.

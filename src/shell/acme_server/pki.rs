@@ -33,8 +33,9 @@ pub(super) struct Pki {
 /// What was issued.
 #[derive(Clone, Debug)]
 pub(super) struct Issued {
+    /// Empty where it is kept elsewhere.
     pub(super) chain_pem: String,
-    pub(super) der: Vec<u8>,
+    pub(super) fingerprint: Digest,
     pub(super) cert_id: CertId,
     pub(super) serial: String,
     pub(super) spki: Digest,
@@ -135,7 +136,7 @@ impl Pki {
         let signed = params.signed_by(&key, &self.intermediate).map_err(failed("the leaf cannot be signed"))?;
         Ok(Issued {
             chain_pem: format!("{}{}", signed.pem(), self.intermediate_pem),
-            der: signed.der().to_vec(),
+            fingerprint: Digest::of(signed.der()),
             cert_id: cert_id(&self.intermediate_key_id, &serial),
             serial: serial.iter().map(|b| format!("{b:02x}")).collect(),
             spki: Digest::of(leaf.spki),

@@ -78,6 +78,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "badNonce", detail)
     }
 
+    pub(super) fn no_profile<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Self {
+        let known: Vec<&str> = known.map(|k| &**k).collect();
+        let text = format!("there is no profile {name:?}; there are {}", known.join(", "));
+        Self::new(StatusCode::BAD_REQUEST, "invalidProfile", text)
+    }
+
     pub(super) fn about(mut self, name: &Name) -> Self {
         self.identifier = Some(name.clone());
         self
@@ -96,6 +102,23 @@ impl Problem {
         let mut whole = Self::new(first.status, &first.kind, detail);
         whole.subproblems = parts;
         Some(whole)
+    }
+
+    /// Reads what [`Self::json`] wrote, without headers.
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let status = value.get("status").and_then(Value::as_u64).and_then(|s| u16::try_from(s).ok());
+        let kind = text("type")?;
+        let mut problem = Self::new(
+            StatusCode::from_u16(status?).ok()?,
+            kind.strip_prefix(URN).unwrap_or(kind),
+            text("detail").unwrap_or_default(),
+        );
+        let about = value.get("identifier").and_then(|i| i.get("value")).and_then(Value::as_str);
+        problem.identifier = about.and_then(|name| Name::parse(name).ok());
+        let parts = value.get("subproblems").and_then(Value::as_array);
+        problem.subproblems = parts.into_iter().flatten().filter_map(Self::from_json).collect();
+        Some(problem)
     }
 
     /// The document as it stands in a body or in an object's `error`.

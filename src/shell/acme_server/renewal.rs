@@ -12,12 +12,12 @@ use serde_json::json;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::answer::{Answer, Content};
-use super::book::Certificate;
+use super::book::Book;
 use super::config::Renewal;
-use super::fault::Ari;
 use super::problem::Problem;
-use super::server::{Ca, Signed, Signer, lock};
+use super::server::{Ca, Signed, Signer};
 use crate::domain::certificate::CertId;
+use crate::domain::name::NameSet;
 use crate::domain::time::{DAY, HOUR, Timestamp, Validity};
 
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct Revocation {
 pub(super) struct Suggestion {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
-    explanation: Option<String>,
+    pub(super) explanation: Option<String>,
 }
 
 /// Whether `now` lies in the window, its end excluded: what exempts a renewal from limits at Let's Encrypt.
@@ -40,7 +40,7 @@ pub(super) fn in_window(window: &Suggestion, now: Timestamp) -> bool {
 }
 
 /// Let's Encrypt's rule: 2 % of the lifetime around two thirds of it, or around its half under ten days.
-fn computed(validity: &Validity) -> Suggestion {
+pub(super) fn computed(validity: &Validity) -> Suggestion {
     let middle = if validity.lifetime() < DAY.saturating_mul(10) { 500 } else { 667 };
     let start = validity.at_permille(middle - 10);
     // Demo certificates live for minutes: their window still has a length.
@@ -49,29 +49,17 @@ fn computed(validity: &Validity) -> Suggestion {
 }
 
 /// Over for a day: renew now (RFC 9773 section 4.2).
-fn over(now: Timestamp, explanation: Option<String>) -> Suggestion {
+pub(super) fn over(now: Timestamp, explanation: Option<String>) -> Suggestion {
     Suggestion { start: now.minus(DAY.saturating_mul(2)), end: now.minus(DAY), explanation }
 }
 
 impl Ca {
-    /// The window of a certificate; `None` if there is to be none.
-    pub(super) fn window(&self, certificate: &Certificate, now: Timestamp) -> Option<Suggestion> {
-        let ari = certificate.ari.clone().unwrap_or_else(|| lock(&self.ari).clone());
-        match ari {
-            Ari::Computed if certificate.revoked.is_some() => Some(over(now, None)),
-            Ari::Computed => Some(computed(&certificate.issued.validity)),
-            Ari::Absent => None,
-            Ari::Window { start, end, explanation } => Some(Suggestion { start, end, explanation }),
-            Ari::RenewNow { explanation } => Some(over(now, explanation)),
-        }
-    }
-
     pub(super) fn renewal_info(&self, id: &str) -> Result<Answer, Problem> {
         let Renewal::On { retry_after } = self.config.renewal else {
             return Err(Problem::not_found("this CA has no renewal information"));
         };
         let id = CertId(Arc::from(id));
-        let window = self.book().certificate_by_id(&id).and_then(|c| self.window(c, self.clock.now()));
+        let window = self.book().certificate_by_id(&id).and_then(|c| self.house.window(c, self.clock.now()));
         let window = window.ok_or_else(|| Problem::not_found(format!("there is no renewal information for {id}")))?;
         let mut json = json!({
             "suggestedWindow": { "start": window.start.to_string(), "end": window.end.to_string() },
@@ -83,7 +71,7 @@ impl Ca {
     }
 
     /// Revokes for the account that ordered, one that proved all names, or the holder of the certificate's key.
-    pub(super) fn revoke(&self, signed: &Signed) -> Result<Answer, Problem> {
+    pub(super) async fn revoke(&self, signed: &Signed) -> Result<Answer, Problem> {
         let asked: Revocation = signed.payload()?;
         // RFC 5280 section 5.3.1 without those that make no sense of a subscriber: 2, 6, 8, 10 and the unused 7.
         if asked.reason.is_some_and(|r| !matches!(r, 0 | 1 | 3 | 4 | 5 | 9)) {
@@ -94,11 +82,42 @@ impl Ca {
             .decode(&asked.certificate)
             .map_err(|e| Problem::malformed(format!("the certificate is no base64url: {e}")))?;
         let now = self.clock.now();
-        let mut book = self.book();
         let unknown = || Problem::not_found("this CA did not issue that certificate");
-        let (owner, names) =
-            book.certificate_by_der(&der).map(|c| (c.account, c.issued.names.clone())).ok_or_else(unknown)?;
-        let allowed = match &signed.signer {
+        let (issued, revoked) = {
+            let mut book = self.book();
+            let certificate = book.certificate_by_der(&der).ok_or_else(unknown)?;
+            let (owner, issued, revoked) = (certificate.account, certificate.issued.clone(), certificate.revoked);
+            if !self.may_revoke(&book, &signed.signer, owner, &issued.names, &der, now) {
+                let text = "neither the certificate's account, nor one that proved all its names, nor its key signed \
+                            the request";
+                return Err(Problem::unauthorized(text));
+            }
+            (issued, revoked)
+        };
+        if revoked.is_some() {
+            return Err(already_revoked());
+        }
+        let by = match &signed.signer {
+            Signer::Account(account) => Some(*account),
+            Signer::Key(_) => None,
+        };
+        self.house.revoke(&issued, asked.reason.unwrap_or(0), by).await?;
+        if let Some(certificate) = self.book().certificate_by_der(&der) {
+            certificate.revoked = Some(now);
+        }
+        Ok(Answer::new(StatusCode::OK, Content::Nothing))
+    }
+
+    fn may_revoke(
+        &self,
+        book: &Book,
+        signer: &Signer,
+        owner: u64,
+        names: &NameSet,
+        der: &[u8],
+        now: Timestamp,
+    ) -> bool {
+        match signer {
             Signer::Account(account) if *account == owner => true,
             Signer::Account(account) => book.accounts.get(account).is_some_and(|account| {
                 names.iter().all(|n| {
@@ -106,19 +125,13 @@ impl Ca {
                 })
             }),
             Signer::Key(key) => {
-                let parsed = X509Certificate::from_der(&der);
+                let parsed = X509Certificate::from_der(der);
                 parsed.is_ok_and(|(_, certificate)| key.is_spki(certificate.public_key()))
             }
-        };
-        if !allowed {
-            return Err(Problem::unauthorized("neither the certificate's account nor its key signed the request"));
         }
-        let certificate = book.certificate_by_der(&der).ok_or_else(unknown)?;
-        if certificate.revoked.is_some() {
-            let text = "the certificate is already revoked";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "alreadyRevoked", text));
-        }
-        certificate.revoked = Some(now);
-        Ok(Answer::new(StatusCode::OK, Content::Nothing))
     }
+}
+
+pub(super) fn already_revoked() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "alreadyRevoked", "the certificate is already revoked")
 }

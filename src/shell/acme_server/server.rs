@@ -1,7 +1,7 @@
 //! One request from its first byte to its answer: faults, bounds, signature, nonce, then the resource's handler.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
@@ -16,41 +16,52 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Content};
-use super::book::{AccountStatus, Book};
+use super::book::{AccountStatus, Book, Keeping};
 use super::config::{CaConfig, Demand, Renewal};
-use super::fault::{Ari, Endpoint, Fault, Faults, Strike};
+use super::fault::{Endpoint, Fault, Strike};
+use super::house::House;
 use super::jws::{Jwk, Jws};
 use super::nonce::Nonces;
-use super::pki::Pki;
 use super::problem::Problem;
 use super::route::Route;
-use super::stats::Stats;
 use super::validate::Zone;
+use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
 
 /// The whole CA behind its listener.
 pub(super) struct Ca {
-    pub(super) config: CaConfig,
+    pub(super) config: Arc<CaConfig>,
+    pub(super) house: Arc<dyn House>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
-    /// Scheme, host and port of all URLs.
-    pub(super) base: String,
-    /// Stands before every id in a URL, so that URLs of an earlier CA on the same port name nothing here.
-    pub(super) tag: String,
-    pub(super) pki: Pki,
-    pub(super) foreign: Pki,
+    pub(super) urls: Urls,
     pub(super) zone: Mutex<Zone>,
-    /// What renewal information says of certificates that have no answer of their own.
-    pub(super) ari: Mutex<Ari>,
-    pub(super) terms: Mutex<Option<String>>,
-    pub(super) paused: AtomicBool,
     pub(super) permits: Semaphore,
     /// Validations and delayed issuances; they end with the CA.
     pub(super) tasks: Mutex<JoinSet<()>>,
+    /// Orders whose certificate is being made.
+    pub(super) making: Mutex<BTreeSet<u64>>,
+    /// Orders whose certificate could not be made: how often, and when it is tried again.
+    pub(super) later: Mutex<BTreeMap<u64, (u32, Timestamp)>>,
     book: Mutex<Book>,
     nonces: Mutex<Nonces>,
-    faults: Mutex<Faults>,
-    stats: Mutex<Stats>,
+    /// Rows are made durable in turns: what was changed meanwhile goes with the next one, all of it at once.
+    journal: tokio::sync::Mutex<()>,
+}
+
+/// Where the resources are.
+#[derive(Clone, Debug)]
+pub(super) struct Urls {
+    /// Scheme, host and port, without a slash at the end.
+    pub(super) base: String,
+    /// Stands before every id, so that URLs of an earlier CA on the same port name nothing here.
+    pub(super) tag: String,
+}
+
+impl Urls {
+    pub(super) fn url(&self, room: &str, id: u64) -> String {
+        format!("{}/{room}/{}{id:x}", self.base, self.tag)
+    }
 }
 
 /// The connection is to be closed without an answer.
@@ -63,6 +74,7 @@ pub(super) struct Signed {
     pub(super) jws: Jws,
     pub(super) signer: Signer,
     pub(super) strike: Strike,
+    pub(super) from: IpAddr,
 }
 
 pub(super) enum Signer {
@@ -77,33 +89,27 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Ca {
     pub(super) fn new(
-        config: CaConfig,
+        config: Arc<CaConfig>,
+        house: Arc<dyn House>,
+        keeping: Keeping,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        base: String,
-        pki: Pki,
-        foreign: Pki,
+        urls: Urls,
     ) -> Self {
-        let mut tag = [0_u8; 4];
-        entropy.fill(&mut tag);
         Self {
-            tag: tag.iter().map(|b| format!("{b:02x}")).collect(),
             zone: Mutex::default(),
-            ari: Mutex::new(Ari::Computed),
-            terms: Mutex::new(config.terms.clone()),
-            paused: AtomicBool::new(false),
             permits: Semaphore::new(config.bounds.validations.max(1)),
             tasks: Mutex::default(),
-            book: Mutex::new(Book::new(config.bounds)),
+            making: Mutex::default(),
+            later: Mutex::default(),
+            book: Mutex::new(Book::new(config.bounds, keeping)),
             nonces: Mutex::new(Nonces::new(config.bounds.nonces)),
-            faults: Mutex::default(),
-            stats: Mutex::new(Stats::new(config.bounds.records)),
+            journal: tokio::sync::Mutex::new(()),
             config,
+            house,
             clock,
             entropy,
-            base,
-            pki,
-            foreign,
+            urls,
         }
     }
 
@@ -111,33 +117,38 @@ impl Ca {
         lock(&self.book)
     }
 
-    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
-        lock(&self.faults)
-    }
-
-    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
-        lock(&self.stats)
+    /// Makes durable what was changed so far, by whomever. Nothing is answered before that: what somebody was told is true
+    /// after a restart too. Only tasks of their own may wait for it, which nobody drops half-way.
+    pub(super) async fn keep(&self) -> Result<(), Problem> {
+        let _turn = self.journal.lock().await;
+        let touched = self.book().take_touched();
+        let kept = self.house.keep(&touched).await;
+        if kept.is_err() {
+            // It stays to be done: whoever comes next tries again.
+            let mut book = self.book();
+            touched.accounts.keys().for_each(|id| book.touch_account(*id));
+            touched.orders.keys().for_each(|id| book.touch_order(*id));
+        }
+        kept
     }
 
     pub(super) fn url(&self, room: &str, id: u64) -> String {
-        format!("{}/{room}/{}{id:x}", self.base, self.tag)
+        self.urls.url(room, id)
     }
 
     /// The number in an id that this CA made.
     pub(super) fn number(&self, id: &str) -> Option<u64> {
-        u64::from_str_radix(id.strip_prefix(&self.tag)?, 16).ok()
+        u64::from_str_radix(id.strip_prefix(&self.urls.tag)?, 16).ok()
     }
 
-    pub(super) async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Dropped> {
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        from: IpAddr,
+    ) -> Result<Response<Body>, Dropped> {
         let route = Route::parse(request.uri().path());
         let endpoint = route.as_ref().map(Route::endpoint);
-        let strike = endpoint.map(|e| self.faults().strike(e, &*self.entropy)).unwrap_or_default();
-        if let Some(endpoint) = endpoint {
-            self.stats().count(endpoint);
-        }
-        if self.paused.load(Ordering::Relaxed) || strike.has(&Fault::DropRequest) {
-            return Err(Dropped);
-        }
+        let strike = self.house.strike(endpoint).ok_or(Dropped)?;
         if let Some(span) = strike.find(|f| if let Fault::Delay(span) = f { Some(*span) } else { None }) {
             self.clock.sleep(span).await;
         }
@@ -145,11 +156,23 @@ impl Ca {
         // information bring none.
         let get = request.method() == Method::GET || request.method() == Method::HEAD;
         let fresh = !get || endpoint == Some(Endpoint::NewNonce);
-        let index = (endpoint != Some(Endpoint::Directory)).then(|| format!("{}/directory", self.base));
+        let index = (endpoint != Some(Endpoint::Directory)).then(|| format!("{}/directory", self.urls.base));
         let answer = match route {
             None => Err(Problem::not_found(format!("there is nothing at {}", request.uri().path()))),
             Some(route) if get => self.get(&route, request.method(), &strike),
-            Some(route) => self.post(&route, request, &strike).await,
+            Some(route) => {
+                let (ca, strike) = (self.clone(), strike.clone());
+                // What a request began comes to its end although its client may hang up: nothing that was changed is
+                // left unrecorded, and nobody who has to be told is not.
+                let handling = tokio::spawn(async move {
+                    let answer = ca.post(&route, request, from, &strike).await?;
+                    ca.keep().await.map(|()| answer)
+                });
+                handling.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "a request to the ACME server broke off");
+                    Err(Problem::internal("the request broke off; try it again"))
+                })
+            }
         };
         if strike.has(&Fault::DropResponse) {
             return Err(Dropped);
@@ -191,6 +214,7 @@ impl Ca {
         self: &Arc<Self>,
         route: &Route,
         request: Request<Incoming>,
+        from: IpAddr,
         strike: &Strike,
     ) -> Result<Answer, Problem> {
         if *request.method() != Method::POST {
@@ -204,11 +228,14 @@ impl Ca {
                 "the content type must be application/jose+json (RFC 8555 section 6.2)",
             ));
         }
-        let url = format!("{}{}", self.base, request.uri().path_and_query().map_or("", |p| p.as_str()));
+        let url = format!("{}{}", self.urls.base, request.uri().path_and_query().map_or("", |p| p.as_str()));
         let query = request.uri().query().unwrap_or_default().to_owned();
         let body = self.body(request.into_body()).await?;
         self.refused(strike)?;
-        let signed = self.signed(Jws::parse(&body)?, &url, strike)?;
+        if self.house.overloaded() {
+            self.keep().await?;
+        }
+        let signed = self.signed(Jws::parse(&body)?, &url, from, strike)?;
         match route {
             Route::Directory => Ok(Answer::json(self.directory())),
             Route::NewNonce => Ok(Answer::new(StatusCode::NO_CONTENT, Content::Nothing)),
@@ -219,11 +246,11 @@ impl Ca {
             Route::KeyChange => self.key_change(&signed, &url),
             Route::NewOrder => self.new_order(&signed),
             Route::Order(id) => self.order(id, &signed),
-            Route::Finalize(id) => self.finalize(id, &signed),
+            Route::Finalize(id) => self.finalize(id, &signed).await,
             Route::Authz(id) => self.authorization(id, &signed),
             Route::Challenge(id, index) => self.challenge(id, index, &signed),
-            Route::Cert(id) => self.certificate(id, &signed),
-            Route::Revoke => self.revoke(&signed),
+            Route::Cert(id) => self.certificate(id, &signed).await,
+            Route::Revoke => self.revoke(&signed).await,
         }
     }
 
@@ -256,7 +283,7 @@ impl Ca {
                 let refusal = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rateLimited", text);
                 Some(refusal.with(RETRY_AFTER, span.as_secs().to_string()))
             } else if *fault == Fault::TermsChanged {
-                let terms = format!("{}/terms/changed", self.base);
+                let terms = format!("{}/terms/changed", self.urls.base);
                 let text = format!("the terms of service have changed; agree to them at {terms}");
                 let mut refusal = Problem::new(StatusCode::FORBIDDEN, "userActionRequired", text)
                     .with(LINK, format!("<{terms}>;rel=\"terms-of-service\""));
@@ -270,7 +297,7 @@ impl Ca {
     }
 
     /// Checks who signed, for which URL, with which nonce (RFC 8555 sections 6.2 to 6.5).
-    fn signed(&self, jws: Jws, url: &str, strike: &Strike) -> Result<Signed, Problem> {
+    fn signed(&self, jws: Jws, url: &str, from: IpAddr, strike: &Strike) -> Result<Signed, Problem> {
         let signer = match (&jws.header.jwk, &jws.header.kid) {
             (Some(jwk), None) => {
                 let key = Jwk::parse(jwk)?;
@@ -285,7 +312,7 @@ impl Ca {
                         format!("{kid:?} is no account of this CA"),
                     )
                 };
-                let id = kid.strip_prefix(&format!("{}/account/", self.base)).and_then(|id| self.number(id));
+                let id = kid.strip_prefix(&format!("{}/account/", self.urls.base)).and_then(|id| self.number(id));
                 let id = id.ok_or_else(unknown)?;
                 let account = self.book().accounts.get(&id).map(|a| (a.key.clone(), a.status));
                 let (key, status) = account.ok_or_else(unknown)?;
@@ -313,11 +340,11 @@ impl Ca {
                 jws.header.url
             )));
         }
-        Ok(Signed { jws, signer, strike: strike.clone() })
+        Ok(Signed { jws, signer, strike: strike.clone(), from })
     }
 
     fn directory(&self) -> Value {
-        let at = |path: &str| json!(format!("{}/{path}", self.base));
+        let at = |path: &str| json!(format!("{}/{path}", self.urls.base));
         let mut directory = Map::from_iter([
             ("newNonce".to_owned(), at("nonce")),
             ("newAccount".to_owned(), at("account/new")),
@@ -328,18 +355,12 @@ impl Ca {
         if matches!(self.config.renewal, Renewal::On { .. }) {
             directory.insert("renewalInfo".to_owned(), at("renewal"));
         }
-        let profiles: BTreeMap<&str, String> = self
-            .config
-            .profiles
-            .iter()
-            .map(|(name, p)| (&**name, format!("certificates of {} hours", p.lifetime.as_secs() / 3_600)))
-            .collect();
         let mut meta = json!({
-            "website": self.base,
-            "externalAccountRequired": self.config.external.demand == Demand::Required,
-            "profiles": profiles,
+            "website": self.urls.base,
+            "externalAccountRequired": self.house.demand() == Demand::Required,
+            "profiles": self.house.profiles(),
         });
-        if let (Some(map), Some(terms)) = (meta.as_object_mut(), lock(&self.terms).as_ref()) {
+        if let (Some(map), Some(terms)) = (meta.as_object_mut(), self.house.terms()) {
             map.insert("termsOfService".to_owned(), json!(terms));
         }
         directory.insert("meta".to_owned(), meta);

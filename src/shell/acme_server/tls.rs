@@ -7,13 +7,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{Oid, asn1_rs::oid};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::problem::Problem;
-use super::validate::{connect, connection, wrong};
+use super::validate::{connection, wrong};
 use crate::domain::key::Digest;
 use crate::domain::name::Name;
 
@@ -22,7 +24,15 @@ const PROTOCOL: &[u8] = b"acme-tls/1";
 /// id-pe-acmeIdentifier (RFC 8737 section 6.1).
 const ACME_IDENTIFIER: Oid<'static> = oid!(1.3.6.1.5.5.7.1.31);
 
-pub(super) async fn tls_alpn(to: SocketAddr, name: &Name, key_authorization: &str) -> Result<(), Problem> {
+/// TLS to whoever is there, for redirects to https: like Boulder, it believes any certificate, because what is fetched
+/// proves itself.
+pub(super) async fn any_tls(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Problem> {
+    let server = ServerName::try_from(host.to_owned()).map_err(|e| connection(format!("{host}: {e}")))?;
+    let connecting = TlsConnector::from(Arc::new(any_certificate(b"http/1.1")?)).connect(server, stream);
+    connecting.await.map_err(|e| Problem::new(http::StatusCode::BAD_REQUEST, "tls", format!("{host}: {e}")))
+}
+
+fn any_certificate(protocol: &[u8]) -> Result<ClientConfig, Problem> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = AnyCertificate(provider.signature_verification_algorithms);
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -31,10 +41,18 @@ pub(super) async fn tls_alpn(to: SocketAddr, name: &Name, key_authorization: &st
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(config)
+}
+
+pub(super) async fn tls_alpn(
+    (to, stream): (SocketAddr, TcpStream),
+    name: &Name,
+    key_authorization: &str,
+) -> Result<(), Problem> {
+    let config = any_certificate(PROTOCOL)?;
     let sni = server_name(name);
     let server = ServerName::try_from(sni.clone()).map_err(|e| connection(format!("{sni}: {e}")))?;
-    let stream = connect(to).await?;
     let tls = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
     let tls = tls.map_err(|e| Problem::new(http::StatusCode::BAD_REQUEST, "tls", format!("{to}: {e}")))?;
     let (_, session) = tls.get_ref();

@@ -1,6 +1,7 @@
 //! Looking for challenge responses: http-01 (RFC 8555 section 8.3), tls-alpn-01 (RFC 8737), dns-01 (RFC 8555
 //! section 8.4), for DNS names and addresses (RFC 8738).
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,16 +10,18 @@ use http::header::{HOST, LOCATION, USER_AGENT};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
 use super::authz::txt_value;
-use super::config::{Dns, Hosts, Validation, Validator};
-use super::dns::{Records, lookup};
+use super::config::{Dns, Hosts, Reach, Validation, Validator};
+use super::dns::{Records, addresses, lookup};
 use super::problem::Problem;
 use super::server::{Ca, lock};
-use super::tls::tls_alpn;
+use super::tls::{any_tls, tls_alpn};
+use crate::codec::network::is_public;
 use crate::domain::name::Name;
 use crate::ports::ChallengeKind;
 
@@ -26,6 +29,10 @@ use crate::ports::ChallengeKind;
 const LARGEST_RESPONSE: usize = 4 * 1_024;
 /// How often http-01 follows a redirect; Boulder follows ten.
 const MOST_REDIRECTS: usize = 5;
+/// Addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 4;
+/// One of them that does not answer leaves time for the next.
+const CONNECT: Duration = Duration::from_secs(4);
 /// How many CNAMEs dns-01 follows.
 const MOST_ALIASES: usize = 8;
 
@@ -51,11 +58,10 @@ impl Ca {
         let Validation::On(validator) = &self.config.validation else { return Ok(()) };
         let look = async {
             match target.kind {
-                ChallengeKind::Http01 => http(validator, target).await,
+                ChallengeKind::Http01 => self.http(validator, target).await,
                 ChallengeKind::TlsAlpn01 => {
-                    let address = address(validator, &target.name).await?;
-                    tls_alpn(SocketAddr::new(address, validator.tls_port), &target.name, &target.key_authorization)
-                        .await
+                    let reached = self.reach(validator, &target.name, validator.tls_port).await?;
+                    tls_alpn(reached, &target.name, &target.key_authorization).await
                 }
                 ChallengeKind::Dns01 => self.dns(validator, target).await,
             }
@@ -120,52 +126,120 @@ fn shortened(text: &str) -> &str {
     text.char_indices().nth(100).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
-async fn address(validator: &Validator, name: &Name) -> Result<IpAddr, Problem> {
-    match name {
-        Name::Ip(ip) => Ok(validator.hosts.get(&ip.to_string()).copied().unwrap_or(*ip)),
-        Name::Dns(host) => match (validator.hosts.get(&**host).copied(), validator.other_hosts) {
-            (Some(ip), _) | (None, Hosts::At(ip)) => Ok(ip),
+impl Ca {
+    /// Where a name is.
+    async fn addresses(&self, validator: &Validator, name: &Name) -> Result<Vec<IpAddr>, Problem> {
+        let host = match name {
+            Name::Ip(ip) => return Ok(vec![validator.hosts.get(&ip.to_string()).copied().unwrap_or(*ip)]),
+            Name::Dns(host) => host,
+        };
+        let unresolved =
+            |why: String| Problem::new(StatusCode::BAD_REQUEST, "dns", format!("{host} has no address: {why}"));
+        let mut found = match (validator.hosts.get(&**host).copied(), validator.other_hosts) {
+            (Some(ip), _) | (None, Hosts::At(ip)) => vec![ip],
             (None, Hosts::System) => {
-                let unresolved =
-                    |why: String| Problem::new(StatusCode::BAD_REQUEST, "dns", format!("{host} has no address: {why}"));
-                let mut found = tokio::net::lookup_host((&**host, 0)).await.map_err(|e| unresolved(e.to_string()))?;
-                found.next().map(|a| a.ip()).ok_or_else(|| unresolved("an empty answer".to_owned()))
+                let found = tokio::net::lookup_host((&**host, 0)).await.map_err(|e| unresolved(e.to_string()))?;
+                found.map(|a| a.ip()).collect()
             }
-        },
+            (None, Hosts::Server(server)) => {
+                addresses(server, host, &*self.entropy).await.map_err(|e| unresolved(e.to_string()))?
+            }
+        };
+        found.dedup();
+        found.truncate(MOST_ADDRESSES);
+        if found.is_empty() { Err(unresolved("an empty answer".to_owned())) } else { Ok(found) }
     }
-}
 
-pub(super) async fn connect(to: SocketAddr) -> Result<TcpStream, Problem> {
-    let stream = TcpStream::connect(to).await.map_err(|e| connection(format!("{to} cannot be reached: {e}")))?;
-    stream.set_nodelay(true).map_err(|e| connection(format!("{to}: {e}")))?;
-    Ok(stream)
-}
-
-async fn http(validator: &Validator, target: &Target) -> Result<(), Problem> {
-    let host = match &target.name {
-        Name::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
-        name @ (Name::Dns(_) | Name::Ip(IpAddr::V4(_))) => name.to_string(),
-    };
-    let first = format!("http://{host}/.well-known/acme-challenge/{}", target.token);
-    let mut url = Url::parse(&first).map_err(|e| connection(format!("{first}: {e}")))?;
-    for _ in 0..=MOST_REDIRECTS {
-        match fetch(validator, &url).await? {
-            Fetched::Body(body) => {
-                let seen = String::from_utf8_lossy(&body);
-                // White space at the end does not count (RFC 8555 section 8.3).
-                return if seen.trim_end() == target.key_authorization {
-                    Ok(())
-                } else {
-                    let seen = shortened(&seen);
-                    Err(wrong(format!("{url} said {seen:?}, expected {:?}", target.key_authorization)))
-                };
-            }
-            Fetched::Redirect(to) => {
-                url = url.join(&to).map_err(|e| wrong(format!("{url} redirects to {to:?}: {e}")))?;
+    /// Connects to a name, at the first of its addresses that answers. Each address is judged right before it is connected
+    /// to, so that no second answer of the DNS leads elsewhere.
+    async fn reach(&self, validator: &Validator, name: &Name, port: u16) -> Result<(SocketAddr, TcpStream), Problem> {
+        let mut failed = None;
+        for address in self.addresses(validator, name).await? {
+            let to = SocketAddr::new(address, port);
+            match connect(&validator.reach, to).await {
+                Ok(stream) => return Ok((to, stream)),
+                Err(problem) => failed = failed.or(Some(problem)),
             }
         }
+        Err(failed.unwrap_or_else(|| connection(format!("{name} has no address"))))
     }
-    Err(wrong(format!("{first} redirects more than {MOST_REDIRECTS} times")))
+
+    async fn http(&self, validator: &Validator, target: &Target) -> Result<(), Problem> {
+        let host = match &target.name {
+            Name::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+            name @ (Name::Dns(_) | Name::Ip(IpAddr::V4(_))) => name.to_string(),
+        };
+        let first = format!("http://{host}/.well-known/acme-challenge/{}", target.token);
+        let mut url = Url::parse(&first).map_err(|e| connection(format!("{first}: {e}")))?;
+        for _ in 0..=MOST_REDIRECTS {
+            match self.fetch(validator, &url).await? {
+                Fetched::Body(body) => {
+                    let seen = String::from_utf8_lossy(&body);
+                    // White space at the end does not count (RFC 8555 section 8.3).
+                    return if seen.trim_end() == target.key_authorization {
+                        Ok(())
+                    } else {
+                        let seen = shortened(&seen);
+                        Err(wrong(format!("{url} said {seen:?}, expected {:?}", target.key_authorization)))
+                    };
+                }
+                Fetched::Redirect(to) => {
+                    url = url.join(&to).map_err(|e| wrong(format!("{url} redirects to {:?}: {e}", shortened(&to))))?;
+                }
+            }
+        }
+        Err(wrong(format!("{first} redirects more than {MOST_REDIRECTS} times")))
+    }
+
+    async fn fetch(&self, validator: &Validator, url: &Url) -> Result<Fetched, Problem> {
+        let usual = match url.scheme() {
+            "http" => validator.http_port,
+            "https" => validator.tls_port,
+            _ => return Err(connection(format!("{url}: only http and https are followed"))),
+        };
+        let host = url.host_str().unwrap_or_default();
+        let name =
+            Name::parse(host.trim_matches(['[', ']'])).map_err(|e| connection(format!("{url}: the host {e}")))?;
+        let port = url.port().unwrap_or(usual);
+        if validator.reach != Reach::Anywhere && ![80, 443, usual].contains(&port) {
+            return Err(connection(format!("{url}: redirects lead to the ports 80 and 443 only")));
+        }
+        let (_, stream) = self.reach(validator, &name, port).await?;
+        let shown = if url.port().is_none() && port == usual && matches!(port, 80 | 443) {
+            host.to_owned()
+        } else {
+            format!("{host}:{port}")
+        };
+        let request = http::Request::get(&url[url::Position::BeforePath..])
+            .header(HOST, shown)
+            .header(USER_AGENT, concat!("keyward-ca/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| connection(format!("{url}: {e}")))?;
+        match url.scheme() {
+            "https" => exchange(url, any_tls(stream, host.trim_matches(['[', ']'])).await?, request).await,
+            _ => exchange(url, stream, request).await,
+        }
+    }
+}
+
+/// Connects where that is allowed.
+async fn connect(reach: &Reach, to: SocketAddr) -> Result<TcpStream, Problem> {
+    if let Reach::Within { allow, forbid } = reach {
+        let ip = to.ip().to_canonical();
+        let own = allow.iter().any(|network| network.contains(ip));
+        if forbid.iter().any(|network| network.contains(ip)) || !(own || is_public(ip)) {
+            let text = format!(
+                "{ip} is an address that validation does not connect to; the operator of this directory decides which \
+                 networks it does (`allow` and `forbid`)"
+            );
+            return Err(connection(text));
+        }
+    }
+    let stream = timeout(CONNECT, TcpStream::connect(to)).await;
+    let stream = stream.map_err(|_| connection(format!("{to} does not answer")))?;
+    let stream = stream.map_err(|e| connection(format!("{to} cannot be reached: {e}")))?;
+    stream.set_nodelay(true).map_err(|e| connection(format!("{to}: {e}")))?;
+    Ok(stream)
 }
 
 enum Fetched {
@@ -173,21 +247,13 @@ enum Fetched {
     Redirect(String),
 }
 
-async fn fetch(validator: &Validator, url: &Url) -> Result<Fetched, Problem> {
-    if url.scheme() != "http" {
-        return Err(connection(format!("{url}: this validator follows redirects to http only")));
-    }
-    let host = url.host_str().unwrap_or_default();
-    let name = Name::parse(host.trim_matches(['[', ']'])).map_err(|e| connection(format!("{url}: the host {e}")))?;
-    let port = url.port().unwrap_or(validator.http_port);
-    let stream = connect(SocketAddr::new(address(validator, &name).await?, port)).await?;
+/// One request over a connection, and its answer.
+async fn exchange<S>(url: &Url, stream: S, request: http::Request<Empty<Bytes>>) -> Result<Fetched, Problem>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let failed = |e: hyper::Error| connection(format!("{url}: {e}"));
     let (mut sender, exchange) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let request = http::Request::get(&url[url::Position::BeforePath..])
-        .header(HOST, if port == 80 { host.to_owned() } else { format!("{host}:{port}") })
-        .header(USER_AGENT, concat!("keyward-ca/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| connection(format!("{url}: {e}")))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();

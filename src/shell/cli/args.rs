@@ -165,6 +165,9 @@ Made from the configuration: where the gate listens, and whether the path guards
     /// Keys that are no certificate's: what is overdue, who owns it, rotating
     #[command(subcommand, arg_required_else_help = true)]
     Key(super::key::Key),
+    /// The ACME directories: orders that wait for a person
+    #[command(subcommand, arg_required_else_help = true)]
+    Acme(super::acme::Acme),
     /// Hold the keys of private CAs, as a process of its own
     #[command(
         after_help = super::keyholder::HELP,

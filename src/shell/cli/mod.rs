@@ -5,6 +5,7 @@
 
 mod args;
 mod audit;
+mod acme;
 mod ca;
 mod ca_offline;
 mod cert;
@@ -111,6 +112,7 @@ impl Run {
             Command::Freeze(freeze) => self.freeze(&freeze),
             Command::Ca(command) => self.ca(command),
             Command::Key(command) => self.key(command),
+            Command::Acme(command) => self.acme(command),
             Command::Snippet(snippet) => self.snippet(&snippet),
             Command::Backup(backup) => self.backup(&backup),
             Command::Restore(restore) => self.restore(&restore),

@@ -8,6 +8,7 @@
 //! told by looking at the machine is [`verify_host`]'s business.
 
 mod diagnostic;
+mod directory;
 mod host;
 mod raw;
 pub mod sample;
@@ -18,6 +19,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use self::diagnostic::{Colour, ConfigError, Problem};
+pub use self::directory::{Binding, DirectoryLimits, DirectoryPlace, DirectorySettings, DirectoryValidation, Waiting};
 pub use self::host::{Check, Group, Level, verify_host};
 pub use self::settings::{
     AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, KeyholderSettings,

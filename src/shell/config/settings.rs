@@ -45,6 +45,8 @@ pub struct Settings {
     pub parties: Vec<PartySettings>,
     /// The process that has their keys; `None` without private CAs.
     pub keyholder: Option<KeyholderSettings>,
+    /// ACME directories over them, in the order of the file.
+    pub directories: Vec<super::DirectorySettings>,
     /// The challenge solvers, in the order of the file.
     pub solvers: Vec<SolverSettings>,
     /// Networks besides the Internet from which revocation lists may be fetched.

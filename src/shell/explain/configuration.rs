@@ -331,6 +331,13 @@ pub(super) const ROWS: &[Entry] = &[
         "Add `token_file` or `probe`, or choose another id, as the message says.",
     ),
     row(
+        "KW0074",
+        "settings of an ACME directory that do not fit",
+        "A directory needs profiles of its CA, external account keys unless they are optional, a URL of scheme, host and port, \
+         and a resolver where dns-01 is on offer; a key names profiles that the directory offers.",
+        "Mend it as the message says; docs/acme-directory.md shows a whole one.",
+    ),
+    row(
         "KW0075",
         "a workload that nobody could be",
         "A [[workload]] needs a socket to ask at ([workload_api]) and selectors by which its processes are known; and a socket \

@@ -9,6 +9,7 @@
 //! What changes something comes through the admin socket only, and carries the peer's uid into the audit entry. Refuses
 //! to know why a path is open or closed: the engine says so, this module only carries it.
 
+pub mod acme;
 mod apart;
 mod api;
 mod audit;
@@ -49,12 +50,14 @@ use crate::engine::authority::Authority;
 use crate::engine::keys::Tracker;
 use crate::engine::{Engine, Refusal};
 use crate::ports::{Clock, Meter, Notice, Solver, Store, Witnesses};
+use crate::shell::acme_server::Directories;
 use crate::shell::workload::Standing;
 
 pub use self::links::Link;
 pub use self::listen::{BindError, Listeners, bind};
 pub(crate) use self::listen::{SocketFiles, unix_socket};
 pub use self::server::serve;
+pub(in crate::shell) use self::tls::GateCertificate;
 pub use self::witness::{PATH as WITNESS_PATH, Refused, WitnessDoor, serve_witness};
 pub use self::workloads::{Certificate as WorkloadCertificate, Workload};
 
@@ -97,6 +100,8 @@ pub struct Web {
     pub authority: Option<Arc<Authority>>,
     /// Keys that are no certificate's; `None` while sealed.
     pub keys: Option<Arc<Tracker>>,
+    /// The ACME directories over them.
+    pub directories: Arc<Directories>,
     /// For times of answers.
     pub clock: Arc<dyn Clock>,
     /// Counts gate answers.

@@ -34,7 +34,7 @@ use super::problem::{self, Problem};
 use super::ready::Ready;
 use super::shield::Shield;
 use super::tls;
-use super::{Web, api, audit, audit_page, ca, freezes, grpc, hold, key, lease, page};
+use super::{Web, acme, api, audit, audit_page, ca, freezes, grpc, hold, key, lease, page};
 
 /// Connections of one listener that are answered properly: far more than the workers of a proxy keep open.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -176,6 +176,7 @@ fn router(app: Arc<App>) -> Router {
         .merge(freezes::routes())
         .merge(ca::routes())
         .merge(key::routes())
+        .merge(acme::routes())
         .merge(page::routes())
         .merge(audit_page::routes())
         .merge(lease::routes())

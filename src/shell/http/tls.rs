@@ -31,11 +31,13 @@ const LONGEST_FILE: u64 = 256 * 1_024;
 /// Why the files are of no use.
 #[derive(Debug, thiserror::Error)]
 #[error("KW4504 gate checks over TLS need a certificate with its key: {0}")]
-pub struct BadCertificate(String);
+pub struct BadCertificate(pub(in crate::shell) String);
 
 /// The certificate in use and where it comes from.
 #[derive(Debug)]
 pub struct GateCertificate {
+    /// For the log.
+    what: &'static str,
     certificate_file: PathBuf,
     key_file: PathBuf,
     /// Of the files that are in use.
@@ -50,6 +52,17 @@ impl GateCertificate {
     /// # Errors
     /// [`BadCertificate`] in a sentence.
     pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Self, BadCertificate> {
+        // What is spoken is told by its first bytes; this is what the peer is told.
+        Self::speaking("gate checks", &[b"h2", b"http/1.1"], certificate_file, key_file)
+    }
+
+    /// Reads the files, for whatever speaks these protocols.
+    pub(in crate::shell) fn speaking(
+        what: &'static str,
+        protocols: &[&[u8]],
+        certificate_file: &Path,
+        key_file: &Path,
+    ) -> Result<Self, BadCertificate> {
         let (digest, certified) = read(certificate_file, key_file)?;
         let current = Arc::new(Current(ArcSwap::from(certified)));
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -58,18 +71,17 @@ impl GateCertificate {
             .map_err(|e| BadCertificate(e.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(current.clone());
-        // What is spoken is told by its first bytes; this is what the peer is told.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         let (certificate_file, key_file) = (certificate_file.to_owned(), key_file.to_owned());
-        Ok(Self { certificate_file, key_file, digest, config: Arc::new(config), current })
+        Ok(Self { what, certificate_file, key_file, digest, config: Arc::new(config), current })
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    pub(in crate::shell) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.config.clone())
     }
 
     /// Takes what is new in the files, until the future is dropped.
-    pub(super) async fn follow(mut self) {
+    pub(in crate::shell) async fn follow(mut self) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said = String::new();
@@ -82,14 +94,14 @@ impl GateCertificate {
                     if digest != self.digest {
                         self.digest = digest;
                         self.current.0.store(certified);
-                        tracing::info!(file = %self.certificate_file.display(), "gate checks have a new certificate");
+                        tracing::info!(file = %self.certificate_file.display(), "{} have a new certificate", self.what);
                     }
                     said.clear();
                 }
                 Err(error) => {
                     let text = error.to_string();
                     if text != said {
-                        tracing::warn!("the certificate for gate checks stays as it was: {text}");
+                        tracing::warn!("the certificate for {} stays as it was: {text}", self.what);
                         said = text;
                     }
                 }

@@ -264,7 +264,11 @@ pub struct Responder {
 }
 
 impl Responder {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
+        Self::on(Ipv4Addr::LOCALHOST.into(), 0, 0).await
+    }
+
+    pub async fn on(ip: std::net::IpAddr, http: u16, tls: u16) -> Self {
         let tokens = Arc::new(Mutex::new(BTreeMap::<String, String>::new()));
         let answers = tokens.clone();
         let app = axum::Router::new().route(
@@ -273,12 +277,12 @@ impl Responder {
                 answers.lock().unwrap().get(&token).cloned().ok_or(http::StatusCode::NOT_FOUND)
             }),
         );
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind((ip, http)).await.unwrap();
         let http = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
 
         let certificates = Arc::new(Mutex::new(BTreeMap::new()));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind((ip, tls)).await.unwrap();
         let tls = listener.local_addr().unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -445,8 +449,12 @@ pub struct Raw {
 
 impl Raw {
     pub async fn new(lab: &Lab, signer: Signer) -> Self {
-        let directory = lab.http.get(lab.ca.directory_url()).send().await.unwrap().text().await.unwrap();
-        Self { http: lab.http.clone(), directory: serde_json::from_str(&directory).unwrap(), signer, kid: None }
+        Self::at(&lab.http, &lab.ca.directory_url(), signer).await
+    }
+
+    pub async fn at(http: &reqwest::Client, url: &str, signer: Signer) -> Self {
+        let directory = http.get(url).send().await.unwrap().text().await.unwrap();
+        Self { http: http.clone(), directory: serde_json::from_str(&directory).unwrap(), signer, kid: None }
     }
 
     pub fn url(&self, resource: &str) -> String {

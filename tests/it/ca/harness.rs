@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Mesh {
     pub dir: tempfile::TempDir,
     port: std::net::SocketAddr,
-    daemon: Child,
+    pub daemon: Child,
 }
 
 impl Mesh {
@@ -23,6 +23,11 @@ impl Mesh {
 
     /// The same; `ca` are further lines of the CA itself.
     pub fn start_with(ca: &str, more: &str) -> Self {
+        Self::prepared(ca, more, |_| {})
+    }
+
+    /// The same, with whatever else lies in the directory.
+    pub fn prepared(ca: &str, more: &str, prepare: impl FnOnce(&std::path::Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         fs::create_dir(&state).unwrap();
@@ -33,10 +38,12 @@ impl Mesh {
              [timing]\nreopen_after = \"0s\"\nflaps = 0\nfull_scan = \"1m\"\n\
              [[ca]]\nid = \"mesh\"\ntrust_domain = \"mesh.example\"\n{ca}\
              [[ca.profile]]\nid = \"workload\"\nlifetime = \"24h\"\nnames = [\"*.svc.example\"]\nspiffe = [\"/ns/*/sa/*\"]\n\
+             [[ca.profile]]\nid = \"short\"\nlifetime = \"1h\"\nnames = [\"*.svc.example\", \"=*.svc.example\", \"127.0.0.0/8\"]\n\
              [[issuer]]\nid = \"private\"\nca = \"mesh\"\nca_profile = \"workload\"\n{more}"
         );
         let text = text.replace("@/", &format!("{}/", dir.path().display()));
         fs::write(dir.path().join("keyward.toml"), text).unwrap();
+        prepare(dir.path());
         let daemon = run(dir.path());
         let mesh = Self { dir, port, daemon };
         mesh.wait("the key holder", |mesh| mesh.try_status().filter(|s| s["keyholder"]["reachable"] == true));
@@ -55,6 +62,15 @@ impl Mesh {
         self.daemon.wait().unwrap();
         self.daemon = run(self.dir.path());
         self.wait("the key holder", |mesh| mesh.try_status().filter(|s| s["keyholder"]["reachable"] == true));
+    }
+
+    /// Has the daemon read its configuration again, which it adopts.
+    pub fn reload(&self) {
+        let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let adopted = || log().matches("was adopted").count();
+        let before = adopted();
+        Command::new("kill").args(["-HUP", &self.daemon.id().to_string()]).status().unwrap();
+        self.wait("the reload", |_| (adopted() > before).then_some(()));
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -125,7 +141,7 @@ impl Mesh {
     }
 }
 
-fn run(dir: &std::path::Path) -> Child {
+pub fn run(dir: &std::path::Path) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command.arg("run").arg("-c").arg(dir.join("keyward.toml"));

@@ -150,6 +150,7 @@ impl Still {
         Web {
             authority: None,
             keys: None,
+            directories: Arc::new(keyward::shell::acme_server::Directories::none()),
             engine: self.engine.clone(),
             store: self.ports.store.clone(),
             witnesses: self.ports.witnesses.clone(),

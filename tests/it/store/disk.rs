@@ -118,6 +118,7 @@ const WITHOUT_SHARDS: &str = "
     DROP TABLE freeze; DROP TABLE shard; DROP TABLE link; DROP TABLE pending;
     DROP TABLE ca_key; DROP TABLE ca_generation; DROP TABLE issued; DROP TABLE rotation;
     DROP TABLE key_version; DROP TABLE tracked_key;
+    DROP TABLE acme_account; DROP TABLE acme_order;
     CREATE TRIGGER entry_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'never deleted'); END;
     CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint WHEN OLD.kept = 1
         BEGIN SELECT RAISE(ABORT, 'never changed'); END;";
@@ -174,6 +175,7 @@ fn a_schema_from_before_there_were_shards_is_read_as_it_is_and_brought_up_to_dat
 
 /// Takes away what rotations brought.
 const WITHOUT_ROTATION: &str = "
+    DROP TABLE acme_account; DROP TABLE acme_order;
     DROP TABLE rotation; ALTER TABLE ca_generation RENAME COLUMN made TO since;
     ALTER TABLE ca_generation DROP COLUMN staged; ALTER TABLE ca_generation DROP COLUMN signing;
     ALTER TABLE ca_generation DROP COLUMN draining; ALTER TABLE ca_generation DROP COLUMN retired;

@@ -178,6 +178,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (0_u64..3, option::of(frozen)).prop_map(|(n, freeze)| Change::Freeze(FreezeId(ulid(n)), freeze)),
         4 => super::authority::change(),
         3 => super::upkeep::change(),
+        3 => super::acme::change(),
     ]
 }
 

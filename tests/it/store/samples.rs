@@ -209,6 +209,7 @@ pub fn every_change() -> Vec<Change> {
     }
     changes.extend(super::authority::every_change());
     changes.extend(super::upkeep::every_change());
+    changes.extend(super::acme::every_change());
     changes
 }
 

@@ -149,6 +149,9 @@ fn secret_files(settings: &Settings) -> BTreeMap<PathBuf, &'static str> {
     for eab in settings.issuers.iter().filter_map(|i| i.eab.as_ref()) {
         files.insert(eab.hmac_file.clone(), "the binding key");
     }
+    for directory in &settings.directories {
+        files.extend(directory.keys.iter().map(|(_, file)| (file.clone(), "an external account key")));
+    }
     for solver in &settings.solvers {
         if let SolverKind::Dns01 { update, .. } = &solver.kind {
             match update {

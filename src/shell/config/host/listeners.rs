@@ -22,6 +22,7 @@ const MOST_PROCESSES: usize = 100_000;
 pub(super) fn addresses(report: &mut Report, settings: &Settings) {
     let mut wanted: BTreeSet<SocketAddr> = BTreeSet::from([settings.listen.http]);
     wanted.extend(settings.listen.gate_tls.as_ref().map(|tls| tls.listen));
+    wanted.extend(settings.directories.iter().map(|directory| directory.place.listen));
     for solver in &settings.solvers {
         match &solver.kind {
             SolverKind::Http01(HttpChallenge::Listen(listen)) | SolverKind::TlsAlpn01 { listen } => {

@@ -8,6 +8,7 @@ mod audit;
 mod ca;
 mod certificate;
 mod crl;
+mod directory;
 mod freeze;
 mod graph;
 mod guard;
@@ -67,6 +68,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     let lists = crl::read(p, &mut root);
     let freezing = freeze::read(p, &mut root);
     let cas = ca::read_all(p, &mut root, place.state_dir.as_deref());
+    let directories = directory::read_all(p, &mut root, &cas);
     let parties = party::read_all(p, &mut root, &cas);
     let mut rotations = cas.rotations.clone();
     party::assign(&mut rotations, &parties);
@@ -126,6 +128,8 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         parties,
         cas: cas.all,
         keyholder: cas.keyholder,
+        // In a dry run nobody gets anything from a CA of production.
+        directories: if real { directories } else { Vec::new() },
         solvers: solvers.settings,
         lists_allow: lists.allow,
         witness: own_witness.filter(|_| real),
