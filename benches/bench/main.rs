@@ -24,6 +24,7 @@ mod lease;
 mod link;
 mod questions;
 mod log;
+mod private;
 mod report;
 mod servers;
 mod simulation;
@@ -39,7 +40,7 @@ const USAGE: &str = "usage: bench simulation [YEARS]
        bench link [SECONDS]
        bench ask SOCKET CONNECTIONS SECONDS
        bench check [dir=DIR] [count=TRACKED] [seconds=EACH]
-       bench issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
+       bench private|issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
@@ -55,6 +56,7 @@ fn main() {
         ["ask", socket, connections, seconds] => check::one(socket, connections, seconds),
         ["minimal", workers, dir] => check::minimal(workers, dir.as_ref()),
         ["permits", rest @ ..] => run(lease::permits(&Site::from(rest))),
+        ["private", rest @ ..] => private::private(&Site::from(rest)),
         ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),
         ["renew", rest @ ..] => guardian::renew(&Site::from(rest)),
         ["seed", rest @ ..] => guardian::seed(&Site::from(rest)),
