@@ -105,6 +105,11 @@ impl Request {
         }
         let read: Self = serde_json::from_slice(bytes)
             .map_err(|e| ParseError(format!("is no request of `keyward ca request`: {e}")))?;
+        // It is shown to a person: nothing in it may hide anything.
+        let told = serde_json::to_string(&read).unwrap_or_default();
+        if told.contains("\\u") || told.chars().any(char::is_control) {
+            return Err(ParseError::new("holds control characters"));
+        }
         if read.version != VERSION {
             return Err(ParseError(format!("is of version {}, and {VERSION} is understood here", read.version)));
         }

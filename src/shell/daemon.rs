@@ -148,6 +148,8 @@ pub struct Parts {
     pub directories: Arc<Directories>,
     /// Whoever gives SPIFFE IDs to programs, if anybody does.
     pub workloads: Option<Workloads>,
+    /// Who relies on private CAs.
+    pub parties: Arc<Parties>,
 }
 
 /// Starts engine and listeners for these settings; `reload` is what the API's reload does.
@@ -188,8 +190,13 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         None => None,
     };
     let own = workloads.as_ref().map(|(own, _)| own.clone());
-    let parts =
-        Parts { engine: engine.clone(), links: links.clone(), directories: directories.clone(), workloads: own };
+    let parts = Parts {
+        engine: engine.clone(),
+        links: links.clone(),
+        directories: directories.clone(),
+        workloads: own,
+        parties,
+    };
     let (notices, reloading) = (wired.clone(), parts.clone());
     let (showing_links, showing) = (links.clone(), parts.workloads.clone());
     let web = Arc::new(Web {
@@ -445,7 +452,7 @@ fn reload(
     options: &Options,
     started: &Settings,
     in_force: &Mutex<Option<Digest>>,
-    Parts { engine, links, directories, workloads }: &Parts,
+    Parts { engine, links, directories, workloads, parties }: &Parts,
 ) -> Result<String, NotReloaded> {
     if let Some(seal) = engine.seal() {
         return Err(Refusal::Sealed(seal).into());
@@ -468,7 +475,8 @@ fn reload(
         ("listen", new.listen != started.listen),
         ("audit", new.audit != started.audit),
         ("issuer", new.issuers != started.issuers || new.private_issuers != started.private_issuers),
-        ("ca", new.cas != started.cas),
+        ("ca", new.cas != started.cas || new.rotations != started.rotations),
+        ("relying_party", new.parties != started.parties),
         ("keyholder", new.keyholder != started.keyholder),
         ("workload_api", new.workload_api != started.workload_api),
         ("solver", new.solvers != started.solvers),
@@ -496,6 +504,7 @@ fn reload(
     match asked {
         Ok(()) => {
             *in_force = Some(new.digest);
+            parties.adopt(&new.links);
             runtime.block_on(links.adopt(prepared));
             directories.adopt(rules);
             if let Some(workloads) = workloads {
@@ -549,7 +558,8 @@ mod tests {
         let again = || {
             let (options, started, in_force) = (options.clone(), started.clone(), in_force.clone());
             let directories = Arc::new(Directories::none());
-            let parts = Parts { engine: engine.clone(), links: links.clone(), directories, workloads: None };
+            let parties = Arc::new(Parties::new(&[], &[], wire::pki_of(Path::new("/nowhere"))));
+            let parts = Parts { engine: engine.clone(), links: links.clone(), directories, workloads: None, parties };
             tokio::task::spawn_blocking(move || reload(&options, &started, &in_force, &parts))
         };
         assert!(again().await.unwrap().unwrap().contains("did not change"));

@@ -7,7 +7,7 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use zeroize::Zeroizing;
 
@@ -44,8 +44,8 @@ pub struct PartySettings {
 /// All of them.
 pub struct Parties {
     configured: BTreeMap<RelyingPartyId, PartySettings>,
-    /// Those of the start: until the links run, they rely and go by nothing.
-    first: Vec<Arc<Link>>,
+    /// As they are configured. One that does not run goes by nothing, and relies all the same.
+    wanted: RwLock<Vec<Arc<Link>>>,
     pki: PathBuf,
     links: OnceLock<Arc<Links>>,
 }
@@ -61,7 +61,7 @@ impl Parties {
     #[must_use]
     pub fn new(configured: &[PartySettings], links: &[Arc<Link>], pki: PathBuf) -> Self {
         let configured = configured.iter().map(|p| (p.id.clone(), p.clone())).collect();
-        Self { configured, first: links.to_vec(), pki, links: OnceLock::new() }
+        Self { configured, wanted: RwLock::new(links.to_vec()), pki, links: OnceLock::new() }
     }
 
     /// From now on these links are looked at.
@@ -70,11 +70,19 @@ impl Parties {
         drop(self.links.set(links.clone()));
     }
 
+    /// From now on these links are configured.
+    pub fn adopt(&self, links: &[Arc<Link>]) {
+        links.clone_into(&mut self.wanted.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn links(&self) -> Vec<(Arc<Link>, Option<BTreeSet<Digest>>)> {
-        match self.links.get() {
-            Some(links) => links.anchors(),
-            None => self.first.iter().map(|link| (link.clone(), None)).collect(),
-        }
+        let mut running = self.links.get().map(|links| links.anchors()).unwrap_or_default();
+        let wanted = self.wanted.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |link: &Arc<Link>| {
+            let at = running.iter().position(|(own, _)| own.id == link.id);
+            (link.clone(), at.and_then(|at| running.swap_remove(at).1))
+        };
+        wanted.iter().map(of).collect()
     }
 }
 

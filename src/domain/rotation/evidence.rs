@@ -176,6 +176,8 @@ pub struct Order {
     pub at: Timestamp,
     /// Why, in their words.
     pub why: Arc<str>,
+    /// The generation that signed when it was given, if the order is to have it followed.
+    pub about: Option<u32>,
 }
 
 /// An order that nothing of a CA be trusted any more. Whoever gives it has typed the CA's name.

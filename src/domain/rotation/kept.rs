@@ -109,7 +109,7 @@ pub struct Piece {
     pub by: Option<Arc<str>>,
     /// In their words.
     pub why: Option<Arc<str>>,
-    /// Of a bundle.
+    /// Of a bundle; the number of the generation that an order to rotate is to have followed.
     pub version: Option<u64>,
     /// Of a bundle, or of a certificate.
     pub digest: Option<Digest>,
@@ -129,7 +129,8 @@ impl Piece {
     /// What a person ordered.
     #[must_use]
     pub fn order(&self) -> Option<Order> {
-        Some(Order { by: self.by.clone()?, at: self.at, why: self.why.clone().unwrap_or_default() })
+        let about = self.version.and_then(|version| u32::try_from(version).ok());
+        Some(Order { by: self.by.clone()?, at: self.at, why: self.why.clone().unwrap_or_default(), about })
     }
 
     /// What became of a canary.

@@ -8,8 +8,8 @@ use super::gate::{
 };
 use super::step::under_way;
 use super::{
-    Bundle, Facts, Generation, Grounds, Hold, Kind, Missing, Phase, Renewal, Shows, Standing, Step, bundle, gate,
-    signer,
+    Bundle, Facts, Generation, Grounds, Hold, Kind, Missing, Order, Phase, Renewal, Shows, Standing, Step, bundle,
+    gate, signer,
 };
 use crate::domain::id::RelyingPartyId;
 use crate::domain::key::Digest;
@@ -311,7 +311,15 @@ fn why_now(standing: &Standing, facts: Facts<'_>) -> Option<Why> {
     }
     let began = current.times.signing?;
     let since = standing.generations.iter().filter_map(|g| g.abandoned).max().map_or(began, |at| at.max(began));
-    facts.evidence.asked.as_ref().filter(|order| order.at > since).map(|_| Why::Asked)
+    let open = |order: &&Order| match order.about {
+        // Times are whole seconds: it is over once a newer one signs, or was rolled back after it.
+        Some(about) => standing.generations.iter().filter(|g| g.number > about).all(|g| match g.abandoned {
+            Some(at) => at < order.at,
+            None => !g.has_signed(),
+        }),
+        None => order.at > since,
+    };
+    facts.evidence.asked.as_ref().filter(open).map(|_| Why::Asked)
 }
 
 /// The newest generation, if a person rolled it back to the one that signs.

@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::authority::make::Place;
 use crate::engine::authority::rotate::{Outlook, piece};
 use crate::engine::authority::{Authority, Denied};
-use crate::ports::{Batch, Operation};
+use crate::ports::{Batch, Operation, Urgency};
 
 impl Authority {
     /// Does what is due, in its order; canaries are shown to all parties at once. Gives whether anything changed, and the
@@ -153,9 +153,25 @@ impl Authority {
         }
         let missing = || Denied::Broken(format!("nobody knows who issued the CA certificate {certificate}"));
         let root = self.root_of(ca, certificate).ok_or_else(missing)?;
+        let outside = self.known(&root)?.root.as_ref().is_some_and(|key| key.keeper != Keeper::Holder);
+        if outside {
+            // A person has to: nothing here could sign it.
+            let serial = own.and_then(|g| self.serial_of(&GenerationId { ca: ca.clone(), number: g.number }));
+            let serial = serial.unwrap_or_default();
+            let text = format!(
+                "the root of {root} has to revoke an issuing CA: keyward ca sign-intermediate DIR --revoke {serial} --reason {}",
+                reason.as_str()
+            );
+            self.tell(format!("ca/{ca}/{root}"), None, "KW4662", text, Urgency::Act);
+            return Ok(false);
+        }
         let ca = self.ca(ca)?;
         self.list_in_turn(&ca, &root, Place::Root).await?;
         Ok(true)
+    }
+
+    fn serial_of(&self, id: &GenerationId) -> Option<Arc<str>> {
+        Some(self.known(id).ok()?.issuing.as_ref()?.certificate.as_ref()?.serial.clone())
     }
 
     /// The generation that owns the list in which this certificate of a CA would stand.

@@ -8,6 +8,7 @@ use crate::domain::id::{CaId, ProfileId};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
 use crate::domain::register::{GenerationId, Issued};
+use crate::domain::rotation::{self, PieceOn, compromised};
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::Validity;
 use crate::engine::Desk;
@@ -43,9 +44,37 @@ impl Authority {
         let spki = Digest::of(&wish.spki);
         self.certifiable(spki)?;
         let signer = self.signer(&ca.id)?;
+        self.may_go_on(&signer.id)?;
         let now = self.now();
         let leaf = decide(&ca, profile, wish, signer.validity, self.serial(), now)?;
         self.certified(&ca, &profile.id, signer, leaf, by).await
+    }
+
+    /// A generation whose key is in other hands issues no more once its replacement waits for a person: what breaks could
+    /// never be signed off while it grew.
+    fn may_go_on(&self, id: &GenerationId) -> Result<(), Denied> {
+        let said = {
+            let desk = self.engine.read();
+            desk.state.pieces.keys().any(|piece| piece.ca == id.ca && matches!(piece.on, PieceOn::Compromised(_)))
+        };
+        if !said {
+            return Ok(());
+        }
+        let outlook = self.outlook(&id.ca)?;
+        let bad = compromised(&outlook.standing, &outlook.evidence);
+        let waits = outlook.standing.generations.iter().any(|g| {
+            g.number > id.number
+                && g.phase == rotation::Phase::Staged
+                && g.abandoned.is_none()
+                && !bad.contains(&g.number)
+        });
+        if !(bad.contains(&id.number) && waits) {
+            return Ok(());
+        }
+        Err(Denied::Waits(format!(
+            "a key of generation {id} is in other hands, and its replacement waits for a person: keyward ca emergency {}",
+            id.ca
+        )))
     }
 
     /// Has a leaf signed that was decided: the register has it before, and the log with it afterwards.

@@ -196,7 +196,7 @@ pub(super) fn nothing(ca: &crate::domain::id::CaId) -> String {
 }
 
 /// Of the serial numbers that are revoked.
-fn digest_of(revoked: &[Revoked]) -> Digest {
+pub(super) fn digest_of(revoked: &[Revoked]) -> Digest {
     Digest::of_parts(&revoked.iter().map(|r| &*r.serial).collect::<Vec<_>>())
 }
 

@@ -9,15 +9,16 @@
 
 use std::sync::Arc;
 
-use crate::domain::authority::{BACKDATE, Ca, CaCertificate, SerialNumber};
-use crate::domain::id::CaId;
+use crate::domain::authority::{BACKDATE, Ca, CaCertificate, Revoked, SerialNumber};
+use crate::domain::id::{CaId, ProfileId};
 use crate::domain::json::Json;
-use crate::domain::key::{Digest, from_hex};
-use crate::domain::register::{CaGeneration, CaKey, GenerationId, Keeper, ListMade, Phase};
+use crate::domain::key::{Digest, from_hex, hex};
+use crate::domain::name::NameSet;
+use crate::domain::register::{CaGeneration, CaKey, CaSigned, GenerationId, Issued, Keeper, ListMade, Phase};
 use crate::domain::rotation::Renewal;
 use crate::domain::state::Change;
 use crate::domain::time::Validity;
-use crate::engine::authority::lists::name;
+use crate::engine::authority::lists::{digest_of, name};
 use crate::engine::authority::make::Place;
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::{Adopted, Batch, Operation, PrivateKey};
@@ -138,9 +139,9 @@ impl Authority {
             return Err(outside("the certificate is for another key than the one that was made here".to_owned()));
         }
         self.asked_for(&ca, wanted, &root, &issuing)?;
-        let first = self.known(&self.owner_of_list(id, Place::Root))?;
-        let known = first.root.as_ref().and_then(|root| root.list.as_ref());
-        let list = self.root_list(&ca, &root, &issuing, brought, known)?;
+        let first = self.first_below(&ca.id, root.key).map(|first| self.known(&first)).transpose()?;
+        let known = first.as_ref().and_then(|first| first.root.as_ref()?.list.as_ref());
+        let list = self.root_list(&ca, &root, &[&issuing], brought, known)?;
         self.record_certified(&ca, id, outsider(&root), &issuing, list, by).await?;
         let id = id.clone();
         self.complete(&ca, &id, by).await?;
@@ -199,7 +200,7 @@ impl Authority {
         &self,
         ca: &Ca,
         root: &Adopted,
-        issuing: &Adopted,
+        trusted: &[&Adopted],
         brought: &Brought,
         known: Option<&ListMade>,
     ) -> Result<(ListMade, Vec<u8>), Denied> {
@@ -226,8 +227,11 @@ impl Authority {
                 list.number, known.number
             )));
         }
-        if self.mint.is_revoked(der, &issuing.certificate.der)? {
-            return Err(outside("the root's list revokes the issuing CA".to_owned()));
+        for issuing in trusted {
+            if self.mint.is_revoked(der, &issuing.certificate.der)? {
+                let title = &issuing.certificate.common_name;
+                return Err(outside(format!("the root's list revokes the issuing CA {title}, which is trusted")));
+            }
         }
         Ok((list, der.clone()))
     }
@@ -236,18 +240,29 @@ impl Authority {
     async fn accept_list(&self, ca: &Ca, brought: &Brought, by: &str) -> Result<GenerationId, Denied> {
         let mut why = Denied::Outside(ca.id.clone(), "neither a certificate nor a revocation list came".to_owned());
         for (id, generation) in self.generations(&ca.id).into_iter().rev() {
-            let (Some(root), Some(issuing)) = (&generation.root, &generation.issuing) else { continue };
-            let (Some(above), Some(below)) = (&root.certificate, &issuing.certificate) else { continue };
+            let Some((root, above)) =
+                generation.root.as_ref().and_then(|root| Some((root, root.certificate.as_ref()?)))
+            else {
+                continue;
+            };
             if root.keeper != Keeper::Offline || self.owner_of_list(&id, Place::Root) != id {
                 continue;
             }
-            let as_known = |certificate: &crate::domain::register::CaSigned, key: &CaKey| Adopted {
+            let as_known = |certificate: &CaSigned, key: &CaKey| Adopted {
                 certificate: certificate.clone(),
                 key: key.key,
                 algorithm: key.algorithm,
                 tbs: Vec::new(),
             };
-            let (above, below) = (as_known(above, root), as_known(below, issuing));
+            let above = as_known(above, root);
+            // What a rotation retired has to stand in it; what is trusted must not.
+            let all = self.generations(&ca.id);
+            let below =
+                all.iter().filter(|(_, g)| g.phase.is_trusted() && g.root.as_ref().is_some_and(|r| r.key == root.key));
+            let below: Vec<Adopted> = below
+                .filter_map(|(_, g)| Some(as_known(g.issuing.as_ref()?.certificate.as_ref()?, g.issuing.as_ref()?)))
+                .collect();
+            let below: Vec<&Adopted> = below.iter().collect();
             match self.root_list(ca, &above, &below, brought, root.list.as_ref()) {
                 Ok((list, der)) => {
                     self.shelf.put(&name(&id, Place::Root), &der).await?;
@@ -260,6 +275,29 @@ impl Authority {
             }
         }
         Err(why)
+    }
+
+    /// What the lists of roots that are outside say is revoked: they are not made here, so they are read.
+    pub(super) async fn read_offline_lists(&self) {
+        let generations: Vec<_> = self.cas().keys().flat_map(|ca| self.generations(ca)).collect();
+        for (id, generation) in &generations {
+            let Some(root) = generation.root.as_ref().filter(|root| root.keeper == Keeper::Offline) else { continue };
+            if self.owner_of_list(id, Place::Root) != *id || self.says_all(id, Place::Root) {
+                continue;
+            }
+            let Ok(Some(list)) = self.shelf.get(&name(id, Place::Root)).await else { continue };
+            let revoked = self.revoked_cas(id);
+            let below = generations.iter().filter(|(_, g)| g.root.as_ref().is_some_and(|own| own.key == root.key));
+            let certificates: Vec<&CaSigned> =
+                below.filter_map(|(_, g)| g.issuing.as_ref()?.certificate.as_ref()).collect();
+            let says = |revoked: &Revoked| {
+                let own = certificates.iter().find(|c| from_hex(&c.serial).as_deref() == Some(&*revoked.serial));
+                own.is_some_and(|c| self.mint.is_revoked(&list, &c.der).unwrap_or(false))
+            };
+            if revoked.iter().all(says) {
+                self.note_said(id, Place::Root, digest_of(&revoked));
+            }
+        }
     }
 
     /// Takes over a CA that was made elsewhere, as the first generation.
@@ -291,7 +329,7 @@ impl Authority {
         let last = self.issuing_list(&ca, &issuing, &import)?;
         // A root that stays outside brings its list; one that comes along makes the next one here.
         let kept = match &import.root {
-            None => Some(self.root_list(&ca, &root, &issuing, &import.brought, None)?),
+            None => Some(self.root_list(&ca, &root, &[&issuing], &import.brought, None)?),
             Some(_) => None,
         };
         let before =
@@ -319,7 +357,25 @@ impl Authority {
             ("root", Json::show(&root.key)),
             ("root_kept", Json::str(if import.root.is_some() { Keeper::Holder } else { Keeper::Offline }.as_str())),
         ];
-        self.record(&id, generation, "ca.import", facts, by).await?;
+        // What it issued before is nowhere here: whatever is not shown to be over counts as issued until it must have ended,
+        // so that the root is trusted for so long.
+        let Ok(profile) = ProfileId::parse("imported") else {
+            return Err(Denied::Broken("no profile can be named `imported`".to_owned()));
+        };
+        let before = Issued {
+            generation: id.clone(),
+            profile,
+            names: NameSet::default(),
+            spiffe: None,
+            spki: issuing.key,
+            validity: issuing.certificate.validity,
+            at: now,
+            fingerprint: None,
+            revoked: None,
+        };
+        let serial: Arc<str> = Arc::from(hex(issuing.key.0.get(..20).unwrap_or_default()));
+        let unknown = Change::Issued(serial, Some(Arc::new(before)));
+        self.record_with(vec![unknown], &id, generation, "ca.import", facts, by).await?;
         self.complete(&ca, &id, by).await?;
         Ok(id)
     }
@@ -379,12 +435,12 @@ impl Authority {
         generation.issuing = Some(CaKey { certificate: Some(issuing.certificate.clone()), ..own });
         let facts = vec![("issuing", Json::show(&issuing.key)), ("root", Json::show(&root.key))];
         // A root that stays keeps its list where it was first.
-        let owner = self.owner_of_list(id, Place::Root);
+        let owner = self.first_below(&ca.id, root.key).unwrap_or_else(|| id.clone());
         // On the shelf first, as every list.
         self.shelf.put(&name(&owner, Place::Root), &list).await?;
-        if owner == *id {
-            generation.root = Some(CaKey { list: Some(made), ..root });
-        } else {
+        let own = owner == *id;
+        generation.root = Some(CaKey { list: Some(made.clone()).filter(|_| own), ..root });
+        if !own {
             let mut first = CaGeneration::clone(&*self.known(&owner)?);
             first.root = first.root.map(|root| CaKey { list: Some(made), ..root });
             self.record(&owner, first, "ca.accept", Vec::new(), by).await?;
@@ -392,8 +448,26 @@ impl Authority {
         self.record(id, generation, "ca.accept", facts, by).await
     }
 
+    /// The first generation below a root: it has the root's list.
+    fn first_below(&self, ca: &CaId, root: Digest) -> Option<GenerationId> {
+        let all = self.generations(ca);
+        all.into_iter().find(|(_, g)| g.root.as_ref().is_some_and(|own| own.key == root)).map(|(id, _)| id)
+    }
+
     async fn record(
         &self,
+        id: &GenerationId,
+        generation: CaGeneration,
+        action: &'static str,
+        facts: Vec<(&'static str, Json)>,
+        by: &str,
+    ) -> Result<(), Denied> {
+        self.record_with(Vec::new(), id, generation, action, facts, by).await
+    }
+
+    async fn record_with(
+        &self,
+        mut changes: Vec<Change>,
         id: &GenerationId,
         generation: CaGeneration,
         action: &'static str,
@@ -404,7 +478,7 @@ impl Authority {
         let mut draft = self.draft(action, code, &id.ca, Some(by));
         facts.push(("generation", Json::show(id)));
         draft.facts = facts;
-        let changes = vec![Change::Generation(id.clone(), Arc::new(generation))];
+        changes.push(Change::Generation(id.clone(), Arc::new(generation)));
         Ok(self.engine.commit(Batch { changes, entries: vec![draft] }).await?)
     }
 }

@@ -1,7 +1,6 @@
 //! What people order about a rotation, and what relying parties say. An order is written down and nothing else: what it
 //! comes to is decided like everything else.
 
-use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -24,12 +23,8 @@ impl Authority {
     /// # Errors
     /// If there is no such CA, nothing of it was made yet, or it cannot be recorded.
     pub async fn ask_rotation(&self, ca: &CaId, why: &str, by: &str) -> Result<(), Denied> {
-        self.signer(ca)?;
-        let standing = self.outlook(ca)?.standing;
-        let moved = standing.generations.iter().flat_map(|g| [g.times.signing, g.abandoned]).flatten().max();
-        // Times are whole seconds: one that is given in the second of the last change comes after it.
-        let at = moved.map_or(self.now(), |moved| self.now().max(moved.plus(Duration::from_secs(1))));
-        self.order_at(at, ca, PieceOn::Asked, "ca.rotate", "KW4635", None, why, by).await
+        let signer = self.signer(ca)?;
+        self.order(ca, PieceOn::Asked, "ca.rotate", "KW4635", Some(signer.id.number), why, by).await
     }
 
     /// Somebody wants a generation rolled back.
@@ -128,28 +123,15 @@ impl Authority {
         why: &str,
         by: &str,
     ) -> Result<(), Denied> {
-        self.order_at(self.now(), ca, on, action, code, number, why, by).await
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "an order is all of this")]
-    async fn order_at(
-        &self,
-        at: Timestamp,
-        ca: &CaId,
-        on: PieceOn,
-        action: &'static str,
-        code: &'static str,
-        number: Option<u32>,
-        why: &str,
-        by: &str,
-    ) -> Result<(), Denied> {
         let person = self.engine.person(by);
         let why: Option<Arc<str>> = Some(why).filter(|w| !w.is_empty()).map(Arc::from);
         let mut draft = self.draft(action, code, ca, Some(by));
         draft.facts = vec![("generation", Json::opt(number.map(|n| Json::show(&n))))];
         draft.private.extend(why.clone().map(|why| ("why", why)));
         let by = Some(Arc::from(person.commitment().to_string()));
-        let changes = vec![piece(ca, on, Piece { by, why, ..Piece::at(at) })];
+        // An order to rotate is about the generation that signs now.
+        let version = number.filter(|_| on == PieceOn::Asked).map(u64::from);
+        let changes = vec![piece(ca, on, Piece { by, why, version, ..Piece::at(self.now()) })];
         Ok(self.engine.commit(Batch { changes, entries: vec![draft] }).await?)
     }
 

@@ -12,6 +12,7 @@ use crate::domain::json::Json;
 use crate::domain::register::Keeper;
 use crate::domain::state::Change;
 use crate::domain::time::{DAY, HOUR, human_span};
+use crate::engine::authority::make::Place;
 use crate::engine::authority::{Authority, Beat};
 use crate::ports::{Batch, Notice, Urgency};
 
@@ -51,6 +52,7 @@ impl Authority {
                 self.tell(format!("ca/{}/{id}", id.ca), None, error.code(), text, Urgency::Act);
             }
             self.forget_expired().await;
+            self.read_offline_lists().await;
             self.rotate_all().await;
             self.warn_of_lists();
         }
@@ -78,8 +80,12 @@ impl Authority {
     fn warn_of_lists(&self) {
         let generations: Vec<_> = self.cas().keys().flat_map(|ca| self.generations(ca)).collect();
         for (id, generation) in generations.iter().filter(|(_, g)| g.phase.is_trusted()) {
-            let root = generation.root.as_ref().filter(|root| root.keeper == Keeper::Offline);
-            let Some(list) = root.and_then(|root| root.list.as_ref()) else { continue };
+            if generation.root.as_ref().is_none_or(|root| root.keeper != Keeper::Offline) {
+                continue;
+            }
+            // It stands where the root was first.
+            let Ok(first) = self.known(&self.owner_of_list(id, Place::Root)) else { continue };
+            let Some(list) = first.root.as_ref().and_then(|root| root.list.as_ref()) else { continue };
             let (left, life) = (self.now().until(list.next_update), list.this_update.until(list.next_update));
             if left < END_IS_NEAR.min(life / 3) {
                 let left = human_span(left);

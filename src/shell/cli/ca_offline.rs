@@ -13,6 +13,7 @@ use super::console::{Exit, Failure};
 use super::{Done, Run};
 use crate::codec::offline::{LONGEST, Request};
 use crate::domain::authority::RevocationReason;
+use crate::domain::key::Digest;
 use crate::domain::time::{DAY, human_span};
 use crate::shell::http::ca::model::{Accept, Import as Sent, Made};
 use crate::shell::offline::{Answer, Offline};
@@ -82,6 +83,7 @@ impl Run {
         let daemon = self.daemon()?;
         let request: Request = daemon.post(&format!("/v1/ca/{ca}/request"), &serde_json::json!({}))?;
         self.banner(&daemon);
+        self.console.note(format!("compare where it is signed: {}", fingerprint(&request)));
         match self.output {
             Output::Name => self.console.out(&request.generation),
             Output::Json | Output::Table => self.console.json(&request)?,
@@ -173,8 +175,17 @@ impl Run {
                     note(format!("  {what} {}", trees.join(", ")));
                 }
             }
+            if issuing.permitted_dns.is_empty() {
+                note("  for every name".to_owned());
+            }
+            if issuing.permitted_ip.is_empty() {
+                note("  for every address".to_owned());
+            }
             if let Some(domain) = &issuing.trust_domain {
                 note(format!("  for SPIFFE IDs of {domain}"));
+            }
+            if let Some(request) = request {
+                note(format!("compare with what `keyward ca request` said: {}", fingerprint(request)));
             }
         }
         if let Some((serial, reason)) = revoke {
@@ -245,6 +256,11 @@ impl Run {
         ));
         Ok(Exit::Ok)
     }
+}
+
+/// SHA-256 of all that a request says: whoever changes it on the way changes this.
+fn fingerprint(request: &Request) -> String {
+    serde_json::to_vec(request).map(|bytes| Digest::of(&bytes).to_string()).unwrap_or_default()
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -17,4 +17,11 @@ pub(super) const ROWS: &[Entry] = &[
         "Peers that demand a revocation list of every CA refuse everybody once it has ended.",
         "`keyward ca sign-intermediate DIR > list.pem` where the root's medium is, then `keyward ca accept CA list.pem`.",
     ),
+    row(
+        "KW4662",
+        "an offline root has to revoke an issuing CA",
+        "A generation was retired, or its key is in other hands, below a root that is trusted still. The rotation waits with \
+         destroying keys until the root's list says so.",
+        "Run the command in the message where the root's medium is, then `keyward ca accept CA list.pem`.",
+    ),
 ];

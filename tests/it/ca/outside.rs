@@ -224,3 +224,47 @@ fn elsewhere(place: &std::path::Path) {
         ],
     );
 }
+
+#[test]
+fn a_rotation_below_an_offline_root_waits_for_it_and_goes_on_with_its_answer() {
+    let mesh = offline();
+    fs::create_dir(mesh.dir.path().join("leaf")).unwrap();
+    mesh.ok(&["ca", "init", "mesh", "--offline-root", "@/medium", "--passphrase-file", "@/pass", "--yes"]);
+    // In the very second of the first one: an order is about the generation that signs, not about a time.
+    mesh.ok(&["ca", "rotate", "mesh", "--reason", "drill"]);
+    let wanted = mesh.wait("the next generation", |mesh| {
+        let (code, said) = mesh.run(&["ca", "request", "mesh", "-o", "json"]);
+        (code == 0).then_some(said)
+    });
+    let compare = |said: &str| {
+        let line = said.lines().find(|line| line.contains("compare")).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next().map(str::to_owned)).unwrap_or_default()
+    };
+    let json = &wanted[..=wanted.rfind('}').unwrap()];
+    fs::write(mesh.dir.path().join("request.json"), json).unwrap();
+    let request: Value = serde_json::from_str(json).unwrap();
+    assert_eq!(request["generation"], "mesh/2");
+    let sign = ["ca", "sign-intermediate", "@/medium", "@/request.json", "--passphrase-file", "@/pass", "--yes"];
+    let (code, said) = mesh.run(&sign);
+    assert_eq!((code, compare(&said)), (0, compare(&wanted)), "a person compares one word: {said}");
+    assert_eq!(compare(&said).len(), 64, "{said}");
+    let answer = &said[said.find("-----BEGIN").unwrap()..];
+    fs::write(mesh.dir.path().join("answer.pem"), answer).unwrap();
+    mesh.ok(&["ca", "accept", "mesh", "@/answer.pem"]);
+    mesh.wait("the second generation", |mesh| {
+        let all = mesh.status()["cas"][0]["generations"].clone();
+        (all[1]["phase"] == "signing").then_some(())
+    });
+    let all = mesh.status()["cas"][0]["generations"].clone();
+    assert_eq!(
+        (all.as_array().unwrap().len(), &all[0]["root"]["spki_sha256"]),
+        (2, &all[1]["root"]["spki_sha256"]),
+        "{all}"
+    );
+    // The one list of the root is the new one, wherever it is asked for.
+    let lists = ["mesh/1", "mesh/2"].map(|id| mesh.bytes(&["ca", "crl", id, "--root"]));
+    assert_eq!(lists[0], lists[1]);
+    mesh.ok(&["ca", "issue", "mesh", "--profile", "workload", "--name", "a.svc.example", "--out", "@/leaf"]);
+    let (code, said) = mesh.run(&["ca", "request", "mesh"]);
+    assert_eq!((code, said.contains("nothing waits for its root")), (1, true), "{said}");
+}

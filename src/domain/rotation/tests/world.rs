@@ -98,7 +98,7 @@ impl World {
     }
 
     pub(super) fn order(&self) -> Order {
-        Order { by: Arc::from("ada"), at: self.now, why: Arc::from("it has to be") }
+        Order { by: Arc::from("ada"), at: self.now, why: Arc::from("it has to be"), about: None }
     }
 
     pub(super) fn member(&self, what: &str, number: u32, life: Duration) -> Member {
