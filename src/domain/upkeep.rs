@@ -321,6 +321,37 @@ impl KeyRecord {
         all.into_iter().filter_map(|(label, version)| Some((label, version.as_ref()?)))
     }
 
+    /// The version before the current one, as long as it is still accepted: until a rotation's `retire` is done, however long
+    /// that takes, or until its time is over.
+    #[must_use]
+    pub fn beside(&self, now: Timestamp) -> Option<&KeyVersion> {
+        let unretired = self.retires();
+        self.previous.as_ref().filter(|old| unretired || old.until.is_some_and(|until| now < until))
+    }
+
+    /// The versions that are accepted.
+    pub fn accepted(&self, now: Timestamp) -> impl Iterator<Item = &KeyVersion> {
+        [self.current.as_ref(), self.beside(now)].into_iter().flatten()
+    }
+
+    /// Whether the next step is that nobody takes the old key any more.
+    #[must_use]
+    pub fn retires(&self) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| rotation.step == Step::Retire)
+    }
+
+    /// Others may have the old key: their time together ends now.
+    #[must_use]
+    pub fn hastened(self, now: Timestamp) -> Self {
+        let retires = self.retires();
+        let previous = self.previous.map(|old| KeyVersion { until: old.until.map(|until| until.min(now)), ..old });
+        let rotation = self.rotation.map(|rotation| match retires {
+            true => Rotation { not_before: Some(now), ..rotation },
+            false => rotation,
+        });
+        Self { previous, rotation, ..self }
+    }
+
     /// What a look brings. `stated` is when the configuration says that the key was made: it counts for the first version
     /// only. A new key is as old as the evidence says, and never older than the one before it.
     #[must_use]

@@ -178,3 +178,34 @@ fn pauses_grow_to_an_hour_and_no_further() {
     let pauses: Vec<u64> = [1, 2, 3, 4, 5, 6, 7, 8, u32::MAX].map(|n| pause(n).as_secs() / 60).to_vec();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
 }
+
+/// At the step `retire`, on day 3, with an overlap of one day.
+fn retiring() -> KeyRecord {
+    let mut record = known(1).begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    for _ in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        record = record.stepped(KeyClass::SymmetricEncryption, DAY, Some(look(2).print), at(3));
+    }
+    assert!(record.retires());
+    record
+}
+
+#[test]
+fn an_old_key_is_accepted_until_its_retirement_is_done_and_not_only_until_it_was_due() {
+    let record = retiring();
+    let accepted = |record: &KeyRecord, days| record.accepted(at(days)).map(|v| v.number).collect::<Vec<u32>>();
+    assert_eq!(accepted(&record, 3), [2, 1]);
+    assert_eq!(accepted(&record.failed(at(4)), 400), [2, 1], "it was due on day 4, and nobody has done it");
+    let over = record.stepped(KeyClass::SymmetricEncryption, DAY, None, at(5));
+    assert_eq!(accepted(&over, 5), [2]);
+    let late = KeyRecord { rotation: None, ..record };
+    assert_eq!((accepted(&late, 3), accepted(&late, 4)), (vec![2, 1], vec![2]), "its time alone counts then");
+}
+
+#[test]
+fn a_compromised_old_key_is_retired_now() {
+    let record = retiring().failed(at(3)).hastened(at(3));
+    assert_eq!(record.rotation.unwrap().not_before, Some(at(3)));
+    assert_eq!(record.previous.unwrap().until, Some(at(3)));
+    let begun = known(1).begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    assert_eq!(begun.clone().hastened(at(3)), begun, "before `finish` there is nothing to retire");
+}

@@ -17,8 +17,9 @@ use crate::domain::json::Json;
 use crate::domain::state::Change;
 use crate::domain::time::{Timestamp, human_span};
 use crate::domain::tracked::{Begins, KeyState, Print, TrackedKey, Turnover};
-use crate::domain::upkeep::{Done, KeyRecord, Rotation, STUCK, Step};
+use crate::domain::upkeep::{Done, KeyRecord, KeyVersion, Rotation, STUCK, Step};
 use crate::engine::Desk;
+use crate::engine::keys::change::is_blocked;
 use crate::engine::keys::{Denied, EVERY, Tracker};
 use crate::ports::{Batch, HostError, Urgency};
 
@@ -243,7 +244,10 @@ impl Tracker {
             let rotation = record.and_then(|r| r.rotation.as_ref());
             // What was begun goes on: a freeze does not leave a step half done.
             rotation.is_some_and(|r| {
-                r.not_before.is_none_or(|at| now >= at) && (r.intent.is_some() || held(&desk, key, now).is_none())
+                r.not_before.is_none_or(|at| now >= at)
+                    && (r.intent.is_some()
+                        || record.is_some_and(|r| hurries(&desk, r))
+                        || held(&desk, key, now).is_none())
             }) && key.turnover.is_some()
                 && !busy.contains(&key.id)
         };
@@ -356,6 +360,13 @@ fn told(key: &TrackedKey, step: Step, overlap: core::time::Duration) -> Option<(
         Step::Retire => format!("key {}: the old key is valid no more", key.id),
     };
     Some(("KW4909", Urgency::Routine, text))
+}
+
+/// Whether a key is to be retired that others may have: no freeze keeps it accepted.
+fn hurries(desk: &Desk, record: &KeyRecord) -> bool {
+    let blocked = |print: Print| is_blocked(&desk.state, &print.digest());
+    let bad = |old: &KeyVersion| old.compromised.is_some() || old.print.is_some_and(blocked);
+    record.retires() && record.previous.as_ref().is_some_and(bad)
 }
 
 /// The freeze over a key, if there is one.

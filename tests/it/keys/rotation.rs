@@ -162,3 +162,31 @@ fn an_overdue_key_rotates_by_itself_and_a_freeze_holds_it() {
     kit.ok(&["freeze", "thaw", &id, "--reason", "over"]);
     kit.wait("the rotation", |kit| steps(kit).contains(&"finish".to_owned()).then_some(()));
 }
+
+#[test]
+fn a_compromised_old_key_keeps_its_path_closed_until_it_is_retired_and_no_freeze_holds_that() {
+    let kit = kit("1h", "");
+    fs::write(kit.at("fail-retire"), "").unwrap();
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    assert_eq!(kit.reasons(), [""; 0]);
+    // A scope that freezes the key and closes no path.
+    kit.ok(&["freeze", "--scope", "path:approve", "--reason", "incident", "--until", "1h"]);
+    kit.ok(&["key", "compromised", "api", "--previous", "--reason", "found in a repository"]);
+    kit.wait("the retirement that fails", |kit| (kit.show("api")["rotation"]["failures"] == 1).then_some(()));
+    assert!(kit.reasons().contains(&"KW4882".to_owned()), "the old key is accepted: {:?}", kit.reasons());
+    fs::remove_file(kit.at("fail-retire")).unwrap();
+    rotated(&kit);
+    kit.wait_for(&[]);
+}
+
+#[test]
+fn an_old_key_past_its_limit_keeps_its_path_closed_until_it_is_retired() {
+    let kit = kit("1h", "cryptoperiod = \"5s\"\nhard_limit = \"12s\"\n");
+    kit.wait("overdue", |kit| (kit.show("api")["outlook"] == "overdue").then_some(()));
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    kit.wait_for(&["KW4881"]);
+    let view = kit.show("api");
+    assert!(["good", "overdue"].contains(&view["outlook"].as_str().unwrap()), "it is the old one's limit: {view}");
+}
