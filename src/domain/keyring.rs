@@ -99,6 +99,14 @@ pub fn findings(key: &TrackedKey, record: &KeyRecord, sight: &KeySight, now: Tim
         let text = format!("key {id}: the step {step} of its rotation failed {failures} times; {so}");
         add(ROTATION_STUCK, Severity::Critical, text);
     }
+    if let Some(old) = record.unretired(now) {
+        let text = format!(
+            "key {id}: its rotation was stopped, and the OLD key, version {}, is still accepted; have it accepted no more by \
+             hand, and then say `keyward key destroy {id} --previous`",
+            old.number
+        );
+        add(ROTATION_STUCK, Severity::Critical, text);
+    }
     found
 }
 

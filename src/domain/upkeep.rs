@@ -239,6 +239,8 @@ impl KeyVersion {
             since: if *state == self.state { self.since } else { done.at },
             reason: done.reason.clone(),
             by: done.by.clone(),
+            // What a person says is gone is accepted no more.
+            until: self.until.filter(|_| !matches!(act, Act::Deactivate | Act::Destroy)),
             // Once suspected, the earliest time counts.
             compromised: match (self.compromised, suspected) {
                 (Some(one), Some(other)) => Some(one.min(other)),
@@ -340,6 +342,23 @@ impl KeyRecord {
         self.rotation.as_ref().is_some_and(|rotation| rotation.step == Step::Retire)
     }
 
+    /// Its rotation stops before the old key is retired, because what is in its place is not what it made. Nobody retires the
+    /// old one: it stays accepted until a person says that it is gone.
+    #[must_use]
+    fn stopped(&self) -> Self {
+        if !self.retires() {
+            return self.clone();
+        }
+        let previous = self.previous.clone().map(|old| KeyVersion { until: Some(Timestamp::MAX), ..old });
+        Self { previous, rotation: None, ..self.clone() }
+    }
+
+    /// The version before the current one, if it is accepted and no rotation retires it.
+    #[must_use]
+    pub fn unretired(&self, now: Timestamp) -> Option<&KeyVersion> {
+        self.beside(now).filter(|_| self.rotation.is_none())
+    }
+
     /// Others may have the old key: their time together ends now.
     #[must_use]
     pub fn hastened(self, now: Timestamp) -> Self {
@@ -376,14 +395,18 @@ impl KeyRecord {
         }
         let replaced: Arc<str> = Arc::from("another key is in its place");
         if same(&self.previous) {
-            let (back, gone) = (self.previous.clone(), current.ended(class, now, &replaced));
-            return News::Returned(Self { current: back, previous: Some(gone), ..self.clone() });
+            let back = self.previous.clone().map(|old| KeyVersion { until: None, ..old });
+            let gone = current.ended(class, now, &replaced);
+            return News::Returned(Self { current: back, previous: Some(gone), ..self.stopped() });
         }
         let created = look.made.filter(|made| *made <= now && *made > current.created).unwrap_or(now);
         let new = KeyVersion::active(self.next_number(), created, now, "seen in place of the one before");
         let new = KeyVersion { print: Some(look.print), wrapped: look.wrapped, ..new };
-        let gone = current.ended(class, now, &replaced);
-        News::Rekeyed(Self { current: Some(new), previous: Some(gone), ..self.clone() })
+        let after = self.stopped();
+        // One that is still accepted is not forgotten for one that was never heard of again.
+        let accepted = after.beside(now).cloned();
+        let previous = accepted.or_else(|| Some(current.ended(class, now, &replaced)));
+        News::Rekeyed(Self { current: Some(new), previous, ..after })
     }
 
     fn has_unseen(&self) -> bool {

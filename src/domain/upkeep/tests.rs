@@ -209,3 +209,28 @@ fn a_compromised_old_key_is_retired_now() {
     let begun = known(1).begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
     assert_eq!(begun.clone().hastened(at(3)), begun, "before `finish` there is nothing to retire");
 }
+
+#[test]
+fn a_rotation_stops_before_it_retires_what_is_in_use_again() {
+    let class = KeyClass::SymmetricEncryption;
+    let News::Returned(back) = retiring().seen(&look(1), class, None, at(3)) else { panic!() };
+    assert_eq!((&back.rotation, back.accepted(at(3)).count()), (&None, 1));
+    let current = back.current.unwrap();
+    assert_eq!((current.number, current.until, current.state), (1, None, KeyState::Active));
+    assert_eq!(back.previous.unwrap().state, KeyState::Deactivated);
+}
+
+#[test]
+fn a_stranger_stops_a_retirement_and_the_old_key_stays_accepted_until_a_person_says_otherwise() {
+    let class = KeyClass::SymmetricEncryption;
+    let News::Rekeyed(other) = retiring().seen(&look(3), class, None, at(3)) else { panic!() };
+    let News::Rekeyed(more) = other.seen(&look(4), class, None, at(5)) else { panic!() };
+    for (record, number) in [(&other, 3), (&more, 4)] {
+        assert_eq!(record.rotation, None);
+        assert_eq!(record.accepted(at(400)).map(|v| v.number).collect::<Vec<u32>>(), [number, 1]);
+        assert_eq!(record.unretired(at(400)).map(|v| v.number), Some(1));
+    }
+    let gone = more.previous.as_ref().unwrap().after(Act::Destroy, class, &done(6)).unwrap();
+    let after = KeyRecord { previous: Some(gone), ..more };
+    assert_eq!((after.unretired(at(6)), after.accepted(at(6)).count()), (None, 1));
+}

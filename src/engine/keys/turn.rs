@@ -105,9 +105,7 @@ impl Tracker {
         }
         let mut entries = Vec::new();
         if let Some(intent) = rotation.intent {
-            let mut cut = self.step_draft(&key, &record, rotation, "KW4908");
-            conclude(&mut cut, intent, Outcome::Unknown);
-            entries.push(cut);
+            entries.push(self.cut_off(&key, &record, rotation, intent));
         }
         let after = record.abandoned();
         let mut draft = self.draft("key.abandon", "KW4910", &key, &after);
@@ -141,6 +139,13 @@ impl Tracker {
                     no(&format!("a rotation is under way, and its next step is {}", step.as_str()))
                 }
             };
+        }
+        if let Some(old) = record.unretired(self.now()) {
+            return no(&format!(
+                "version {} is still accepted, and nobody retires it; do that by hand, and then say \
+                 `keyward key destroy {} --previous`",
+                old.number, key.id
+            ));
         }
         match record.current.as_ref().map(|v| v.state) {
             None => Err(Denied::Unseen(key.id.clone(), "it was not looked at yet".to_owned())),
@@ -280,6 +285,9 @@ impl Tracker {
     }
 
     async fn perform(&self, key: &TrackedKey, rotation: &Rotation) -> Result<Option<Print>, HostError> {
+        if rotation.step == Step::Retire {
+            self.still_used(key).await?;
+        }
         let print = self.probe.step(key, rotation.step, rotation.id).await?;
         let mut record = self.record(&key.id);
         if let (Some(pending), Some(print)) = (&mut record.pending, print) {
@@ -330,6 +338,13 @@ impl Tracker {
             self.notify(key, code, urgent, text);
         }
         kept
+    }
+
+    /// The entry about a step that was begun, and whose rotation ends before anybody knows what came of it.
+    pub(super) fn cut_off(&self, key: &TrackedKey, record: &KeyRecord, rotation: &Rotation, intent: EntryId) -> Draft {
+        let mut cut = self.step_draft(key, record, rotation, "KW4908");
+        conclude(&mut cut, intent, Outcome::Unknown);
+        cut
     }
 
     fn step_draft(&self, key: &TrackedKey, record: &KeyRecord, rotation: &Rotation, code: &'static str) -> Draft {

@@ -38,6 +38,16 @@ fn kit(overlap: &str, more: &str) -> Kit {
     kit
 }
 
+/// Looked at once, and then only by the steps.
+fn slow(overlap: &str) -> Kit {
+    let mut kit = Kit::prepare(&keys(overlap, "").replace("every = \"1s\"", "every = \"1h\""));
+    kit.script("hook", HOOK);
+    kit.write("api.key", "the-first-one\n");
+    kit.run_daemon();
+    kit.wait_for(&[]);
+    kit
+}
+
 fn steps(kit: &Kit) -> Vec<String> {
     let text = fs::read_to_string(kit.at("steps")).unwrap_or_default();
     text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
@@ -189,4 +199,18 @@ fn an_old_key_past_its_limit_keeps_its_path_closed_until_it_is_retired() {
     kit.wait_for(&["KW4881"]);
     let view = kit.show("api");
     assert!(["good", "overdue"].contains(&view["outlook"].as_str().unwrap()), "it is the old one's limit: {view}");
+}
+
+#[test]
+fn a_retirement_looks_first_and_never_takes_away_the_key_in_use() {
+    // Looks of their own come too late: only the step itself can see it.
+    let kit = slow("6s");
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    kit.write("api.key", "the-first-one\n");
+    let view = kit.wait("the stop", |kit| Some(kit.show("api")).filter(|v| v["rotation"].is_null()));
+    assert_eq!((&version(&view, "CURRENT")["number"], steps(&kit).len()), (&Value::from(1), 4), "{view}");
+    assert!(!kit.at("retired").exists() && kit.log().contains("KW4904"), "{}", kit.log());
+    assert!(kit.log().contains("the old key is not retired"), "{}", kit.log());
+    kit.wait_for(&[]);
 }
