@@ -362,12 +362,11 @@ impl KeyRecord {
     /// Others may have the old key: their time together ends now.
     #[must_use]
     pub fn hastened(self, now: Timestamp) -> Self {
-        let retires = self.retires();
+        if !self.retires() {
+            return self;
+        }
         let previous = self.previous.map(|old| KeyVersion { until: old.until.map(|until| until.min(now)), ..old });
-        let rotation = self.rotation.map(|rotation| match retires {
-            true => Rotation { not_before: Some(now), ..rotation },
-            false => rotation,
-        });
+        let rotation = self.rotation.map(|rotation| Rotation { not_before: Some(now), ..rotation });
         Self { previous, rotation, ..self }
     }
 
@@ -385,19 +384,21 @@ impl KeyRecord {
         if same(&self.current) {
             return self.wrapped_anew(current, look);
         }
-        // While a rotation goes on its steps say what is in use.
-        if self.rotation.as_ref().is_some_and(|r| r.step < Step::Retire) && (same(&self.pending) || self.has_unseen()) {
+        let replaced: Arc<str> = Arc::from("another key is in its place");
+        // What is known is told of whatever a rotation does.
+        if same(&self.previous) {
+            let back = self.previous.clone().map(|old| KeyVersion { until: None, ..old });
+            let gone = current.ended(class, now, &replaced);
+            return News::Returned(Self { current: back, previous: Some(gone), ..self.stopped() });
+        }
+        // While a rotation goes on its steps say what is in use; a new key that nobody has seen yet comes only by the last.
+        let step = self.rotation.as_ref().map(|r| r.step).filter(|step| *step < Step::Retire);
+        if step.is_some() && same(&self.pending) || step == Some(Step::Finish) && self.has_unseen() {
             return News::None;
         }
         if current.print.is_none() {
             let seen = KeyVersion { print: Some(look.print), wrapped: look.wrapped, ..current.clone() };
             return News::Recognised(Self { current: Some(seen), ..self.clone() });
-        }
-        let replaced: Arc<str> = Arc::from("another key is in its place");
-        if same(&self.previous) {
-            let back = self.previous.clone().map(|old| KeyVersion { until: None, ..old });
-            let gone = current.ended(class, now, &replaced);
-            return News::Returned(Self { current: back, previous: Some(gone), ..self.stopped() });
         }
         let created = look.made.filter(|made| *made <= now && *made > current.created).unwrap_or(now);
         let new = KeyVersion::active(self.next_number(), created, now, "seen in place of the one before");
@@ -446,10 +447,10 @@ impl KeyRecord {
         Self { pending: Some(pending), rotation: Some(rotation), ..self.clone() }
     }
 
-    /// A rotation is given up; nothing is in use that was not before it.
+    /// A rotation is given up; nothing is in use that was not before it, and what was not retired yet stays accepted.
     #[must_use]
     pub fn abandoned(&self) -> Self {
-        Self { pending: None, rotation: None, ..self.clone() }
+        Self { pending: None, rotation: None, ..self.stopped() }
     }
 
     /// The step under way is done. `print` is what the new key is told apart by, as far as that was seen.

@@ -234,3 +234,18 @@ fn a_stranger_stops_a_retirement_and_the_old_key_stays_accepted_until_a_person_s
     let after = KeyRecord { previous: Some(gone), ..more };
     assert_eq!((after.unretired(at(6)), after.accepted(at(6)).count()), (None, 1));
 }
+
+#[test]
+fn a_rotation_whose_new_key_nobody_has_seen_hides_no_other_key() {
+    let class = KeyClass::SymmetricEncryption;
+    let News::Rekeyed(second) = known(1).seen(&look(2), class, None, at(1)) else { panic!() };
+    let mut record = second.begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        assert_eq!(record.rotation.as_ref().map(|r| r.step), Some(step));
+        let News::Returned(back) = record.seen(&look(1), class, None, at(3)) else { panic!("{step:?}") };
+        assert_eq!((back.current.unwrap().number, back.rotation), (1, record.rotation.clone()), "it goes on");
+        let stranger = record.seen(&look(3), class, None, at(3));
+        assert_eq!(matches!(stranger, News::Rekeyed(_)), step != Step::Finish, "{step:?}: {stranger:?}");
+        record = record.stepped(class, DAY, None, at(3));
+    }
+}

@@ -86,7 +86,8 @@ impl Tracker {
         Ok(rotation)
     }
 
-    /// Gives up a rotation whose new key is not in use yet.
+    /// Gives up a rotation whose new key is not in use yet, or one that nobody can go on with, because its hook left the
+    /// configuration.
     ///
     /// # Errors
     /// [`Denied`] says why it goes on.
@@ -96,10 +97,11 @@ impl Tracker {
         let _book = self.book.lock().await;
         let key = self.key(id)?;
         let record = self.record(id);
-        let Some(rotation) = record.rotation.as_ref().filter(|r| r.step < Step::Retire) else {
+        let orphan = key.turnover.is_none();
+        let Some(rotation) = record.rotation.as_ref().filter(|r| orphan || r.step < Step::Retire) else {
             return Err(Denied::NotRotated(id.clone(), "no rotation is under way that could be given up".to_owned()));
         };
-        if rotation.step == Step::Finish && rotation.intent.is_some() {
+        if !orphan && rotation.step == Step::Finish && rotation.intent.is_some() {
             let text = "its last step is being done, and nobody knows yet which key is in use";
             return Err(Denied::NotRotated(id.clone(), text.to_owned()));
         }

@@ -214,3 +214,23 @@ fn a_retirement_looks_first_and_never_takes_away_the_key_in_use() {
     assert!(kit.log().contains("the old key is not retired"), "{}", kit.log());
     kit.wait_for(&[]);
 }
+
+#[test]
+fn a_rotation_whose_hook_left_the_configuration_is_given_up_and_the_old_key_stays_accepted() {
+    let kit = kit("1h", "");
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    let (code, said) = kit.run(&["key", "rotate", "api", "--abandon", "--reason", "no"]);
+    assert_eq!((code, said.contains("KW4924")), (1, true), "{said}");
+    let all = keys("1h", "");
+    kit.configure(all.split("[key.rotation]").next().unwrap());
+    kit.ok(&["config", "reload"]);
+    kit.ok(&["key", "rotate", "api", "--abandon", "--reason", "another vendor"]);
+    let stuck = |kit: &Kit| super::harness::codes(&kit.show("api")).contains(&"KW4889".to_owned());
+    kit.wait("the finding", |kit| stuck(kit).then_some(()));
+    kit.ok(&["key", "compromised", "api", "--previous", "--reason", "found in a repository"]);
+    assert_eq!(kit.reasons(), ["KW4882"], "nobody has retired it");
+    kit.ok(&["key", "destroy", "api", "--previous", "--reason", "the vendor takes it no more"]);
+    kit.wait_for(&[]);
+    kit.wait("the end of the finding", |kit| (!stuck(kit)).then_some(()));
+}
