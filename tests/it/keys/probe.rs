@@ -197,3 +197,19 @@ async fn wiping_touches_nothing_that_has_another_name() {
     assert_eq!(fs::read_to_string(at("live")).unwrap(), "new", "the key in use");
     assert_eq!(fs::read_to_string(at("aim")).unwrap(), "other");
 }
+
+#[tokio::test]
+async fn what_a_command_leaves_running_ends_with_it() {
+    let place = Place::new();
+    let file = place.dir.path().join("left");
+    let script = format!("sleep 600 >/dev/null & echo $! > {}; echo s3cret", file.display());
+    place.look(place.script(&script)).await.unwrap();
+    let left = fs::read_to_string(&file).unwrap();
+    let stat = format!("/proc/{}/stat", left.trim());
+    let end = Instant::now() + Duration::from_secs(20);
+    // Gone, or dead and not reaped yet by whoever reaps orphans.
+    while fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
+        assert!(Instant::now() < end, "{left} still runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
