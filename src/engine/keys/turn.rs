@@ -17,10 +17,10 @@ use crate::domain::json::Json;
 use crate::domain::state::Change;
 use crate::domain::time::{Timestamp, human_span};
 use crate::domain::tracked::{Begins, KeyState, Print, TrackedKey, Turnover};
-use crate::domain::upkeep::{Done, KeyRecord, KeyVersion, Rotation, STUCK, Step};
+use crate::domain::upkeep::{Done, KeyRecord, KeyVersion, Rotation, STUCK, Step, pause};
 use crate::engine::Desk;
 use crate::engine::keys::change::is_blocked;
-use crate::engine::keys::{Denied, EVERY, Tracker};
+use crate::engine::keys::{Denied, EVERY, Tracker, locked};
 use crate::ports::{Batch, HostError, Urgency};
 
 /// So many hooks at once.
@@ -241,11 +241,15 @@ impl Tracker {
     }
 
     fn steps_due(&self, busy: &BTreeSet<KeyId>) -> Vec<Arc<TrackedKey>> {
-        let now = self.now();
+        let (now, boot) = (self.now(), self.engine.ports.clock.boottime());
         let desk = self.engine.read();
-        if desk.estate.environment == Environment::Staging {
+        // What cannot be recorded is not done.
+        if desk.estate.environment == Environment::Staging || desk.store_fault.is_some() || desk.store_lost.is_some() {
             return Vec::new();
         }
+        let mut unwritten = locked(&self.unwritten);
+        unwritten.retain(|id, _| desk.state.keys.get(id).is_some_and(|r| r.rotation.is_some()));
+        let rests = |id: &KeyId| unwritten.get(id).is_some_and(|(times, at)| boot.since(*at) < pause(*times));
         let due = |key: &&Arc<TrackedKey>| {
             let record = desk.state.keys.get(&key.id);
             let rotation = record.and_then(|r| r.rotation.as_ref());
@@ -257,6 +261,7 @@ impl Tracker {
                         || held(&desk, key, now).is_none())
             }) && key.turnover.is_some()
                 && !busy.contains(&key.id)
+                && !rests(&key.id)
         };
         desk.estate.keys.values().filter(due).cloned().collect()
     }
@@ -336,10 +341,22 @@ impl Tracker {
             }
         };
         let kept = self.keep(&key.id, after, draft).await.is_ok();
+        self.note_written(&key.id, kept);
         if let Some((code, urgent, text)) = told.filter(|_| kept) {
             self.notify(key, code, urgent, text);
         }
         kept
+    }
+
+    fn note_written(&self, id: &KeyId, kept: bool) {
+        let boot = self.engine.ports.clock.boottime();
+        let mut unwritten = locked(&self.unwritten);
+        if kept {
+            unwritten.remove(id);
+        } else {
+            let times = unwritten.get(id).map_or(0, |(times, _)| *times);
+            unwritten.insert(id.clone(), (times.saturating_add(1), boot));
+        }
     }
 
     /// The entry about a step that was begun, and whose rotation ends before anybody knows what came of it.

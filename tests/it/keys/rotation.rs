@@ -1,10 +1,12 @@
 //! Rotating by a hook, with a kill at every boundary.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
 use super::harness::{Kit, version};
+use crate::harness::store::SmallDisk;
 
 /// Does its step in a way that bears repetition, and kills the daemon before or after it if a file says so.
 const HOOK: &str = "#!/bin/sh\n\
@@ -230,4 +232,32 @@ fn a_rotation_whose_hook_left_the_configuration_is_given_up_and_the_old_key_stay
     kit.ok(&["key", "destroy", "api", "--previous", "--reason", "the vendor takes it no more"]);
     kit.wait_for(&[]);
     kit.wait("the end of the finding", |kit| (!stuck(kit)).then_some(()));
+}
+
+#[test]
+fn a_step_whose_outcome_cannot_be_written_is_not_done_every_second() {
+    let disk = SmallDisk::new("28m");
+    let mut kit = Kit::prepare(&keys("1h", ""));
+    let (config, state) = (kit.at("keyward.toml"), disk.path().join("state"));
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace(kit.at("state").to_str().unwrap(), state.to_str().unwrap())).unwrap();
+    let fill = disk.path().join("fill");
+    let full = format!("set) dd if=/dev/zero of={} bs=4096 2>/dev/null;;\n", fill.display());
+    kit.script("hook", &HOOK.replace("case $step in\n", &format!("case $step in\n{full}")));
+    kit.write("api.key", "the-first-one\n");
+    kit.run_daemon();
+    kit.wait_for(&[]);
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    let closed = |kit: &Kit| kit.reasons().contains(&"KW4011".to_owned());
+    kit.wait("the full disk", |kit| closed(kit).then_some(()));
+    // Six turns of the tracker, each of which would do it again.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(steps(&kit), ["create", "set"]);
+    fs::remove_file(&fill).unwrap();
+    kit.wait_for(&[]);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(steps(&kit), ["create", "set"], "it rests, also once there is room");
+    kit.kill();
 }
