@@ -11,7 +11,7 @@ use crate::domain::key::Digest;
 use crate::domain::register::GenerationId;
 use crate::domain::time::{DAY, Timestamp, human_span};
 use crate::domain::tracked::{KeySight, KeyState, TrackedKey};
-use crate::domain::upkeep::{KeyRecord, STUCK};
+use crate::domain::upkeep::{KeyRecord, STUCK, Step};
 
 /// A rotation does not get on.
 pub const ROTATION_STUCK: &str = "KW4889";
@@ -91,10 +91,19 @@ pub fn findings(key: &TrackedKey, record: &KeyRecord, sight: &KeySight, now: Tim
         add(WEAK, Severity::Warning, format!("key {id} {why}"));
     }
     if let Some(rotation) = record.rotation.as_ref().filter(|r| r.failures >= STUCK) {
+        let so = match rotation.step {
+            Step::Retire => "the new key is in use, and the OLD key is still accepted",
+            Step::Create | Step::Set | Step::Test | Step::Finish => "the key in use is the one before it",
+        };
+        let (step, failures) = (rotation.step.as_str(), rotation.failures);
+        let text = format!("key {id}: the step {step} of its rotation failed {failures} times; {so}");
+        add(ROTATION_STUCK, Severity::Critical, text);
+    }
+    if let Some(old) = record.unretired(now) {
         let text = format!(
-            "key {id}: the step {} of its rotation failed {} times; the key in use is the one before it",
-            rotation.step.as_str(),
-            rotation.failures
+            "key {id}: its rotation was stopped, and the OLD key, version {}, is still accepted; have it accepted no more by \
+             hand, and then say `keyward key destroy {id} --previous`",
+            old.number
         );
         add(ROTATION_STUCK, Severity::Critical, text);
     }

@@ -274,17 +274,15 @@ fn key_part(key: &TrackedKey, evidence: &Evidence<'_>) -> KeyPart {
     let current = record.and_then(|r| r.current.as_ref());
     let sight = evidence.keys.get(&key.id);
     // What is still accepted beside the current one counts as much.
-    let beside = record.and_then(|r| r.previous.as_ref());
-    let beside = beside.filter(|old| old.until.is_some_and(|until| evidence.now < until));
+    let accepted = || record.into_iter().flat_map(|r| r.accepted(evidence.now));
     let blocked = |digest| evidence.state.latches.get(&LatchOn::Key(digest)).map(|latch| latch.at);
-    let all = [current, beside].into_iter().flatten();
-    let bad = all.filter_map(|v| v.compromised.or_else(|| v.print.and_then(|print| blocked(print.digest()))));
+    let bad = accepted().filter_map(|v| v.compromised.or_else(|| v.print.and_then(|print| blocked(print.digest()))));
     let seen = sight.and_then(|s| s.print).and_then(|print| blocked(print.digest()));
     let told = |trouble: &Option<(Timestamp, String)>| trouble.as_ref().map(|(at, why)| (*at, Arc::from(why.as_str())));
     KeyPart {
         key: key.id.clone(),
         state: current.map(|v| v.state),
-        span: current.map(|v| (v.created, key.ends_at(v.created))),
+        span: accepted().map(|v| (v.created, key.ends_at(v.created))).min_by_key(|(_, ends)| *ends),
         compromised: bad.chain(seen).min(),
         seen: key.place == KeyPlace::Manual || sight.is_some_and(|s| s.print.is_some()),
         failing: sight.and_then(|s| told(&s.failing)),

@@ -239,6 +239,8 @@ impl KeyVersion {
             since: if *state == self.state { self.since } else { done.at },
             reason: done.reason.clone(),
             by: done.by.clone(),
+            // What a person says is gone is accepted no more.
+            until: self.until.filter(|_| !matches!(act, Act::Deactivate | Act::Destroy)),
             // Once suspected, the earliest time counts.
             compromised: match (self.compromised, suspected) {
                 (Some(one), Some(other)) => Some(one.min(other)),
@@ -321,6 +323,53 @@ impl KeyRecord {
         all.into_iter().filter_map(|(label, version)| Some((label, version.as_ref()?)))
     }
 
+    /// The version before the current one, as long as it is still accepted: until a rotation's `retire` is done, however long
+    /// that takes, or until its time is over.
+    #[must_use]
+    pub fn beside(&self, now: Timestamp) -> Option<&KeyVersion> {
+        let unretired = self.retires();
+        self.previous.as_ref().filter(|old| unretired || old.until.is_some_and(|until| now < until))
+    }
+
+    /// The versions that are accepted.
+    pub fn accepted(&self, now: Timestamp) -> impl Iterator<Item = &KeyVersion> {
+        [self.current.as_ref(), self.beside(now)].into_iter().flatten()
+    }
+
+    /// Whether the next step is that nobody takes the old key any more.
+    #[must_use]
+    pub fn retires(&self) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| rotation.step == Step::Retire)
+    }
+
+    /// Its rotation stops before the old key is retired, because what is in its place is not what it made. Nobody retires the
+    /// old one: it stays accepted until a person says that it is gone.
+    #[must_use]
+    fn stopped(&self) -> Self {
+        if !self.retires() {
+            return self.clone();
+        }
+        let previous = self.previous.clone().map(|old| KeyVersion { until: Some(Timestamp::MAX), ..old });
+        Self { previous, rotation: None, ..self.clone() }
+    }
+
+    /// The version before the current one, if it is accepted and no rotation retires it.
+    #[must_use]
+    pub fn unretired(&self, now: Timestamp) -> Option<&KeyVersion> {
+        self.beside(now).filter(|_| self.rotation.is_none())
+    }
+
+    /// Others may have the old key: their time together ends now.
+    #[must_use]
+    pub fn hastened(self, now: Timestamp) -> Self {
+        if !self.retires() {
+            return self;
+        }
+        let previous = self.previous.map(|old| KeyVersion { until: old.until.map(|until| until.min(now)), ..old });
+        let rotation = self.rotation.map(|rotation| Rotation { not_before: Some(now), ..rotation });
+        Self { previous, rotation, ..self }
+    }
+
     /// What a look brings. `stated` is when the configuration says that the key was made: it counts for the first version
     /// only. A new key is as old as the evidence says, and never older than the one before it.
     #[must_use]
@@ -335,24 +384,30 @@ impl KeyRecord {
         if same(&self.current) {
             return self.wrapped_anew(current, look);
         }
-        // While a rotation goes on its steps say what is in use.
-        if self.rotation.as_ref().is_some_and(|r| r.step < Step::Retire) && (same(&self.pending) || self.has_unseen()) {
+        let replaced: Arc<str> = Arc::from("another key is in its place");
+        // What is known is told of whatever a rotation does.
+        if same(&self.previous) {
+            let back = self.previous.clone().map(|old| KeyVersion { until: None, ..old });
+            let gone = current.ended(class, now, &replaced);
+            return News::Returned(Self { current: back, previous: Some(gone), ..self.stopped() });
+        }
+        // While a rotation goes on its steps say what is in use; a new key that nobody has seen yet comes only by the last.
+        let step = self.rotation.as_ref().map(|r| r.step).filter(|step| *step < Step::Retire);
+        if step.is_some() && same(&self.pending) || step == Some(Step::Finish) && self.has_unseen() {
             return News::None;
         }
         if current.print.is_none() {
             let seen = KeyVersion { print: Some(look.print), wrapped: look.wrapped, ..current.clone() };
             return News::Recognised(Self { current: Some(seen), ..self.clone() });
         }
-        let replaced: Arc<str> = Arc::from("another key is in its place");
-        if same(&self.previous) {
-            let (back, gone) = (self.previous.clone(), current.ended(class, now, &replaced));
-            return News::Returned(Self { current: back, previous: Some(gone), ..self.clone() });
-        }
         let created = look.made.filter(|made| *made <= now && *made > current.created).unwrap_or(now);
         let new = KeyVersion::active(self.next_number(), created, now, "seen in place of the one before");
         let new = KeyVersion { print: Some(look.print), wrapped: look.wrapped, ..new };
-        let gone = current.ended(class, now, &replaced);
-        News::Rekeyed(Self { current: Some(new), previous: Some(gone), ..self.clone() })
+        let after = self.stopped();
+        // One that is still accepted is not forgotten for one that was never heard of again.
+        let accepted = after.beside(now).cloned();
+        let previous = accepted.or_else(|| Some(current.ended(class, now, &replaced)));
+        News::Rekeyed(Self { current: Some(new), previous, ..after })
     }
 
     fn has_unseen(&self) -> bool {
@@ -392,10 +447,10 @@ impl KeyRecord {
         Self { pending: Some(pending), rotation: Some(rotation), ..self.clone() }
     }
 
-    /// A rotation is given up; nothing is in use that was not before it.
+    /// A rotation is given up; nothing is in use that was not before it, and what was not retired yet stays accepted.
     #[must_use]
     pub fn abandoned(&self) -> Self {
-        Self { pending: None, rotation: None, ..self.clone() }
+        Self { pending: None, rotation: None, ..self.stopped() }
     }
 
     /// The step under way is done. `print` is what the new key is told apart by, as far as that was seen.

@@ -13,7 +13,7 @@ use core::time::Duration;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
@@ -26,7 +26,7 @@ use crate::ports::HostError;
 
 /// Where commands look for others: the usual directories of a system, whoever started us.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// After the command ended, what it left running may still hold its output open; this long is read on.
+/// After the command ended, what left its group may still hold its output open; this long is read on.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
 /// A command that is about to run.
@@ -129,7 +129,7 @@ async fn first_bytes(source: Option<impl AsyncRead + Unpin>) -> Zeroizing<Vec<u8
     kept
 }
 
-/// A command with everything it started: killed together when dropped before its end.
+/// A command with everything it started: killed together at its end, or when dropped before.
 struct Group {
     child: Child,
     /// The group's id while its leader is not reaped: only so long it cannot be somebody else's.
@@ -142,10 +142,18 @@ impl Group {
         Self { child, id }
     }
 
+    /// Until its leader ends; whatever that left running ends with it.
     async fn wait(&mut self) -> std::io::Result<ExitStatus> {
-        let status = self.child.wait().await;
-        self.id = None;
-        status
+        if let Some(id) = self.id {
+            // It is not reaped before the others are killed: until then the group's id is nobody else's.
+            let ended = move || {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                rustix::io::retry_on_intr(|| waitid(WaitId::Pid(id), options))
+            };
+            tokio::task::spawn_blocking(ended).await.map_err(std::io::Error::other)??;
+            self.kill();
+        }
+        self.child.wait().await
     }
 
     fn kill(&mut self) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::take;
@@ -109,7 +110,7 @@ impl Local {
     pub(super) fn left(&self, key: &KeyId) -> Result<Option<Zeroizing<Vec<u8>>>, HostError> {
         let path = self.directory(key).join("pending");
         let failed = |e: std::io::Error| HostError(format!("{} cannot be read: {e}", path.display()));
-        let file = match File::open(&path) {
+        let file = match open_own(&path, OFlags::RDONLY) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -126,7 +127,7 @@ impl Local {
         Ok((!value.trim_ascii().is_empty()).then_some(value))
     }
 
-    /// Overwritten, then removed.
+    /// Overwritten, then removed; what has another name too is only removed here.
     pub(super) fn wipe(&self, key: &KeyId) -> Result<(), HostError> {
         let dir = self.directory(key);
         let wipe = || -> std::io::Result<()> {
@@ -138,9 +139,11 @@ impl Local {
             for entry in entries {
                 let entry = entry?;
                 if entry.file_type()?.is_file() {
-                    let mut file = OpenOptions::new().write(true).open(entry.path())?;
+                    let mut file = open_own(&entry.path(), OFlags::WRONLY)?;
+                    let meta = file.metadata()?;
                     let zeros = [0_u8; 4_096];
-                    let mut left = file.metadata()?.len();
+                    // Under a second name it is not only ours: a hook may have put it in its place by a link.
+                    let mut left = if meta.nlink() > 1 { 0 } else { meta.len() };
                     while left > 0 {
                         let part = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
                         file.write_all(zeros.get(..part).unwrap_or_default())?;
@@ -154,6 +157,16 @@ impl Local {
             File::open(self.dir.join("rotations"))?.sync_all()
         };
         wipe().map_err(|e| HostError(format!("{} cannot be wiped: {e}", dir.display())))
+    }
+}
+
+/// Opens a regular file of ours: no link is followed, and a pipe in its place holds nobody.
+fn open_own(path: &Path, flags: OFlags) -> std::io::Result<File> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other(format!("{} is no regular file", path.display()))),
     }
 }
 

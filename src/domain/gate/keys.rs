@@ -54,7 +54,7 @@ impl Bench<'_> {
             if now >= ends {
                 let age = human_span(created.until(ends));
                 let text = format!("key {key} was made {created}, and its hard limit of {age} is over since {ends}");
-                self.close(KEY_PAST, None, text, "the key is rotated");
+                self.close(KEY_PAST, None, text, "the key is rotated, and the old one accepted no more");
             } else {
                 self.ends(ends, || format!("key {key}"));
             }

@@ -178,3 +178,74 @@ fn pauses_grow_to_an_hour_and_no_further() {
     let pauses: Vec<u64> = [1, 2, 3, 4, 5, 6, 7, 8, u32::MAX].map(|n| pause(n).as_secs() / 60).to_vec();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
 }
+
+/// At the step `retire`, on day 3, with an overlap of one day.
+fn retiring() -> KeyRecord {
+    let mut record = known(1).begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    for _ in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        record = record.stepped(KeyClass::SymmetricEncryption, DAY, Some(look(2).print), at(3));
+    }
+    assert!(record.retires());
+    record
+}
+
+#[test]
+fn an_old_key_is_accepted_until_its_retirement_is_done_and_not_only_until_it_was_due() {
+    let record = retiring();
+    let accepted = |record: &KeyRecord, days| record.accepted(at(days)).map(|v| v.number).collect::<Vec<u32>>();
+    assert_eq!(accepted(&record, 3), [2, 1]);
+    assert_eq!(accepted(&record.failed(at(4)), 400), [2, 1], "it was due on day 4, and nobody has done it");
+    let over = record.stepped(KeyClass::SymmetricEncryption, DAY, None, at(5));
+    assert_eq!(accepted(&over, 5), [2]);
+    let late = KeyRecord { rotation: None, ..record };
+    assert_eq!((accepted(&late, 3), accepted(&late, 4)), (vec![2, 1], vec![2]), "its time alone counts then");
+}
+
+#[test]
+fn a_compromised_old_key_is_retired_now() {
+    let record = retiring().failed(at(3)).hastened(at(3));
+    assert_eq!(record.rotation.unwrap().not_before, Some(at(3)));
+    assert_eq!(record.previous.unwrap().until, Some(at(3)));
+    let begun = known(1).begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    assert_eq!(begun.clone().hastened(at(3)), begun, "before `finish` there is nothing to retire");
+}
+
+#[test]
+fn a_rotation_stops_before_it_retires_what_is_in_use_again() {
+    let class = KeyClass::SymmetricEncryption;
+    let News::Returned(back) = retiring().seen(&look(1), class, None, at(3)) else { panic!() };
+    assert_eq!((&back.rotation, back.accepted(at(3)).count()), (&None, 1));
+    let current = back.current.unwrap();
+    assert_eq!((current.number, current.until, current.state), (1, None, KeyState::Active));
+    assert_eq!(back.previous.unwrap().state, KeyState::Deactivated);
+}
+
+#[test]
+fn a_stranger_stops_a_retirement_and_the_old_key_stays_accepted_until_a_person_says_otherwise() {
+    let class = KeyClass::SymmetricEncryption;
+    let News::Rekeyed(other) = retiring().seen(&look(3), class, None, at(3)) else { panic!() };
+    let News::Rekeyed(more) = other.seen(&look(4), class, None, at(5)) else { panic!() };
+    for (record, number) in [(&other, 3), (&more, 4)] {
+        assert_eq!(record.rotation, None);
+        assert_eq!(record.accepted(at(400)).map(|v| v.number).collect::<Vec<u32>>(), [number, 1]);
+        assert_eq!(record.unretired(at(400)).map(|v| v.number), Some(1));
+    }
+    let gone = more.previous.as_ref().unwrap().after(Act::Destroy, class, &done(6)).unwrap();
+    let after = KeyRecord { previous: Some(gone), ..more };
+    assert_eq!((after.unretired(at(6)), after.accepted(at(6)).count()), (None, 1));
+}
+
+#[test]
+fn a_rotation_whose_new_key_nobody_has_seen_hides_no_other_key() {
+    let class = KeyClass::SymmetricEncryption;
+    let News::Rekeyed(second) = known(1).seen(&look(2), class, None, at(1)) else { panic!() };
+    let mut record = second.begun(AttemptId(Ulid::from_bytes([1; 16])), &done(2));
+    for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        assert_eq!(record.rotation.as_ref().map(|r| r.step), Some(step));
+        let News::Returned(back) = record.seen(&look(1), class, None, at(3)) else { panic!("{step:?}") };
+        assert_eq!((back.current.unwrap().number, back.rotation), (1, record.rotation.clone()), "it goes on");
+        let stranger = record.seen(&look(3), class, None, at(3));
+        assert_eq!(matches!(stranger, News::Rekeyed(_)), step != Step::Finish, "{step:?}: {stranger:?}");
+        record = record.stepped(class, DAY, None, at(3));
+    }
+}

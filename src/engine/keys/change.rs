@@ -86,6 +86,10 @@ impl Tracker {
             Which::Current => KeyRecord { current: Some(after.clone()), ..record },
             Which::Previous => KeyRecord { previous: Some(after.clone()), ..record },
         };
+        let record = match (wish.act, wish.which) {
+            (Act::Compromise, Which::Previous) => record.hastened(done.at),
+            _ => record,
+        };
         let mut draft = self.draft("key.state", "KW4901", &key, &record);
         draft.facts.push(("act", Json::str(wish.act.as_str())));
         draft.facts.push(("changed", Json::show(&after.number)));

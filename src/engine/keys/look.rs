@@ -129,8 +129,8 @@ impl Tracker {
     /// What a look says about the record, made durable. An error leaves the key as if it had not been looked at.
     async fn learn(&self, key: &TrackedKey, look: &KeyLook, now: Timestamp) -> Result<(), ()> {
         let _book = self.book.lock().await;
-        let record = self.record(&key.id);
-        let (record, action, code) = match record.seen(look, key.class, key.created, now) {
+        let before = self.record(&key.id);
+        let (record, action, code) = match before.seen(look, key.class, key.created, now) {
             News::None => return Ok(()),
             News::First(record) | News::Recognised(record) => (record, "key.track", "KW4900"),
             News::Renewed(record) => (record, "key.renewed", "KW4903"),
@@ -149,10 +149,21 @@ impl Tracker {
             _ if blocked => Some(format!("key {} is one that others may have", key.id)),
             _ => None,
         };
+        let stopped = before.rotation.as_ref().filter(|_| record.rotation.is_none());
+        let text = text.map(|text| match stopped {
+            None => text,
+            Some(_) => format!("{text}; its rotation is stopped, and the old key is not retired"),
+        });
+        let mut entries = Vec::new();
+        if let Some((rotation, intent)) = stopped.and_then(|r| Some((r, r.intent?))) {
+            entries.push(self.cut_off(key, &before, rotation, intent));
+        }
+        entries.push(draft);
+        let urgent = blocked || code == "KW4904" || stopped.is_some();
         let changes = vec![Change::Key(key.id.clone(), Arc::new(record))];
-        self.engine.commit(Batch { changes, entries: vec![draft] }).await.map_err(drop)?;
+        self.engine.commit(Batch { changes, entries }).await.map_err(drop)?;
         if let Some(text) = text {
-            let urgent = if blocked || code == "KW4904" { Urgency::Act } else { Urgency::Routine };
+            let urgent = if urgent { Urgency::Act } else { Urgency::Routine };
             self.notify(key, code, urgent, text);
         }
         Ok(())
@@ -258,5 +269,28 @@ impl Tracker {
             return Err(HostError("the live system does not use the new key yet".to_owned()));
         }
         Ok(Some(look))
+    }
+
+    /// Whether the key that this rotation made is still in its place and in use: only then may the old one go. Whatever else
+    /// a look finds there stops the rotation.
+    pub(super) async fn still_used(&self, key: &TrackedKey) -> Result<(), HostError> {
+        let no = |why: &str| Err(HostError(format!("{why}, so the old one is not retired")));
+        let look = self.probe.look(key, self.prints()).await?;
+        let made = self.record(&key.id).current.and_then(|v| v.print);
+        if made != Some(look.print) {
+            // If it cannot be written now, the next look stops it.
+            if self.learn(key, &look, self.now()).await.is_ok() {
+                self.engine.evaluate(None).await;
+            }
+            return no("the key that is in its place is not the one that this rotation made");
+        }
+        if key.live.is_some() && self.probe.live(key, self.prints()).await? != look.print {
+            return no("the live system does not use the new key");
+        }
+        // A look meanwhile may have stopped it.
+        match self.record(&key.id).retires() {
+            true => Ok(()),
+            false => no("the rotation was stopped"),
+        }
     }
 }

@@ -56,6 +56,9 @@ pub struct Tracker {
     told: Short<BTreeMap<(String, &'static str), Timestamp>>,
     /// Records that hold and could not be written yet, with the entry about each.
     unsaved: Short<BTreeMap<KeyId, Draft>>,
+    /// Keys of which the outcome of a step could not be written: how often in a row, and when last. The step is done again
+    /// later, not at once.
+    unwritten: Short<BTreeMap<KeyId, (u32, Boottime)>>,
     /// When uses of keys were compared last.
     compared: Short<Option<Boottime>>,
 }
@@ -130,6 +133,7 @@ impl Tracker {
             looked: Short::default(),
             told: Short::default(),
             unsaved: Short::default(),
+            unwritten: Short::default(),
             compared: Short::default(),
         }
     }

@@ -17,9 +17,10 @@ use crate::domain::json::Json;
 use crate::domain::state::Change;
 use crate::domain::time::{Timestamp, human_span};
 use crate::domain::tracked::{Begins, KeyState, Print, TrackedKey, Turnover};
-use crate::domain::upkeep::{Done, KeyRecord, Rotation, STUCK, Step};
+use crate::domain::upkeep::{Done, KeyRecord, KeyVersion, Rotation, STUCK, Step, pause};
 use crate::engine::Desk;
-use crate::engine::keys::{Denied, EVERY, Tracker};
+use crate::engine::keys::change::is_blocked;
+use crate::engine::keys::{Denied, EVERY, Tracker, locked};
 use crate::ports::{Batch, HostError, Urgency};
 
 /// So many hooks at once.
@@ -85,7 +86,8 @@ impl Tracker {
         Ok(rotation)
     }
 
-    /// Gives up a rotation whose new key is not in use yet.
+    /// Gives up a rotation whose new key is not in use yet, or one that nobody can go on with, because its hook left the
+    /// configuration.
     ///
     /// # Errors
     /// [`Denied`] says why it goes on.
@@ -95,18 +97,17 @@ impl Tracker {
         let _book = self.book.lock().await;
         let key = self.key(id)?;
         let record = self.record(id);
-        let Some(rotation) = record.rotation.as_ref().filter(|r| r.step < Step::Retire) else {
+        let orphan = key.turnover.is_none();
+        let Some(rotation) = record.rotation.as_ref().filter(|r| orphan || r.step < Step::Retire) else {
             return Err(Denied::NotRotated(id.clone(), "no rotation is under way that could be given up".to_owned()));
         };
-        if rotation.step == Step::Finish && rotation.intent.is_some() {
+        if !orphan && rotation.step == Step::Finish && rotation.intent.is_some() {
             let text = "its last step is being done, and nobody knows yet which key is in use";
             return Err(Denied::NotRotated(id.clone(), text.to_owned()));
         }
         let mut entries = Vec::new();
         if let Some(intent) = rotation.intent {
-            let mut cut = self.step_draft(&key, &record, rotation, "KW4908");
-            conclude(&mut cut, intent, Outcome::Unknown);
-            entries.push(cut);
+            entries.push(self.cut_off(&key, &record, rotation, intent));
         }
         let after = record.abandoned();
         let mut draft = self.draft("key.abandon", "KW4910", &key, &after);
@@ -140,6 +141,13 @@ impl Tracker {
                     no(&format!("a rotation is under way, and its next step is {}", step.as_str()))
                 }
             };
+        }
+        if let Some(old) = record.unretired(self.now()) {
+            return no(&format!(
+                "version {} is still accepted, and nobody retires it; do that by hand, and then say \
+                 `keyward key destroy {} --previous`",
+                old.number, key.id
+            ));
         }
         match record.current.as_ref().map(|v| v.state) {
             None => Err(Denied::Unseen(key.id.clone(), "it was not looked at yet".to_owned())),
@@ -233,19 +241,27 @@ impl Tracker {
     }
 
     fn steps_due(&self, busy: &BTreeSet<KeyId>) -> Vec<Arc<TrackedKey>> {
-        let now = self.now();
+        let (now, boot) = (self.now(), self.engine.ports.clock.boottime());
         let desk = self.engine.read();
-        if desk.estate.environment == Environment::Staging {
+        // What cannot be recorded is not done.
+        if desk.estate.environment == Environment::Staging || desk.store_fault.is_some() || desk.store_lost.is_some() {
             return Vec::new();
         }
+        let mut unwritten = locked(&self.unwritten);
+        unwritten.retain(|id, _| desk.state.keys.get(id).is_some_and(|r| r.rotation.is_some()));
+        let rests = |id: &KeyId| unwritten.get(id).is_some_and(|(times, at)| boot.since(*at) < pause(*times));
         let due = |key: &&Arc<TrackedKey>| {
             let record = desk.state.keys.get(&key.id);
             let rotation = record.and_then(|r| r.rotation.as_ref());
             // What was begun goes on: a freeze does not leave a step half done.
             rotation.is_some_and(|r| {
-                r.not_before.is_none_or(|at| now >= at) && (r.intent.is_some() || held(&desk, key, now).is_none())
+                r.not_before.is_none_or(|at| now >= at)
+                    && (r.intent.is_some()
+                        || record.is_some_and(|r| hurries(&desk, r))
+                        || held(&desk, key, now).is_none())
             }) && key.turnover.is_some()
                 && !busy.contains(&key.id)
+                && !rests(&key.id)
         };
         desk.estate.keys.values().filter(due).cloned().collect()
     }
@@ -276,6 +292,9 @@ impl Tracker {
     }
 
     async fn perform(&self, key: &TrackedKey, rotation: &Rotation) -> Result<Option<Print>, HostError> {
+        if rotation.step == Step::Retire {
+            self.still_used(key).await?;
+        }
         let print = self.probe.step(key, rotation.step, rotation.id).await?;
         let mut record = self.record(&key.id);
         if let (Some(pending), Some(print)) = (&mut record.pending, print) {
@@ -322,10 +341,29 @@ impl Tracker {
             }
         };
         let kept = self.keep(&key.id, after, draft).await.is_ok();
+        self.note_written(&key.id, kept);
         if let Some((code, urgent, text)) = told.filter(|_| kept) {
             self.notify(key, code, urgent, text);
         }
         kept
+    }
+
+    fn note_written(&self, id: &KeyId, kept: bool) {
+        let boot = self.engine.ports.clock.boottime();
+        let mut unwritten = locked(&self.unwritten);
+        if kept {
+            unwritten.remove(id);
+        } else {
+            let times = unwritten.get(id).map_or(0, |(times, _)| *times);
+            unwritten.insert(id.clone(), (times.saturating_add(1), boot));
+        }
+    }
+
+    /// The entry about a step that was begun, and whose rotation ends before anybody knows what came of it.
+    pub(super) fn cut_off(&self, key: &TrackedKey, record: &KeyRecord, rotation: &Rotation, intent: EntryId) -> Draft {
+        let mut cut = self.step_draft(key, record, rotation, "KW4908");
+        conclude(&mut cut, intent, Outcome::Unknown);
+        cut
     }
 
     fn step_draft(&self, key: &TrackedKey, record: &KeyRecord, rotation: &Rotation, code: &'static str) -> Draft {
@@ -356,6 +394,13 @@ fn told(key: &TrackedKey, step: Step, overlap: core::time::Duration) -> Option<(
         Step::Retire => format!("key {}: the old key is valid no more", key.id),
     };
     Some(("KW4909", Urgency::Routine, text))
+}
+
+/// Whether a key is to be retired that others may have: no freeze keeps it accepted.
+fn hurries(desk: &Desk, record: &KeyRecord) -> bool {
+    let blocked = |print: Print| is_blocked(&desk.state, &print.digest());
+    let bad = |old: &KeyVersion| old.compromised.is_some() || old.print.is_some_and(blocked);
+    record.retires() && record.previous.as_ref().is_some_and(bad)
 }
 
 /// The freeze over a key, if there is one.

@@ -46,9 +46,10 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4889",
         "a rotation does not get on",
-        "One step of a key's rotation failed three times or more in a row. It is tried again, at least once an hour; the key in \
-         use is the one before it.",
-        "Call the hook by hand with the step's word and the variables of docs/keys.md, and see what it says.",
+        "One step of a key's rotation failed three times or more in a row, and is tried again at least once an hour; or it was \
+         stopped before `retire`. The text says which key is in use, and whether the old one is still accepted.",
+        "Call the hook by hand with the step's word and the variables of docs/keys.md, and see what it says. If it was stopped, \
+         have the old key accepted no more, and then say `keyward key destroy ID --previous`.",
     ),
     row(
         "KW4890",

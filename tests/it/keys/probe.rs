@@ -173,3 +173,43 @@ async fn a_hook_hands_the_key_on_in_a_file_that_only_it_can_read_and_that_is_wip
     assert_eq!(left, [0, 0, 0]);
     place.keys.wipe(&own.id).await.unwrap();
 }
+
+#[tokio::test]
+async fn wiping_touches_nothing_that_has_another_name() {
+    let place = Place::new();
+    let at = |name: &str| place.dir.path().join(name);
+    let hook = at("hook");
+    let text = format!(
+        "#!/bin/sh\nprintf new > \"$KEYWARD_KEY_PENDING\"\nln \"$KEYWARD_KEY_PENDING\" {0}/live\n\
+         ln -s {0}/aim \"$KEYWARD_KEY_PENDING.link\"\nmkfifo \"$KEYWARD_KEY_PENDING.pipe\"\n",
+        place.dir.path().display()
+    );
+    fs::write(at("aim"), "other").unwrap();
+    fs::write(&hook, text).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).unwrap();
+    let own = key(place.file("live"), &hook);
+    fs::write(at("same"), "new").unwrap();
+    place.look(place.file("same")).await.unwrap();
+    let rotation = AttemptId(Ulid::from_bytes([1; 16]));
+    place.keys.step(&own, Step::Finish, rotation).await.unwrap();
+    place.keys.wipe(&own.id).await.unwrap();
+    assert!(!at("rotations/api").exists());
+    assert_eq!(fs::read_to_string(at("live")).unwrap(), "new", "the key in use");
+    assert_eq!(fs::read_to_string(at("aim")).unwrap(), "other");
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_running_ends_with_it() {
+    let place = Place::new();
+    let file = place.dir.path().join("left");
+    let script = format!("sleep 600 >/dev/null & echo $! > {}; echo s3cret", file.display());
+    place.look(place.script(&script)).await.unwrap();
+    let left = fs::read_to_string(&file).unwrap();
+    let stat = format!("/proc/{}/stat", left.trim());
+    let end = Instant::now() + Duration::from_secs(20);
+    // Gone, or dead and not reaped yet by whoever reaps orphans.
+    while fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
+        assert!(Instant::now() < end, "{left} still runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

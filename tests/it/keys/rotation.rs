@@ -1,10 +1,12 @@
 //! Rotating by a hook, with a kill at every boundary.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
 use super::harness::{Kit, version};
+use crate::harness::store::SmallDisk;
 
 /// Does its step in a way that bears repetition, and kills the daemon before or after it if a file says so.
 const HOOK: &str = "#!/bin/sh\n\
@@ -31,6 +33,16 @@ fn keys(overlap: &str, more: &str) -> String {
 
 fn kit(overlap: &str, more: &str) -> Kit {
     let mut kit = Kit::prepare(&keys(overlap, more));
+    kit.script("hook", HOOK);
+    kit.write("api.key", "the-first-one\n");
+    kit.run_daemon();
+    kit.wait_for(&[]);
+    kit
+}
+
+/// Looked at once, and then only by the steps.
+fn slow(overlap: &str) -> Kit {
+    let mut kit = Kit::prepare(&keys(overlap, "").replace("every = \"1s\"", "every = \"1h\""));
     kit.script("hook", HOOK);
     kit.write("api.key", "the-first-one\n");
     kit.run_daemon();
@@ -161,4 +173,92 @@ fn an_overdue_key_rotates_by_itself_and_a_freeze_holds_it() {
     let id = list[0]["id"].as_str().unwrap().to_owned();
     kit.ok(&["freeze", "thaw", &id, "--reason", "over"]);
     kit.wait("the rotation", |kit| steps(kit).contains(&"finish".to_owned()).then_some(()));
+}
+
+#[test]
+fn a_compromised_old_key_keeps_its_path_closed_until_it_is_retired_and_no_freeze_holds_that() {
+    let kit = kit("1h", "");
+    fs::write(kit.at("fail-retire"), "").unwrap();
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    assert_eq!(kit.reasons(), [""; 0]);
+    // A scope that freezes the key and closes no path.
+    kit.ok(&["freeze", "--scope", "path:approve", "--reason", "incident", "--until", "1h"]);
+    kit.ok(&["key", "compromised", "api", "--previous", "--reason", "found in a repository"]);
+    kit.wait("the retirement that fails", |kit| (kit.show("api")["rotation"]["failures"] == 1).then_some(()));
+    assert!(kit.reasons().contains(&"KW4882".to_owned()), "the old key is accepted: {:?}", kit.reasons());
+}
+
+#[test]
+fn an_old_key_past_its_limit_keeps_its_path_closed_until_it_is_retired() {
+    let kit = kit("1h", "cryptoperiod = \"5s\"\nhard_limit = \"12s\"\n");
+    kit.wait("overdue", |kit| (kit.show("api")["outlook"] == "overdue").then_some(()));
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    kit.wait_for(&["KW4881"]);
+    let view = kit.show("api");
+    assert!(["good", "overdue"].contains(&view["outlook"].as_str().unwrap()), "it is the old one's limit: {view}");
+}
+
+#[test]
+fn a_retirement_looks_first_and_never_takes_away_the_key_in_use() {
+    // Looks of their own come too late: only the step itself can see it.
+    let kit = slow("6s");
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    kit.write("api.key", "the-first-one\n");
+    let view = kit.wait("the stop", |kit| Some(kit.show("api")).filter(|v| v["rotation"].is_null()));
+    assert_eq!((&version(&view, "CURRENT")["number"], steps(&kit).len()), (&Value::from(1), 4), "{view}");
+    assert!(!kit.at("retired").exists() && kit.log().contains("KW4904"), "{}", kit.log());
+    assert!(kit.log().contains("the old key is not retired"), "{}", kit.log());
+    kit.wait_for(&[]);
+}
+
+#[test]
+fn a_rotation_whose_hook_left_the_configuration_is_given_up_and_the_old_key_stays_accepted() {
+    let kit = kit("1h", "");
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    kit.wait("the overlap", |kit| (kit.show("api")["rotation"]["step"] == "retire").then_some(()));
+    let (code, said) = kit.run(&["key", "rotate", "api", "--abandon", "--reason", "no"]);
+    assert_eq!((code, said.contains("KW4924")), (1, true), "{said}");
+    let all = keys("1h", "");
+    kit.configure(all.split("[key.rotation]").next().unwrap());
+    kit.ok(&["config", "reload"]);
+    kit.ok(&["key", "rotate", "api", "--abandon", "--reason", "another vendor"]);
+    let stuck = |kit: &Kit| super::harness::codes(&kit.show("api")).contains(&"KW4889".to_owned());
+    kit.wait("the finding", |kit| stuck(kit).then_some(()));
+    kit.ok(&["key", "compromised", "api", "--previous", "--reason", "found in a repository"]);
+    assert_eq!(kit.reasons(), ["KW4882"], "nobody has retired it");
+    kit.ok(&["key", "destroy", "api", "--previous", "--reason", "the vendor takes it no more"]);
+    kit.wait_for(&[]);
+    kit.wait("the end of the finding", |kit| (!stuck(kit)).then_some(()));
+}
+
+#[test]
+fn a_step_whose_outcome_cannot_be_written_is_not_done_every_second() {
+    let disk = SmallDisk::new("28m");
+    let mut kit = Kit::prepare(&keys("1h", ""));
+    let (config, state) = (kit.at("keyward.toml"), disk.path().join("state"));
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace(kit.at("state").to_str().unwrap(), state.to_str().unwrap())).unwrap();
+    let fill = disk.path().join("fill");
+    let full = format!("set) dd if=/dev/zero of={} bs=4096 2>/dev/null;;\n", fill.display());
+    kit.script("hook", &HOOK.replace("case $step in\n", &format!("case $step in\n{full}")));
+    kit.write("api.key", "the-first-one\n");
+    kit.run_daemon();
+    kit.wait_for(&[]);
+    kit.ok(&["key", "rotate", "api", "--reason", "quarterly"]);
+    let closed = |kit: &Kit| kit.reasons().contains(&"KW4011".to_owned());
+    kit.wait("the full disk", |kit| closed(kit).then_some(()));
+    // Six turns of the tracker, each of which would do it again.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(steps(&kit), ["create", "set"]);
+    fs::remove_file(&fill).unwrap();
+    // It stays closed until the step is done again and recorded, and that is later.
+    kit.wait("room", |kit| (!closed(kit)).then_some(()));
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(steps(&kit), ["create", "set"], "it rests, also once there is room");
+    kit.kill();
 }
