@@ -52,7 +52,14 @@ pub fn private(site: &Site) {
     let daemon = program().args(["run", "-c"]).arg(&file).stdout(Stdio::null()).stderr(log).spawn();
     let _daemon = Daemon(daemon.expect("the daemon"));
     let began = Instant::now();
-    while !program().args(["ca", "init", "mesh", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+    while !program()
+        .args(["ca", "init", "mesh", "-c"])
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+    {
         assert!(began.elapsed() < Duration::from_secs(60), "the CA is not made: see {}", dir.join("log").display());
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -71,9 +78,13 @@ pub fn private(site: &Site) {
 
 fn request(i: usize) -> String {
     let params = CertificateParams::new(vec![format!("h{i}.svc.example")]).expect("a name");
-    let csr = params.serialize_request(&KeyPair::generate().expect("a key")).and_then(|csr| csr.pem()).expect("a request");
+    let csr =
+        params.serialize_request(&KeyPair::generate().expect("a key")).and_then(|csr| csr.pem()).expect("a request");
     let body = serde_json::json!({ "profile": "workload", "csr": csr }).to_string();
-    format!("POST /v1/ca/mesh/sign HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST /v1/ca/mesh/sign HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// Each of so many connections has one request on its way. The seconds that each took, in order.

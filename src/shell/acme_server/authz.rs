@@ -119,7 +119,7 @@ impl Ca {
         tasks.spawn(async move {
             // The semaphore is never closed.
             let _permit = ca.permits.acquire().await;
-            let outcome = ca.validate(&target).await;
+            let outcome = ca.validate(&target).await.map_err(Problem::bounded);
             let now = ca.clock.now();
             let failure = outcome.as_ref().err().map(|p| p.detail.clone());
             {

@@ -29,6 +29,10 @@ use crate::ports::ChallengeKind;
 const LARGEST_RESPONSE: usize = 4 * 1_024;
 /// How often http-01 follows a redirect; Boulder follows ten.
 const MOST_REDIRECTS: usize = 5;
+/// A longer URL, or `Location` that leads to one, is followed by nobody.
+const LONGEST_URL: usize = 2 * 1_024;
+/// The head of an answer.
+const LARGEST_HEAD: usize = 16 * 1_024;
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
 /// One of them that does not answer leaves time for the next.
@@ -185,6 +189,9 @@ impl Ca {
                 }
                 Fetched::Redirect(to) => {
                     url = url.join(&to).map_err(|e| wrong(format!("{url} redirects to {:?}: {e}", shortened(&to))))?;
+                    if url.as_str().len() > LONGEST_URL {
+                        return Err(wrong(format!("{first} redirects to a URL of more than {LONGEST_URL} bytes")));
+                    }
                 }
             }
         }
@@ -253,12 +260,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let failed = |e: hyper::Error| connection(format!("{url}: {e}"));
-    let (mut sender, exchange) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let mut client = hyper::client::conn::http1::Builder::new();
+    client.max_buf_size(LARGEST_HEAD);
+    let (mut sender, exchange) = client.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            if to.len() > LONGEST_URL {
+                return Err(wrong(format!("{url} redirects to a URL of more than {LONGEST_URL} bytes")));
+            }
             return Ok(Fetched::Redirect(to.to_owned()));
         }
         if status != StatusCode::OK {
