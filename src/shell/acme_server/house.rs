@@ -121,8 +121,8 @@ pub(super) trait House: Send + Sync {
     fn welcome(&self, book: &Book, kid: Option<&str>, from: IpAddr, now: Timestamp) -> Result<(), Problem>;
     /// Whether an order may be made; it counts against limits.
     fn order(&self, book: &mut Book, ask: &Ask<'_>, now: Timestamp) -> Result<(), Problem>;
-    /// Whether a challenge may be tried.
-    fn attempt(&self, book: &Book, account: u64, name: &Name, now: Timestamp) -> Result<(), Problem>;
+    /// Whether a challenge may be tried; asked again when one that had to wait for its turn is `begun`.
+    fn attempt(&self, book: &Book, account: u64, name: &Name, begun: bool, now: Timestamp) -> Result<(), Problem>;
     /// Whether a certificate request (DER) can be used, beyond what the protocol asks of it.
     fn request(&self, csr: &[u8]) -> Result<(), Problem>;
     /// Whether an order that is ready is certified.

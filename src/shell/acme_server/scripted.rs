@@ -178,7 +178,7 @@ impl House for Scripted {
         if ask.renewal { Ok(()) } else { self.spend(book, ask.account, ask.names, now) }
     }
 
-    fn attempt(&self, _: &Book, _: u64, _: &Name, _: Timestamp) -> Result<(), Problem> {
+    fn attempt(&self, _: &Book, _: u64, _: &Name, _: bool, _: Timestamp) -> Result<(), Problem> {
         Ok(())
     }
 

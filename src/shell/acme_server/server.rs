@@ -37,6 +37,8 @@ pub(super) struct Ca {
     pub(super) urls: Urls,
     pub(super) zone: Mutex<Zone>,
     pub(super) permits: Semaphore,
+    /// The validations of each account that has some.
+    pub(super) lanes: Mutex<BTreeMap<u64, Arc<Semaphore>>>,
     /// Validations and delayed issuances; they end with the CA.
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// Orders whose certificate is being made.
@@ -99,6 +101,7 @@ impl Ca {
         Self {
             zone: Mutex::default(),
             permits: Semaphore::new(config.bounds.validations.max(1)),
+            lanes: Mutex::default(),
             tasks: Mutex::default(),
             making: Mutex::default(),
             later: Mutex::default(),
