@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use http::StatusCode;
 use http::header::{HOST, LOCATION, USER_AGENT};
@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::Url;
 
@@ -35,6 +36,8 @@ const LONGEST_URL: usize = 2 * 1_024;
 const LARGEST_HEAD: usize = 16 * 1_024;
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
+/// Addresses of a name that are heard: among the first ones may be the same twice.
+const MOST_FOUND: usize = 64;
 /// One of them that does not answer leaves time for the next.
 const CONNECT: Duration = Duration::from_secs(4);
 /// How many CNAMEs dns-01 follows.
@@ -142,8 +145,19 @@ impl Ca {
         let mut found = match (validator.hosts.get(&**host).copied(), validator.other_hosts) {
             (Some(ip), _) | (None, Hosts::At(ip)) => vec![ip],
             (None, Hosts::System) => {
-                let found = tokio::net::lookup_host((&**host, 0)).await.map_err(|e| unresolved(e.to_string()))?;
-                found.map(|a| a.ip()).collect()
+                // It goes with the thread, which goes on when nobody waits for it any more.
+                let permit = self.resolving.clone().acquire_owned().await;
+                let permit = permit.map_err(|e| unresolved(e.to_string()))?;
+                let asked = host.clone();
+                let look = move || {
+                    let found =
+                        (&*asked, 0).to_socket_addrs().map(|all| all.map(|a| a.ip()).take(MOST_FOUND).collect());
+                    drop(permit);
+                    found
+                };
+                let found: std::io::Result<Vec<IpAddr>> =
+                    spawn_blocking(look).await.map_err(|e| unresolved(e.to_string()))?;
+                found.map_err(|e| unresolved(e.to_string()))?
             }
             (None, Hosts::Server(server)) => {
                 addresses(server, host, &*self.entropy).await.map_err(|e| unresolved(e.to_string()))?
