@@ -22,7 +22,7 @@ use super::dns::{Records, addresses, lookup};
 use super::problem::Problem;
 use super::server::{Ca, lock};
 use super::tls::{any_tls, tls_alpn};
-use crate::codec::network::is_public;
+use crate::codec::network::{is_public, reached};
 use crate::domain::name::Name;
 use crate::ports::ChallengeKind;
 
@@ -189,8 +189,17 @@ impl Ca {
         };
         let first = format!("http://{host}/.well-known/acme-challenge/{}", target.token);
         let mut url = Url::parse(&first).map_err(|e| connection(format!("{first}: {e}")))?;
-        for _ in 0..=MOST_REDIRECTS {
-            match self.fetch(validator, &url).await? {
+        for hop in 0..=MOST_REDIRECTS {
+            // Whoever sends us elsewhere may not learn from us what is said there, nor where that sends us.
+            let elsewhere = |problem: Problem| match hop {
+                0 => problem,
+                1 if problem.kind != "incorrectResponse" => problem,
+                _ => {
+                    let text = format!("{first} redirects, and what is there is not the expected response");
+                    Problem::new(problem.status, &problem.kind, text)
+                }
+            };
+            match self.fetch(validator, &url).await.map_err(elsewhere)? {
                 Fetched::Body(body) => {
                     let seen = String::from_utf8_lossy(&body);
                     // White space at the end does not count (RFC 8555 section 8.3).
@@ -198,11 +207,13 @@ impl Ca {
                         Ok(())
                     } else {
                         let seen = shortened(&seen);
-                        Err(wrong(format!("{url} said {seen:?}, expected {:?}", target.key_authorization)))
+                        let text = format!("{url} said {seen:?}, expected {:?}", target.key_authorization);
+                        Err(elsewhere(wrong(text)))
                     };
                 }
                 Fetched::Redirect(to) => {
-                    url = url.join(&to).map_err(|e| wrong(format!("{url} redirects to {:?}: {e}", shortened(&to))))?;
+                    let joined = url.join(&to).map_err(|e| format!("{url} redirects to {:?}: {e}", shortened(&to)));
+                    url = joined.map_err(|text| elsewhere(wrong(text)))?;
                     if url.as_str().len() > LONGEST_URL {
                         return Err(wrong(format!("{first} redirects to a URL of more than {LONGEST_URL} bytes")));
                     }
@@ -246,9 +257,10 @@ impl Ca {
 /// Connects where that is allowed.
 async fn connect(reach: &Reach, to: SocketAddr) -> Result<TcpStream, Problem> {
     if let Reach::Within { allow, forbid } = reach {
-        let ip = to.ip().to_canonical();
+        // What is allowed is allowed where it is; what is forbidden, also as the address by which it is asked for.
+        let (asked, ip) = (to.ip(), reached(to.ip()));
         let own = allow.iter().any(|network| network.contains(ip));
-        if forbid.iter().any(|network| network.contains(ip)) || !(own || is_public(ip)) {
+        if forbid.iter().any(|network| network.contains(ip) || network.contains(asked)) || !(own || is_public(ip)) {
             let text = format!(
                 "{ip} is an address that validation does not connect to; the operator of this directory decides which \
                  networks it does (`allow` and `forbid`)"
