@@ -8,7 +8,7 @@ mod run;
 mod tend;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -66,6 +66,8 @@ pub(super) struct Directory {
     pub(super) rules: ArcSwap<Rules>,
     /// What happened and is not recorded yet.
     notes: Mutex<Vec<Draft>>,
+    /// Waiting orders that somebody was told of in this life.
+    pub(super) announced: Mutex<BTreeSet<u64>>,
     /// When each address made accounts, within the last hour.
     newcomers: Mutex<BTreeMap<IpAddr, Vec<Timestamp>>>,
 }
@@ -74,7 +76,8 @@ impl Directory {
     pub(super) fn new(authority: Arc<Authority>, rules: Rules) -> Self {
         let (id, ca) = (rules.settings.id.clone(), rules.settings.place.ca.clone());
         let rules = ArcSwap::from_pointee(rules);
-        Self { id, ca, authority, rules, notes: Mutex::default(), newcomers: Mutex::default() }
+        let (notes, announced, newcomers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { id, ca, authority, rules, notes, announced, newcomers }
     }
 
     /// How people call a row: `corp/1f`.
@@ -383,6 +386,19 @@ impl House for Directory {
         }
     }
 
+    fn confirm(&self, book: &Book, ask: &Ask<'_>, ruled: bool, now: Timestamp) -> Result<Admission, Unissued> {
+        match self.judge(book, ask, now) {
+            Err(problem) if problem.status.is_server_error() => Err(Unissued::Later(problem.detail.clone())),
+            Err(problem) => Err(Unissued::Never(problem)),
+            Ok(Judgement::Deny(unfit)) => {
+                Err(Unissued::Never(refused(unfit, &self.rules.load().settings.policy.profiles)))
+            }
+            // Unlike one that asks to be finalized it has its place among those that wait.
+            Ok(Judgement::Wait(names)) if !ruled => Ok(Admission::Wait(names)),
+            Ok(Judgement::Wait(_) | Judgement::Allow) => Ok(Admission::Now),
+        }
+    }
+
     fn happened(&self, event: Event<'_>, now: Timestamp) {
         let row = |number| Json::str(self.row(number));
         let name = |name: &Name| Json::show(name);
@@ -457,6 +473,9 @@ impl House for Directory {
     }
 
     fn waits(&self, book: &Book, order: u64, names: &[Name], now: Timestamp) {
+        if !lock(&self.announced).insert(order) {
+            return;
+        }
         let kid = book.orders.get(&order).and_then(|o| book.accounts.get(&o.account)).map(|a| a.external.clone());
         let owner = self.owner(kid.flatten().as_deref());
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
