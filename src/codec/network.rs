@@ -107,15 +107,23 @@ const SPECIAL_V6: [Network; 4] = [
 /// An IPv4 address as a NAT64 shows it (RFC 6052): what counts is the address in it.
 const NAT64: Network = Network::v6(0x64, 0xff9b, 96);
 
+/// The address that packets reach in the end: that inside of a NAT64's or of IPv6 clothes, else itself.
+#[must_use]
+pub fn reached(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if NAT64.contains(v6.into()) => {
+            let [.., a, b, c, d] = v6.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        plain @ (IpAddr::V4(_) | IpAddr::V6(_)) => plain,
+    }
+}
+
 /// Whether it is an address of the public Internet, not one of this machine, of its neighbours, or of nobody.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
+    match reached(address) {
         v4 @ IpAddr::V4(_) => !SPECIAL.iter().any(|network| network.contains(v4)),
-        IpAddr::V6(v6) if NAT64.contains(v6.into()) => {
-            let [.., a, b, c, d] = v6.octets();
-            is_public(Ipv4Addr::new(a, b, c, d).into())
-        }
         v6 @ IpAddr::V6(_) => UNICAST.contains(v6) && !SPECIAL_V6.iter().any(|network| network.contains(v6)),
     }
 }
@@ -123,6 +131,15 @@ pub fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn behind_a_nat64_counts_the_address_inside() {
+        let reached = |text: &str| reached(text.parse().unwrap()).to_string();
+        assert_eq!(reached("64:ff9b::a01:203"), "10.1.2.3");
+        assert_eq!(reached("::ffff:10.1.2.3"), "10.1.2.3");
+        assert_eq!(reached("64:ff9b:1::a01:203"), "64:ff9b:1::a01:203");
+        assert_eq!(reached("2a00::1"), "2a00::1");
+    }
 
     #[test]
     fn only_addresses_of_the_internet_are_public() {

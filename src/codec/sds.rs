@@ -70,10 +70,17 @@ pub fn read(message: &[u8]) -> Result<Asked, Malformed> {
     if request.resource_names.len() > MOST_NAMES {
         return Err(bad(format!("it names {} secrets; at most {MOST_NAMES} are taken", request.resource_names.len())));
     }
+    // Each is answered once: the same name many times would multiply what is sent.
+    let mut names: Vec<String> = Vec::with_capacity(request.resource_names.len());
+    for name in request.resource_names {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     Ok(Asked {
         version: request.version_info,
         nonce: request.response_nonce,
-        names: request.resource_names,
+        names,
         refused: request.error_detail.map(|status| status.message),
     })
 }
@@ -95,6 +102,19 @@ pub enum Secret<'a> {
         /// A revocation list for every CA below them (DER), or none.
         lists: &'a [Arc<[u8]>],
     },
+}
+
+impl Secret<'_> {
+    /// How many bytes it takes in an answer, about: PEM is four for three, with a line end for each 48 and some words around.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let pem = |der: &[u8]| (der.len() / 3).saturating_mul(4).saturating_add(der.len() / 48).saturating_add(64);
+        let all = |ders: &[Arc<[u8]>]| ders.iter().fold(0_usize, |sum, der| sum.saturating_add(pem(der)));
+        match self {
+            Self::Certificate { chain, key } => all(chain).saturating_add(pem(key)),
+            Self::Trust { anchors, lists } => all(anchors).saturating_add(all(lists)),
+        }
+    }
 }
 
 /// The frame of a `DiscoveryResponse`.
@@ -260,6 +280,8 @@ mod tests {
         };
         assert_eq!(read(&message.concat()), Ok(expected));
         assert_eq!(read(b""), Ok(Asked::default()));
+        let twice = [field(3, b"b"), field(3, b"a"), field(3, b"b")].concat();
+        assert_eq!(read(&twice).map(|asked| asked.names), Ok(vec!["b".to_owned(), "a".to_owned()]));
         assert!(read(&field(4, b"type.googleapis.com/envoy.config.cluster.v3.Cluster")).is_err());
         assert!(read(&field(3, b"a").repeat(MOST_NAMES + 1)).is_err());
         assert!(read(b"GET /").is_err());
@@ -282,5 +304,10 @@ mod tests {
         assert!(text(&own.certificate_chain).contains("YWJj") && text(&own.private_key).contains("PRIVATE KEY"));
         let trust = SecretMessage::decode(response.resources[1].value.as_slice()).unwrap().validation_context.unwrap();
         assert!(text(&trust.trusted_ca).contains("YWJj") && trust.crl.is_none());
+        // What it weighs is not far from what it takes.
+        let large: Arc<[u8]> = Arc::from(vec![7; 300_000]);
+        let secret = Secret::Trust { anchors: core::slice::from_ref(&der), lists: core::slice::from_ref(&large) };
+        let taken = answer(&Digest([1; 32]), 3, &[("spiffe://a", secret)]).len();
+        assert!(secret.weight().abs_diff(taken) < 1_000, "{} {taken}", secret.weight());
     }
 }

@@ -472,7 +472,13 @@ fn write_facts(draft: &Draft, data: &mut Object<'_>) {
 /// Cuts a text from outside to [`LONGEST_TEXT`] bytes on a character boundary and replaces control characters.
 #[must_use]
 pub fn bounded_text(text: &str) -> String {
-    let mut end = text.len().min(LONGEST_TEXT);
+    bounded_to(text, LONGEST_TEXT)
+}
+
+/// As [`bounded_text`], with a limit of its own.
+#[must_use]
+pub fn bounded_to(text: &str, most: usize) -> String {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end = end.saturating_sub(1);
     }

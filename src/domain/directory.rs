@@ -262,7 +262,7 @@ pub struct Challenge {
     pub token: Arc<str>,
     /// Where it is.
     pub status: ChallengeStatus,
-    /// When it was found to be answered.
+    /// When it was found to be answered, or not to be.
     pub validated: Option<Timestamp>,
 }
 

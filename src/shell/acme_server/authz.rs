@@ -7,6 +7,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
 use http::header::{LINK, RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::answer::Answer;
 use super::book::{Authorization, AuthorizationStatus, Book, Challenge, ChallengeStatus};
@@ -17,6 +18,9 @@ use super::server::{Ca, Signed, lock};
 use super::stats::ValidationRecord;
 use super::validate::Target;
 use crate::domain::time::Timestamp;
+
+/// Validations of an account that run at once: a quarter of what runs for everybody.
+pub(super) const MOST_RUNNING: usize = 16;
 
 #[derive(Deserialize)]
 struct Update {
@@ -53,8 +57,9 @@ impl Ca {
         let unknown = || Problem::not_found(format!("there is no challenge {index:?} of authorization {id:?}"));
         let index: usize = index.parse().map_err(|_| unknown())?;
         let authorization = book.authorizations.get(&number).ok_or_else(unknown)?;
-        let challenge = authorization.challenges.get(index).ok_or_else(unknown)?;
-        let fresh = challenge.status == ChallengeStatus::Pending
+        authorization.challenges.get(index).ok_or_else(unknown)?;
+        // One at a time: the first that is tried decides the authorization.
+        let fresh = authorization.challenges.iter().all(|c| c.status == ChallengeStatus::Pending)
             && authorization.status == AuthorizationStatus::Pending
             && authorization.expires > now;
         if !signed.is_get() {
@@ -81,7 +86,7 @@ impl Ca {
         let gone = || Problem::not_found("the authorization is gone");
         let (own, now) = (signed.account()?, self.clock.now());
         let authorization = book.authorizations.get(&number).ok_or_else(gone)?;
-        self.house.attempt(book, own, &authorization.name, now)?;
+        self.house.attempt(book, own, &authorization.name, false, now)?;
         let authorization = book.authorizations.get_mut(&number).ok_or_else(gone)?;
         let order = authorization.order;
         let challenge = authorization.challenges.get_mut(index).ok_or_else(gone)?;
@@ -105,7 +110,7 @@ impl Ca {
         else {
             return;
         };
-        let (order, account) = (authorization.order, account.key.thumbprint());
+        let (order, own, account) = (authorization.order, authorization.account, account.key.thumbprint());
         let target = Target {
             kind: challenge.kind,
             key_authorization: format!("{}.{account}", challenge.token),
@@ -113,13 +118,26 @@ impl Ca {
             name: authorization.name.clone(),
         };
         let ca = self.clone();
+        let lane = {
+            let mut lanes = lock(&self.lanes);
+            // Those that nobody waits in are swept out here, so that there are no more than validations.
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+            lanes.entry(own).or_insert_with(|| Arc::new(Semaphore::new(MOST_RUNNING))).clone()
+        };
         let mut tasks = lock(&self.tasks);
         // Finished ones are swept out here, so that the set holds no more than what runs.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            // The semaphore is never closed.
+            // The semaphores are never closed. Its account's first, so that nobody's queue is in everybody's way.
+            let _own = lane.acquire().await;
             let _permit = ca.permits.acquire().await;
-            let outcome = ca.validate(&target).await;
+            // What failed while it waited counts.
+            let may = ca.house.attempt(&ca.book(), own, &target.name, true, ca.clock.now());
+            let outcome = match may {
+                Ok(()) => ca.validate(&target).await,
+                Err(limited) => Err(limited),
+            };
+            let outcome = outcome.map_err(Problem::bounded);
             let now = ca.clock.now();
             let failure = outcome.as_ref().err().map(|p| p.detail.clone());
             {
@@ -192,7 +210,7 @@ impl Ca {
             },
         });
         if let Some(map) = json.as_object_mut() {
-            if let Some(at) = challenge.validated {
+            if let Some(at) = challenge.validated.filter(|_| challenge.status == ChallengeStatus::Valid) {
                 map.insert("validated".to_owned(), json!(at.to_string()));
             }
             if let Some(error) = &challenge.error {
@@ -208,10 +226,10 @@ fn settle(book: &mut Book, number: u64, index: usize, outcome: Result<(), Proble
     let Some(authorization) = book.authorizations.get_mut(&number) else { return };
     let name = authorization.name.clone();
     let Some(challenge) = authorization.challenges.get_mut(index) else { return };
+    challenge.validated = Some(now);
     let status = match outcome {
         Ok(()) => {
             challenge.status = ChallengeStatus::Valid;
-            challenge.validated = Some(now);
             AuthorizationStatus::Valid
         }
         Err(problem) => {

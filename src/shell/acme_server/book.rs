@@ -98,6 +98,7 @@ pub(super) struct Challenge {
     pub(super) kind: ChallengeKind,
     pub(super) token: String,
     pub(super) status: ChallengeStatus,
+    /// When that came out, either way.
     pub(super) validated: Option<Timestamp>,
     pub(super) error: Option<Problem>,
 }

@@ -134,21 +134,43 @@ impl Ca {
 
     /// Signs for an order in processing; afterwards it is valid, or invalid with the reason, or is tried again.
     pub(super) async fn issue(&self, number: u64, strike: &Strike) {
-        let asked = {
-            let book = self.book();
+        let (asked, confirmed) = {
+            let mut book = self.book();
             let Some(order) = book.orders.get(&number) else { return };
             let Stage::Processing { spki, since, .. } = &order.stage else { return };
-            ToIssue {
+            let asked = ToIssue {
                 account: order.account,
                 names: order.names.clone(),
                 profile: order.profile.clone(),
                 spki: spki.clone(),
                 since: *since,
                 strike: strike.clone(),
-            }
+            };
+            // It may have waited here, for a key holder or through a restart: policy of now is what counts.
+            let now = self.clock.now();
+            let ask =
+                Ask { account: asked.account, names: &asked.names, profile: asked.profile.as_deref(), renewal: false };
+            let confirmed = match self.house.confirm(&book, &ask, order.ruled.is_some(), now) {
+                Ok(Admission::Now) => Ok(()),
+                Err(why) => Err(why),
+                Ok(admission @ Admission::Wait(_)) => {
+                    self.house.happened(Event::Finalized { order: number, admission: &admission }, now);
+                    if let Some(order) = book.orders.get_mut(&number) {
+                        order.stage = Stage::Waiting { spki: asked.spki.clone(), since: now };
+                    }
+                    lock(&self.later).remove(&number);
+                    // Whoever keeps the house announces it as soon as it is durable.
+                    book.touch_order(number);
+                    return;
+                }
+            };
+            (asked, confirmed)
         };
         // Outside of the lock: this is where the time goes.
-        let issued = self.house.issue(&asked).await;
+        let issued = match confirmed {
+            Ok(()) => self.house.issue(&asked).await,
+            Err(why) => Err(why),
+        };
         let now = self.clock.now();
         let mut book = self.book();
         let stage = match issued {

@@ -121,15 +121,17 @@ pub(super) trait House: Send + Sync {
     fn welcome(&self, book: &Book, kid: Option<&str>, from: IpAddr, now: Timestamp) -> Result<(), Problem>;
     /// Whether an order may be made; it counts against limits.
     fn order(&self, book: &mut Book, ask: &Ask<'_>, now: Timestamp) -> Result<(), Problem>;
-    /// Whether a challenge may be tried.
-    fn attempt(&self, book: &Book, account: u64, name: &Name, now: Timestamp) -> Result<(), Problem>;
+    /// Whether a challenge may be tried; asked again when one that had to wait for its turn is `begun`.
+    fn attempt(&self, book: &Book, account: u64, name: &Name, begun: bool, now: Timestamp) -> Result<(), Problem>;
     /// Whether a certificate request (DER) can be used, beyond what the protocol asks of it.
     fn request(&self, csr: &[u8]) -> Result<(), Problem>;
     /// Whether an order that is ready is certified.
     fn admit(&self, book: &Book, ask: &Ask<'_>, now: Timestamp) -> Result<Admission, Problem>;
+    /// Whether an order in processing, which a person allowed or not, is still to be certified, right before it is.
+    fn confirm(&self, book: &Book, ask: &Ask<'_>, ruled: bool, now: Timestamp) -> Result<Admission, Unissued>;
     /// Something happened; what is recorded of it is durable with the next [`Self::keep`].
     fn happened(&self, event: Event<'_>, now: Timestamp);
-    /// An order waits for a person, because of these names; it is durable that it does.
+    /// An order waits for a person since `now`, because of these names; it is durable that it does. Said once.
     fn waits(&self, book: &Book, order: u64, names: &[Name], now: Timestamp);
     /// Makes rows durable, together with what happened.
     fn keep<'a>(&'a self, touched: &'a Touched) -> Doing<'a, Result<(), Problem>>;

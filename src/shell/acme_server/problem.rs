@@ -5,10 +5,16 @@ use core::ops::{Deref, DerefMut};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::domain::audit::bounded_to;
 use crate::domain::name::Name;
 
 /// The URN under which ACME's problem types are registered.
 const URN: &str = "urn:ietf:params:acme:error:";
+/// What somebody else may make us say and keep, per text: a sentence around an ordinary URL. An order of 50 names with three
+/// challenges each keeps at most one failure per name: 25 KiB, of which its row takes 16.
+const LONGEST_FAILURE: usize = 512;
+/// Names of an order, each with its reason.
+const MOST_PARTS: usize = 100;
 
 /// Why a request was refused or an object went invalid; boxed, because it is the error of every handler.
 #[derive(Clone, Debug)]
@@ -91,6 +97,14 @@ impl Problem {
 
     pub(super) fn with(mut self, header: http::HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((header, value.into()));
+        self
+    }
+
+    /// With texts that are short enough to be kept, whoever wrote them.
+    pub(super) fn bounded(mut self) -> Self {
+        self.detail = bounded_to(&self.detail, LONGEST_FAILURE);
+        self.subproblems.truncate(MOST_PARTS);
+        self.subproblems = core::mem::take(&mut self.subproblems).into_iter().map(Self::bounded).collect();
         self
     }
 

@@ -178,7 +178,7 @@ impl House for Scripted {
         if ask.renewal { Ok(()) } else { self.spend(book, ask.account, ask.names, now) }
     }
 
-    fn attempt(&self, _: &Book, _: u64, _: &Name, _: Timestamp) -> Result<(), Problem> {
+    fn attempt(&self, _: &Book, _: u64, _: &Name, _: bool, _: Timestamp) -> Result<(), Problem> {
         Ok(())
     }
 
@@ -187,6 +187,10 @@ impl House for Scripted {
     }
 
     fn admit(&self, _: &Book, _: &Ask<'_>, _: Timestamp) -> Result<Admission, Problem> {
+        Ok(Admission::Now)
+    }
+
+    fn confirm(&self, _: &Book, _: &Ask<'_>, _: bool, _: Timestamp) -> Result<Admission, Unissued> {
         Ok(Admission::Now)
     }
 

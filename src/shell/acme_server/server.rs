@@ -28,6 +28,10 @@ use super::validate::Zone;
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
 
+/// Names that the system is asked for at once: a quarter of the daemon's 16 threads for what blocks, which the store and the
+/// keys need too.
+const MOST_RESOLVING: usize = 4;
+
 /// The whole CA behind its listener.
 pub(super) struct Ca {
     pub(super) config: Arc<CaConfig>,
@@ -37,6 +41,10 @@ pub(super) struct Ca {
     pub(super) urls: Urls,
     pub(super) zone: Mutex<Zone>,
     pub(super) permits: Semaphore,
+    /// What asks the system where a host is; each holds a thread until the system answers.
+    pub(super) resolving: Arc<Semaphore>,
+    /// The validations of each account that has some.
+    pub(super) lanes: Mutex<BTreeMap<u64, Arc<Semaphore>>>,
     /// Validations and delayed issuances; they end with the CA.
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// Orders whose certificate is being made.
@@ -99,6 +107,8 @@ impl Ca {
         Self {
             zone: Mutex::default(),
             permits: Semaphore::new(config.bounds.validations.max(1)),
+            resolving: Arc::new(Semaphore::new(MOST_RESOLVING)),
+            lanes: Mutex::default(),
             tasks: Mutex::default(),
             making: Mutex::default(),
             later: Mutex::default(),

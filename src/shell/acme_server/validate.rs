@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use http::StatusCode;
 use http::header::{HOST, LOCATION, USER_AGENT};
@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::Url;
 
@@ -21,7 +22,7 @@ use super::dns::{Records, addresses, lookup};
 use super::problem::Problem;
 use super::server::{Ca, lock};
 use super::tls::{any_tls, tls_alpn};
-use crate::codec::network::is_public;
+use crate::codec::network::{is_public, reached};
 use crate::domain::name::Name;
 use crate::ports::ChallengeKind;
 
@@ -29,8 +30,14 @@ use crate::ports::ChallengeKind;
 const LARGEST_RESPONSE: usize = 4 * 1_024;
 /// How often http-01 follows a redirect; Boulder follows ten.
 const MOST_REDIRECTS: usize = 5;
+/// A longer URL, or `Location` that leads to one, is followed by nobody.
+const LONGEST_URL: usize = 2 * 1_024;
+/// The head of an answer.
+const LARGEST_HEAD: usize = 16 * 1_024;
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
+/// Addresses of a name that are heard: among the first ones may be the same twice.
+const MOST_FOUND: usize = 64;
 /// One of them that does not answer leaves time for the next.
 const CONNECT: Duration = Duration::from_secs(4);
 /// How many CNAMEs dns-01 follows.
@@ -138,8 +145,19 @@ impl Ca {
         let mut found = match (validator.hosts.get(&**host).copied(), validator.other_hosts) {
             (Some(ip), _) | (None, Hosts::At(ip)) => vec![ip],
             (None, Hosts::System) => {
-                let found = tokio::net::lookup_host((&**host, 0)).await.map_err(|e| unresolved(e.to_string()))?;
-                found.map(|a| a.ip()).collect()
+                // It goes with the thread, which goes on when nobody waits for it any more.
+                let permit = self.resolving.clone().acquire_owned().await;
+                let permit = permit.map_err(|e| unresolved(e.to_string()))?;
+                let asked = host.clone();
+                let look = move || {
+                    let found =
+                        (&*asked, 0).to_socket_addrs().map(|all| all.map(|a| a.ip()).take(MOST_FOUND).collect());
+                    drop(permit);
+                    found
+                };
+                let found: std::io::Result<Vec<IpAddr>> =
+                    spawn_blocking(look).await.map_err(|e| unresolved(e.to_string()))?;
+                found.map_err(|e| unresolved(e.to_string()))?
             }
             (None, Hosts::Server(server)) => {
                 addresses(server, host, &*self.entropy).await.map_err(|e| unresolved(e.to_string()))?
@@ -171,8 +189,17 @@ impl Ca {
         };
         let first = format!("http://{host}/.well-known/acme-challenge/{}", target.token);
         let mut url = Url::parse(&first).map_err(|e| connection(format!("{first}: {e}")))?;
-        for _ in 0..=MOST_REDIRECTS {
-            match self.fetch(validator, &url).await? {
+        for hop in 0..=MOST_REDIRECTS {
+            // Whoever sends us elsewhere may not learn from us what is said there, nor where that sends us.
+            let elsewhere = |problem: Problem| match hop {
+                0 => problem,
+                1 if problem.kind != "incorrectResponse" => problem,
+                _ => {
+                    let text = format!("{first} redirects, and what is there is not the expected response");
+                    Problem::new(problem.status, &problem.kind, text)
+                }
+            };
+            match self.fetch(validator, &url).await.map_err(elsewhere)? {
                 Fetched::Body(body) => {
                     let seen = String::from_utf8_lossy(&body);
                     // White space at the end does not count (RFC 8555 section 8.3).
@@ -180,11 +207,16 @@ impl Ca {
                         Ok(())
                     } else {
                         let seen = shortened(&seen);
-                        Err(wrong(format!("{url} said {seen:?}, expected {:?}", target.key_authorization)))
+                        let text = format!("{url} said {seen:?}, expected {:?}", target.key_authorization);
+                        Err(elsewhere(wrong(text)))
                     };
                 }
                 Fetched::Redirect(to) => {
-                    url = url.join(&to).map_err(|e| wrong(format!("{url} redirects to {:?}: {e}", shortened(&to))))?;
+                    let joined = url.join(&to).map_err(|e| format!("{url} redirects to {:?}: {e}", shortened(&to)));
+                    url = joined.map_err(|text| elsewhere(wrong(text)))?;
+                    if url.as_str().len() > LONGEST_URL {
+                        return Err(wrong(format!("{first} redirects to a URL of more than {LONGEST_URL} bytes")));
+                    }
                 }
             }
         }
@@ -225,9 +257,10 @@ impl Ca {
 /// Connects where that is allowed.
 async fn connect(reach: &Reach, to: SocketAddr) -> Result<TcpStream, Problem> {
     if let Reach::Within { allow, forbid } = reach {
-        let ip = to.ip().to_canonical();
+        // What is allowed is allowed where it is; what is forbidden, also as the address by which it is asked for.
+        let (asked, ip) = (to.ip(), reached(to.ip()));
         let own = allow.iter().any(|network| network.contains(ip));
-        if forbid.iter().any(|network| network.contains(ip)) || !(own || is_public(ip)) {
+        if forbid.iter().any(|network| network.contains(ip) || network.contains(asked)) || !(own || is_public(ip)) {
             let text = format!(
                 "{ip} is an address that validation does not connect to; the operator of this directory decides which \
                  networks it does (`allow` and `forbid`)"
@@ -253,12 +286,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let failed = |e: hyper::Error| connection(format!("{url}: {e}"));
-    let (mut sender, exchange) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let mut client = hyper::client::conn::http1::Builder::new();
+    client.max_buf_size(LARGEST_HEAD);
+    let (mut sender, exchange) = client.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            if to.len() > LONGEST_URL {
+                return Err(wrong(format!("{url} redirects to a URL of more than {LONGEST_URL} bytes")));
+            }
             return Ok(Fetched::Redirect(to.to_owned()));
         }
         if status != StatusCode::OK {

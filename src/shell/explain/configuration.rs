@@ -342,7 +342,8 @@ pub(super) const ROWS: &[Entry] = &[
         "a workload that nobody could be",
         "A [[workload]] needs a socket to ask at ([workload_api]) and selectors by which its processes are known; and a socket \
          needs workloads.",
-        "Write selectors as unix:uid:NUMBER, unix:gid:NUMBER, unix:path:/PROGRAM or unix:sha256:HEX; all of them have to match.",
+        "Write selectors as unix:uid:NUMBER, unix:gid:NUMBER, unix:path:/PROGRAM or unix:sha256:HEX; all of them have to match, \
+         and one is a user or group, because any user can start a program.",
     ),
     row(
         "KW0076",

@@ -24,6 +24,10 @@ pub(super) const NACK: &str = "KW4853";
 const MALFORMED: &str = "KW4855";
 /// A secret of another one, or of nobody.
 const NOT_YOURS: &str = "KW4859";
+/// Too much at once.
+const TOO_MUCH: &str = "KW4856";
+/// What gRPC's clients take in one message, mostly.
+const LARGEST_ANSWER: usize = 4 * 1_024 * 1_024;
 /// What an Envoy says about a secret that it refused is kept so far.
 const LONGEST_COMPLAINT: usize = 512;
 
@@ -195,6 +199,7 @@ fn choose<'a>(view: &'a View, names: &[String]) -> Result<Chosen<'a>, End> {
     let domains = || view.trusts.keys().map(|domain| format!("spiffe://{domain}"));
     let all: Vec<String> = if names.is_empty() { ids().chain(domains()).collect() } else { names.to_vec() };
     let mut chosen = Chosen::default();
+    let mut weight = 0_usize;
     for name in all {
         let wanted = match name.as_str() {
             "default" => ids().next().unwrap_or_default(),
@@ -215,6 +220,12 @@ fn choose<'a>(view: &'a View, names: &[String]) -> Result<Chosen<'a>, End> {
             (None, Some(trust)) => (Secret::Trust { anchors: &trust.anchors, lists: &trust.lists }, trust.digest),
             (None, None) => return Err(not_yours(view, &name, ids().chain(domains()).collect())),
         };
+        weight = weight.saturating_add(secret.weight()).saturating_add(name.len());
+        if weight > LARGEST_ANSWER {
+            let text =
+                format!("the secrets take more than {LARGEST_ANSWER} bytes in one answer; ask for fewer at once");
+            return Err(End::new(Code::ResourceExhausted, TOO_MUCH, text));
+        }
         chosen.secrets.push((name, secret, digest));
     }
     Ok(chosen)

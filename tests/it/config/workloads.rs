@@ -31,6 +31,7 @@ fn workloads_are_read_with_their_defaults_and_a_dry_run_gives_nothing() {
 fn what_is_wrong_is_said_with_its_code() {
     for (from, to, code) in [
         ("\"unix:uid:7\", \"unix:path:/usr/bin/b\"", "", "KW0075"),
+        ("\"unix:uid:7\", ", "", "KW0075"),
         ("unix:uid:7", "uid:7", "KW0075"),
         ("unix:uid:7", "unix:uid:root", "KW0075"),
         ("unix:path:/usr/bin/b", "unix:path:usr/bin/b", "KW0075"),

@@ -218,6 +218,10 @@ async fn limits_hold_and_say_when_to_come_again() {
     let invalid = corp.until(&raw, &order, "invalid").await;
     let error = &invalid.body["error"];
     assert!(error["type"].as_str().unwrap().ends_with("connection"), "{error}");
+    // An authorization that is given up does not take the failure back.
+    let given_up =
+        raw.post(order.body["authorizations"][0].as_str().unwrap(), &json!({ "status": "deactivated" })).await;
+    assert_eq!(given_up.status, 200);
     let second = raw.order(&["b.svc.example"]).await;
     let authorization = raw.get(second.body["authorizations"][0].as_str().unwrap()).await;
     let challenge = authorization.body["challenges"][0]["url"].as_str().unwrap().to_owned();

@@ -106,3 +106,31 @@ async fn a_redirect_to_https_is_followed_whatever_certificate_is_there() {
     assert_eq!(raw.post(challenge["url"].as_str().unwrap(), &json!({})).await.status, 200);
     corp.until(&raw, &order, "ready").await;
 }
+
+#[tokio::test]
+async fn what_is_said_behind_a_redirect_is_not_repeated() {
+    let corp = Corp::made("");
+    let raw = corp.account("web").await;
+    let long = "http://web.svc.example/".to_owned() + &"x".repeat(3_000);
+    for (location, said) in [("/secret-door", "not the expected response"), (long.as_str(), "more than 2048 bytes")] {
+        let location = location.to_owned();
+        let app = axum::Router::new()
+            .route("/secret-door", axum::routing::get(|| async { (http::StatusCode::OK, "the-secret-inside") }))
+            .fallback(move || {
+                let location = location.clone();
+                async move { (http::StatusCode::FOUND, [(http::header::LOCATION, location)]) }
+            });
+        let listener = tokio::net::TcpListener::bind(corp.web).await.unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let order = raw.order(&["web.svc.example"]).await;
+        let authorization = raw.get(order.body["authorizations"][0].as_str().unwrap()).await;
+        let challenges = authorization.body["challenges"].as_array().unwrap();
+        let challenge = challenges.iter().find(|c| c["type"] == "http-01").unwrap();
+        assert_eq!(raw.post(challenge["url"].as_str().unwrap(), &json!({})).await.status, 200);
+        let invalid = corp.until(&raw, &order, "invalid").await;
+        let detail = invalid.body["error"]["detail"].as_str().unwrap();
+        assert!(detail.contains(said) && !detail.contains("secret"), "{detail}");
+        server.abort();
+        drop(server.await);
+    }
+}

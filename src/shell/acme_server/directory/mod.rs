@@ -8,7 +8,7 @@ mod run;
 mod tend;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 
 pub use run::{Directories, NotRuled, Ruling, WaitingOrder};
 
-use super::book::{AccountStatus, AuthorizationStatus, Book, Certificate, Stage};
+use super::authz::MOST_RUNNING;
+use super::book::{AccountStatus, Book, Certificate, ChallengeStatus, Stage};
 use super::config::{Addresses, Demand};
 use super::fault::{Endpoint, Strike};
 use super::house::{Admission, Ask, Event, House, Offer, ToIssue, Touched, Unissued};
@@ -35,7 +36,7 @@ use crate::domain::directory::{Grant, Judgement, RowId, Unfit, Uses, judge};
 use crate::domain::id::{CaId, DirectoryId, ProfileId};
 use crate::domain::json::Json;
 use crate::domain::name::Name;
-use crate::domain::time::{HOUR, Timestamp, human_span};
+use crate::domain::time::{DAY, HOUR, Timestamp, human_span};
 use crate::engine::authority::{Authority, Denied, Known, cert_id};
 use crate::ports::{Doing, HolderError, OrderStatus, Urgency};
 use crate::shell::config::{Binding, DirectorySettings};
@@ -44,6 +45,8 @@ use crate::shell::config::{Binding, DirectorySettings};
 const MOST_NAMES: usize = 50;
 /// Addresses whose new accounts are counted; the one that came first makes room.
 const MOST_ADDRESSES: usize = 10_000;
+/// A validation ends within so long, mostly.
+const RUNNING: Duration = Duration::from_secs(5);
 /// Notes that may wait while nothing can be recorded: a batch of a commit is four times as large.
 const MOST_NOTES: usize = 2_000;
 /// Somebody has to decide.
@@ -63,6 +66,8 @@ pub(super) struct Directory {
     pub(super) rules: ArcSwap<Rules>,
     /// What happened and is not recorded yet.
     notes: Mutex<Vec<Draft>>,
+    /// Waiting orders that somebody was told of in this life.
+    pub(super) announced: Mutex<BTreeSet<u64>>,
     /// When each address made accounts, within the last hour.
     newcomers: Mutex<BTreeMap<IpAddr, Vec<Timestamp>>>,
 }
@@ -71,7 +76,8 @@ impl Directory {
     pub(super) fn new(authority: Arc<Authority>, rules: Rules) -> Self {
         let (id, ca) = (rules.settings.id.clone(), rules.settings.place.ca.clone());
         let rules = ArcSwap::from_pointee(rules);
-        Self { id, ca, authority, rules, notes: Mutex::default(), newcomers: Mutex::default() }
+        let (notes, announced, newcomers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { id, ca, authority, rules, notes, announced, newcomers }
     }
 
     /// How people call a row: `corp/1f`.
@@ -321,19 +327,37 @@ impl House for Directory {
         }
     }
 
-    fn attempt(&self, book: &Book, account: u64, name: &Name, now: Timestamp) -> Result<(), Problem> {
+    fn attempt(&self, book: &Book, account: u64, name: &Name, begun: bool, now: Timestamp) -> Result<(), Problem> {
         let most = usize::try_from(self.rules.load().settings.limits.failures_per_hour).unwrap_or(usize::MAX);
         let own = book.accounts.get(&account).map(|a| &a.orders);
         let lately = own.into_iter().flatten().rev().filter_map(|id| book.orders.get(id));
-        let lately = lately.filter(|o| now.since(o.at) < HOUR).flat_map(|o| &o.authorizations);
-        let failed = lately.filter_map(|id| book.authorizations.get(id));
-        let failed = failed.filter(|a| a.status == AuthorizationStatus::Invalid).count();
+        // An order is proved within the day that it lives, and may be tried a day after it was made.
+        let lately = lately.take_while(|o| now.since(o.at) < DAY.saturating_add(HOUR)).flat_map(|o| &o.authorizations);
+        let (mut running, mut failed) = (0_usize, 0_usize);
+        // Challenges count, not authorizations: giving one of those up takes nothing back.
+        for challenge in lately.filter_map(|id| book.authorizations.get(id)).flat_map(|a| &a.challenges) {
+            match challenge.status {
+                ChallengeStatus::Processing => running = running.saturating_add(1),
+                ChallengeStatus::Invalid if challenge.validated.is_none_or(|at| now.since(at) < HOUR) => {
+                    failed = failed.saturating_add(1);
+                }
+                ChallengeStatus::Invalid | ChallengeStatus::Pending | ChallengeStatus::Valid => {}
+            }
+        }
         if failed >= most {
             let text = format!(
                 "{failed} validations of this account failed within an hour, so {name} is not tried now; mend what the last \
                  problems said, and order again later"
             );
             return Err(limited(text, HOUR));
+        }
+        // What runs may fail too; what waits for its turn is judged again when that comes.
+        if !begun && failed.saturating_add(running.min(MOST_RUNNING)) >= most {
+            let text = format!(
+                "{running} validations of this account run and {failed} failed within an hour; at most {most} may fail, so \
+                 {name} is not tried before some of them end"
+            );
+            return Err(limited(text, RUNNING));
         }
         Ok(())
     }
@@ -359,6 +383,19 @@ impl House for Directory {
                 }
                 Ok(Admission::Wait(names))
             }
+        }
+    }
+
+    fn confirm(&self, book: &Book, ask: &Ask<'_>, ruled: bool, now: Timestamp) -> Result<Admission, Unissued> {
+        match self.judge(book, ask, now) {
+            Err(problem) if problem.status.is_server_error() => Err(Unissued::Later(problem.detail.clone())),
+            Err(problem) => Err(Unissued::Never(problem)),
+            Ok(Judgement::Deny(unfit)) => {
+                Err(Unissued::Never(refused(unfit, &self.rules.load().settings.policy.profiles)))
+            }
+            // Unlike one that asks to be finalized it has its place among those that wait.
+            Ok(Judgement::Wait(names)) if !ruled => Ok(Admission::Wait(names)),
+            Ok(Judgement::Wait(_) | Judgement::Allow) => Ok(Admission::Now),
         }
     }
 
@@ -436,6 +473,9 @@ impl House for Directory {
     }
 
     fn waits(&self, book: &Book, order: u64, names: &[Name], now: Timestamp) {
+        if !lock(&self.announced).insert(order) {
+            return;
+        }
         let kid = book.orders.get(&order).and_then(|o| book.accounts.get(&o.account)).map(|a| a.external.clone());
         let owner = self.owner(kid.flatten().as_deref());
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

@@ -18,6 +18,8 @@ use crate::engine::authority::{Authority, Rows};
 
 /// The order's own problem among its errors; those of challenges stand by the places of authorization and challenge.
 const OWN: &str = "order";
+/// All errors of an order, as they are kept: 32 of 512 bytes. A batch of a commit holds many orders.
+const MOST_ERRORS: usize = 16 * 1_024;
 
 pub(super) fn account(directory: &DirectoryId, id: u64, account: Option<&Account>) -> Change {
     let row = account.map(|a| {
@@ -47,14 +49,7 @@ pub(super) fn order(
 }
 
 fn row(order: &Order, authorizations: &[Authorization], serial: Option<Arc<str>>) -> Result<kept::Order, Problem> {
-    let mut errors = Map::new();
-    for (a, authorization) in authorizations.iter().enumerate() {
-        for (c, challenge) in authorization.challenges.iter().enumerate() {
-            if let Some(error) = &challenge.error {
-                errors.insert(format!("{a}.{c}"), error.json());
-            }
-        }
-    }
+    let errors = errors(order, authorizations);
     let stage = match &order.stage {
         Stage::Open => kept::Stage::Open,
         Stage::Waiting { spki, since } => kept::Stage::Waiting { spki: spki.clone(), since: *since },
@@ -63,12 +58,7 @@ fn row(order: &Order, authorizations: &[Authorization], serial: Option<Arc<str>>
             let serial = serial.ok_or_else(|| Problem::internal("a valid order has no certificate"))?;
             kept::Stage::Valid { serial }
         }
-        Stage::Invalid(own) => {
-            if let Some(own) = own {
-                errors.insert(OWN.to_owned(), own.json());
-            }
-            kept::Stage::Invalid
-        }
+        Stage::Invalid(_) => kept::Stage::Invalid,
     };
     let names: Vec<_> = order.names.iter().cloned().collect();
     let authorizations = authorizations.iter().zip(names).map(|(authorization, name)| kept::Authorization {
@@ -99,6 +89,33 @@ fn row(order: &Order, authorizations: &[Authorization], serial: Option<Arc<str>>
         authorizations: authorizations.collect(),
         errors: (!errors.is_empty()).then(|| Arc::from(Value::Object(errors).to_string())),
     })
+}
+
+/// Those that have room: the order's own first. What has none is in the audit log.
+fn errors(order: &Order, authorizations: &[Authorization]) -> Map<String, Value> {
+    let own = match &order.stage {
+        Stage::Invalid(own) => own.as_ref().map(|own| (OWN.to_owned(), own)),
+        Stage::Open | Stage::Waiting { .. } | Stage::Processing { .. } | Stage::Valid { .. } => None,
+    };
+    let each = authorizations.iter().enumerate().flat_map(|(a, authorization)| {
+        let challenges = authorization.challenges.iter().enumerate();
+        challenges.filter_map(move |(c, challenge)| Some((format!("{a}.{c}"), challenge.error.as_ref()?)))
+    });
+    let mut errors = Map::new();
+    let mut room = MOST_ERRORS;
+    for (place, error) in own.into_iter().chain(each) {
+        let mut error = error.clone().bounded();
+        let size = |error: &Value| place.len().saturating_add(error.to_string().len()).saturating_add(8);
+        let mut json = error.json();
+        if size(&json) > room {
+            error.subproblems.clear();
+            json = error.json();
+        }
+        let Some(left) = room.checked_sub(size(&json)) else { continue };
+        room = left;
+        errors.insert(place, json);
+    }
+    errors
 }
 
 /// Fills a book. An account or order that cannot be understood is left out, and said; none of ours is.
@@ -188,4 +205,58 @@ fn restore(book: &mut Book, id: u64, row: &kept::Order) {
         stage,
     };
     book.restore_order(order, authorizations);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::name::{Name, NameSet};
+    use crate::domain::time::Timestamp;
+    use crate::ports::ChallengeKind;
+
+    #[test]
+    fn errors_of_an_order_are_bounded_whatever_a_responder_says() {
+        let at = Timestamp::from_unix(1_790_000_000);
+        let name = Name::parse("a.example").unwrap();
+        let long = || Problem::malformed("ü\u{1}\"".repeat(100_000)).about(&name);
+        let challenge = || Challenge {
+            kind: ChallengeKind::Http01,
+            token: "t".to_owned(),
+            status: super::super::super::book::ChallengeStatus::Invalid,
+            validated: None,
+            error: Some(long()),
+        };
+        let authorization = Authorization {
+            account: 1,
+            order: 2,
+            name: name.clone(),
+            wildcard: false,
+            status: super::super::super::book::AuthorizationStatus::Invalid,
+            expires: at,
+            challenges: vec![challenge(), challenge()],
+            uses: 1,
+        };
+        let parts = Problem::of_parts((0..1_000).map(|_| long()).collect(), "several");
+        let order = Order {
+            id: 2,
+            account: 1,
+            names: NameSet::new([name.clone()]),
+            profile: None,
+            replaces: None,
+            echo: true,
+            authorizations: Vec::new(),
+            at,
+            expires: at,
+            ruled: None,
+            stage: Stage::Invalid(parts),
+        };
+        let all = vec![authorization; 50];
+        let kept = errors(&order, &all);
+        let text = Value::Object(kept.clone()).to_string();
+        assert!(text.len() <= MOST_ERRORS && text.len() > MOST_ERRORS / 2, "{}", text.len());
+        let own = Problem::from_json(kept.get(OWN).unwrap()).unwrap();
+        assert_eq!((own.detail.as_str(), own.subproblems.len()), ("several", 0));
+        let first = Problem::from_json(kept.get("0.0").unwrap()).unwrap();
+        assert!(first.detail.len() <= 1_536 && first.detail.starts_with("ü\u{fffd}\""), "{}", first.detail.len());
+    }
 }

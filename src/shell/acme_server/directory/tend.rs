@@ -7,10 +7,11 @@ use http::StatusCode;
 
 use super::super::book::{AuthorizationStatus, ChallengeStatus, Stage};
 use super::super::fault::Strike;
-use super::super::house::{Event, House as _};
+use super::super::house::{Ask, Event, House as _};
 use super::super::problem::Problem;
 use super::super::server::{Ca, lock};
 use super::Directory;
+use crate::domain::directory::Judgement;
 use crate::domain::time::{DAY, Timestamp, human_span};
 use crate::ports::Urgency;
 
@@ -20,7 +21,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(2);
 const GIVEN_UP: Duration = DAY;
 /// What ended without a certificate stays for people to look at.
 const KEPT: Duration = DAY;
-/// Rows that are forgotten at once.
+/// Rows that are forgotten, and orders that are announced, at once.
 const MOST_AT_ONCE: usize = 256;
 /// An order waited too long.
 const TOO_LONG: &str = "KW4821";
@@ -66,10 +67,38 @@ pub(super) async fn tend(ca: Arc<Ca>, house: Arc<Directory>) {
         end_waits(&ca, &house, now);
         make_all(&ca);
         forget(&ca, &house, now);
+        let waiting = unannounced(&ca, &house);
         // What cannot be recorded now is tried again, and was said.
-        if let Err(why) = ca.keep().await {
-            tracing::debug!(directory = %house.id, why = why.detail, "recorded later");
+        match ca.keep().await {
+            Ok(()) => announce(&ca, &house, waiting, now),
+            Err(why) => tracing::debug!(directory = %house.id, why = why.detail, "recorded later"),
         }
+    }
+}
+
+/// Waiting orders that nobody was told of: they could not be recorded then, or an earlier life told of them.
+fn unannounced(ca: &Ca, house: &Directory) -> Vec<u64> {
+    let book = ca.book();
+    let mut announced = lock(&house.announced);
+    let waits = |id: &u64| book.orders.get(id).is_some_and(|o| matches!(o.stage, Stage::Waiting { .. }));
+    announced.retain(waits);
+    let all = book.orders.values().filter(|o| matches!(o.stage, Stage::Waiting { .. })).map(|o| o.id);
+    all.filter(|id| !announced.contains(id)).take(MOST_AT_ONCE).collect()
+}
+
+fn announce(ca: &Ca, house: &Directory, waiting: Vec<u64>, now: Timestamp) {
+    let book = ca.book();
+    for id in waiting {
+        let Some(order) = book.orders.get(&id) else { continue };
+        let Stage::Waiting { since, .. } = &order.stage else { continue };
+        let profile = order.profile.as_deref();
+        let ask = Ask { account: order.account, names: &order.names, profile, renewal: false };
+        let names = match house.judge(&book, &ask, now) {
+            Ok(Judgement::Wait(names)) => names,
+            // It waits although policy changed.
+            Ok(Judgement::Allow | Judgement::Deny(_)) | Err(_) => order.names.iter().cloned().collect(),
+        };
+        house.waits(&book, id, &names, *since);
     }
 }
 

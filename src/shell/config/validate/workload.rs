@@ -158,7 +158,7 @@ fn selectors(p: &mut Problems, s: &mut Section<'_>) -> Option<Vec<Selector>> {
         p.add("KW0075", &list.span, "a workload without selectors is nobody", "empty", mend);
         return None;
     }
-    let count = list.value.len();
+    let (count, span) = (list.value.len(), list.span.clone());
     let all: Vec<Selector> = list
         .value
         .into_iter()
@@ -171,5 +171,15 @@ fn selectors(p: &mut Problems, s: &mut Section<'_>) -> Option<Vec<Selector>> {
         })
         .map(|at| at.value)
         .collect();
-    (all.len() == count).then_some(all)
+    if all.len() != count {
+        return None;
+    }
+    // Anybody may start a program: a process connects, is replaced by it (exec), and keeps its connection and its descriptor.
+    if !all.iter().any(|selector| matches!(selector, Selector::Uid(_) | Selector::Gid(_))) {
+        let mend = "add the user that it runs as, unix:uid:NUMBER, or the group, unix:gid:NUMBER: any local user may connect \
+                    and then become that program, with what it was given";
+        p.add("KW0075", &span, "a workload that every user of this machine can be", "whose is it?", mend);
+        return None;
+    }
+    Some(all)
 }
