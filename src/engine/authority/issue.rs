@@ -165,6 +165,24 @@ impl Authority {
         self.revoke_those(which, block, reason, by).await
     }
 
+    /// Revokes one certificate, whatever the reason: for somebody whose word on its key does not count. Else as
+    /// [`Self::revoke`].
+    ///
+    /// # Errors
+    /// As [`Self::revoke`].
+    pub async fn revoke_only(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<Vec<Arc<str>>, Denied> {
+        if !self.engine.read().state.issued.contains_key(serial) {
+            return Err(Denied::UnknownSerial(serial.to_owned()));
+        }
+        self.revoke_those(|key, _| **key == *serial, None, reason, by).await
+    }
+
+    /// Whether somebody said that a key is in other hands.
+    #[must_use]
+    pub fn is_compromised(&self, spki: Digest) -> bool {
+        self.engine.read().state.latches.contains_key(&LatchOn::Key(spki))
+    }
+
     /// Blocks a key for ever, and revokes everything that was issued for it.
     ///
     /// # Errors

@@ -52,6 +52,27 @@ pub(super) enum Admission {
     Wait(Vec<Name>),
 }
 
+/// Who revokes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Revoker {
+    /// Whoever has the certificate's key.
+    Key,
+    /// The account that ordered it.
+    Owner(u64),
+    /// An account that proved its names, whose word on the key counts for nothing.
+    Prover(u64),
+}
+
+impl Revoker {
+    /// Whether it can say that the key is in other hands.
+    pub(super) fn knows_the_key(self) -> bool {
+        match self {
+            Self::Key | Self::Owner(_) => true,
+            Self::Prover(_) => false,
+        }
+    }
+}
+
 /// Why there is no certificate.
 pub(super) enum Unissued {
     /// Nor will there be.
@@ -139,8 +160,8 @@ pub(super) trait House: Send + Sync {
     fn issue<'a>(&'a self, asked: &'a ToIssue) -> Doing<'a, Result<Issued, Unissued>>;
     /// The certificate with its chain, as PEM.
     fn chain<'a>(&'a self, issued: &'a Issued) -> Doing<'a, Result<String, Problem>>;
-    /// Revokes for a reason of RFC 5280 section 5.3.1, for an account or for whoever has the key; whoever asks may.
-    fn revoke<'a>(&'a self, issued: &'a Issued, reason: u8, by: Option<u64>) -> Doing<'a, Result<(), Problem>>;
+    /// Revokes for a reason of RFC 5280 section 5.3.1; whoever asks may.
+    fn revoke<'a>(&'a self, issued: &'a Issued, reason: u8, by: Revoker) -> Doing<'a, Result<(), Problem>>;
     /// When to renew a certificate; `None` if there is to be no answer.
     fn window(&self, certificate: &Certificate, now: Timestamp) -> Option<Suggestion>;
 }

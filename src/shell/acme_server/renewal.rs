@@ -14,11 +14,15 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::answer::{Answer, Content};
 use super::book::Book;
 use super::config::Renewal;
+use super::house::Revoker;
 use super::problem::Problem;
 use super::server::{Ca, Signed, Signer};
 use crate::domain::certificate::CertId;
 use crate::domain::name::NameSet;
 use crate::domain::time::{DAY, HOUR, Timestamp, Validity};
+
+/// RFC 5280 section 5.3.1.
+const KEY_COMPROMISE: u8 = 1;
 
 #[derive(Deserialize)]
 struct Revocation {
@@ -83,7 +87,7 @@ impl Ca {
             .map_err(|e| Problem::malformed(format!("the certificate is no base64url: {e}")))?;
         let now = self.clock.now();
         let unknown = || Problem::not_found("this CA did not issue that certificate");
-        let (issued, revoked) = {
+        let (owner, issued, revoked) = {
             let mut book = self.book();
             let certificate = book.certificate_by_der(&der).ok_or_else(unknown)?;
             let (owner, issued, revoked) = (certificate.account, certificate.issued.clone(), certificate.revoked);
@@ -92,18 +96,20 @@ impl Ca {
                             the request";
                 return Err(Problem::unauthorized(text));
             }
-            (issued, revoked)
+            (owner, issued, revoked)
         };
-        if revoked.is_some() {
+        let by = match &signed.signer {
+            Signer::Account(account) if *account == owner => Revoker::Owner(owner),
+            Signer::Account(account) => Revoker::Prover(*account),
+            Signer::Key(_) => Revoker::Key,
+        };
+        // Who revoked first does not keep the owner from saying that the key is in other hands.
+        if revoked.is_some() && !(asked.reason == Some(KEY_COMPROMISE) && by.knows_the_key()) {
             return Err(already_revoked());
         }
-        let by = match &signed.signer {
-            Signer::Account(account) => Some(*account),
-            Signer::Key(_) => None,
-        };
         self.house.revoke(&issued, asked.reason.unwrap_or(0), by).await?;
         if let Some(certificate) = self.book().certificate_by_der(&der) {
-            certificate.revoked = Some(now);
+            certificate.revoked = certificate.revoked.or(Some(now));
         }
         Ok(Answer::new(StatusCode::OK, Content::Nothing))
     }

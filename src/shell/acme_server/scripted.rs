@@ -12,7 +12,7 @@ use super::CaError;
 use super::book::{Book, Certificate};
 use super::config::{CaConfig, Demand, Profile};
 use super::fault::{Ari, Endpoint, Fault, Faults, Strike};
-use super::house::{Admission, Ask, Event, House, Offer, ToIssue, Touched, Unissued};
+use super::house::{Admission, Ask, Event, House, Offer, Revoker, ToIssue, Touched, Unissued};
 use super::pki::{Issued, Leaf, Pki, stray_spki};
 use super::problem::Problem;
 use super::renewal::{Suggestion, computed, over};
@@ -233,7 +233,7 @@ impl House for Scripted {
         Box::pin(core::future::ready(Ok(issued.chain_pem.clone())))
     }
 
-    fn revoke<'a>(&'a self, _: &'a Issued, _: u8, _: Option<u64>) -> Doing<'a, Result<(), Problem>> {
+    fn revoke<'a>(&'a self, _: &'a Issued, _: u8, _: Revoker) -> Doing<'a, Result<(), Problem>> {
         Box::pin(core::future::ready(Ok(())))
     }
 

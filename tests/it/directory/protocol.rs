@@ -76,6 +76,15 @@ async fn a_certificate_is_revoked_by_its_own_key_and_replaced_by_its_renewal() {
     let renewal = raw.post(&url, &replacing(&["a.svc.example"])).await;
     assert_eq!((renewal.status, &renewal.body["replaces"]), (201, &json!(&*id.0)));
     assert_eq!(raw.post(&url, &replacing(&["a.svc.example"])).await.problem(), (409, "alreadyReplaced"));
+    // Who proved its names may revoke it, but knows nothing of its key, and does not keep others from what they know.
+    corp.ready(&other, &responder, &["a.svc.example"]).await;
+    let revocation = json!({ "certificate": B64.encode(der_of(&chain)), "reason": 1 });
+    assert_eq!(other.post(&raw.url("revokeCert"), &revocation).await.status, 200);
+    assert_eq!(other.post(&raw.url("revokeCert"), &revocation).await.problem(), (400, "alreadyRevoked"));
+    let again = corp.ready(&raw, &responder, &["a.svc.example"]).await;
+    raw.finalize(&again, &request).await;
+    corp.until(&raw, &again, "valid").await;
+    assert_eq!(corp.leaves(), (2, 1));
     // By the certificate's own key, without an account.
     let mut holder = corp.stranger().await;
     let document = aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(
@@ -83,9 +92,9 @@ async fn a_certificate_is_revoked_by_its_own_key_and_replaced_by_its_renewal() {
         &own.serialize_der(),
     );
     holder.signer = Signer::Ec(document.unwrap(), "P-256", "ES256");
-    let revocation = json!({ "certificate": B64.encode(der_of(&chain)), "reason": 1 });
     assert_eq!(holder.post(&raw.url("revokeCert"), &revocation).await.status, 200);
-    assert_eq!(corp.leaves(), (1, 1));
+    assert_eq!(holder.post(&raw.url("revokeCert"), &revocation).await.problem(), (400, "alreadyRevoked"));
+    assert_eq!(corp.leaves(), (2, 2));
     // The key was given up: nobody gets anything for it again.
     let order = corp.ready(&raw, &responder, &["a.svc.example"]).await;
     raw.finalize(&order, &request).await;

@@ -25,7 +25,7 @@ use super::authz::MOST_RUNNING;
 use super::book::{AccountStatus, Book, Certificate, ChallengeStatus, Stage};
 use super::config::{Addresses, Demand};
 use super::fault::{Endpoint, Strike};
-use super::house::{Admission, Ask, Event, House, Offer, ToIssue, Touched, Unissued};
+use super::house::{Admission, Ask, Event, House, Offer, Revoker, ToIssue, Touched, Unissued};
 use super::pki::Issued;
 use super::problem::Problem;
 use super::renewal::{Suggestion, already_revoked};
@@ -538,19 +538,30 @@ impl House for Directory {
         })
     }
 
-    fn revoke<'a>(&'a self, issued: &'a Issued, reason: u8, by: Option<u64>) -> Doing<'a, Result<(), Problem>> {
+    fn revoke<'a>(&'a self, issued: &'a Issued, reason: u8, by: Revoker) -> Doing<'a, Result<(), Problem>> {
         Box::pin(async move {
             let known = self.authority.issued(&issued.serial);
-            if known.is_some_and(|(_, issued)| issued.revoked.is_some()) {
-                return Err(already_revoked());
-            }
             let reason = RevocationReason::ALL.iter().find(|(.., number)| *number == reason);
             let reason = reason.map_or(RevocationReason::Unspecified, |(reason, ..)| *reason);
-            let by =
-                by.map_or_else(|| format!("acme:{}/key", self.id), |account| format!("acme:{}", self.row(account)));
+            let blocks = reason == RevocationReason::KeyCompromise && by.knows_the_key();
+            let over = known.is_some_and(|(_, known)| known.revoked.is_some());
+            let news = blocks && !self.authority.is_compromised(issued.spki);
+            if over && !news {
+                return Err(already_revoked());
+            }
+            let by = match by {
+                Revoker::Key => format!("acme:{}/key", self.id),
+                Revoker::Owner(account) | Revoker::Prover(account) => format!("acme:{}", self.row(account)),
+            };
             let (authority, serial) = (self.authority.clone(), issued.serial.clone());
             // It comes to its end although the client may be gone.
-            let revoking = tokio::spawn(async move { authority.revoke(&serial, reason, &by).await });
+            let revoking = tokio::spawn(async move {
+                if blocks {
+                    authority.revoke(&serial, reason, &by).await
+                } else {
+                    authority.revoke_only(&serial, reason, &by).await
+                }
+            });
             match revoking.await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(Denied::UnknownSerial(_))) => {
