@@ -108,6 +108,8 @@ pub(super) struct Certificate {
     pub(super) account: u64,
     pub(super) issued: Issued,
     pub(super) revoked: Option<Timestamp>,
+    /// Whether whoever knows the key said that it is in other hands: that is said once.
+    pub(super) compromised: bool,
     /// The order that said it replaces this one.
     pub(super) replaced_by: Option<u64>,
     /// What renewal information says of this one, if it differs from the rest.

@@ -176,8 +176,14 @@ impl Ca {
         let stage = match issued {
             Ok(issued) => {
                 self.house.happened(Event::Issued { order: number, account: asked.account, issued: &issued }, now);
-                let certificate =
-                    Certificate { account: asked.account, issued, revoked: None, replaced_by: None, ari: None };
+                let certificate = Certificate {
+                    account: asked.account,
+                    issued,
+                    revoked: None,
+                    compromised: false,
+                    replaced_by: None,
+                    ari: None,
+                };
                 book.add_certificate(number, certificate);
                 Stage::Valid { certificate: number }
             }

@@ -87,16 +87,17 @@ impl Ca {
             .map_err(|e| Problem::malformed(format!("the certificate is no base64url: {e}")))?;
         let now = self.clock.now();
         let unknown = || Problem::not_found("this CA did not issue that certificate");
-        let (owner, issued, revoked) = {
+        let (owner, issued, revoked, compromised) = {
             let mut book = self.book();
             let certificate = book.certificate_by_der(&der).ok_or_else(unknown)?;
             let (owner, issued, revoked) = (certificate.account, certificate.issued.clone(), certificate.revoked);
+            let compromised = certificate.compromised;
             if !self.may_revoke(&book, &signed.signer, owner, &issued.names, &der, now) {
                 let text = "neither the certificate's account, nor one that proved all its names, nor its key signed \
                             the request";
                 return Err(Problem::unauthorized(text));
             }
-            (owner, issued, revoked)
+            (owner, issued, revoked, compromised)
         };
         let by = match &signed.signer {
             Signer::Account(account) if *account == owner => Revoker::Owner(owner),
@@ -104,12 +105,14 @@ impl Ca {
             Signer::Key(_) => Revoker::Key,
         };
         // Who revoked first does not keep the owner from saying that the key is in other hands.
-        if revoked.is_some() && !(asked.reason == Some(KEY_COMPROMISE) && by.knows_the_key()) {
+        let leaked = asked.reason == Some(KEY_COMPROMISE) && by.knows_the_key();
+        if revoked.is_some() && (compromised || !leaked) {
             return Err(already_revoked());
         }
         self.house.revoke(&issued, asked.reason.unwrap_or(0), by).await?;
         if let Some(certificate) = self.book().certificate_by_der(&der) {
             certificate.revoked = certificate.revoked.or(Some(now));
+            certificate.compromised |= leaked;
         }
         Ok(Answer::new(StatusCode::OK, Content::Nothing))
     }

@@ -149,7 +149,10 @@ pub(super) fn fill(book: &mut Book, rows: Rows, authority: &Authority, bounds: &
         // What expired is not in the register any more; nobody asks for it.
         let Some(issued) = authority.issued(&serial).and_then(|known| issued_of(authority, &known)) else { continue };
         let revoked = authority.issued(&serial).and_then(|(_, issued)| issued.revoked).map(|(at, _)| at);
-        book.add_certificate(id, Certificate { account, issued, revoked, replaced_by: None, ari: None });
+        book.add_certificate(
+            id,
+            Certificate { account, issued, revoked, compromised: false, replaced_by: None, ari: None },
+        );
     }
     book.mark_replaced();
 }
