@@ -41,8 +41,9 @@ pub fn private(site: &Site) {
     std::fs::create_dir_all(&state).expect("a directory");
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).expect("a mode");
     let admin = dir.join("admin.sock");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let text = format!(
-        "state_dir = {state:?}\n[listen]\nhttp = \"127.0.0.1:0\"\nadmin_socket = {admin:?}\n[[ca]]\nid = \"mesh\"\n\
+        "state_dir = {state:?}\n[listen]\nhttp = \"{free}\"\nadmin_socket = {admin:?}\n[[ca]]\nid = \"mesh\"\n\
          [[ca.profile]]\nid = \"workload\"\nnames = [\"*.svc.example\"]\n"
     );
     let file = dir.join("keyward.toml");
