@@ -88,6 +88,11 @@ impl core::fmt::Debug for Offline<'_> {
     }
 }
 
+/// Whether there is a root in a directory already.
+pub(super) fn holds_root(dir: &Path) -> bool {
+    dir.join(CERTIFICATE).exists()
+}
+
 struct Root {
     key: SigningKey,
     der: Arc<[u8]>,
@@ -96,18 +101,13 @@ struct Root {
 }
 
 impl Offline<'_> {
-    /// Whether there is a root already.
-    pub(super) fn is_there(&self) -> bool {
-        self.dir.join(CERTIFICATE).exists()
-    }
-
     /// Signs what is asked for, after it was shown; and a new list. `revoke` goes into the list, and stays there.
     pub(super) fn sign(
         &self,
         request: Option<&Request>,
         revoke: Option<(&str, RevocationReason)>,
     ) -> Result<Answer, String> {
-        let made = !self.is_there();
+        let made = !holds_root(self.dir);
         let mut root = match (made, request) {
             (false, _) => self.open()?,
             (true, Some(request)) => self.make(request)?,

@@ -22,10 +22,10 @@ use crate::domain::rotating;
 use crate::domain::rotation;
 use crate::domain::spiffe::SpiffeId;
 use crate::domain::time::Timestamp;
-use crate::engine::authority::{Authority, Denied};
+use crate::engine::authority::{Authority, Denied, Remedy};
 use crate::ports::{
-    AuthorizationView, Doing, Evidence, HolderError, Issuer, IssuerError, IssuerErrorKind, IssuerMeta, OrderRequest,
-    OrderStatus, OrderView, RenewalInfo,
+    AuthorizationView, Doing, Evidence, Issuer, IssuerError, IssuerErrorKind, IssuerMeta, OrderRequest, OrderStatus,
+    OrderView, RenewalInfo,
 };
 
 /// Orders are remembered in memory, at most so many; what is forgotten is ordered again.
@@ -208,27 +208,10 @@ fn error(kind: IssuerErrorKind, fault: Fault, text: impl Into<String>) -> Issuer
 }
 
 fn denied(why: Denied) -> IssuerError {
-    let kind = match &why {
-        Denied::Holder(HolderError::Unavailable(_)) | Denied::Store(_) | Denied::Clock(_) | Denied::Shelf(_) => {
-            IssuerErrorKind::Retry
-        }
-        Denied::UnknownCa(_) | Denied::UnknownProfile(..) | Denied::NotMade(_) | Denied::Made(..) => {
-            IssuerErrorKind::Account
-        }
-        Denied::Refused(_)
-        | Denied::BadKey(..)
-        | Denied::UnknownSerial(_)
-        | Denied::Outside(..)
-        | Denied::Rotation(_)
-        | Denied::Waits(_)
-        | Denied::UnknownParty(..)
-        | Denied::OtherBundle { .. }
-        | Denied::OtherBreakage(_)
-        | Denied::NothingToSignOff(_)
-        | Denied::NotMeant(_)
-        | Denied::Mint(_)
-        | Denied::Holder(HolderError::Refused(_))
-        | Denied::Broken(_) => IssuerErrorKind::Refused,
+    let kind = match why.remedy() {
+        Remedy::Later => IssuerErrorKind::Retry,
+        Remedy::Made | Remedy::Configured => IssuerErrorKind::Account,
+        Remedy::Names | Remedy::Key | Remedy::Request | Remedy::Here => IssuerErrorKind::Refused,
     };
     error(kind, Fault::Ours, format!("{}: {why}", why.code()))
 }

@@ -184,7 +184,52 @@ pub enum Denied {
     Broken(String),
 }
 
+/// What whoever asked can do about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Ask again later: it passes by itself.
+    Later,
+    /// Have the CA made, or configured.
+    Made,
+    /// Have the configuration fit what is there.
+    Configured,
+    /// Ask for names that the profile covers.
+    Names,
+    /// Bring another key.
+    Key,
+    /// Bring another request.
+    Request,
+    /// Nothing: it is for people here.
+    Here,
+}
+
 impl Denied {
+    /// What whoever asked can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Holder(HolderError::Unavailable(_)) | Self::Store(_) | Self::Clock(_) | Self::Shelf(_) => {
+                Remedy::Later
+            }
+            Self::NotMade(_) | Self::UnknownCa(_) => Remedy::Made,
+            Self::UnknownProfile(..) | Self::Made(..) => Remedy::Configured,
+            Self::Refused(_) => Remedy::Names,
+            Self::BadKey(..) => Remedy::Key,
+            Self::Mint(_) => Remedy::Request,
+            Self::UnknownSerial(_)
+            | Self::Outside(..)
+            | Self::Rotation(_)
+            | Self::Waits(_)
+            | Self::UnknownParty(..)
+            | Self::OtherBundle { .. }
+            | Self::OtherBreakage(_)
+            | Self::NothingToSignOff(_)
+            | Self::NotMeant(_)
+            | Self::Holder(HolderError::Refused(_))
+            | Self::Broken(_) => Remedy::Here,
+        }
+    }
+
     /// Its stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {

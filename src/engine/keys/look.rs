@@ -234,7 +234,12 @@ impl Tracker {
         mut tell: impl FnMut(&Finding, Urgency),
     ) {
         let mut told = locked(&self.told);
-        told.retain(|(whom, code), _| whom != about || found.iter().any(|f| f.code == *code));
+        // Those about it alone stand beside each other: with ten thousand others told of, they are not gone through.
+        let own = told.range((about.to_owned(), "")..).take_while(|((whom, _), _)| whom == about);
+        let over = own.map(|((_, code), _)| *code).filter(|code| !found.iter().any(|f| f.code == *code));
+        for code in over.collect::<Vec<_>>() {
+            told.remove(&(about.to_owned(), code));
+        }
         for finding in found.iter().filter(|f| f.severity > Severity::Note) {
             let critical = finding.severity == Severity::Critical;
             let again = if critical { TOLD_AGAIN.0 } else { TOLD_AGAIN.1 };

@@ -16,7 +16,7 @@ use crate::domain::authority::RevocationReason;
 use crate::domain::key::Digest;
 use crate::domain::time::{DAY, human_span};
 use crate::shell::http::ca::model::{Accept, Import as Sent, Made};
-use crate::shell::offline::{Answer, Offline};
+use crate::shell::offline::{Answer, Offline, holds_root};
 use crate::shell::wire;
 
 /// A root's list is good for so long: it is renewed by hand, at the next visit to the safe.
@@ -127,7 +127,7 @@ impl Run {
         revoke: Option<(&str, RevocationReason)>,
         list_lifetime: Duration,
     ) -> Result<Answer, Failure> {
-        let there = dir.join("root.pem").exists();
+        let there = holds_root(dir);
         self.show_signing(dir, there, request, revoke);
         if !medium.yes {
             confirm()?;

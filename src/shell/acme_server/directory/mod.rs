@@ -37,8 +37,8 @@ use crate::domain::id::{CaId, DirectoryId, ProfileId};
 use crate::domain::json::Json;
 use crate::domain::name::Name;
 use crate::domain::time::{DAY, HOUR, Timestamp, human_span};
-use crate::engine::authority::{Authority, Denied, Known, cert_id};
-use crate::ports::{Doing, HolderError, OrderStatus, Urgency};
+use crate::engine::authority::{Authority, Denied, Known, Remedy, cert_id};
+use crate::ports::{Doing, OrderStatus, Urgency};
 use crate::shell::config::{Binding, DirectorySettings};
 
 /// Most names in an order: with their proofs they take 25 KiB of an entry, whose limit is 60.
@@ -203,29 +203,12 @@ fn unavailable(text: impl Into<String>) -> Problem {
 fn unissued(why: Denied) -> Unissued {
     let text = format!("{}: {why}", why.code());
     let never = |status, kind: &str| Unissued::Never(Problem::new(status, kind, text.clone()));
-    match why {
-        Denied::Holder(HolderError::Unavailable(_))
-        | Denied::Store(_)
-        | Denied::Clock(_)
-        | Denied::Shelf(_)
-        | Denied::NotMade(_)
-        | Denied::UnknownCa(_) => Unissued::Later(text),
-        Denied::Refused(_) => never(StatusCode::FORBIDDEN, "rejectedIdentifier"),
-        Denied::BadKey(..) => never(StatusCode::BAD_REQUEST, "badPublicKey"),
-        Denied::Mint(_) => never(StatusCode::BAD_REQUEST, "badCSR"),
-        Denied::UnknownProfile(..)
-        | Denied::Made(..)
-        | Denied::UnknownSerial(_)
-        | Denied::Outside(..)
-        | Denied::Rotation(_)
-        | Denied::Waits(_)
-        | Denied::UnknownParty(..)
-        | Denied::OtherBundle { .. }
-        | Denied::OtherBreakage(_)
-        | Denied::NothingToSignOff(_)
-        | Denied::NotMeant(_)
-        | Denied::Holder(HolderError::Refused(_))
-        | Denied::Broken(_) => never(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal"),
+    match why.remedy() {
+        Remedy::Later | Remedy::Made => Unissued::Later(text),
+        Remedy::Names => never(StatusCode::FORBIDDEN, "rejectedIdentifier"),
+        Remedy::Key => never(StatusCode::BAD_REQUEST, "badPublicKey"),
+        Remedy::Request => never(StatusCode::BAD_REQUEST, "badCSR"),
+        Remedy::Configured | Remedy::Here => never(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal"),
     }
 }
 
