@@ -278,7 +278,8 @@ pub enum Refusal {
 
 /// What is issued lives at least so long: the clock skew of a peer and one renewal fit in.
 pub const SHORTEST_LIFE: Duration = MINUTE.saturating_mul(5);
-/// Begins so long before it is issued, for peers whose clocks are behind.
+/// Begins so long before it is issued, for peers whose clocks are behind; a leaf at most by a fourth of its life, so that half
+/// of it is not over before it is there.
 pub const BACKDATE: Duration = MINUTE;
 /// A list begins so long before it is made, for the same reason.
 pub const LIST_BACKDATE: Duration = HOUR;
@@ -332,11 +333,9 @@ pub fn decide(
         return Err(Refusal::TooLong { profile: profile.id.clone(), asked: lifetime, most: profile.lifetime });
     }
     // The life is counted from now; what lies before is for clocks that are behind, and never before the CA itself.
-    let validity = Validity {
-        not_before: now.minus(BACKDATE).max(above.not_before),
-        not_after: now.plus(lifetime).min(above.not_after),
-    };
-    let lives = now.until(validity.not_after);
+    let not_after = now.plus(lifetime).min(above.not_after);
+    let lives = now.until(not_after);
+    let validity = Validity { not_before: now.minus(BACKDATE.min(lives / 4)).max(above.not_before), not_after };
     // What is short-lived by its profile may be shorter.
     if lives < SHORTEST_LIFE.min(profile.lifetime / 2) {
         return Err(Refusal::TooShort { lives, ends: validity.not_after });

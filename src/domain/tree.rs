@@ -4,6 +4,8 @@
 //! from place · 2^level on. Only complete subtrees have a name; they never change again. Refuses to know where hashes are
 //! kept.
 
+use std::collections::BTreeMap;
+
 use crate::domain::key::Digest;
 
 /// A tree has fewer than 2^62 leaves: what is asked of it can be counted in 64 bits without care.
@@ -118,6 +120,43 @@ impl Frontier {
     #[must_use]
     pub fn head(&self) -> TreeHead {
         TreeHead { size: self.size, root: self.root() }
+    }
+}
+
+/// A tree that grew by some leaves, of which each can be proved without reading what was there before.
+///
+/// The subtree beside a new leaf's way is either one that the growth completed, or lies wholly before it; and then it is
+/// one of the old peaks, since it was complete and what stands above it was not.
+#[derive(Clone, Debug)]
+pub struct Growth {
+    size: u64,
+    known: BTreeMap<Subtree, Digest>,
+}
+
+impl Growth {
+    /// From the tree before it, and the leaves that were appended.
+    ///
+    /// # Errors
+    /// [`TreeError`] if the tree is beyond [`LARGEST_TREE`].
+    pub fn new(before: &Frontier, leaves: &[Digest]) -> Result<Self, TreeError> {
+        let mut known: BTreeMap<Subtree, Digest> = peaks(before.size)?.into_iter().zip(before.peaks.clone()).collect();
+        let mut tree = before.clone();
+        for leaf in leaves {
+            known.insert(Subtree { level: 0, place: tree.size }, *leaf);
+            tree.push(*leaf, |subtree, hash| {
+                known.insert(subtree, *hash);
+            });
+        }
+        Ok(Self { size: tree.size, known })
+    }
+
+    /// As [`prove_inclusion`], for one of the leaves that were appended.
+    ///
+    /// # Errors
+    /// [`TreeError::Sizes`] if it is none of them.
+    pub fn prove(&self, index: u64) -> Result<Vec<Digest>, TreeError> {
+        let unknown = || TreeError::Sizes("the leaf was there before");
+        prove_inclusion(index, self.size, |subtree| self.known.get(&subtree).copied().ok_or_else(unknown))
     }
 }
 
@@ -307,8 +346,6 @@ pub fn check_consistency(old: &TreeHead, new: &TreeHead, proof: &[Digest]) -> Re
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     struct Grown {
@@ -386,6 +423,23 @@ mod tests {
             }
         }
         assert!(prove_inclusion(3, 3, grown.read()).is_err());
+    }
+
+    #[test]
+    fn leaves_that_were_appended_are_proved_without_those_before_them() {
+        let grown = grown(40);
+        for before in 0..=40_usize {
+            let hashes = peaks(grown.heads[before].size).unwrap().into_iter().map(|s| grown.nodes[&s]).collect();
+            let frontier = Frontier::new(grown.heads[before].size, hashes).unwrap();
+            for after in before..=40 {
+                let growth = Growth::new(&frontier, &grown.leaves[before..after]).unwrap();
+                for (leaf, index) in grown.leaves[before..after].iter().zip(grown.heads[before].size..) {
+                    let proof = growth.prove(index).unwrap();
+                    assert_eq!(check_inclusion(leaf, index, &grown.heads[after], &proof), Ok(()), "{index} of {after}");
+                }
+                assert!(growth.prove(grown.heads[after].size).is_err());
+            }
+        }
     }
 
     #[test]

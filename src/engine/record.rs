@@ -18,7 +18,7 @@ use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{AUDIT_UNAVAILABLE, Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
-use crate::ports::{Batch, Count, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
+use crate::ports::{Batch, Count, Doing, Inclusion, IssuerError, IssuerErrorKind, Notice, StoreError, Urgency};
 
 /// The code of a key that could not be made or found.
 pub(crate) const NO_KEY: &str = "KW2101";
@@ -76,9 +76,25 @@ impl Engine {
     /// Also does `then` in the moment in which the changes become visible.
     pub(crate) async fn commit_with(
         &self,
-        mut batch: Batch,
+        batch: Batch,
         then: impl FnOnce(&mut Desk) + Send,
     ) -> Result<(), StoreError> {
+        let store = &self.ports.store;
+        self.committed(batch, |batch| store.commit(batch), then).await
+    }
+
+    /// Also gives the proof that the batch's first entry is in the log.
+    pub(crate) async fn commit_proved(&self, batch: Batch) -> Result<Inclusion, StoreError> {
+        let store = &self.ports.store;
+        self.committed(batch, |batch| store.commit_proved(batch), |_| ()).await
+    }
+
+    async fn committed<'a, T: Send + 'a>(
+        &self,
+        mut batch: Batch,
+        write: impl FnOnce(Batch) -> Doing<'a, Result<T, StoreError>> + Send,
+        then: impl FnOnce(&mut Desk) + Send,
+    ) -> Result<T, StoreError> {
         let (now, boot) = (self.ports.clock.now(), self.ports.clock.boottime());
         let outcomes = batch.entries.iter().filter(|d| d.phase == Phase::Outcome);
         let outcomes: Vec<_> = outcomes.filter_map(|d| Some((d.intent?, d.correlation))).collect();
@@ -105,10 +121,10 @@ impl Engine {
         }
         let mut own = Vec::with_capacity(batch.changes.len().saturating_sub(shared));
         own.extend(batch.changes.iter().filter(|c| !is_shared(c)).cloned());
-        let result = self.ports.store.commit(batch).await;
+        let result = write(batch).await;
         let mut desk = self.write();
         match &result {
-            Ok(()) => {
+            Ok(_) => {
                 if !desk.unresolved.is_empty() {
                     let has_outcome = |id: &EntryId| outcomes.iter().any(|(intent, _)| intent == id);
                     // An attempt that stands in the state as it really is resolves its intent in its own time.
@@ -136,21 +152,21 @@ impl Engine {
             desk.store_failing = None;
         }
         drop(desk);
-        self.tell_of_store(before.is_some(), &result);
+        self.tell_of_store(before.is_some(), result.as_ref().err());
         self.ports.meter.count(Count::Commit { took: self.ports.clock.boottime().since(boot) });
         result
     }
 
     /// Says once that nothing can be recorded, and once that it is over.
-    fn tell_of_store(&self, failed_before: bool, result: &Result<(), StoreError>) {
-        let (code, urgent, text) = match result {
-            Err(error) if !failed_before => {
+    fn tell_of_store(&self, failed_before: bool, error: Option<&StoreError>) {
+        let (code, urgent, text) = match error {
+            Some(error) if !failed_before => {
                 let text =
                     format!("audit_unavailable: nothing that adds authority is done, every path is closed: {error}");
                 (AUDIT_UNAVAILABLE, Urgency::Act, text)
             }
-            Ok(()) if failed_before => ("KW6031", Urgency::Routine, "the audit log can be written again".to_owned()),
-            Ok(()) | Err(_) => return,
+            None if failed_before => ("KW6031", Urgency::Routine, "the audit log can be written again".to_owned()),
+            None | Some(_) => return,
         };
         self.ports.notifier.notify(Notice { about: "audit".into(), owner: None, code, text, urgent });
     }

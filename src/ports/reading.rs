@@ -27,6 +27,14 @@ pub trait Log: Send + Sync {
     fn checkpoint(&self) -> Doing<'_, Result<Option<String>, StoreError>>;
     /// The entry with this sequence number and its proof; `None` if there is none, or the store no longer has it.
     fn inclusion(&self, sequence: u64) -> Doing<'_, Result<Option<Inclusion>, StoreError>>;
+    /// The same for an entry that is known to be there.
+    fn proved(&self, id: EntryId) -> Doing<'_, Result<Inclusion, StoreError>> {
+        Box::pin(async move {
+            let missing = || StoreError::Unavailable(format!("the entry {id} is not there"));
+            let entry = self.entry(id).await?.ok_or_else(missing)?;
+            self.inclusion(entry.sequence).await?.ok_or_else(missing)
+        })
+    }
     /// That the log of `old_size` entries is the beginning of today's; `None` if today's is smaller, or the store no
     /// longer has what it takes.
     fn consistency(&self, old_size: u64) -> Doing<'_, Result<Option<Consistency>, StoreError>>;

@@ -1,7 +1,8 @@
 //! The door to the durable state and its audit log.
 
-use super::{Doing, Log};
+use super::{Doing, Inclusion, Log};
 use crate::domain::audit::{Draft, LONGEST_EVIDENCE};
+use crate::domain::id::EntryId;
 use crate::domain::key::Digest;
 use crate::domain::state::{Change, State};
 use crate::domain::time::Timestamp;
@@ -23,6 +24,15 @@ pub const LARGEST_BATCH: usize = 8_192;
 pub const LARGEST_BATCH_EVIDENCE: usize = 16 * LONGEST_EVIDENCE;
 
 impl Batch {
+    /// The id of its first entry.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it has none.
+    pub fn first_entry(&self) -> Result<EntryId, StoreError> {
+        let none = || StoreError::Unavailable("the batch has no entry".to_owned());
+        self.entries.first().map(|draft| draft.id).ok_or_else(none)
+    }
+
     /// What every store refuses before it begins.
     ///
     /// # Errors
@@ -102,6 +112,14 @@ pub trait Store: Log {
     fn load(&self) -> Doing<'_, Result<State, StoreError>>;
     /// One transaction.
     fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>>;
+    /// The same; gives the batch's first entry with what proves that it is in the log.
+    fn commit_proved(&self, batch: Batch) -> Doing<'_, Result<Inclusion, StoreError>> {
+        Box::pin(async move {
+            let id = batch.first_entry()?;
+            self.commit(batch).await?;
+            self.proved(id).await
+        })
+    }
     /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
     /// everything if `None`; newest first, at most `limit`.
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>>;

@@ -20,8 +20,8 @@ use crate::ports::{
     Doing, HeldKey, HolderError, HolderRecord, HolderStatus, KeyHolder, PrivateKey, ToBeSigned, Warrant,
 };
 
-/// Requests at once: a quarter of what the holder takes, so that others may ask too.
-const MOST_AT_ONCE: usize = 16;
+/// Requests at once: three quarters of what the holder takes, so that others may ask too.
+const MOST_AT_ONCE: usize = 48;
 /// To connect, and for one request with its flush; the holder itself gives a request ten seconds to arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
 

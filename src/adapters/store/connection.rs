@@ -26,8 +26,9 @@ const PAGE: i32 = 16_384;
 /// The write-ahead log is cut back to this many bytes after it grew beyond: twice what a checkpoint interval writes.
 const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
 
-/// Prepared statements that each connection keeps: all that it has, about 30.
-const STATEMENTS: usize = 48;
+/// Prepared statements that each connection keeps: all that it has, about 80. With fewer than are in use each commit parses
+/// some of them again.
+const STATEMENTS: usize = 128;
 
 /// Opens the connection that writes: checks whose database it is, brings its schema up to date, and looks for
 /// damage.

@@ -20,7 +20,7 @@ use super::{shard, tree};
 const LARGEST_ANSWER: usize = 10_000;
 
 /// Gives an entry its place at the end of `tree` and after the newest one about its target, and writes it with its marks
-/// and its evidence. After an error both the rows and `tree` must be put back.
+/// and its evidence. Gives it as it stands there. After an error both the rows and `tree` must be put back.
 ///
 /// # Errors
 /// [`NotSaved::Refused`] if the entry is too long; SQLite's, among them a constraint if its id is already there.
@@ -29,7 +29,7 @@ pub(super) fn append(
     draft: &Draft,
     changes: &[Change],
     tree: &mut Frontier,
-) -> Result<(), NotSaved> {
+) -> Result<StoredEntry, NotSaved> {
     let place = tree.size();
     let target = draft.target.key();
     let word = word_id(connection, &target_word(&target))?;
@@ -63,7 +63,8 @@ pub(super) fn append(
             .prepare_cached("INSERT OR IGNORE INTO evidence (sha256, bytes) VALUES (?1, ?2)")?
             .execute(params![evidence.sha256.0, &*evidence.bytes])?;
     }
-    Ok(tree::push(connection, tree, sealed.leaf)?)
+    tree::push(connection, tree, sealed.leaf)?;
+    Ok(StoredEntry { sequence: place, leaf: sealed.leaf, bytes: sealed.bytes })
 }
 
 /// The word of the target with this [`crate::domain::audit::Target::key`].

@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::domain::changes;
+use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
-use crate::domain::tree::Frontier;
-use crate::ports::{Batch, LARGEST_BATCH, StoreError};
+use crate::domain::tree::{Frontier, Growth};
+use crate::ports::{Batch, Inclusion, LARGEST_BATCH, StoreError, StoredEntry};
 
 use super::directory::Lock;
 use super::lockfile::NotAdvanced;
@@ -75,12 +76,17 @@ enum Poisoned {
 
 type Verdict = Result<(), StoreError>;
 
+/// What a commit gives: the proof of its first entry, if that was asked for.
+type Given = Result<Option<Inclusion>, StoreError>;
+
 #[derive(Debug)]
 struct Job {
     batch: Batch,
     /// A checkpoint with the signatures of witnesses.
     cosigned: Option<String>,
-    answer: oneshot::Sender<Verdict>,
+    /// Whether the proof of its first entry is asked for.
+    proved: bool,
+    answer: oneshot::Sender<Given>,
     _place: Place,
 }
 
@@ -128,15 +134,20 @@ impl Writer {
 
     /// Writes a batch; durable on return.
     pub(super) async fn commit(&self, batch: Batch) -> Verdict {
-        self.write(batch, None).await
+        self.write(batch, None, false).await.map(drop)
+    }
+
+    /// The same; gives its first entry with what proves that it is in the log, if that could be told without reading.
+    pub(super) async fn commit_proved(&self, batch: Batch) -> Given {
+        self.write(batch, None, true).await
     }
 
     /// Keeps a cosigned checkpoint; durable on return.
     pub(super) async fn keep(&self, note: String) -> Verdict {
-        self.write(Batch::default(), Some(note)).await
+        self.write(Batch::default(), Some(note), false).await.map(drop)
     }
 
-    async fn write(&self, batch: Batch, cosigned: Option<String>) -> Verdict {
+    async fn write(&self, batch: Batch, cosigned: Option<String>, proved: bool) -> Given {
         batch.check()?;
         if let Some(why) = self.shared.poison.get() {
             return refused(why);
@@ -146,7 +157,7 @@ impl Writer {
             return unavailable(format!("commits with more than {QUEUE_ROWS} rows are waiting already"));
         };
         let (answer, answered) = oneshot::channel();
-        match self.worker.offer(Job { batch, cosigned, answer, _place: place }) {
+        match self.worker.offer(Job { batch, cosigned, proved, answer, _place: place }) {
             Ok(()) => {}
             Err(NotTaken::Full) => return unavailable(format!("{QUEUE} commits are waiting already")),
             Err(NotTaken::Gone) => return self.give_up("the thread that writes has ended".to_owned()),
@@ -161,13 +172,13 @@ impl Writer {
         }
     }
 
-    fn give_up(&self, why: String) -> Verdict {
+    fn give_up(&self, why: String) -> Given {
         refused(self.shared.poison.get_or_init(|| Poisoned::Stuck(why)))
     }
 }
 
 /// What every commit hears once the writer is poisoned.
-fn refused(why: &Poisoned) -> Verdict {
+fn refused<T>(why: &Poisoned) -> Result<T, StoreError> {
     let text = |why| format!("{why}; nothing more is written until keyward is restarted");
     Err(match why {
         Poisoned::Stuck(why) => StoreError::Unavailable(text(why)),
@@ -175,7 +186,7 @@ fn refused(why: &Poisoned) -> Verdict {
     })
 }
 
-fn unavailable(text: String) -> Verdict {
+fn unavailable<T>(text: String) -> Result<T, StoreError> {
     Err(StoreError::Unavailable(text))
 }
 
@@ -193,8 +204,11 @@ fn run(pen: &mut Pen, jobs: &Receiver<Job>, poison: &Poison) {
         let group = gather(first, jobs);
         let verdicts = match pen.write_group(&group, poison) {
             Ok(verdicts) => verdicts,
-            Err(Failed::NotWritten(text)) => vec![unavailable(text); group.len()],
-            Err(Failed::Poisoned(why)) => vec![refused(poison.get_or_init(|| why)); group.len()],
+            Err(Failed::NotWritten(text)) => group.iter().map(|_| unavailable(text.clone())).collect(),
+            Err(Failed::Poisoned(why)) => {
+                let why = poison.get_or_init(|| why);
+                group.iter().map(|_| refused(why)).collect()
+            }
         };
         groups = groups.saturating_add(1);
         written = group.iter().fold(written, |sum, job| sum.saturating_add(rows(&job.batch)));
@@ -247,7 +261,10 @@ impl Failed {
 
 /// The rows of a group before its commit.
 struct Drawn {
-    verdicts: Vec<Verdict>,
+    /// Of each batch; with its first entry, if that is to be proved.
+    verdicts: Vec<Result<Option<StoredEntry>, StoreError>>,
+    /// What was appended.
+    leaves: Vec<Digest>,
     tree: Frontier,
     /// The time of its newest entry, if it has any.
     newest: Option<Timestamp>,
@@ -255,9 +272,10 @@ struct Drawn {
 
 impl Pen {
     /// One transaction, one flush of the database and one of the lock, a verdict for each.
-    fn write_group(&mut self, group: &[Job], poison: &Poison) -> Result<Vec<Verdict>, Failed> {
+    fn write_group(&mut self, group: &[Job], poison: &Poison) -> Result<Vec<Given>, Failed> {
+        let all_refused = |why: &Poisoned| group.iter().map(|_| refused(why)).collect();
         if let Some(why) = poison.get() {
-            return Ok(vec![refused(why); group.len()]);
+            return Ok(all_refused(why));
         }
         self.place.check().map_err(Failed::stuck)?;
         self.place.room(group.iter().map(|job| &job.batch)).map_err(Failed::NotWritten)?;
@@ -267,11 +285,15 @@ impl Pen {
             statement(&self.connection, "ROLLBACK").map_err(|e| Failed::stuck(format!("cannot roll back: {e}")))?;
         }
         let (drawn, written) = result?;
-        let Some(written) = written else { return Ok(drawn.verdicts) };
+        let Some(written) = written else {
+            return Ok(drawn.verdicts.into_iter().map(|verdict| verdict.map(|_| None)).collect());
+        };
+        let asked = drawn.verdicts.iter().any(|verdict| matches!(verdict, Ok(Some(_))));
+        let growth = if asked { Growth::new(self.sealer.tree(), &drawn.leaves).ok() } else { None };
         self.sealer.committed(drawn.tree, &written);
         // Whoever was told meanwhile that it failed must find it unacknowledged after a restart.
         if let Some(why) = poison.get() {
-            return Ok(vec![refused(why); group.len()]);
+            return Ok(all_refused(why));
         }
         self.sealer.acknowledge(&written).map_err(|e| {
             Failed::Poisoned(match e {
@@ -279,7 +301,11 @@ impl Pen {
                 NotAdvanced::Lost(text) => Poisoned::Lost(text),
             })
         })?;
-        Ok(drawn.verdicts)
+        let prove = |entry: StoredEntry| {
+            let proof = growth.as_ref()?.prove(entry.sequence).ok()?;
+            Some(Inclusion { entry, proof, note: written.note().to_owned() })
+        };
+        Ok(drawn.verdicts.into_iter().map(|verdict| Ok(verdict?.and_then(prove))).collect())
     }
 
     fn commit(&self, group: &[Job], poison: &Poison) -> Result<(Drawn, Option<Written>), Failed> {
@@ -300,15 +326,15 @@ impl Pen {
 
 fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Result<Drawn, Failed> {
     statement(connection, "BEGIN IMMEDIATE").map_err(before_commit)?;
-    let mut verdicts = Vec::with_capacity(group.len());
+    let (mut verdicts, mut leaves) = (Vec::with_capacity(group.len()), Vec::new());
     let mut newest = None;
     for job in group {
         statement(connection, "SAVEPOINT batch").map_err(before_commit)?;
-        let before = tree.clone();
-        let verdict = match write_job(connection, job, &mut tree) {
-            Ok(()) => {
+        let (before, known) = (tree.clone(), leaves.len());
+        let verdict = match write_job(connection, job, &mut tree, &mut leaves) {
+            Ok(first) => {
                 newest = job.batch.entries.last().map(|draft| draft.at).or(newest);
-                Ok(())
+                Ok(first.filter(|_| job.proved))
             }
             Err(NotSaved::Refused(text)) => unavailable(format!("the batch was refused: {text}")),
             Err(NotSaved::Sqlite(e)) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
@@ -319,26 +345,36 @@ fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Res
         if verdict.is_err() {
             statement(connection, "ROLLBACK TO batch").map_err(before_commit)?;
             tree = before;
+            leaves.truncate(known);
         }
         statement(connection, "RELEASE batch").map_err(before_commit)?;
         verdicts.push(verdict);
     }
-    Ok(Drawn { verdicts, tree, newest })
+    Ok(Drawn { verdicts, leaves, tree, newest })
 }
 
-fn write_job(connection: &Connection, job: &Job, tree: &mut Frontier) -> Result<(), NotSaved> {
+/// Gives the first entry as it was written.
+fn write_job(
+    connection: &Connection,
+    job: &Job,
+    tree: &mut Frontier,
+    leaves: &mut Vec<Digest>,
+) -> Result<Option<StoredEntry>, NotSaved> {
     let Job { batch, cosigned, .. } = job;
+    let mut first = None;
     cosigned.iter().try_for_each(|note| super::checkpoint::keep(connection, note))?;
     for (index, draft) in batch.entries.iter().enumerate() {
         // An entry tells what its changes do to the rows, so it is written before them.
         let (_, changes) = changes::share(&batch.changes, index, batch.entries.len());
-        log::append(connection, draft, changes, tree)?;
+        let entry = log::append(connection, draft, changes, tree)?;
+        leaves.push(entry.leaf);
+        first.get_or_insert(entry);
         changes.iter().try_for_each(|change| save::change(connection, change))?;
     }
     if batch.entries.is_empty() {
         batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
     }
-    Ok(())
+    Ok(first)
 }
 
 /// An error before the flush: the group is rolled back. Some of them pass; all others mean that the medium or the
@@ -473,7 +509,7 @@ mod tests {
         let mut job = |rows| {
             let (answer, answered) = oneshot::channel();
             callers.push(answered);
-            Job { batch: batch(rows), cosigned: None, answer, _place: Place::take(&shared, 0).unwrap() }
+            Job { batch: batch(rows), cosigned: None, proved: false, answer, _place: Place::take(&shared, 0).unwrap() }
         };
         let first = job(1);
         (0..LARGEST_GROUP + 5).for_each(|_| queue.try_send(job(1)).unwrap());

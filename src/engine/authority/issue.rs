@@ -103,8 +103,9 @@ impl Authority {
         let change = |issued: Option<Issued>| vec![Change::Issued(serial.clone(), issued.map(Arc::new))];
         let issuing = signer.chain.first().ok_or_else(|| Denied::NotMade(ca.id.clone()))?;
         let public = self.mint.public_key(issuing)?;
+        let page = self.book.page();
         let announced = {
-            let _book = self.book.lock().await;
+            let _page = page.lock().await;
             self.certifiable(spki)?;
             self.announced(&ca.id, &blank, change(Some(issued.clone()))).await?
         };
@@ -122,7 +123,7 @@ impl Authority {
             ("wanted_by", Json::str(by.to_owned())),
         ];
         let revoked = {
-            let _book = self.book.lock().await;
+            let _page = page.lock().await;
             // Somebody may have revoked it already, or its key: what was signed must not undo that.
             let known = self.engine.read().state.issued.get(&serial).and_then(|i| i.revoked);
             let blocked = self.certifiable(spki).is_err().then_some((now, RevocationReason::KeyCompromise));
@@ -198,7 +199,7 @@ impl Authority {
         reason: RevocationReason,
         by: &str,
     ) -> Result<Vec<Arc<str>>, Denied> {
-        let book = self.book.lock().await;
+        let book = self.book.whole().await;
         let now = self.now();
         let all: Vec<(Arc<str>, Issued)> = {
             let desk = self.engine.read();

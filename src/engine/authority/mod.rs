@@ -7,6 +7,7 @@
 //! Every signature goes one way: an intent with the digest of what is to be signed is durable, its proof of inclusion goes
 //! to the key holder, and what came of it is durable before anybody gets it.
 
+mod book;
 mod canary;
 mod directory;
 mod effects;
@@ -36,6 +37,7 @@ use crate::domain::register::{CaGeneration, GenerationId, Phase};
 use crate::domain::rotation::{self, Breakage};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::Engine;
+use crate::engine::authority::book::Book;
 use crate::ports::{Anchors, HolderError, HostError, KeyHolder, Mint, MintError, RelyingParties, Shelf, StoreError};
 
 pub use self::directory::{Known, Rows, cert_id};
@@ -67,7 +69,7 @@ pub struct Authority {
     canaries: canary::Canaries,
     /// Rows of what was issued are read and written by one at a time: whoever revokes is never overtaken by whoever issues.
     /// Never held while the key holder works.
-    book: Mutex<()>,
+    book: Book,
     /// What the newest list of a generation says is revoked, as a digest; nothing is known of lists from before this start.
     said: RwLock<BTreeMap<(GenerationId, Place), Digest>>,
     /// What people were told lately.
@@ -271,7 +273,7 @@ impl Authority {
             turn: Mutex::new(()),
             rotating: Mutex::new(()),
             canaries: canary::Canaries::default(),
-            book: Mutex::new(()),
+            book: Book::default(),
             said: RwLock::default(),
             told: std::sync::Mutex::default(),
             beat: RwLock::default(),

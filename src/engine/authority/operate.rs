@@ -94,15 +94,7 @@ impl Authority {
         if let Some(bytes) = tbs.filter(|bytes| bytes.len() <= LONGEST_EVIDENCE) {
             draft.evidence = vec![piece("to-be-signed", "application/octet-stream", draft.at, bytes)];
         }
-        self.engine.commit(Batch { changes, entries: vec![draft] }).await?;
-        Ok((intent, self.warrant(intent).await?))
-    }
-
-    async fn warrant(&self, intent: EntryId) -> Result<Warrant, Denied> {
-        let store = &self.engine.ports.store;
-        let missing = || StoreError::Unavailable("the entry that was just written is not there".to_owned());
-        let entry = store.entry(intent).await?.ok_or_else(missing)?;
-        Ok(store.inclusion(entry.sequence).await?.ok_or_else(missing)?)
+        Ok((intent, self.engine.commit_proved(Batch { changes, entries: vec![draft] }).await?))
     }
 
     /// Records that an operation failed; one whose fate is unknown keeps what the intent changed.

@@ -22,7 +22,7 @@ use crate::ports::{Clock, Operation};
 use super::warrant::{self, Lifetimes, Pins};
 use super::worker::{Ask, Job, Matter, kind};
 
-/// Connections at once: one guardian has sixteen.
+/// Connections at once: one guardian has 48.
 pub(super) const MOST_CONNECTIONS: usize = 64;
 /// A request that has begun is here in whole after this, or the connection is cut; so is one whose answer is not taken.
 const PATIENCE: Duration = Duration::from_secs(10);

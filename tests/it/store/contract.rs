@@ -14,7 +14,7 @@ use super::samples::{
     applied, changes, credential, draft, entries, every_change, evidence, full_draft, full_record, one, replayed, said,
     sound_log, ulid, without_clock,
 };
-use super::tree::{head_of, heads, proofs_hold};
+use super::tree::{head_of, heads, is_proved, proofs_hold};
 use crate::harness::store::{Place, block_on, refusal};
 
 on_every_store! {
@@ -37,6 +37,7 @@ on_every_store! {
     an_empty_batch_is_accepted_and_changes_nothing
     a_checkpoint_covers_every_entry_and_only_those
     every_entry_and_every_older_log_has_a_proof
+    a_commit_gives_the_proof_of_its_first_entry
     an_intent_is_open_until_its_outcome_is_there
     a_refused_batch_opens_and_closes_no_intent
 }
@@ -265,6 +266,19 @@ async fn every_entry_and_every_older_log_has_a_proof(place: Place) {
     }
     let leaves: Vec<_> = sound_log(&*store).await.iter().map(|entry| entry.leaf).collect();
     proofs_hold(&*store, &leaves, 1).await;
+}
+
+async fn a_commit_gives_the_proof_of_its_first_entry(place: Place) {
+    let store = place.open();
+    for n in 0..20 {
+        let first = draft(2 * n, "a");
+        let id = first.id;
+        let given = store.commit_proved(entries(vec![first, draft(2 * n + 1, "b")])).await.unwrap();
+        is_proved(&given, id);
+        assert_eq!(store.inclusion(2 * n).await.unwrap(), Some(given));
+    }
+    assert!(store.commit_proved(changes(Vec::new())).await.is_err(), "there is nothing to prove");
+    assert!(store.commit_proved(entries(vec![draft(0, "a")])).await.is_err(), "its id is there");
 }
 
 async fn an_intent_is_open_until_its_outcome_is_there(place: Place) {

@@ -11,7 +11,7 @@ use keyward::domain::audit::{Draft, Facts, Outcome, Phase, leaf_hash, marks};
 use keyward::domain::id::EntryId;
 use keyward::domain::key::Digest;
 use keyward::domain::tree::{self, Frontier, Subtree, TreeError, TreeHead, check_consistency, check_inclusion};
-use keyward::ports::{Batch, LARGEST_BATCH, Log, Store};
+use keyward::ports::{Batch, Inclusion, LARGEST_BATCH, Log, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -60,6 +60,14 @@ pub async fn proofs_hold(store: &dyn Store, leaves: &[Digest], every: usize) {
     assert_eq!(store.inclusion(size).await, Ok(None));
     assert_eq!(store.inclusion(u64::MAX).await, Ok(None));
     assert_eq!(store.consistency(size + 1).await, Ok(None));
+}
+
+/// That what was given with a commit proves the entry with this id under its own checkpoint.
+pub fn is_proved(given: &Inclusion, id: EntryId) {
+    assert_eq!(said(&given.entry).id, id.to_string());
+    assert_eq!(leaf_hash(&given.entry.bytes), given.entry.leaf);
+    let head = head_of(&given.note);
+    assert_eq!(check_inclusion(&given.entry.leaf, given.entry.sequence, &head, &given.proof), Ok(()));
 }
 
 /// The derived tables, as the bodies say they must be.
@@ -142,7 +150,18 @@ proptest! {
                     batches.push((plan.refused, batch_of(plan, next)));
                     next += plan.entries.len() as u64;
                 }
-                let verdicts = join_all(batches.iter().map(|(_, batch)| store.commit(batch.clone()))).await;
+                // Every other one wants its proof at once.
+                let commits = batches.iter().enumerate().map(|(n, (_, batch))| {
+                    let (store, batch) = (&store, batch.clone());
+                    async move {
+                        if n % 2 == 0 || batch.entries.is_empty() {
+                            return store.commit(batch).await;
+                        }
+                        let first = batch.entries[0].id;
+                        store.commit_proved(batch).await.map(|given| is_proved(&given, first))
+                    }
+                });
+                let verdicts = join_all(commits).await;
                 for ((refused, batch), verdict) in batches.into_iter().zip(verdicts) {
                     assert_eq!(verdict.is_err(), refused, "{verdict:?}");
                     if !refused {
