@@ -6,6 +6,7 @@ use std::sync::Arc;
 use core::time::Duration;
 
 use crate::domain::id::{CaId, CredentialId, PathId};
+use crate::domain::link::{Reason, Status};
 use crate::domain::rotation::signer;
 use crate::engine::Engine;
 use crate::engine::authority::Authority;
@@ -121,18 +122,34 @@ impl Acts {
     async fn revoke_batch_job(&self) -> Result<(), String> {
         let job = BatchJob::new(&self.authority, &self.ca, self.door).await?;
         let live = job.connect().await.map_err(|e| format!("the batch job is not let through: {e}"))?;
-        let serial = job.serial.clone();
-        self.tell("batch job", format!("{BATCH_JOB} (serial {serial}) asks the policy engine, and is answered"));
+        self.tell(
+            "batch job",
+            format!("{BATCH_JOB} asks the policy engine over a connection of its own, and is answered"),
+        );
         self.clock.sleep(BEFORE_REVOCATION).await;
-        self.tell("REVOKE", "its key is in other hands: keyward ca revoke SERIAL --reason key-compromise".to_owned());
+        let order = format!("keyward ca revoke {} --reason key-compromise", job.serial);
+        self.tell("REVOKE", format!("its key is in other hands: {order}"));
         let cut = job.revoked(&self.authority, live).await?.as_millis();
         let count = self.traffic.count();
         self.tell("revoked", format!("its live connection was cut {cut} ms after the order · {count}"));
-        match job.connect().await {
-            Err(why) => self.tell("revoked", format!("its next connection is refused: {why}")),
+        let before = self.refused_as_revoked();
+        let why = match job.connect().await {
+            Err(why) => why,
             Ok(_) => return Err("the batch job is revoked, and was let through again".to_owned()),
+        };
+        match self.refused_as_revoked() > before {
+            true => self.tell("revoked", format!("its next connection is refused as revoked ({why})")),
+            false => {
+                return Err(format!("the batch job's next connection failed, but not because it is revoked: {why}"));
+            }
         }
         Ok(())
+    }
+
+    /// How many peers the links have refused because they are revoked.
+    fn refused_as_revoked(&self) -> u64 {
+        let of = |link: &Status| link.refused.get(&Reason::Revoked).copied().unwrap_or_default();
+        self.links.statuses().iter().map(of).fold(0, u64::saturating_add)
     }
 
     fn links_are_open(&self) -> bool {

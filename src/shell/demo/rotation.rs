@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::id::{CaId, CredentialId};
-use crate::domain::rotation::{Canary, Generation, Phase, signer};
+use crate::domain::rotation::{Canary, Generation, signer};
 use crate::domain::time::human_span;
 use crate::engine::Engine;
 use crate::engine::authority::{Authority, Denied, LeafStanding, Outlook};
@@ -77,7 +77,7 @@ fn events(own: &Generation, outlook: &Outlook, renewed: bool) -> Vec<Event> {
     let gone = |_| outlook.evidence.destroyed.contains(&own.issuing.key);
     [
         (Event::Staged, times.staged.is_some()),
-        (Event::Acknowledged, times.staged.is_some() && (own.phase != Phase::Staged || is_acknowledged(own, outlook))),
+        (Event::Acknowledged, own.phase.is_trusted() && is_acknowledged(own, outlook)),
         (Event::Signing, times.signing.is_some()),
         (Event::Draining, times.draining.is_some()),
         (Event::Renewed, signs && renewed),
@@ -114,7 +114,7 @@ fn sentence(own: &Generation, event: Event, outlook: &Outlook) -> String {
         Event::Signing => format!("generation {number} is signing: what is renewed from now on comes from it"),
         Event::Draining => {
             let span = outlook.setting.leaf_lifetime.saturating_mul(2).saturating_add(outlook.setting.skew);
-            format!("generation {number} is draining: trusted for {} more, and signs nothing", human_span(span))
+            format!("generation {number} is draining: trusted for {} more, and issues nothing", human_span(span))
         }
         Event::Empty => {
             format!("generation {number} has no leaf any more: each was renewed from a newer one, or ended")
