@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
+use crate::engine::authority::Authority;
 use crate::engine::{Command, EVALUATE_EVERY, EVALUATION_DEADLINE, Engine, Refusal, Seal, SealedStore};
 use crate::ports::{Clock, Ports};
 use crate::shell::acme_server::Directories;
@@ -104,6 +105,8 @@ pub struct Running {
     pub wired: Arc<Wired>,
     /// What a reload changes.
     pub parts: Parts,
+    /// The private CAs, if there are any.
+    pub authority: Option<Arc<Authority>>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<Result<(), String>>>,
 }
@@ -230,7 +233,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         let end = until(stopped.clone());
         tasks.push(tokio::spawn(async move { working.run(end).await.map_err(|e| e.to_string()) }));
     }
-    if let Some(authority) = authority {
+    if let Some(authority) = authority.clone() {
         if let Some(holder) = settings.keyholder.as_ref().filter(|holder| holder.start) {
             let keys = wire::log_keys(&settings.state_dir).map_err(|e| e.to_string())?;
             let (clock, entropy) = (wired.ports.clock.clone(), wired.ports.entropy.clone());
@@ -302,7 +305,7 @@ pub async fn start(settings: &Settings, clock: Arc<dyn Clock>, reload: Reload) -
         Ok(())
     });
     tasks.push(web_task);
-    Ok(Running { engine, wired, parts, stop, tasks })
+    Ok(Running { engine, wired, parts, authority, stop, tasks })
 }
 
 /// The engine; sealed where the state is there and is not to be believed.
@@ -323,11 +326,7 @@ async fn begin(settings: &Settings, wired: &Wired) -> Result<Engine, String> {
 }
 
 async fn live(options: &Options, settings: Settings) -> Result<(), String> {
-    let reload = {
-        let (options, started) = (options.clone(), settings.clone());
-        let in_force = Mutex::new(Some(settings.digest));
-        Arc::new(move |parts: &Parts| reload(&options, &started, &in_force, parts))
-    };
+    let reload = reloading(options, &settings);
     let mut running = start(&settings, wire::clock(), reload.clone()).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
@@ -443,6 +442,13 @@ pub(super) fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
+}
+
+/// What a reload does for whoever started with these settings.
+pub(super) fn reloading(options: &Options, started: &Settings) -> Reload {
+    let in_force = Mutex::new(Some(started.digest));
+    let (options, started) = (options.clone(), started.clone());
+    Arc::new(move |parts: &Parts| reload(&options, &started, &in_force, parts))
 }
 
 /// Reads the file again and lets the engine adopt it, all or nothing. What was opened at the start cannot change under

@@ -114,14 +114,17 @@ Examples:
 SIGTERM ends it after what is being answered; what is in flight goes on at the next start.
 SIGHUP reads the configuration again, all or nothing; it issues nothing by itself.")]
     Run,
-    /// See everything at work: a CA, a portal, a gate, in one process on loopback
+    /// See everything at work: CAs, a portal, a gate and mTLS links, on loopback
     #[command(after_help = "\
 Examples:
   keyward demo
   keyward demo --break ca      the CA dies; watch the gate close before the expiry
   keyward demo --seconds 30 --quiet
 
-What can be broken:
+Once the gate is open, the intermediate of the private CA is rotated and a peer revoked, while the
+requests over both links are counted. That takes some two minutes; the demo goes on until Ctrl-C.
+
+What can be broken, which is shown without the rotation:
   ca      the CA stops answering
   hook    the portal's reload fails
   clock   the wall clock steps an hour ahead

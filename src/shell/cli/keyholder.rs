@@ -111,6 +111,11 @@ impl Run {
         };
         let console = self.console;
         let why = keyholder::run(&options, wire::clock(), wire::entropy(), &|line| console.note(line));
-        Err(Failure::new(Exit::Failed, format!("the key holder ended: {why}"), hint))
+        let text = format!("the key holder ended: {why}");
+        if why == keyholder::GONE {
+            console.note(text);
+            return Ok(Ending::Code(std::process::ExitCode::SUCCESS));
+        }
+        Err(Failure::new(Exit::Failed, text, hint))
     }
 }

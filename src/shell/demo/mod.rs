@@ -1,13 +1,19 @@
 //! `keyward demo`: everything in one process under one directory, on loopback, without root and without a network.
 //!
 //! A scripted CA with real http-01 validation, a review portal over TLS whose certificate lives two minutes, a second
-//! credential that is only watched, and an approval path with its gate. It tells what happens as it happens; `--break`
-//! shows a refusal and the gate closing.
+//! credential that is only watched, and an approval path with its gate. Below a private CA, whose keys are in the key
+//! holder's process, two mTLS links carry traffic while the intermediate is rotated and a peer is revoked. It tells what
+//! happens as it happens; `--break` shows a refusal and the gate closing.
 
+mod acts;
+mod batch;
 mod clock;
+mod mesh;
 mod portal;
+mod rotation;
 mod stage;
 mod tell;
+mod traffic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +23,7 @@ use core::time::Duration;
 
 use crate::domain::id::PathId;
 use crate::shell::daemon::{self, Running};
+use acts::Acts;
 use clock::DemoClock;
 use stage::Stage;
 use tell::Teller;
@@ -91,32 +98,62 @@ pub fn hook(dir: &std::path::Path) -> ExitCode {
 async fn play(options: &Options) -> Result<(), String> {
     let clock = Arc::new(DemoClock::new(crate::shell::wire::clock()));
     let stage = Stage::build(options, clock.clone()).await?;
-    let reload = Arc::new(|_: &daemon::Parts| Err("the demo's configuration stays as it is".to_owned().into()));
-    let running = daemon::start(&stage.settings, clock.clone(), reload).await;
+    let reload = daemon::reloading(&stage.daemon(), &stage.settings);
+    let running = daemon::start(&stage.settings, clock.clone(), reload.clone()).await;
     let ended = match running {
-        Ok(running) => watch(options, &stage, &clock, running).await,
+        Ok(running) => {
+            let watched = watch(options, &stage, &clock, &running, reload).await;
+            let stopped = running.stop().await;
+            watched.and(stopped)
+        }
         Err(error) => Err(error),
     };
     stage.strike(options.keep || options.dir.is_some()).await;
     ended
 }
 
-async fn watch(options: &Options, stage: &Stage, clock: &DemoClock, running: Running) -> Result<(), String> {
+async fn watch(
+    options: &Options,
+    stage: &Stage,
+    clock: &DemoClock,
+    running: &Running,
+    reload: daemon::Reload,
+) -> Result<(), String> {
     let path = PathId::parse(PATH).map_err(|e| e.to_string())?;
-    let portal = portal::open(stage, running.engine.clone(), path.clone()).await?;
-    let mut teller = Teller::new(&running, path);
+    // It is there before its first certificate, which is looked for at its door.
+    let _portal = portal::open(stage, running.engine.clone(), path.clone()).await?;
+    let mut teller = Teller::new(running, path.clone());
+    let made = mesh::init(running).await?;
+    stage.complete(running, reload).await?;
     if !options.quiet {
         teller.introduce(stage);
     }
+    teller.line("CA", &made);
+    let acts = Acts::new(running, stage, path, options)?;
+    let outcome = until_the_end(options, stage, clock, &mut teller, &acts).await;
+    acts.traffic().failures().iter().for_each(|why| tell::complain(why));
+    teller.line("traffic", &acts.traffic().each());
+    tell::say("stopping: everything that was in flight is durable");
+    outcome
+}
+
+async fn until_the_end(
+    options: &Options,
+    stage: &Stage,
+    clock: &DemoClock,
+    teller: &mut Teller,
+    acts: &Acts,
+) -> Result<(), String> {
     let began = tokio::time::Instant::from_std(tell::instant());
     let mut broken = false;
     let mut opened = None;
-    let interrupted = tokio::signal::ctrl_c();
-    let mut interrupted = core::pin::pin!(interrupted);
+    let mut interrupted = core::pin::pin!(tokio::signal::ctrl_c());
+    let mut acts = core::pin::pin!(acts.perform());
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
-            _ = &mut interrupted => break,
+            _ = &mut interrupted => return Ok(()),
+            () = &mut acts => return Ok(()),
             now = look.tick() => {
                 teller.look();
                 if teller.gate_is_open() {
@@ -130,12 +167,9 @@ async fn watch(options: &Options, stage: &Stage, clock: &DemoClock, running: Run
                     teller.broke(what);
                 }
                 if options.seconds.is_some_and(|s| now.duration_since(began) >= Duration::from_secs(s)) {
-                    break;
+                    return Ok(());
                 }
             }
         }
     }
-    tell::say("stopping: everything that was in flight is durable");
-    drop(portal);
-    running.stop().await
 }

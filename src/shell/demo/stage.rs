@@ -14,10 +14,18 @@ use crate::ports::{Clock, Entropy};
 use crate::shell::acme_server::pki::base;
 use crate::shell::acme_server::{Addresses, CaConfig, Profile, Renewal, ScriptedCa, Validation, Validator};
 use crate::shell::config::{self, Overrides, Settings};
+use crate::shell::daemon::{self, Reload, Running};
 use crate::shell::wire;
 
 use super::clock::DemoClock;
+use super::mesh::{self, Hop};
+use super::traffic::Service;
 use super::{Break, Options, PATH};
+
+/// The configuration of the demo's guardian.
+const CONFIG: &str = "keyward.toml";
+/// Who orders what the demo orders.
+pub(super) const BY: &str = "the demo";
 
 /// The portal looks for this file and reloads when it appears.
 pub(super) const RELOAD_MARK: &str = "portal.reload";
@@ -37,34 +45,49 @@ pub(super) struct Stage {
     pub(super) portal: SocketAddr,
     pub(super) lifetime: u64,
     pub(super) ca_url: String,
+    /// The links, and the programs behind them.
+    pub(super) hops: [Hop; 2],
+    /// The whole configuration; at first it is without what stands on the private CA.
+    whole: String,
     ca: ScriptedCa,
+    _services: [Service; 2],
 }
 
 impl Stage {
     pub(super) async fn build(options: &Options, clock: Arc<DemoClock>) -> Result<Self, String> {
         let entropy = wire::entropy();
         let dir = directory(options.dir.as_deref(), &*entropy)?;
-        let (http, portal, challenge) = (free_port()?, free_port()?, free_port()?);
+        let [http, portal, challenge, policy, audit] = free_ports()?;
         let lifetime = options.lifetime.unwrap_or(LIFETIME).max(10);
         let ca = scripted_ca(challenge, lifetime, clock.clone(), entropy.clone()).await?;
         write(&dir.join("demo-ca.pem"), ca.root_pem())?;
         let watch_for = if options.break_ == Some(Break::Expiry) { SHORT_WATCH } else { LONG_WATCH };
         watched(&dir, clock.now(), watch_for, &*entropy)?;
         let program = std::env::current_exe().map_err(|e| format!("this program's own path is unknown: {e}"))?;
-        let config = dir.join("keyward.toml");
-        let text = configuration(&Places {
-            dir: &dir,
-            ca: &ca.directory_url(),
-            program: &program,
-            http,
-            portal,
-            challenge,
-            margin: (lifetime / 6).max(2),
-        });
-        write(&config, &text)?;
-        let settings = config::load(&config, Overrides::default()).map_err(|e| e.to_string())?;
+        let hops = Hop::both(&dir, loopback(policy), loopback(audit));
+        let services = [Service::open(&hops[0].far, "allowed:")?, Service::open(&hops[1].far, "written:")?];
         let ca_url = ca.directory_url();
-        Ok(Self { dir, settings, portal: loopback(portal), lifetime, ca_url, ca })
+        let base = configuration(&Places { dir: &dir, ca: &ca_url, program: &program, http, portal, challenge });
+        let base = base + &mesh::authority();
+        let whole = format!("{base}{}{}", mesh::members(&hops), approval(lifetime));
+        write(&dir.join(CONFIG), &base)?;
+        let settings = config::load(&dir.join(CONFIG), Overrides::default()).map_err(|e| e.to_string())?;
+        let portal = loopback(portal);
+        Ok(Self { dir, settings, portal, lifetime, ca_url, hops, whole, ca, _services: services })
+    }
+
+    /// What the daemon reads, and what a reload reads again.
+    pub(super) fn daemon(&self) -> daemon::Options {
+        daemon::Options { config: self.dir.join(CONFIG), staging: false }
+    }
+
+    /// Adds what stands on the private CA, and has the daemon read its configuration again.
+    pub(super) async fn complete(&self, running: &Running, reload: Reload) -> Result<(), String> {
+        write(&self.dir.join(CONFIG), &self.whole)?;
+        let parts = running.parts.clone();
+        // It reads files and waits for the engine.
+        let adopted = tokio::task::spawn_blocking(move || reload(&parts)).await.map_err(|e| e.to_string())?;
+        adopted.map(drop).map_err(|e| e.to_string())
     }
 
     pub(super) fn break_it(&self, what: Break, clock: &DemoClock) -> Result<(), String> {
@@ -135,10 +158,16 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind(loopback(0)).map_err(|e| format!("no free port on loopback: {e}"))?;
-    listener.local_addr().map(|a| a.port()).map_err(|e| e.to_string())
+/// Ports that were free a moment ago, all at once, so that none is given twice.
+fn free_ports<const N: usize>() -> Result<[u16; N], String> {
+    let mut ports = [0; N];
+    let mut held = Vec::with_capacity(N);
+    for port in &mut ports {
+        let listener = TcpListener::bind(loopback(0)).map_err(|e| format!("no free port on loopback: {e}"))?;
+        *port = listener.local_addr().map_err(|e| e.to_string())?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
@@ -177,11 +206,29 @@ struct Places<'a> {
     http: u16,
     portal: u16,
     challenge: u16,
-    margin: u64,
+}
+
+/// The path, once all that it needs is there. Its margin leaves the mesh's certificates, which have half a minute left when
+/// they are renewed, as much again.
+fn approval(lifetime: u64) -> String {
+    let mesh: String = mesh::credentials().map(|id| format!(", \"{id}\"")).collect();
+    let margin = (lifetime / 6).clamp(2, 15);
+    format!(
+        r#"
+[[path]]
+id = "{PATH}"
+needs = ["portal", "policy-engine"{mesh}]
+margin = "{margin}s"
+"#
+    )
+}
+
+/// A path as it stands in TOML.
+pub(super) fn quoted(path: &Path) -> String {
+    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
 }
 
 fn configuration(p: &Places<'_>) -> String {
-    let quoted = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
     let below = |name: &str| quoted(&p.dir.join(name));
     format!(
         r#"# Made by `keyward demo`.
@@ -232,11 +279,6 @@ labels = {{ env = "demo" }}
 id = "policy-engine"
 file = {watched}
 owner = "policy-team"
-
-[[path]]
-id = "{PATH}"
-needs = ["portal", "policy-engine"]
-margin = "{margin}s"
 "#,
         state = below("state"),
         gate = below("gate.sock"),
@@ -250,6 +292,5 @@ margin = "{margin}s"
         http = p.http,
         portal = p.portal,
         challenge = p.challenge,
-        margin = p.margin,
     )
 }

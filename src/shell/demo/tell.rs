@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::domain::id::{AttemptId, CredentialId, PathId};
 use crate::domain::time::{Timestamp, human_span};
 use crate::engine::Engine;
-use crate::ports::Clock;
+use crate::ports::{Clock, Urgency};
 use crate::shell::daemon::Running;
 use crate::shell::wire::Wired;
 
 use super::Break;
+use super::mesh::Hop;
 use super::stage::Stage;
 
 #[allow(clippy::print_stdout, reason = "the demo's story is its output")]
@@ -20,6 +21,11 @@ pub(super) fn say(text: &str) {
 #[allow(clippy::print_stderr, reason = "what is no part of the story")]
 pub(super) fn complain(text: &str) {
     eprintln!("{text}");
+}
+
+/// A line of the story.
+pub(super) fn line(clock: &dyn Clock, mark: &str, text: &str) {
+    say(&format!("{}  {mark:<9} {text}", clock.now()));
 }
 
 #[allow(clippy::disallowed_methods, reason = "the demo's own end is by real time, whatever its clock is made to say")]
@@ -61,13 +67,15 @@ impl Teller {
         let http = stage.settings.listen.http;
         say(&format!(
             "\
-Keyward demo: a CA, a review portal, the guardian and a gate, all in this process, on loopback.
+Keyward demo: a public CA, a review portal, the guardian and a gate; and a private CA with two mTLS links below it.
+All of it is in this process and its key holder's, on loopback.
 
   directory   {dir}
   CA          {ca}
   portal      https://localhost:{portal}/   (certificate lives {lifetime} s)
   overview    http://{http}/
   metrics     http://{http}/metrics
+{hops}
 
 In a second terminal:
   curl --cacert {dir}/demo-ca.pem https://localhost:{portal}/
@@ -75,16 +83,20 @@ In a second terminal:
   keyward -c {config} status
   keyward -c {config} cert why portal
   keyward -c {config} cert renew portal --plan
+  keyward -c {config} ca status
+  keyward -c {config} ca rotate mesh --status
+  keyward -c {config} link status
 ",
             ca = stage.ca_url,
             portal = stage.portal.port(),
             lifetime = stage.lifetime,
             path = self.path,
+            hops = stage.hops.iter().map(Hop::shown).collect::<Vec<_>>().join("\n"),
         ));
     }
 
-    fn line(&self, mark: &str, text: &str) {
-        say(&format!("{}  {mark:<9} {text}", self.clock.now()));
+    pub(super) fn line(&self, mark: &str, text: &str) {
+        line(&*self.clock, mark, text);
     }
 
     pub(super) fn gate_is_open(&self) -> bool {
@@ -141,7 +153,9 @@ In a second terminal:
         let all = self.wired.notices();
         // The list is bounded; should it ever have turned over, the newest is still told.
         for (_, notice) in all.iter().skip(self.notices.min(all.len())) {
-            if notice.code != "KW2006" {
+            // What waits for a round of the controller is no news here: the rotation is told phase by phase.
+            let waits = notice.urgent == Urgency::Routine && notice.about.starts_with("ca/");
+            if notice.code != "KW2006" && !waits {
                 self.line(notice.code, &format!("{}: {}", notice.about, notice.text));
             }
         }

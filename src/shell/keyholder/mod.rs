@@ -85,10 +85,13 @@ pub enum Wanted {
     Possible,
 }
 
+/// Why it ends where [`Life::WithInput`] has it end, which is no failure.
+pub const GONE: &str = "whoever started it is gone";
+
 /// A file of log keys has at most so many bytes.
 const LONGEST_KEYS: usize = 16 * 1_024;
 
-/// Runs it; returns only what went wrong. `say` prints a line for the operator.
+/// Runs it; returns only what went wrong, or [`GONE`]. `say` prints a line for the operator.
 pub fn run(options: &Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, say: &dyn Fn(&str)) -> String {
     match start(options, clock, entropy, say) {
         Ok((worker, door, listener, jobs)) => {
@@ -135,7 +138,7 @@ fn input_ended() -> String {
     use std::io::Read as _;
     let mut rest = [0; 64];
     while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
-    "whoever started it is gone".to_owned()
+    GONE.to_owned()
 }
 
 type Started = (Worker, Door, std::os::unix::net::UnixListener, std::sync::mpsc::Receiver<worker::Job>);
