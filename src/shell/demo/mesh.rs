@@ -152,9 +152,6 @@ names = ["{program}.demo.test"]
 spiffe = "spiffe://demo.test/{program}"
 issuers = ["{CA}"]
 owner = "platform"
-# For clocks that are behind, it begins a minute before it is issued: three quarters of it are half of the minute to come.
-renew_at = "75%"
-ari = false
 "#,
             id = credential(program),
         )

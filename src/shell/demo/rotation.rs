@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::id::{CaId, CredentialId};
-use crate::domain::rotation::{Canary, Generation, signer};
+use crate::domain::rotation::{Canary, Generation, Phase, signer};
 use crate::domain::time::human_span;
 use crate::engine::Engine;
 use crate::engine::authority::{Authority, Denied, LeafStanding, Outlook};
@@ -50,7 +50,9 @@ impl Rotation {
     /// What is new, in sentences.
     pub(super) fn look(&mut self) -> Result<Vec<String>, Denied> {
         let outlook = self.authority.outlook(&self.ca)?;
-        let renewed = self.members.iter().all(|id| self.is_renewed(id, &outlook));
+        // Between two writes the one before signs as well, and then its leaves are as good.
+        let one_signs = outlook.standing.generations.iter().filter(|g| g.phase == Phase::Signing).count() == 1;
+        let renewed = one_signs && self.members.iter().all(|id| self.is_renewed(id, &outlook));
         let mut lines = Vec::new();
         // The newest first: that it signs is why the one before ceases to.
         for own in outlook.standing.generations.iter().rev() {

@@ -46,10 +46,10 @@ fn in_memory(pid: u32) -> bool {
 #[test]
 fn a_value_is_nowhere_but_where_it_lies() {
     let mut kit = Kit::prepare(
-        "[[key]]\nid = \"api\"\nclass = \"symmetric-authentication\"\nfile = \"@/api.key\"\nevery = \"1s\"\n\
+        "[[key]]\nid = \"api\"\nclass = \"symmetric-authentication\"\nfile = \"@/api.key\"\nevery = \"3s\"\n\
          live = [\"/bin/cat\", \"@/api.key\"]\n[key.rotation]\nhook = [\"@/hook\"]\noverlap = \"1s\"\n\
-         [[key]]\nid = \"told\"\nclass = \"authorization\"\nexec = [\"@/probe\"]\nevery = \"1s\"\n\
-         [[key]]\nid = \"odd\"\nclass = \"authorization\"\nexec = [\"@/odd\"]\nholds = \"facts\"\nevery = \"1s\"\n",
+         [[key]]\nid = \"told\"\nclass = \"authorization\"\nexec = [\"@/probe\"]\nevery = \"3s\"\n\
+         [[key]]\nid = \"odd\"\nclass = \"authorization\"\nexec = [\"@/odd\"]\nholds = \"facts\"\nevery = \"3s\"\n",
     );
     kit.script("hook", HOOK);
     kit.script("probe", &format!("#!/bin/sh\necho {CANARY}-3; echo {CANARY}-4 >&2\n"));
