@@ -85,8 +85,11 @@ impl Engine {
 
     /// Also gives the proof that the batch's first entry is in the log.
     pub(crate) async fn commit_proved(&self, batch: Batch) -> Result<Inclusion, StoreError> {
-        let store = &self.ports.store;
-        self.committed(batch, |batch| store.commit_proved(batch), |_| ()).await
+        let (store, id) = (&self.ports.store, batch.first_entry()?);
+        match self.committed(batch, |batch| store.commit_proved(batch), |_| ()).await? {
+            Some(proved) => Ok(proved),
+            None => store.proved(id).await,
+        }
     }
 
     async fn committed<'a, T: Send + 'a>(

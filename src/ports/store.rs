@@ -112,13 +112,10 @@ pub trait Store: Log {
     fn load(&self) -> Doing<'_, Result<State, StoreError>>;
     /// One transaction.
     fn commit(&self, batch: Batch) -> Doing<'_, Result<(), StoreError>>;
-    /// The same; gives the batch's first entry with what proves that it is in the log.
-    fn commit_proved(&self, batch: Batch) -> Doing<'_, Result<Inclusion, StoreError>> {
-        Box::pin(async move {
-            let id = batch.first_entry()?;
-            self.commit(batch).await?;
-            self.proved(id).await
-        })
+    /// The same; gives the batch's first entry with what proves that it is in the log, or `None` where that has to be read:
+    /// [`Log::proved`].
+    fn commit_proved(&self, batch: Batch) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(async move { self.commit(batch).await.map(|()| None) })
     }
     /// The newest entries about a target (`credential/portal`, see [`crate::domain::audit::Target::key`]), or of
     /// everything if `None`; newest first, at most `limit`.

@@ -178,14 +178,8 @@ impl Store for SqliteStore {
         Box::pin(self.writer.commit(batch))
     }
 
-    fn commit_proved(&self, batch: Batch) -> Doing<'_, Result<Inclusion, StoreError>> {
-        Box::pin(async move {
-            let id = batch.first_entry()?;
-            match self.writer.commit_proved(batch).await? {
-                Some(proved) => Ok(proved),
-                None => self.proved(id).await,
-            }
-        })
+    fn commit_proved(&self, batch: Batch) -> Doing<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(self.writer.commit_proved(batch))
     }
 
     fn entries(&self, target: Option<String>, limit: usize) -> Doing<'_, Result<Vec<StoredEntry>, StoreError>> {

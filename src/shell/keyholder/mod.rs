@@ -184,6 +184,7 @@ fn start(
     let (sender, jobs) = sync_channel(serve::MOST_CONNECTIONS);
     let door = Door {
         pins: opened.pins,
+        newest: Mutex::new(None),
         lives: options.lives,
         peers,
         clock: clock.clone(),

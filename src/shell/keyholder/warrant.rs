@@ -68,9 +68,9 @@ pub(super) struct Allowed {
     pub(super) head: TreeHead,
 }
 
-/// Checks that the log has an entry that announces exactly this operation.
-pub(super) fn check(operation: &Operation, proof: &Proof<'_>, pins: &Pins) -> Result<Allowed, String> {
-    let head = believed(proof.note, pins)?;
+/// Checks that the log, as it stood under a checkpoint that is [`believed`], has an entry that announces exactly this
+/// operation.
+pub(super) fn check(operation: &Operation, proof: &Proof<'_>, head: TreeHead) -> Result<Allowed, String> {
     let leaf = leaf_hash(proof.entry);
     let path: Vec<Digest> = proof.path.chunks_exact(32).filter_map(|c| c.first_chunk().copied().map(Digest)).collect();
     check_inclusion(&leaf, proof.sequence, &head, &path)
@@ -79,7 +79,8 @@ pub(super) fn check(operation: &Operation, proof: &Proof<'_>, pins: &Pins) -> Re
     Ok(Allowed { sequence: proof.sequence, leaf, head })
 }
 
-fn believed(note: &str, pins: &Pins) -> Result<TreeHead, String> {
+/// What a checkpoint says, if it is signed by a key that is pinned.
+pub(super) fn believed(note: &str, pins: &Pins) -> Result<TreeHead, String> {
     let note: Note = note.parse().map_err(|e| format!("the checkpoint {e}"))?;
     let mut why = None;
     let verified = pins.keys.iter().any(|key| match key.verify(&note) {

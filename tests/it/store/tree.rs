@@ -158,7 +158,7 @@ proptest! {
                             return store.commit(batch).await;
                         }
                         let first = batch.entries[0].id;
-                        store.commit_proved(batch).await.map(|given| is_proved(&given, first))
+                        store.commit_proved(batch).await.map(|given| is_proved(&given.unwrap(), first))
                     }
                 });
                 let verdicts = join_all(commits).await;
