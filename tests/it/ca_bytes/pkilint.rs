@@ -267,6 +267,7 @@ async fn pkilint_finds_nothing_in_a_thousand_certificates_of_random_profiles() {
     let (leaves, cas, lists) = (count(ToBeSigned::Leaf), count(ToBeSigned::Ca), count(ToBeSigned::RevocationList));
     assert!(leaves + cas >= 1_000 && cas >= CAS * 4 && lists >= 100, "{leaves} leaves, {cas} CAs, {lists} lists");
     let (findings, counts) = looked(&all);
+    println!("{leaves} leaves, {cas} certificates of CAs, {lists} lists: {counts}");
     assert_eq!(counts["certificates"], leaves + cas);
     assert_eq!((&counts["pairs"], &counts["lists"]), (&counts["certificates"], &Value::from(lists)));
     let mut worth: BTreeMap<String, (usize, String)> = BTreeMap::new();
