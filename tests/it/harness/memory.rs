@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A mapping of a process (proc(5), `smaps`).
 pub struct Mapping {
     pub from: u64,
@@ -54,8 +56,16 @@ pub fn mappings(pid: u32) -> Vec<Mapping> {
     all
 }
 
-/// Which of these stand in what the process may write.
+/// Which of these stand in what the process may write. It stands still meanwhile, so that all is of one moment.
 pub fn seen_in_memory(pid: u32, needles: &[Vec<u8>]) -> Vec<bool> {
+    let process = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let seen = scan(pid, needles);
+    kill_process(process, Signal::CONT).unwrap();
+    seen
+}
+
+fn scan(pid: u32, needles: &[Vec<u8>]) -> Vec<bool> {
     const STEP: usize = 1 << 20;
     let longest = needles.iter().map(Vec::len).max().unwrap();
     let mut begins = [false; 256];

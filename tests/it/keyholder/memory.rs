@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use keyward::codec::{sealed, tbs};
 use keyward::domain::key::Digest;
@@ -14,6 +15,7 @@ use keyward::ports::{HeldKey, KeyHolder as _, ToBeSigned};
 use super::secrets::{holds, needles};
 use crate::ca::harness::Mesh;
 use crate::harness::keyholder::{GuardianLog, Holder, USER, as_user, leaf_tbs, opened, signing};
+use crate::harness::life::PATIENCE;
 use crate::harness::memory::{mappings, seen_in_memory};
 
 /// Signals by which the kernel leaves a core (signal(7)).
@@ -78,8 +80,11 @@ async fn no_signal_leaves_a_core_although_the_limits_allow_one() {
         assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0);
         // Its own user may send it signals. The first SEGV or BUS goes to Rust's own handler, which looks for a stack that is
         // full, and takes itself away.
-        for _ in 0..2 {
+        let began = Instant::now();
+        while !fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("State:\tZ") {
+            assert!(began.elapsed() < PATIENCE, "{name} does not end it");
             as_user(USER, &["kill", &format!("-{name}"), &pid.to_string()]);
+            std::thread::sleep(Duration::from_millis(20));
         }
         let status = holder.ended();
         assert_eq!((status.signal(), status.core_dumped()), (Some(signal), false), "{name}");
