@@ -13,6 +13,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::process::{Child, Command};
+use zeroize::Zeroizing;
 
 use crate::ports::{Clock, Entropy};
 use crate::shell::config::{KeyholderSettings, Passphrase};
@@ -50,10 +51,9 @@ impl Start {
             && !path.exists()
             && path.starts_with(state)
         {
-            let mut random = [0; 32];
-            entropy.fill(&mut random);
-            let text = zeroize::Zeroizing::new(format!("{}\n", URL_SAFE_NO_PAD.encode(random)));
-            create(path, 0o600, text.as_bytes()).map_err(|e| format!("{} cannot be made: {e}", path.display()))?;
+            let failed = |e: &dyn core::fmt::Display| format!("{} cannot be made: {e}", path.display());
+            let text = passphrase(entropy).map_err(|e| failed(&e))?;
+            create(path, 0o600, &*text).map_err(|e| failed(&e))?;
         }
         Ok(Self { settings: settings.clone(), log_keys, clock })
     }
@@ -108,6 +108,16 @@ impl Start {
         };
         command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn()
     }
+}
+
+/// A line that nobody can guess. It is encoded where it is wiped: a string on the way would stay behind in freed memory.
+fn passphrase(entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 44]>, base64::EncodeSliceError> {
+    let mut random = Zeroizing::new([0_u8; 32]);
+    entropy.fill(&mut *random);
+    // 32 bytes are 43 characters; the last is the end of the line.
+    let mut text = Zeroizing::new([b'\n'; 44]);
+    URL_SAFE_NO_PAD.encode_slice(random.as_slice(), &mut *text)?;
+    Ok(text)
 }
 
 async fn end(mut child: Child) {

@@ -3,5 +3,6 @@
 mod bundle;
 mod by_others;
 mod lint;
+mod pkilint;
 mod property;
 mod request;

@@ -51,6 +51,7 @@ mod process;
 mod probe;
 mod proof;
 mod proxy;
+mod relying;
 mod replay;
 mod review;
 mod rotation;

@@ -4,6 +4,7 @@ mod attest;
 mod envoy;
 mod life;
 mod limits;
+mod rust;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -176,10 +176,11 @@ fn mac(key: &hmac::Key, value: &[u8]) -> Option<Print> {
     if value.is_empty() {
         return None;
     }
-    let mut context = hmac::Context::with_key(key);
-    context.update(b"keyward-key-print-v1\n");
-    context.update(value);
-    Some(Print::Mac(Digest(context.sign().as_ref().try_into().ok()?)))
+    let text = Zeroizing::new([b"keyward-key-print-v1\n", value].concat());
+    let mut print = [0; 32];
+    // In one step: a context is moved to be finished, and what it was moved from stays on the stack, with the value in it.
+    hmac::sign_to_buffer(key, &text, &mut print).ok()?;
+    Some(Print::Mac(Digest(print)))
 }
 
 /// Contents, mode and last change of a regular file.

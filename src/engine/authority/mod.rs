@@ -7,6 +7,7 @@
 //! Every signature goes one way: an intent with the digest of what is to be signed is durable, its proof of inclusion goes
 //! to the key holder, and what came of it is durable before anybody gets it.
 
+mod blocked;
 mod book;
 mod canary;
 mod directory;
@@ -141,6 +142,12 @@ pub enum Denied {
     /// The rules of rotation do not allow it.
     #[error(transparent)]
     Rotation(#[from] rotation::Refused),
+    /// It was trusted once, and is not any more.
+    #[error("generation {0} is {phase}: nobody trusts what it issued, and there is nothing left to revoke", phase = .1.as_str())]
+    Gone(GenerationId, rotation::Phase),
+    /// It cannot go before another one is there that signs.
+    #[error("generation {0} {1}, and everybody would be refused without it: its replacement comes first")]
+    Needed(GenerationId, &'static str),
     /// Somebody has to do something elsewhere first.
     #[error("{0}")]
     Waits(String),
@@ -221,6 +228,8 @@ impl Denied {
             Self::UnknownSerial(_)
             | Self::Outside(..)
             | Self::Rotation(_)
+            | Self::Gone(..)
+            | Self::Needed(..)
             | Self::Waits(_)
             | Self::UnknownParty(..)
             | Self::OtherBundle { .. }
@@ -240,6 +249,8 @@ impl Denied {
             Self::NotMade(_) | Self::Made(..) => "KW4611",
             Self::Refused(_) => "KW4612",
             Self::Rotation(_) => "KW4640",
+            Self::Gone(..) => "KW4646",
+            Self::Needed(..) => "KW4647",
             Self::Waits(_) => "KW4628",
             Self::UnknownParty(..) => "KW4641",
             Self::OtherBundle { .. } => "KW4642",

@@ -169,6 +169,7 @@ impl Authority {
         };
         let others = without(&others, &root.certificate.der);
         let issuing = self.mint.adopt(below, core::slice::from_ref(&root.certificate.der), &others)?;
+        self.believable([root.key, issuing.key])?;
         Ok((root, issuing))
     }
 

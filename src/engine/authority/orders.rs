@@ -13,6 +13,7 @@ use crate::domain::rotation::{
     self, Breakage, Cross, Foreseen, HeldLeaf, Inventory, Piece, PieceOn, Refused, breakage, bundle, plan,
 };
 use crate::domain::time::{Timestamp, Validity};
+use crate::engine::authority::blocked::Blocking;
 use crate::engine::authority::rotate::{CANARY, Outlook, piece};
 use crate::engine::authority::{Authority, Denied};
 use crate::ports::Batch;
@@ -24,7 +25,8 @@ impl Authority {
     /// If there is no such CA, nothing of it was made yet, or it cannot be recorded.
     pub async fn ask_rotation(&self, ca: &CaId, why: &str, by: &str) -> Result<(), Denied> {
         let signer = self.signer(ca)?;
-        self.order(ca, PieceOn::Asked, "ca.rotate", "KW4635", Some(signer.id.number), why, by).await
+        self.order(ca, PieceOn::Asked, ("ca.rotate", "KW4635"), Some(signer.id.number), why, by, Blocking::default())
+            .await
     }
 
     /// Somebody wants a generation rolled back.
@@ -48,16 +50,8 @@ impl Authority {
         if own.has_signed() && !outlook.standing.generations.iter().any(|g| back(&g)) {
             return Err(Refused::Held(rotation::Hold::NoReplacement(number)).into());
         }
-        self.order(ca, PieceOn::Rollback(number), "ca.rollback", "KW4636", Some(number), why, by).await
-    }
-
-    /// Somebody says that a key of a generation is in other hands.
-    ///
-    /// # Errors
-    /// If there is none of this number; or it cannot be recorded.
-    pub async fn compromised(&self, ca: &CaId, number: u32, why: &str, by: &str) -> Result<(), Denied> {
-        self.outlook(ca)?.standing.generation(number).ok_or(Refused::Unknown(number))?;
-        self.order(ca, PieceOn::Compromised(number), "ca.compromised", "KW4637", Some(number), why, by).await
+        self.order(ca, PieceOn::Rollback(number), ("ca.rollback", "KW4636"), Some(number), why, by, Blocking::default())
+            .await
     }
 
     /// What breaks if the compromised generations go at once; `None` while nothing is compromised and trusted, or nothing is
@@ -109,19 +103,19 @@ impl Authority {
         if typed != ca.as_str() {
             return Err(Denied::NotMeant(ca.clone()));
         }
-        self.order(ca, PieceOn::Distrust, "ca.distrust", "KW4639", None, "", by).await
+        self.order(ca, PieceOn::Distrust, ("ca.distrust", "KW4639"), None, "", by, Blocking::default()).await
     }
 
     #[allow(clippy::too_many_arguments, reason = "an order is all of this")]
-    async fn order(
+    pub(super) async fn order(
         &self,
         ca: &CaId,
         on: PieceOn,
-        action: &'static str,
-        code: &'static str,
+        (action, code): (&'static str, &'static str),
         number: Option<u32>,
         why: &str,
         by: &str,
+        blocking: Blocking,
     ) -> Result<(), Denied> {
         let person = self.engine.person(by);
         let why: Option<Arc<str>> = Some(why).filter(|w| !w.is_empty()).map(Arc::from);
@@ -132,7 +126,7 @@ impl Authority {
         // An order to rotate is about the generation that signs now.
         let version = number.filter(|_| on == PieceOn::Asked).map(u64::from);
         let changes = vec![piece(ca, on, Piece { by, why, version, ..Piece::at(self.now()) })];
-        Ok(self.engine.commit(Batch { changes, entries: vec![draft] }).await?)
+        self.commit_blocking(changes, draft, blocking).await
     }
 
     /// A relying party says which bundle it goes by, and that it has given up all sessions of who is not in it.

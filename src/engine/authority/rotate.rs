@@ -176,7 +176,9 @@ impl Authority {
             let own = desk.state.pieces.keys().filter(|p| p.ca == *id && rotation::is_over(&p.on, step.generation));
             changes.extend(own.map(|p| Change::Piece(p.clone(), None)));
         }
-        self.engine.commit(Batch { changes, entries: vec![draft] }).await?;
+        // Whoever still trusts it could not be told that its key is bad without an outage; from now on nobody does.
+        let blocking = self.blocking(&next, &outlook.evidence, None);
+        self.commit_blocking(changes, draft, blocking).await?;
         tracing::info!(generation = %number, from = %step.from, to = %to.phase, %why, "a CA generation was moved");
         self.anchor();
         Ok(())

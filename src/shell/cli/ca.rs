@@ -104,13 +104,17 @@ Example:
         #[command(flatten)]
         how: How,
     },
-    /// Revoke a certificate, or a key for ever
+    /// Revoke a certificate, a key for ever, or a generation of a CA
     #[command(after_help = "\
 Examples:
   keyward ca revoke 4f3a… --reason superseded
   keyward ca revoke --key 9c1f…        blocks the key, and revokes everything that was issued for it
+  keyward ca revoke mesh --generation 1 --reason ca-compromise
 
-The revocation list is published before this returns.")]
+The revocation list is published before this returns.
+
+A generation leaves as `keyward ca compromised` says, and its keys are blocked for ever. The one that signs is refused
+here: its replacement comes first, and a person has to see what breaks.")]
     Revoke(RevokeArgs),
     /// The newest revocation list of a generation, as DER
     #[command(after_help = "\
@@ -212,12 +216,15 @@ pub(super) struct Issue {
 
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
-    /// The serial number
-    #[arg(required_unless_present = "key", conflicts_with = "key")]
-    serial: Option<String>,
+    /// The serial number; with --generation, the CA's id
+    #[arg(value_name = "SERIAL", required_unless_present = "key", conflicts_with = "key")]
+    what: Option<String>,
     /// Block this key for ever: SHA-256 of its SubjectPublicKeyInfo
     #[arg(long, value_name = "SHA256")]
     key: Option<String>,
+    /// Revoke this generation of the CA
+    #[arg(long, value_name = "NUMBER", conflicts_with = "key", requires = "reason")]
+    generation: Option<u32>,
     /// Why
     #[arg(long, conflicts_with = "key", value_parser = reason)]
     reason: Option<RevocationReason>,
@@ -382,9 +389,13 @@ impl Run {
     }
 
     fn ca_revoke(&self, revoke: RevokeArgs) -> Done {
-        let daemon = self.daemon()?;
         let reason = revoke.reason.map(|r| r.as_str().to_owned());
-        let asked = Revoke { serial: revoke.serial, spki_sha256: revoke.key, reason };
+        let (what, reason) = match (revoke.what, revoke.generation, reason) {
+            (Some(ca), Some(number), Some(reason)) => return self.ca_revoke_generation(ca, number, reason),
+            (what, _, reason) => (what, reason),
+        };
+        let daemon = self.daemon()?;
+        let asked = Revoke { serial: what, spki_sha256: revoke.key, reason };
         let revoked: Revoked = daemon.post("/v1/ca/revoke", &asked)?;
         self.banner(&daemon);
         match self.output {

@@ -114,6 +114,10 @@ impl Run {
         Ok(done)
     }
 
+    pub(super) fn ca_revoke_generation(&self, ca: String, generation: u32, reason: String) -> Done {
+        self.ca_order("revoke", OfGeneration { ca, generation, reason })
+    }
+
     fn ca_order(&self, what: &str, asked: OfGeneration) -> Done {
         let daemon = self.daemon()?;
         let order = Order { generation: Some(asked.generation), reason: Some(asked.reason) };

@@ -48,8 +48,8 @@ pub(super) const ROWS: &[Entry] = &[
     row(
         "KW4606",
         "a key is blocked for ever",
-        "A certificate was revoked because its key is in other hands. No CA here certifies the key again, and every path that \
-         stands on it is closed.",
+        "A certificate was revoked because its key is in other hands, or a generation of a CA whose key is left the bundle. No CA \
+         here certifies the key again or has it as its own, and every path that stands on it is closed.",
         "Have a certificate issued for a new key.",
     ),
     row(

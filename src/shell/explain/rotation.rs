@@ -151,4 +151,18 @@ pub(super) const ROWS: &[Entry] = &[
          Whether there is such a party is not told.",
         "Send `Authorization: Bearer TOKEN` with what stands in the party's `token_file`.",
     ),
+    row(
+        "KW4646",
+        "a generation is gone already",
+        "It was to be revoked, and has left the bundle: nobody trusts what it issued. Its revocation list is not made any more.",
+        "Nothing. If a key of it is in other hands, `keyward ca compromised` blocks that key for ever.",
+    ),
+    row(
+        "KW4647",
+        "a generation is needed until it has a replacement",
+        "It was to be revoked, and it signs, or has a key in common with the one that does: without it everybody would be \
+         refused.",
+        "`keyward ca compromised CA NUMBER` has a replacement made, and `keyward ca emergency CA` shows what breaks when it \
+         takes over.",
+    ),
 ];

@@ -181,6 +181,19 @@ fn a_ca_that_openssl_made_is_taken_over_with_and_without_its_roots_key() {
     }
 }
 
+#[test]
+fn a_ca_whose_key_is_in_other_hands_is_not_taken_over() {
+    let mesh = Mesh::start("");
+    let place = mesh.dir.path();
+    elsewhere(place);
+    openssl(place, &["pkey", "-in", "i.key", "-pubout", "-outform", "DER", "-out", "i.pub"]);
+    let spki = keyward::domain::key::Digest::of(&fs::read(place.join("i.pub")).unwrap()).to_string();
+    mesh.ok(&["ca", "revoke", "--key", &spki]);
+    let import = ["ca", "import", "mesh", "--root", "@/r.pem", "--issuing", "@/i.pem", "--issuing-key", "@/i.key"];
+    let (code, said) = mesh.run(&[&import[..], &["--crl", "@/r.crl"]].concat());
+    assert!(code == 1 && said.contains("KW4613") && said.contains(&spki), "{said}");
+}
+
 /// A root, an issuing CA and the root's list, as somebody makes them by hand.
 fn elsewhere(place: &std::path::Path) {
     let key = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];

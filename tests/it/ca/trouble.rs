@@ -32,7 +32,28 @@ fn a_list_that_is_gone_is_made_again_with_a_higher_number() {
     let mesh = Mesh::made();
     let number = |mesh: &Mesh| mesh.status()["cas"][0]["generations"][0]["issuing"]["crl"]["number"].as_u64();
     assert_eq!(number(&mesh), Some(1));
-    fs::remove_file(mesh.dir.path().join("state/pki/mesh-1-issuing.crl")).unwrap();
-    mesh.wait("a new list", |mesh| (number(mesh) == Some(2)).then_some(()));
+    let file = mesh.dir.path().join("state/pki/mesh-1-issuing.crl");
+    fs::remove_file(&file).unwrap();
+    // Its number is spent before it is there.
+    mesh.wait("a new list", |mesh| (number(mesh) == Some(2) && file.exists()).then_some(()));
     assert!(mesh.list().contains("X509v3 CRL Number: \n                2"));
+}
+
+#[test]
+fn the_generation_that_signs_is_not_revoked_before_it_has_a_replacement() {
+    let mesh = Mesh::made();
+    let revoke =
+        |number: &str, reason: &str| mesh.run(&["ca", "revoke", "mesh", "--generation", number, "--reason", reason]);
+    let (code, said) = revoke("1", "ca-compromise");
+    assert_eq!(code, 1, "{said}");
+    for expected in ["KW4647", "keyward ca compromised", "keyward ca emergency"] {
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    }
+    let (code, said) = revoke("7", "ca-compromise");
+    assert!(code == 1 && said.contains("KW4640") && said.contains("no generation 7"), "{said}");
+    let (code, said) = revoke("1", "superseded");
+    assert!(code != 0 && said.contains("keyward ca rollback"), "{said}");
+    let (code, said) = mesh.run(&["ca", "revoke", "mesh", "--generation", "1"]);
+    assert!(code == 2 && said.contains("--reason"), "{said}");
+    mesh.ok(&["ca", "issue", "mesh", "--profile", "workload", "--name", "a.svc.example", "--out", "@"]);
 }

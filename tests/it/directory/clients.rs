@@ -8,6 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
 use tokio::process::Command;
 
 use super::corp::{Corp, KEYS, MAC, PATIENCE};
+use crate::relying::clients::chain;
+use crate::relying::retire;
 
 fn mac() -> String {
     B64.encode(MAC)
@@ -70,6 +72,48 @@ fn lego_issues_renews_and_revokes() {
     assert_eq!(corp.leaves(), (2, 0));
     corp.tool("lego", &env, &[&common[..], &["revoke"]].concat());
     assert_eq!(corp.leaves(), (2, 1));
+}
+
+/// Go's TLS as a client, of a directory whose own certificate is one of ours.
+#[test]
+fn lego_takes_a_directory_by_our_own_chain_and_none_whose_root_is_over_or_retired() {
+    let mut corp = Corp::made("");
+    let ip = corp.ip.to_string();
+    for (name, over) in [("over", true), ("fresh", false)] {
+        chain(corp.path(name).as_ref(), &ip, "spiffe://mesh.example/acme", over);
+    }
+    let issue = |corp: &Corp, name: &str| {
+        fs::create_dir(corp.path(name)).unwrap();
+        let out = format!("@/{name}");
+        corp.mesh.ok(&["ca", "issue", "mesh", "--profile", "short", "--name", &ip, "--out", &out]);
+    };
+    let (web, mac) = (corp.web.to_string(), mac());
+    let shown = |corp: &mut Corp, name: &str, trust: &str| {
+        for (from, to) in [("cert.pem", "acme.pem"), ("key.pem", "acme.key")] {
+            fs::copy(corp.path(&format!("{name}/{from}")), corp.path(to)).unwrap();
+        }
+        corp.mesh.restart();
+        let (server, trust, place) = (corp.directory(), corp.path(trust), format!("lego-{name}"));
+        let account = ["--email", "web@example.com", "--accept-tos", "--eab", "--kid", "web", "--hmac", &mac];
+        let order = ["--domains", "a.svc.example", "--http", "--http.port", &web, "--path", &place, "run"];
+        let args = [&["--server", &server][..], &account, &order].concat();
+        let out = corp.tried("lego", &[("LEGO_CA_CERTIFICATES", &trust)], &args);
+        let said = [out.stdout, out.stderr].concat();
+        (out.status.success(), String::from_utf8(said).unwrap())
+    };
+    issue(&corp, "good");
+    for name in ["good", "fresh"] {
+        let (taken, said) = shown(&mut corp, name, &format!("{name}/ca.pem"));
+        assert!(taken, "{name}: {said}\n{}", corp.log());
+    }
+    let (taken, said) = shown(&mut corp, "over", "over/ca.pem");
+    assert!(!taken && said.contains("certificate has expired"), "{said}");
+    retire(&corp.mesh, || {});
+    issue(&corp, "new");
+    let (taken, said) = shown(&mut corp, "new", "new/ca.pem");
+    assert!(taken, "{said}\n{}", corp.log());
+    let (taken, said) = shown(&mut corp, "good", "new/ca.pem");
+    assert!(!taken && said.contains("unknown authority"), "{said}");
 }
 
 #[test]

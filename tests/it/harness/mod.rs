@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod life;
 pub mod link;
 pub mod lists;
+pub mod memory;
 pub mod nginx;
 pub mod pebble;
 pub mod pki;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use keyward::adapters::mint::X509Mint;
+use keyward::codec::ca::{ToSign, assemble};
 use keyward::codec::verify::{self, Roots};
 use keyward::codec::x509::{Limits, certificates_from};
 use keyward::domain::authority::{Ca, Constraints, NamePattern, Profile, Wish};
@@ -35,13 +36,28 @@ pub fn party(id: &str) -> RelyingPartyId {
 
 /// The keys of a CA, in memory; it believes every warrant that names the operation.
 #[derive(Default)]
-pub struct MemoryHolder(Mutex<BTreeMap<Digest, Held>>);
+pub struct MemoryHolder {
+    keys: Mutex<BTreeMap<Digest, Held>>,
+    /// What was signed with them (DER), once somebody wants to know.
+    signed: Mutex<Option<Vec<Signed>>>,
+}
 
 type Held = (Arc<str>, Arc<Key>);
+pub type Signed = (ToBeSigned, Vec<u8>);
 
 impl MemoryHolder {
     pub fn has(&self, key: &Digest) -> bool {
-        self.0.lock().unwrap().contains_key(key)
+        self.keys.lock().unwrap().contains_key(key)
+    }
+
+    /// Keeps everything that it signs from now on.
+    pub fn keep(&self) {
+        self.signed.lock().unwrap().get_or_insert_default();
+    }
+
+    /// What it kept.
+    pub fn kept(&self) -> Vec<Signed> {
+        self.signed.lock().unwrap().take().unwrap_or_default()
     }
 }
 
@@ -53,7 +69,7 @@ impl KeyHolder for MemoryHolder {
     }
 
     fn keys(&self) -> Doing<'_, Result<Vec<HeldKey>, HolderError>> {
-        Box::pin(async { Ok(self.0.lock().unwrap().values().map(|(label, key)| held(label, key)).collect()) })
+        Box::pin(async { Ok(self.keys.lock().unwrap().values().map(|(label, key)| held(label, key)).collect()) })
     }
 
     fn generate<'a>(
@@ -66,7 +82,7 @@ impl KeyHolder for MemoryHolder {
             let key = Arc::new(Key::new(algorithm));
             let label: Arc<str> = Arc::from(label);
             let made = held(&label, &key);
-            self.0.lock().unwrap().insert(Digest::of(&key.spki), (label, key));
+            self.keys.lock().unwrap().insert(Digest::of(&key.spki), (label, key));
             Ok(made)
         })
     }
@@ -78,19 +94,25 @@ impl KeyHolder for MemoryHolder {
     fn sign<'a>(
         &'a self,
         key: Digest,
-        _: ToBeSigned,
+        kind: ToBeSigned,
         tbs: &'a [u8],
         _: &'a Warrant,
     ) -> Doing<'a, Result<Vec<u8>, HolderError>> {
         Box::pin(async move {
-            let key = self.0.lock().unwrap().get(&key).map(|(_, key)| key.clone());
-            key.map(|key| key.signature(tbs)).ok_or_else(|| HolderError::Refused("there is no such key".into()))
+            let key = self.keys.lock().unwrap().get(&key).map(|(_, key)| key.clone());
+            let key = key.ok_or_else(|| HolderError::Refused("there is no such key".into()))?;
+            let signature = key.signature(tbs);
+            if let Some(kept) = self.signed.lock().unwrap().as_mut() {
+                let to_sign = ToSign { bytes: tbs.to_vec(), algorithm: key.algorithm };
+                kept.push((kind, assemble(&to_sign, &signature)));
+            }
+            Ok(signature)
         })
     }
 
     fn destroy<'a>(&'a self, key: Digest, _: &'a Warrant) -> Doing<'a, Result<(), HolderError>> {
         Box::pin(async move {
-            let gone = self.0.lock().unwrap().remove(&key);
+            let gone = self.keys.lock().unwrap().remove(&key);
             gone.map(drop).ok_or_else(|| HolderError::Refused("there is no such key".into()))
         })
     }

@@ -30,8 +30,21 @@ fn bytes_below(dir: &Path, out: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+pub(super) fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|w| w == needle)
+}
+
+/// How a private key (PKCS#8) could be seen: its number as bytes, the last one first (so has it the library that signs), in
+/// hexadecimal, in base64, and as it lies in PEM.
+pub(super) fn needles(pkcs8: &[u8]) -> Vec<Vec<u8>> {
+    // The private number: an OCTET STRING of 32 bytes (RFC 5915).
+    let at = pkcs8.windows(2).position(|w| w == [4, 32]).unwrap() + 2;
+    let scalar = &pkcs8[at..at + 32];
+    let hex: String = scalar.iter().map(|b| format!("{b:02x}")).collect();
+    // Four characters for three bytes: those that stand for nothing but the number.
+    let pem = STANDARD.encode(pkcs8).as_bytes()[at.div_ceil(3) * 4..(at + 32) / 3 * 4].to_vec();
+    let backwards = scalar.iter().rev().copied().collect();
+    vec![scalar.to_vec(), backwards, hex.into_bytes(), STANDARD.encode(scalar).into_bytes(), pem]
 }
 
 /// Relays a socket and writes down what went through.
@@ -78,12 +91,7 @@ async fn no_byte_of_a_private_key_is_seen_outside_of_the_process() {
     client.keys().await.unwrap();
     client.records(0).await.unwrap();
     let id = Digest::of(&key.spki);
-    let pkcs8 = opened(&holder.path("keys").join(format!("{id}.key")));
-    // The private number: an OCTET STRING of 32 bytes (RFC 5915).
-    let at = pkcs8.windows(2).position(|w| w == [4, 32]).unwrap() + 2;
-    let scalar = &pkcs8[at..at + 32];
-    let hex: String = scalar.iter().map(|b| format!("{b:02x}")).collect();
-    let needles: Vec<Vec<u8>> = vec![scalar.to_vec(), hex.into_bytes(), STANDARD.encode(scalar).into_bytes()];
+    let needles = needles(&opened(&holder.path("keys").join(format!("{id}.key"))));
     let mut places = vec![("the socket".to_owned(), seen.lock().unwrap().clone())];
     assert!(places[0].1.len() > 1_000 && holds(&places[0].1, &key.spki), "the tap saw the traffic");
     bytes_below(holder.dir.path(), &mut places);

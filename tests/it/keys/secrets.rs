@@ -1,9 +1,9 @@
 //! A value that must appear nowhere but where it lies.
 
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
 
 use super::harness::{Kit, files, version};
+use crate::harness::memory::seen_in_memory;
 
 const CANARY: &str = "canary-9c41e0b7d2-never-seen";
 
@@ -19,28 +19,6 @@ const HOOK: &str = "#!/bin/sh\n\
 
 fn holds(bytes: &[u8]) -> bool {
     bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes())
-}
-
-/// Whether the process has it in its memory.
-fn in_memory(pid: u32) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let mut memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut read = 0_usize;
-    let found = maps.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        let (range, mode) = (words.next().unwrap(), words.next().unwrap());
-        if !mode.starts_with("rw") {
-            return false;
-        }
-        let (from, to) = range.split_once('-').unwrap();
-        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        let got = memory.seek(SeekFrom::Start(from)).and_then(|_| memory.read_exact(&mut bytes)).is_ok();
-        read += if got { bytes.len() } else { 0 };
-        got && holds(&bytes)
-    });
-    assert!(read > 1 << 20, "nothing of its memory could be read");
-    found
 }
 
 #[test]
@@ -86,7 +64,7 @@ fn a_value_is_nowhere_but_where_it_lies() {
         assert!(!holds(&fs::read(format!("/proc/{}/{what}", kit.pid())).unwrap()), "{what}");
     }
     // A look that is under way has it for a moment; what is over leaves nothing.
-    kit.wait("memory without the value", |kit| (!in_memory(kit.pid())).then_some(()));
+    kit.wait("memory without the value", |kit| (seen_in_memory(kit.pid(), &[CANARY.into()]) == [false]).then_some(()));
     for file in files(&kit.at("state")) {
         assert!(!holds(&fs::read(&file).unwrap()), "{}", file.display());
     }

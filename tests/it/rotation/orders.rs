@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward::codec::verify::{self, Roots};
+use keyward::domain::authority::Wish;
 use keyward::domain::certificate::Trust;
+use keyward::domain::id::ProfileId;
 use keyward::domain::key::Digest;
+use keyward::domain::name::NameSet;
+use keyward::domain::register::GenerationId;
 use keyward::domain::rotation::{Phase, Shows};
+use keyward::domain::spiffe::SpiffeId;
 use keyward::domain::time::{DAY, HOUR, MINUTE};
-use keyward::engine::authority::Denied;
+use keyward::engine::authority::{Denied, Place};
 
 use super::{ID, is_taken};
 use crate::harness::rotation::{Parties, Realm, ca_id};
@@ -93,10 +98,13 @@ async fn a_compromise_makes_the_replacement_first_and_waits_for_who_saw_what_bre
     realm.authority.sign_off(&ca_id(), breaks.digest(), "somebody").await.unwrap();
     realm.authority.round().await;
     assert_eq!(realm.phases(), [(1, Phase::Draining), (2, Phase::Signing)]);
+    // Whoever still trusts its key is not cut off by a block that nobody has seen.
+    assert!(!realm.keys(1).into_iter().any(|key| realm.authority.is_compromised(key)));
     // Its leaves are counted once more, after it ceased to sign.
     realm.pass(Duration::from_secs(2));
     realm.authority.round().await;
     assert_eq!(realm.phases(), [(1, Phase::Retired), (2, Phase::Signing)]);
+    assert!(realm.keys(1).into_iter().all(|key| realm.authority.is_compromised(key)), "its keys are not blocked");
     is_taken(&realm, &parties, &["edge"]).await;
     realm.acknowledge(&parties, "edge").await;
     realm.acknowledge(&parties, "vault").await;
@@ -106,6 +114,96 @@ async fn a_compromise_makes_the_replacement_first_and_waits_for_who_saw_what_bre
     // Without a compromise nobody can sign anything off.
     let none = realm.authority.sign_off(&ca_id(), breaks.digest(), "somebody").await;
     assert!(matches!(none, Err(Denied::NothingToSignOff(_))), "{none:?}");
+}
+
+/// The public key of a generation's issuing CA.
+fn public_key(realm: &Realm, number: u32) -> Arc<[u8]> {
+    let id = GenerationId { ca: ca_id(), number };
+    let certificate = realm.authority.ca_certificate(&id, Place::Issuing).unwrap();
+    realm.authority.mint().public_key(&certificate).unwrap()
+}
+
+async fn certified(realm: &Realm, spki: Arc<[u8]>) -> Result<(), Denied> {
+    let wish = Wish { names: NameSet::default(), spiffe: SpiffeId::parse(ID), spki, lifetime: None };
+    let profile = ProfileId::parse("workload").unwrap();
+    realm.authority.issue(&ca_id(), &profile, &wish, "a test").await.map(drop)
+}
+
+#[tokio::test]
+async fn an_old_generation_is_revoked_and_its_keys_are_never_certified_again() {
+    let (mut realm, parties) = begun(&[("edge", Shows::Both)]).await;
+    realm.acknowledge(&parties, "edge").await;
+    realm.authority.round().await;
+    assert_eq!(realm.phases(), [(1, Phase::Draining), (2, Phase::Signing)]);
+    let needed = realm.authority.revoke_generation(&ca_id(), 2, "ca-compromise", "somebody").await;
+    assert!(matches!(needed, Err(Denied::Needed(..))), "{needed:?}");
+    let unknown = realm.authority.revoke_generation(&ca_id(), 3, "ca-compromise", "somebody").await;
+    assert!(matches!(unknown, Err(Denied::Rotation(_))), "{unknown:?}");
+    realm.authority.revoke_generation(&ca_id(), 1, "ca-compromise", "somebody").await.unwrap();
+    realm.authority.round().await;
+    // It has leaves, perhaps: somebody has to see that they are refused from now on.
+    assert_eq!(realm.phase(1), Phase::Draining);
+    let breaks = realm.authority.breakage(&ca_id()).unwrap().unwrap();
+    realm.authority.sign_off(&ca_id(), breaks.digest(), "somebody").await.unwrap();
+    realm.pass(Duration::from_secs(2));
+    realm.authority.round().await;
+    assert_eq!(realm.phases(), [(1, Phase::Retired), (2, Phase::Signing)]);
+    let gone = realm.authority.revoke_generation(&ca_id(), 1, "ca-compromise", "somebody").await;
+    assert!(matches!(gone, Err(Denied::Gone(..))), "{gone:?}");
+    let spki = public_key(&realm, 1);
+    realm.acknowledge(&parties, "edge").await;
+    realm.authority.round().await;
+    realm.restart().await;
+    assert_eq!(realm.phase(1), Phase::Destroyed);
+    let refused = certified(&realm, spki.clone()).await;
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("said to be compromised"), "{said}");
+    assert!(realm.authority.is_compromised(Digest::of(&spki)));
+    is_taken(&realm, &parties, &["edge"]).await;
+}
+
+#[tokio::test]
+async fn a_new_generation_is_revoked_before_it_signs_and_the_one_that_signs_goes_on() {
+    let (realm, parties) = begun(&[("edge", Shows::Both)]).await;
+    realm.authority.revoke_generation(&ca_id(), 2, "key-compromise", "somebody").await.unwrap();
+    realm.authority.round().await;
+    assert_eq!(realm.phases(), [(1, Phase::Signing), (2, Phase::Draining)]);
+    is_taken(&realm, &parties, &["edge"]).await;
+    assert!(!realm.keys(2).into_iter().any(|key| realm.authority.is_compromised(key)));
+    realm.pass(DAY * 2 + MINUTE * 6);
+    realm.authority.round().await;
+    assert_eq!(realm.phase(2), Phase::Retired);
+    assert!(realm.keys(2).into_iter().all(|key| realm.authority.is_compromised(key)));
+    is_taken(&realm, &parties, &["edge"]).await;
+}
+
+#[tokio::test]
+async fn a_generation_below_the_root_of_the_one_that_signs_is_not_revoked_by_itself() {
+    let (mut realm, parties) = Realm::new(&[("edge", Shows::Both)]).await;
+    realm.renew_issuing_only();
+    realm.restart().await;
+    realm.made().await;
+    realm.acknowledge(&parties, "edge").await;
+    realm.pass(HOUR);
+    realm.authority.ask_rotation(&ca_id(), "", "somebody").await.unwrap();
+    realm.authority.round().await;
+    realm.acknowledge(&parties, "edge").await;
+    realm.authority.round().await;
+    assert_eq!(realm.phases(), [(1, Phase::Draining), (2, Phase::Signing)]);
+    let needed = realm.authority.revoke_generation(&ca_id(), 1, "ca-compromise", "somebody").await.unwrap_err();
+    assert!(needed.to_string().contains("shares a key"), "{needed}");
+    // Said anyway, both go once a third one signs; only what was said to be in other hands is blocked.
+    realm.authority.compromised(&ca_id(), 1, "the backup was stolen", "somebody").await.unwrap();
+    realm.authority.round().await;
+    realm.acknowledge(&parties, "edge").await;
+    let breaks = realm.authority.breakage(&ca_id()).unwrap().unwrap();
+    realm.authority.sign_off(&ca_id(), breaks.digest(), "somebody").await.unwrap();
+    realm.authority.round().await;
+    realm.pass(Duration::from_secs(2));
+    realm.authority.round().await;
+    assert_eq!(realm.phases(), [(1, Phase::Retired), (2, Phase::Retired), (3, Phase::Signing)]);
+    let blocked = |number| realm.keys(number).into_iter().filter(|key| realm.authority.is_compromised(*key)).count();
+    assert_eq!((blocked(1), blocked(2), blocked(3)), (2, 1, 0), "the second has the root of the first");
 }
 
 #[tokio::test]

@@ -64,6 +64,11 @@ fn denied(error: Denied) -> Problem {
         Denied::Rotation(_) | Denied::Waits(_) => {
             (StatusCode::CONFLICT, "see what waits for what: keyward ca rotate CA --status")
         }
+        Denied::Gone(..) => (StatusCode::CONFLICT, "see how it is: keyward ca rotate CA --status"),
+        Denied::Needed(..) => (
+            StatusCode::CONFLICT,
+            "have one made: keyward ca compromised CA NUMBER; then see what breaks: keyward ca emergency CA",
+        ),
         Denied::UnknownParty(..) => (StatusCode::NOT_FOUND, "add it as a [[relying_party]]; see docs/ca-rotation.md"),
         Denied::OtherBundle { .. } => (StatusCode::CONFLICT, "fetch the bundle again: keyward ca bundle CA"),
         Denied::OtherBreakage(_) | Denied::NothingToSignOff(_) => {

@@ -9,6 +9,7 @@ use axum::{Json, Router};
 
 use super::rotation_model::{Acknowledge, CrossSign, Crossed, Distrust, Emergency, Order, Plan, Rotation, SignOff};
 use super::{Answer, authority, bad, ca_id, denied, to_its_end};
+use crate::domain::authority::RevocationReason;
 use crate::domain::id::{CaId, RelyingPartyId};
 use crate::domain::key::Digest;
 use crate::engine::authority::Authority;
@@ -28,6 +29,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/ca/{ca}/rotate", post(rotate))
         .route("/v1/ca/{ca}/rollback", post(rollback))
         .route("/v1/ca/{ca}/compromised", post(compromised))
+        .route("/v1/ca/{ca}/revoke", post(revoke))
         .route("/v1/ca/{ca}/emergency", get(emergency).post(sign_off))
         .route("/v1/ca/{ca}/distrust", post(distrust))
         .route("/v1/ca/{ca}/cross-sign", post(cross_sign))
@@ -121,6 +123,25 @@ async fn compromised(
     let (authority, ca) = of(&app, &ca)?;
     let (number, why) = meant(&read_body(sent, ORDER)?)?;
     authority.compromised(&ca, number, &why, &by).await.map_err(denied)?;
+    begin(&authority, &ca);
+    shown(&authority, &ca)
+}
+
+async fn revoke(
+    State(app): Shared,
+    Extension(door): Extension<Door>,
+    Path(ca): Path<String>,
+    sent: Sent,
+) -> Answer<Json<Rotation>> {
+    let by = actor(door)?;
+    let (authority, ca) = of(&app, &ca)?;
+    let (number, why) = meant(&read_body(sent, ORDER)?)?;
+    let reason = RevocationReason::parse(&why);
+    if !matches!(reason, Some(RevocationReason::CaCompromise | RevocationReason::KeyCompromise)) {
+        let hint = "a new one that will not do is rolled back: keyward ca rollback; an old one goes by itself";
+        return Err(bad("a generation is revoked for ca-compromise or key-compromise alone", hint));
+    }
+    authority.revoke_generation(&ca, number, &why, &by).await.map_err(denied)?;
     begin(&authority, &ca);
     shown(&authority, &ca)
 }
