@@ -60,6 +60,7 @@ impl Engine {
                 Task::Evaluate => {
                     self.evaluate(None).await;
                     self.plan_evaluation(agenda, now);
+                    self.ask_about_distrusted(agenda, now);
                 }
                 Task::Scan => self.scan(agenda, now),
                 Task::Heartbeat => self.heartbeat(agenda, now).await,

@@ -185,6 +185,8 @@ pub(crate) struct Desk {
     pub(crate) wakes_by: Option<Boottime>,
     /// When trust in private CAs, what they issued, or a key moved last.
     pub(crate) trust_moves: authority::Moves,
+    /// How many of these were looked at by whoever renews.
+    pub(crate) trust_seen: u64,
     pub(crate) started: Timestamp,
     pub(crate) people: People,
 }

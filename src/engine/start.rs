@@ -338,6 +338,7 @@ impl Desk {
             last_cycle: None,
             wakes_by: None,
             trust_moves: crate::engine::authority::Moves::default(),
+            trust_seen: 0,
             started: now,
             people,
         }

@@ -8,9 +8,11 @@ use crate::domain::execution::{Generation, Stage};
 use crate::domain::id::{CredentialId, IssuerId};
 use crate::domain::inventory::Ari;
 use crate::domain::json::Json;
+use crate::domain::register::{GenerationId, Issued};
 use crate::domain::renewal::{POLL_WITHOUT_ARI, pick, poll_after};
-use crate::domain::state::{AriRecord, Change, CredentialRecord};
-use crate::domain::time::{DAY, HOUR};
+use crate::domain::rotation::{PieceId, PieceOn};
+use crate::domain::state::{AriRecord, Change, CredentialRecord, LatchOn, State};
+use crate::domain::time::{DAY, HOUR, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::looking::Looked;
 use crate::engine::{Desk, Engine, Event};
@@ -167,6 +169,27 @@ impl Engine {
         issued.iter().for_each(|id| self.plan_ari(id, agenda));
     }
 
+    /// Whoever holds what a private CA takes back asks for its window at once: else it would only after the next poll that a
+    /// replacement is due.
+    pub(super) fn ask_about_distrusted(&self, agenda: &mut Agenda, now: Timestamp) {
+        let due: Vec<CredentialId> = {
+            let mut desk = self.write();
+            let moved = desk.trust_moves.count();
+            if core::mem::replace(&mut desk.trust_seen, moved) == moved {
+                return;
+            }
+            let desk = &*desk;
+            let hit = |record: &CredentialRecord| {
+                let current = record.current.as_ref().and_then(|g| desk.state.issued.get(&g.serial));
+                let knows_later = record.ari.as_ref().is_none_or(|ari| ari.next_poll > now);
+                knows_later && current.is_some_and(|issued| is_taken_back(&desk.state, issued))
+            };
+            let all = desk.state.credentials.iter().filter(|(_, record)| hit(record));
+            all.map(|(id, _)| id.clone()).filter(|id| asked(desk, id).is_some()).collect()
+        };
+        due.into_iter().for_each(|id| agenda.set(Task::Ari(id), now));
+    }
+
     fn is_attempted(&self, id: &CredentialId) -> bool {
         let desk = self.read();
         let mut running = desk.running.iter().filter_map(|attempt| desk.state.attempts.get(attempt));
@@ -184,6 +207,15 @@ impl Engine {
             None => agenda.drop_task(&Task::Ari(id.clone())),
         }
     }
+}
+
+/// Whether a leaf is revoked, or its key or its generation in other hands. One whose generation just signs no more has time.
+fn is_taken_back(state: &State, issued: &Issued) -> bool {
+    let GenerationId { ca, number } = &issued.generation;
+    let compromised = PieceId { ca: ca.clone(), on: PieceOn::Compromised(*number) };
+    issued.revoked.is_some()
+        || state.latches.contains_key(&LatchOn::Key(issued.spki))
+        || state.pieces.contains_key(&compromised)
 }
 
 /// Whether the CA is asked about what is installed.

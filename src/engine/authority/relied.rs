@@ -62,6 +62,11 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
 }
 
 impl Moves {
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     pub(crate) fn note(&mut self, at: Boottime) {
         self.count = self.count.saturating_add(1);
         if self.last.len() >= MOST_MOVES {
