@@ -34,6 +34,7 @@ pub mod execution;
 pub mod register;
 pub mod upkeep;
 pub mod directory;
+pub mod exception;
 pub mod state;
 pub mod rotating;
 pub mod before;
