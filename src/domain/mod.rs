@@ -35,6 +35,7 @@ pub mod register;
 pub mod upkeep;
 pub mod directory;
 pub mod exception;
+pub mod escalation;
 pub mod state;
 pub mod rotating;
 pub mod before;

@@ -4,4 +4,5 @@ mod bytes;
 mod monotone;
 mod properties;
 mod tables;
+mod times;
 mod world;

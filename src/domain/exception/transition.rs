@@ -139,8 +139,8 @@ impl Request {
             Change::Verified { found, evidence: _ } => next.verified = Some(*found),
             Change::TakenBack { by, .. } => next.taken_back = Some(by.clone()),
             Change::Reviewed { by, .. } => next.reviewed = Some(by.clone()),
-            Change::FreezeLaid(freeze) => drop(next.freezes.insert(*freeze)),
-            Change::FreezeLifted(freeze) => drop(next.freezes.remove(freeze)),
+            Change::FreezeLaid(freeze) => _ = next.freezes.insert(*freeze),
+            Change::FreezeLifted(freeze) => _ = next.freezes.remove(freeze),
             Change::Escalated(step) => next.escalation = *step,
         }
         next

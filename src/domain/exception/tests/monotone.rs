@@ -54,15 +54,15 @@ fn take_away(world: &mut World, less: &Less) {
     match less {
         Less::Person(n) => drop(world.people.remove(&who(*n))),
         Less::Consent(n) => person(world, *n, &|p| p.consent = Consent::MayNot(Arc::from("gone"))),
-        Less::Role(n) => person(world, *n, &|p| drop(p.roles.remove(&Role::Approver))),
-        Less::Group(n, name) => person(world, *n, &|p| drop(p.groups.remove(&group(name)))),
+        Less::Role(n) => person(world, *n, &|p| _ = p.roles.remove(&Role::Approver)),
+        Less::Group(n, name) => person(world, *n, &|p| _ = p.groups.remove(&group(name))),
         Less::Vote(n) if *n < world.request.votes.len() => drop(world.request.votes.remove(*n)),
         Less::Vote(_) => {}
         Less::Deny => rules(world, &|all| all.push(says("never", Says::Deny))),
-        Less::Author(n) => rules(world, &|all| all.iter_mut().for_each(|r| drop(r.authors.insert(who(*n))))),
+        Less::Author(n) => rules(world, &|all| all.iter_mut().for_each(|r| _ = r.authors.insert(who(*n)))),
         // The first rule of all is not one more.
         Less::Rule => rules(world, &|all| all.extend((!all.is_empty()).then(|| approvers("more", &["b"], 1)))),
-        Less::Freeze => drop(world.freezes.insert(freeze(9))),
+        Less::Freeze => _ = world.freezes.insert(freeze(9)),
         Less::Reject(n) => {
             // A no stands beside the yes of others, or in the place of one's own.
             let id = who(*n);

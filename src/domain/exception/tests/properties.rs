@@ -176,7 +176,7 @@ fn do_it(world: &mut World, op: &Op) {
             let mut seen = preflight(&world.request.scope, &world.now);
             match drift {
                 Drift::None => {}
-                Drift::Asset => drop(seen.assets.insert(Arc::from("credential/portal"), None)),
+                Drift::Asset => _ = seen.assets.insert(Arc::from("credential/portal"), None),
                 Drift::Condition => seen.preconditions.clear(),
                 Drift::Bytes => seen.scope = Digest([5; 32]),
                 Drift::Old => seen.at.boot_id = Arc::from("another"),
@@ -252,8 +252,8 @@ fn change(people: &mut People, n: usize, fate: Fate) {
             match fate {
                 Fate::Absent => person.presence = Presence::Absent(None),
                 Fate::NoConsent => person.consent = Consent::MayNot(Arc::from("suspended")),
-                Fate::NoRole => drop(person.roles.remove(&Role::Approver)),
-                _ => person.groups = [group("c")].into(),
+                Fate::NoRole => _ = person.roles.remove(&Role::Approver),
+                Fate::Gone | Fate::Back | Fate::OtherGroup => person.groups = [group("c")].into(),
             }
         }
     }

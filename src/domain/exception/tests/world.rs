@@ -128,10 +128,14 @@ pub(super) fn issue() -> Action {
 
 pub(super) fn scope(kind: Kind, stakes: Stakes) -> Scope {
     let until = at(50 * 60);
-    let action = match kind {
-        Kind::BreakGlass => Action::OpenPath { path: PathId::parse("approve").unwrap(), until },
-        Kind::Waiver => Action::Waive { code: Arc::from("KW4811"), target: Arc::from("key/api"), until: at(3 * HOUR) },
-        _ => issue(),
+    let path = || Action::OpenPath { path: PathId::parse("approve").unwrap(), until };
+    let waive = || Action::Waive { code: Arc::from("KW4811"), target: Arc::from("key/api"), until: at(3 * HOUR) };
+    let action = if kind == Kind::BreakGlass {
+        path()
+    } else if kind == Kind::Waiver {
+        waive()
+    } else {
+        issue()
     };
     Scope {
         id: id(1),
@@ -323,27 +327,27 @@ impl World {
 
     fn note(&mut self, event: &Event, before: &Request) {
         self.latest = self.latest.max(self.now.wall);
-        match event {
-            Event::Voted(ballot) => {
-                self.said_no |= ballot.verdict == Verdict::Reject;
-                if ballot.verdict == Verdict::Approve {
-                    self.heard.push(Heard {
-                        person: ballot.person.clone(),
-                        scope: before.scope.clone(),
-                        channel: ballot.channel,
-                        hours: self.hours,
-                    });
-                }
+        if let Event::Voted(ballot) = event {
+            self.said_no |= ballot.verdict == Verdict::Reject;
+            if ballot.verdict == Verdict::Approve {
+                let (person, scope) = (ballot.person.clone(), before.scope.clone());
+                self.heard.push(Heard { person, scope, channel: ballot.channel, hours: self.hours });
             }
-            Event::ScopeChanged { .. } => self.set = Moment { wall: self.latest, ..self.now.clone() },
-            Event::Deferred { .. } => self.deferred += 1,
-            Event::FreezeLaid(freeze) => drop(self.frozen.insert(*freeze)),
-            Event::FreezeLifted(freeze) => drop(self.frozen.remove(freeze)),
-            Event::Begun { .. } => {
+        }
+        match event.name() {
+            "change the scope of" => self.set = Moment { wall: self.latest, ..self.now.clone() },
+            "defer" => self.deferred += 1,
+            "begin" => {
                 self.began += 1;
                 self.begun = Some(self.now.clone());
             }
             _ => {}
+        }
+        if let Event::FreezeLaid(freeze) = event {
+            self.frozen.insert(*freeze);
+        }
+        if let Event::FreezeLifted(freeze) = event {
+            self.frozen.remove(freeze);
         }
     }
 
@@ -356,6 +360,7 @@ impl World {
             && person.consent == Consent::May
             && person.groups.contains(&group("b"))
             && ballot.verdict == Verdict::Reject
+            && ballot.reason.as_ref().is_some_and(|reason| !reason.trim().is_empty())
             && ballot.scope == self.request.scope.hash()
             && ballot.round == self.request.scope.round;
         let asked = ["review", "deferred", "approved"].contains(&self.request.state.as_str());
