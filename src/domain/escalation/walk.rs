@@ -143,6 +143,7 @@ mod tests {
             roles: BTreeSet::from([Role::Approver]),
             presence: Presence::Here,
             consent: Consent::May,
+            acts_for: None,
         };
         [("ann", &["web"][..]), ("abe", &["web"]), ("cleo", &["core"]), ("chief", &[])]
             .map(|(name, groups)| (who(name), person(groups)))

@@ -65,8 +65,8 @@ pub enum WhyNot {
     /// They are in no group that decides about it.
     #[error("they are in none of the groups that decide about it: {}", listed(.0))]
     NoGroup(BTreeSet<GroupId>),
-    /// They ask for it.
-    #[error("they asked for it themselves; somebody else approves it")]
+    /// They ask for it, or had a hand in what is asked.
+    #[error("they asked for it, changed it, or somebody did who acts for them; somebody else approves it")]
     Requester,
     /// They carry it out.
     #[error("they carry it out; somebody else approves it")]
@@ -151,7 +151,7 @@ pub fn has_authority(
     if required.groups().all(|group| !person.groups.contains(group)) {
         return Err(WhyNot::NoGroup(required.groups().cloned().collect()));
     }
-    if request.requester.person() == Some(id) {
+    if request.requester.person() == Some(id) || request.askers.contains(id) {
         return Err(WhyNot::Requester);
     }
     if executor == Some(id) {

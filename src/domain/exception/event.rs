@@ -1,5 +1,6 @@
 //! What can happen to a request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::clock::{Deadline, Moment};
@@ -67,6 +68,8 @@ pub enum Event {
     Superseded(RequestId),
     /// It was planned again; its round is given by [`super::step`].
     ScopeChanged {
+        /// By whom: they ask for it too, from then on.
+        by: By,
         /// What would be done now.
         scope: Box<Scope>,
         /// Until when it has to be decided now.
@@ -199,7 +202,12 @@ impl Preflight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It was opened.
-    Opened(Box<Opening>),
+    Opened {
+        /// With all of this.
+        opening: Box<Opening>,
+        /// Who asks by that.
+        askers: BTreeSet<PersonId>,
+    },
     /// It was submitted by somebody.
     Submitted(By),
     /// A vote was taken.
@@ -217,6 +225,10 @@ pub enum Change {
     },
     /// Its scope is another one.
     ScopeChanged {
+        /// By whom.
+        by: By,
+        /// Who asks too, by that.
+        askers: BTreeSet<PersonId>,
         /// The new one, with its round.
         scope: Box<Scope>,
         /// Until when it has to be decided.

@@ -125,6 +125,8 @@ pub struct Person {
     pub presence: Presence,
     /// Whether their consent counts.
     pub consent: Consent,
+    /// For whom they act, if they are a machine or an agent of somebody: what they ask for, that person asks for.
+    pub acts_for: Option<PersonId>,
 }
 
 /// Everybody who is known at the moment of judging. Who is not in it may do nothing.

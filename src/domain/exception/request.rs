@@ -121,6 +121,9 @@ pub struct Request {
     pub state: State,
     /// Who asks.
     pub requester: By,
+    /// Everybody who had a hand in what is asked: the requester, whoever changed the scope, and those for whom they act.
+    /// None of them approves it, in no round.
+    pub askers: BTreeSet<PersonId>,
     /// Why, in the requester's words.
     pub reason: Arc<str>,
     /// When it was opened.

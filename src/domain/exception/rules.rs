@@ -155,9 +155,6 @@ pub fn required(scope: &Scope, rules: &Rules, hours: Hours) -> Result<Required, 
     }
     let (kind, stakes) = (scope.kind, scope.at_stake());
     let about: Vec<&Rule> = set.rules.iter().filter(|rule| rule.is_about(kind, stakes)).collect();
-    if about.is_empty() {
-        return Err(Denied::NoRule(kind, stakes));
-    }
     if let Some(rule) = about.iter().find(|rule| rule.says == Says::Deny) {
         return Err(Denied::By(rule.id.clone()));
     }
@@ -183,7 +180,7 @@ pub fn required(scope: &Scope, rules: &Rules, hours: Hours) -> Result<Required, 
             all.needs.push(Need { rule: rule.id.clone(), groups: groups.clone(), persons });
         }
     }
-    // What is left may be approvals beforehand that do not reach so high.
+    // No rule at all, or only approvals beforehand that do not reach so high.
     if all.needs.is_empty() {
         return Err(Denied::NoRule(kind, stakes));
     }

@@ -1,5 +1,6 @@
 //! The one function by which a request changes: an event comes, and is a transition or is refused.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::begin::begin;
@@ -57,8 +58,9 @@ pub fn open(
     }
     opening.scope.check(now.wall, now)?;
     renews(&opening.scope, renewed)?;
-    let request = Request::opened(&opening, now);
-    let change = Change::Opened(Box::new(opening));
+    let askers = asking(&opening.requester, ground);
+    let request = Request::opened(&opening, &askers, now);
+    let change = Change::Opened { opening: Box::new(opening), askers };
     let transition = Transition { request: request.id(), at: now.clone(), from: None, to: State::Draft, change };
     Ok(Stepped { request, transition, permit: None })
 }
@@ -128,9 +130,10 @@ fn judge(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment) ->
             }
             plain(State::Superseded(*by))
         }
-        Event::ScopeChanged { scope, decide_by } => {
+        Event::ScopeChanged { by, scope, decide_by } => {
             here(state.is_before_execution())?;
-            change_scope(request, scope, *decide_by, now)
+            may_ask(by, ground, event.name())?;
+            change_scope(request, by, scope, *decide_by, ground, now)
         }
         Event::Expired => {
             here(state.is_before_execution())?;
@@ -294,7 +297,14 @@ pub fn latest_deferral(request: &Request) -> Timestamp {
     request.decide_by.min(request.scope.window.valid_until)
 }
 
-fn change_scope(request: &Request, scope: &Scope, decide_by: Timestamp, now: &Moment) -> Judged {
+fn change_scope(
+    request: &Request,
+    by: &By,
+    scope: &Scope,
+    decide_by: Timestamp,
+    ground: &Ground<'_>,
+    now: &Moment,
+) -> Judged {
     let old = &request.scope;
     let mut scope = Scope { round: old.round, ..scope.clone() };
     if scope.id != old.id {
@@ -315,7 +325,8 @@ fn change_scope(request: &Request, scope: &Scope, decide_by: Timestamp, now: &Mo
         }
         scope.round = scope.round.saturating_add(1);
     }
-    Ok((to, Change::ScopeChanged { scope: Box::new(scope), decide_by }))
+    let askers = asking(by, ground);
+    Ok((to, Change::ScopeChanged { by: by.clone(), askers, scope: Box::new(scope), decide_by }))
 }
 
 fn close(request: &Request, by: &By, ground: &Ground<'_>) -> Result<(), Refusal> {
@@ -336,7 +347,7 @@ fn may_review(request: &Request, by: &PersonId, ground: &Ground<'_>) -> Result<(
     is_a(by, &[Role::Operator, Role::Approver, Role::Commander], ground, "review")?;
     let carried_out = request.execution.as_ref().and_then(|execution| execution.by.person()) == Some(by);
     let voted = request.votes.iter().any(|vote| vote.ballot.person == *by);
-    if carried_out || voted || request.requester.person() == Some(by) {
+    if carried_out || voted || request.askers.contains(by) || request.requester.person() == Some(by) {
         let expected = "somebody who neither asked for it, nor approved it, nor carried it out";
         return Err(Refusal::NotAllowed { who: Arc::from(by.as_str()), event: "review", expected });
     }
@@ -348,6 +359,12 @@ fn may_ask(by: &By, ground: &Ground<'_>, event: &'static str) -> Result<(), Refu
     let may = ground.people.get(id).is_some_and(|person| person.roles.contains(&Role::Requester));
     let expected = "the guardian, or somebody with the role of a requester";
     if may { Ok(()) } else { Err(Refusal::NotAllowed { who: Arc::from(id.as_str()), event, expected }) }
+}
+
+/// Who asks by this: an agent of somebody asks for them.
+fn asking(by: &By, ground: &Ground<'_>) -> BTreeSet<PersonId> {
+    let acts_for = by.person().and_then(|id| ground.people.get(id)).and_then(|person| person.acts_for.clone());
+    by.person().cloned().into_iter().chain(acts_for).collect()
 }
 
 /// The guardian, whoever asked, and incident command may take back a request.

@@ -1,11 +1,12 @@
 //! What happened to a request, as the log has it: one entry for each, and from all of them the request again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::clock::{Deadline, Moment};
 use super::event::{Change, Opening, Why};
 use super::name::RequestId;
-use super::people::By;
+use super::people::{By, PersonId};
 use super::request::{Execution, Request, State};
 use super::vote::Verdict;
 use super::{Kind, REVIEW_WITHIN};
@@ -57,10 +58,10 @@ pub enum BadReplay {
 pub fn replay<'t>(all: impl IntoIterator<Item = &'t Transition>) -> Result<Request, BadReplay> {
     let mut all = all.into_iter().enumerate();
     let (_, first) = all.next().ok_or(BadReplay::Empty)?;
-    let (Change::Opened(opening), None) = (&first.change, &first.from) else {
+    let (Change::Opened { opening, askers }, None) = (&first.change, &first.from) else {
         return Err(BadReplay::NotOpened(first.code()));
     };
-    all.try_fold(Request::opened(opening, &first.at), |request, (index, next)| {
+    all.try_fold(Request::opened(opening, askers, &first.at), |request, (index, next)| {
         if next.request != request.id() || next.from.as_ref() != Some(&request.state) {
             let from = next.from.as_ref().map_or("nothing", State::as_str);
             return Err(BadReplay::Gap { request: request.id(), index, from, state: request.state.as_str() });
@@ -71,13 +72,14 @@ pub fn replay<'t>(all: impl IntoIterator<Item = &'t Transition>) -> Result<Reque
 
 impl Request {
     /// A draft.
-    pub(super) fn opened(opening: &Opening, at: &Moment) -> Self {
+    pub(super) fn opened(opening: &Opening, askers: &BTreeSet<PersonId>, at: &Moment) -> Self {
         let Opening { scope, requester, reason, decide_by, follows } = opening.clone();
         Self {
             deadline: Deadline::at(scope.window.valid_until, at),
             scope,
             state: State::Draft,
             requester,
+            askers: askers.clone(),
             reason,
             opened: at.clone(),
             decide_by,
@@ -85,7 +87,7 @@ impl Request {
             advice: Vec::new(),
             deferrals: 0,
             escalation: 0,
-            freezes: std::collections::BTreeSet::new(),
+            freezes: BTreeSet::new(),
             execution: None,
             verified: None,
             ends: None,
@@ -111,7 +113,7 @@ impl Request {
         }
         match &transition.change {
             // It was opened before.
-            Change::Opened(_) | Change::Submitted(_) | Change::Moved { .. } => {}
+            Change::Opened { .. } | Change::Submitted(_) | Change::Moved { .. } => {}
             Change::Voted(vote) => {
                 // What somebody says replaces what they said.
                 next.votes.retain(|other| other.ballot.person != vote.ballot.person);
@@ -122,7 +124,8 @@ impl Request {
                 next.advice.push(advice.clone());
             }
             Change::Deferred { .. } => next.deferrals = self.deferrals.saturating_add(1),
-            Change::ScopeChanged { scope, decide_by } => {
+            Change::ScopeChanged { by: _, askers, scope, decide_by } => {
+                next.askers.extend(askers.iter().cloned());
                 next.deadline = Deadline::at(scope.window.valid_until, now);
                 next.scope = (**scope).clone();
                 next.decide_by = *decide_by;
@@ -152,7 +155,7 @@ impl Transition {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match &self.change {
-            Change::Opened(_) => "request.open",
+            Change::Opened { .. } => "request.open",
             Change::Submitted(_) if self.to == State::Approved => "request.preapprove",
             Change::Submitted(_) => "request.submit",
             Change::Voted(vote) => match (vote.ballot.verdict, &self.to) {
@@ -194,19 +197,18 @@ impl Transition {
     #[must_use]
     pub fn by(&self) -> By {
         match &self.change {
-            Change::Opened(opening) => opening.requester.clone(),
+            Change::Opened { opening, .. } => opening.requester.clone(),
             Change::Submitted(by)
             | Change::Begun { by, .. }
+            | Change::ScopeChanged { by, .. }
             | Change::TakenBack { by, .. }
             | Change::Moved { by, .. } => by.clone(),
             Change::Voted(vote) => By::Person(vote.ballot.person.clone()),
             Change::Recommended(advice) => By::Person(advice.by.clone()),
             Change::Deferred { by, .. } | Change::Reviewed { by, .. } => By::Person(by.clone()),
-            Change::ScopeChanged { .. }
-            | Change::Verified { .. }
-            | Change::FreezeLaid(_)
-            | Change::FreezeLifted(_)
-            | Change::Escalated(_) => By::Guardian,
+            Change::Verified { .. } | Change::FreezeLaid(_) | Change::FreezeLifted(_) | Change::Escalated(_) => {
+                By::Guardian
+            }
         }
     }
 
@@ -247,7 +249,7 @@ impl Transition {
     #[must_use]
     pub fn texts(&self) -> Vec<(&'static str, Arc<str>)> {
         let reason = match &self.change {
-            Change::Opened(opening) => Some(&opening.reason),
+            Change::Opened { opening, .. } => Some(&opening.reason),
             Change::Voted(vote) => vote.ballot.reason.as_ref(),
             Change::Recommended(advice) => Some(&advice.reason),
             Change::Deferred { reason, .. }
@@ -270,8 +272,10 @@ impl Transition {
 impl Change {
     fn facts(&self) -> Vec<(&'static str, Json)> {
         let hashes = |all: &[Digest]| Json::arr(all.iter().map(|one| Json::Hash(*one)));
+        let people = |all: &BTreeSet<PersonId>| Json::arr(all.iter().map(PersonId::to_json));
         match self {
-            Self::Opened(opening) => vec![
+            Self::Opened { opening, askers } => vec![
+                ("askers", people(askers)),
                 ("decide_by", Json::Time(opening.decide_by)),
                 ("follows", Json::opt(opening.follows.as_ref().map(Json::show))),
                 ("scope", opening.scope.to_json()),
@@ -283,7 +287,8 @@ impl Change {
                 ("until", Json::Time(until.wall)),
                 ("until_boot_ms", Json::show(&until.boot.as_duration().as_millis())),
             ],
-            Self::ScopeChanged { scope, decide_by } => vec![
+            Self::ScopeChanged { by: _, askers, scope, decide_by } => vec![
+                ("askers", people(askers)),
                 ("decide_by", Json::Time(*decide_by)),
                 ("scope", scope.to_json()),
                 ("scope_hash", Json::Hash(scope.hash())),

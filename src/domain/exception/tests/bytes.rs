@@ -236,7 +236,7 @@ fn the_same_bytes_after_planning_again_keep_the_approvals() {
     let mut world = World::new(Kind::IssueElsewhere, Stakes::T3);
     world.agree();
     let (scope, before) = (Box::new(world.request.scope.clone()), world.request.clone());
-    let same = world.happen(Event::ScopeChanged { scope, decide_by: at(HOUR) });
+    let same = world.happen(Event::ScopeChanged { by: By::Guardian, scope, decide_by: at(HOUR) });
     assert_eq!(same, Err(Refusal::SameScope));
     assert_eq!(world.request, before);
     world.begin(By::Guardian).unwrap();

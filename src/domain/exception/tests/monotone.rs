@@ -115,7 +115,7 @@ proptest! {
         stakes in select(vec![Stakes::T1, Stakes::T2, Stakes::T3, Stakes::T4]),
         n in 0..RULES,
         votes in vec(vote(), 0..5),
-        taken in vec(less(), 1..4),
+        taken in vec(less(), 1..8),
     ) {
         let mut world = world(stakes, n, &votes);
         let (mut could, mut decided) = (may_begin(&world), may_decide(&world));

@@ -51,8 +51,10 @@ enum Op {
     Withdraw(Option<usize>),
     Revoke(Option<usize>),
     Supersede,
-    Change(u8),
+    Change(Option<usize>, u8),
     Expire,
+    /// So much time passes that it is over, and that is noticed.
+    RunOut,
     Begin(Option<usize>, Drift),
     Done,
     Fail,
@@ -77,8 +79,11 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let anybody = || 0..=STRANGER;
     let maybe = || proptest::option::of(0..=STRANGER);
+    // Mostly those whose voice may count.
+    let anybody = || prop_oneof![3 => ANN..=RUNS, 2 => 0..=STRANGER];
+    let asks = prop_oneof![Just(None), select(vec![Some(ASKS), Some(AGENT), Some(AGENT), Some(ANN)])];
+    let carries_out = prop_oneof![2 => Just(None), 2 => Just(Some(RUNS)), 1 => maybe()];
     let channel = || select(vec![Channel::Passkey, Channel::SshSignature]);
     let verdict = prop_oneof![9 => Just(Verdict::Approve), 1 => Just(Verdict::Reject)];
     let over = prop_oneof![8 => Just(Over::Now), 1 => Just(Over::RoundBefore), 1 => Just(Over::OtherBytes)];
@@ -98,11 +103,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => maybe().prop_map(Op::Withdraw),
         2 => maybe().prop_map(Op::Revoke),
         1 => Just(Op::Supersede),
-        4 => (0..4_u8).prop_map(Op::Change),
-        9 => Just(Op::Expire),
+        4 => (asks, 0..4_u8).prop_map(|(by, n)| Op::Change(by, n)),
+        5 => Just(Op::Expire),
+        2 => Just(Op::RunOut),
     ];
     let doing = prop_oneof![
-        9 => (maybe(), drift).prop_map(|(by, drift)| Op::Begin(by, drift)),
+        9 => (carries_out, drift).prop_map(|(by, drift)| Op::Begin(by, drift)),
         4 => Just(Op::Done),
         2 => Just(Op::Fail),
         2 => Just(Op::Crash),
@@ -128,11 +134,16 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![4 => asking, 4 => doing, 3 => around]
 }
 
-fn setting() -> impl Strategy<Value = (Kind, Stakes)> {
+/// What is asked, what is at stake, whether people are at work, and by which rules.
+type Setting = (Kind, Stakes, Hours, usize);
+
+fn setting() -> impl Strategy<Value = Setting> {
     let issue = select(vec![Stakes::T1, Stakes::T2, Stakes::T3, Stakes::T4]).prop_map(|s| (Kind::IssueElsewhere, s));
     let above =
         (select(vec![Kind::BreakGlass, Kind::Waiver, Kind::FreezeOverride]), select(vec![Stakes::T3, Stakes::T4]));
-    prop_oneof![3 => issue, 2 => above]
+    let hours = select(vec![Hours::Business, Hours::Out]);
+    (prop_oneof![3 => issue, 2 => above], hours, select(vec![0, 0, 1, 7]))
+        .prop_map(|((kind, stakes), hours, rules)| (kind, stakes, hours, rules))
 }
 
 fn by(n: Option<usize>) -> By {
@@ -161,7 +172,7 @@ fn do_it(world: &mut World, op: &Op) {
         Op::Withdraw(n) => world.happen(Event::Withdrawn { by: by(*n), reason: why() }),
         Op::Revoke(n) => world.happen(Event::Revoked { by: by(*n), reason: why() }),
         Op::Supersede => world.happen(Event::Superseded(id(2))),
-        Op::Change(n) => {
+        Op::Change(who, n) => {
             let mut scope = world.request.scope.clone();
             match n {
                 0 => {}
@@ -169,9 +180,13 @@ fn do_it(world: &mut World, op: &Op) {
                 2 => scope.window.valid_until = at(45 * 60),
                 _ => scope.preconditions = BTreeMap::from([(Arc::from("issuer answers"), Arc::from("again"))]),
             }
-            world.happen(Event::ScopeChanged { scope: Box::new(scope), decide_by: at(2_000) })
+            world.happen(Event::ScopeChanged { by: by(*who), scope: Box::new(scope), decide_by: at(2_000) })
         }
         Op::Expire => world.happen(Event::Expired),
+        Op::RunOut => {
+            world.pass(8_000);
+            world.happen(Event::Expired)
+        }
         Op::Begin(n, drift) => {
             let mut seen = preflight(&world.request.scope, &world.now);
             match drift {
@@ -264,8 +279,9 @@ fn start() -> impl Strategy<Value = usize> {
     0..4_usize
 }
 
-fn run(setting: (Kind, Stakes), start: usize, ops: &[Op]) -> World {
+fn run(setting: Setting, start: usize, ops: &[Op]) -> World {
     let mut world = World::new(setting.0, setting.1);
+    (world.hours, world.rules) = (setting.2, rules(setting.3));
     let first = [Op::Submit(ASKS), Op::Agree, Op::Begin(None, Drift::None)];
     first.iter().take(start).chain(ops).for_each(|op| do_it(&mut world, op));
     world
@@ -283,16 +299,16 @@ proptest! {
     /// Invariant 3: nobody does anything, and time passes as it likes.
     #[test]
     fn time_alone_approves_and_begins_nothing(
-        setting in setting().prop_filter("somebody is asked", |(_, stakes)| *stakes > Stakes::T1),
+        setting in setting().prop_filter("somebody is asked", |(_, stakes, ..)| *stakes > Stakes::T1),
         first in vec(op(), 0..6),
         spans in vec((0..9_000_u64, -5_000..5_000_i64, any::<bool>(), 0..6_usize), 1..20),
     ) {
         let mut world = run(setting, 0, &[]);
+        world.rules = rules(0);
         // Some of what comes before, but no approval.
-        for op in first.iter().filter(|op| !matches!(op, Op::Vote(..) | Op::Agree)) {
+        for op in first.iter().filter(|op| !matches!(op, Op::Vote(..) | Op::Agree | Op::Rules(_))) {
             do_it(&mut world, op);
         }
-        world.rules = rules(0);
         for (span, wall, reboot, what) in spans {
             world.pass(span);
             world.step_wall(wall);

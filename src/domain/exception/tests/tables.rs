@@ -51,6 +51,44 @@ fn so_many_agree_as_is_at_stake() {
 }
 
 #[test]
+fn a_record_with_two_votes_of_one_person_has_the_consent_of_one() {
+    for stakes in [Stakes::T3, Stakes::T4] {
+        let mut world = submitted(Kind::IssueElsewhere, stakes);
+        // Of both groups, and over both channels.
+        world.people.get_mut(&who(ANN)).unwrap().groups = BTreeSet::from([group("a"), group("b")]);
+        for channel in [Passkey, SshSignature] {
+            let ballot = world.ballot(ANN, Verdict::Approve, channel);
+            world.request.votes.push(Vote { ballot, at: at(0), hours: Hours::Out });
+        }
+        let tally = tally(&world.request, None, &world.ground()).unwrap();
+        assert!(tally.lacking.contains(&Lacking::Persons { given: 1, needed: 2 }), "{:?}", tally.lacking);
+        assert_eq!(tally.lacking.len(), if stakes == Stakes::T4 { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn each_rule_that_names_approvers_has_its_voice() {
+    for (rules, votes, state) in [
+        (known(vec![approvers("ants", &["a"], 0), approvers("bees", &["b"], 0)]), &[ANN][..], "review"),
+        (known(vec![approvers("ants", &["a"], 0), approvers("bees", &["b"], 0)]), &[ANN, BEA], "approved"),
+        (known(vec![approvers("people", &["a", "b"], 0), approvers("bees", &["b"], 2)]), &[ANN, BEA], "review"),
+        (known(vec![approvers("people", &["a", "b"], 0), approvers("bees", &["b"], 2)]), &[BEA, BOB], "approved"),
+        // Of another kind, or of graver matters.
+        (
+            known(vec![approvers("people", &["a"], 0), Rule { least: Stakes::T4, ..approvers("bees", &["b"], 1) }]),
+            &[ANN],
+            "approved",
+        ),
+    ] {
+        let mut world = World::new(Kind::IssueElsewhere, Stakes::T3);
+        world.rules = rules;
+        world.happen(Event::Submitted(By::Guardian)).unwrap();
+        votes.iter().for_each(|n| world.approve(*n, Passkey).unwrap());
+        assert_eq!(world.request.state.as_str(), state, "{:?}", world.rules);
+    }
+}
+
+#[test]
 fn what_policy_approved_beforehand_is_approved_below_t3_and_below_the_floor_only() {
     for (kind, stakes, state) in [
         (Kind::IssueElsewhere, Stakes::T1, "approved"),
@@ -162,6 +200,14 @@ fn whose_authority_went_between_approval_and_execution_approves_nothing() {
         world.approve(BEA, Passkey).unwrap();
         assert_eq!(world.begin(By::Guardian), Ok(()), "{what}");
     }
+    // Of three, those who are left used one channel.
+    let mut world = submitted(Kind::IssueElsewhere, Stakes::T4);
+    for (n, channel) in [(ANN, Passkey), (ABE, SshSignature), (BEA, SshSignature)] {
+        world.approve(n, channel).unwrap();
+    }
+    drop(world.people.remove(&who(ANN)));
+    let lacking = vec![Lacking::Pair(Pair::TwoGroupsTwoChannels)];
+    assert_eq!(world.begin(By::Guardian), Err(Refusal::NotEnough(lacking)));
     // Who went home has approved all the same.
     let mut world = submitted(Kind::IssueElsewhere, Stakes::T3);
     world.approve(ANN, Passkey).unwrap();
@@ -203,6 +249,27 @@ fn a_rejection_has_a_reason_and_ends_it_and_whoever_asked_may_say_it_too() {
     world.rules = rules(4);
     world.reject(BEA).unwrap();
     assert_eq!(world.request.state, State::Rejected);
+}
+
+#[test]
+fn whoever_had_a_hand_in_what_is_asked_does_not_approve_it_in_no_round() {
+    let mut world = submitted(Kind::IssueElsewhere, Stakes::T3);
+    world.people.get_mut(&who(BEA)).unwrap().roles.insert(Role::Requester);
+    let change = |world: &mut World, n: usize, evidence: u8| {
+        let scope = Box::new(Scope { evidence: Digest([evidence; 32]), ..world.request.scope.clone() });
+        world.happen(Event::ScopeChanged { by: By::Person(who(n)), scope, decide_by: at(HOUR) })
+    };
+    // Who may not ask may not change either.
+    assert!(matches!(change(&mut world, ANN, 3), Err(Refusal::NotAllowed { .. })));
+    change(&mut world, BEA, 3).unwrap();
+    change(&mut world, AGENT, 4).unwrap();
+    // Bob's agent changed it, and is dismissed then: that does not give Bob his voice back.
+    world.people.remove(&who(AGENT));
+    for n in [ASKS, BEA, BOB] {
+        assert_eq!(asked(&world, n), Err(WhyNot::Requester), "{}", who(n));
+    }
+    world.approve(ANN, Passkey).unwrap();
+    assert_eq!(world.begin(By::Guardian), Ok(()));
 }
 
 #[test]
@@ -289,7 +356,7 @@ fn every_entry_has_a_name_and_all_of_them_are_one_request() {
     world.happen(Event::Deferred { by: who(ANN), until: at(60), reason: why() }).unwrap();
     world.happen(Event::Resumed(By::Person(who(ANN)))).unwrap();
     let scope = Box::new(Scope { evidence: Digest([3; 32]), ..world.request.scope.clone() });
-    world.happen(Event::ScopeChanged { scope, decide_by: at(60) }).unwrap();
+    world.happen(Event::ScopeChanged { by: By::Guardian, scope, decide_by: at(60) }).unwrap();
     world.happen(Event::Escalated { step: 1 }).unwrap();
     world.happen(Event::FreezeLaid(freeze(2))).unwrap();
     world.happen(Event::FreezeLifted(freeze(2))).unwrap();
@@ -353,7 +420,7 @@ fn a_request_is_limited_in_all_that_it_collects() {
     for n in 0..MOST_ROUNDS + 5 {
         let mut scope = Box::new(world.request.scope.clone());
         scope.preconditions.insert(Arc::from("turn"), Arc::from(n.to_string()));
-        drop(world.happen(Event::ScopeChanged { scope, decide_by: at(HOUR) }));
+        drop(world.happen(Event::ScopeChanged { by: By::Guardian, scope, decide_by: at(HOUR) }));
     }
     assert_eq!(world.request.scope.round, MOST_ROUNDS);
     for n in 0..=u8::try_from(MOST_VOICES).unwrap() {

@@ -99,7 +99,7 @@ fn it_is_put_off_twice_and_never_past_the_last_safe_moment() {
     assert_eq!(world.happen(defer(HOUR)), Err(Refusal::TooManyDeferrals(2)));
     // Another round does not make it less.
     let scope = Box::new(Scope { evidence: Digest([3; 32]), ..world.request.scope.clone() });
-    world.happen(Event::ScopeChanged { scope, decide_by: at(HOUR) }).unwrap();
+    world.happen(Event::ScopeChanged { by: By::Guardian, scope, decide_by: at(HOUR) }).unwrap();
     assert_eq!(world.happen(defer(HOUR)), Err(Refusal::TooManyDeferrals(2)));
 }
 
@@ -175,7 +175,7 @@ fn times_that_are_too_long_are_refused_when_it_is_asked() {
     world.pass(1_800);
     let mut longer = Box::new(world.request.scope.clone());
     longer.window.valid_until = at(HOUR + 1);
-    let refused = world.happen(Event::ScopeChanged { scope: longer, decide_by: at(HOUR) });
+    let refused = world.happen(Event::ScopeChanged { by: By::Guardian, scope: longer, decide_by: at(HOUR) });
     assert!(matches!(refused, Err(Refusal::Scope(BadScope::TooLong { .. }))), "{refused:?}");
 }
 

@@ -62,8 +62,11 @@ pub(super) fn everybody() -> People {
         roles: roles.iter().copied().collect(),
         presence: Presence::Here,
         consent: Consent::May,
+        acts_for: None,
     };
     let all = [Role::Requester, Role::Approver, Role::Operator];
+    // The agent is Bob's.
+    let agent = Person { acts_for: Some(who(BOB)), ..person(&["b"], &all, Nature::Agent) };
     BTreeMap::from([
         (who(ASKS), person(&["a"], &[Role::Requester, Role::Approver], Nature::Human)),
         (who(ANN), person(&["a"], &[Role::Approver], Nature::Human)),
@@ -73,7 +76,7 @@ pub(super) fn everybody() -> People {
         (who(WROTE), person(&["a", "b"], &[Role::Approver], Nature::Human)),
         (who(RUNS), person(&["b"], &[Role::Approver, Role::Operator], Nature::Human)),
         (who(BOT), person(&["a"], &all, Nature::Machine)),
-        (who(AGENT), person(&["b"], &all, Nature::Agent)),
+        (who(AGENT), agent),
         (who(CHIEF), person(&[], &[Role::Commander], Nature::Human)),
     ])
 }
@@ -192,6 +195,7 @@ pub(super) struct World {
     boots: u32,
     heard: Vec<Heard>,
     said_no: bool,
+    asked: BTreeSet<PersonId>,
     began: u32,
     deferred: u32,
     frozen: BTreeSet<FreezeId>,
@@ -234,6 +238,7 @@ impl World {
             boots: 0,
             heard: Vec::new(),
             said_no: false,
+            asked: BTreeSet::from([who(ASKS)]),
             began: 0,
             deferred: 0,
             frozen: BTreeSet::new(),
@@ -342,6 +347,10 @@ impl World {
                 self.begun = Some(self.now.clone());
             }
             _ => {}
+        }
+        if let Event::ScopeChanged { by: By::Person(id), .. } = event {
+            self.asked.insert(id.clone());
+            self.asked.extend((*id == who(AGENT)).then(|| who(BOB)));
         }
         if let Event::FreezeLaid(freeze) = event {
             self.frozen.insert(*freeze);
@@ -460,7 +469,8 @@ impl World {
                 let person = self.people.get(&heard.person);
                 heard.scope == *scope
                     && *by != By::Person(heard.person.clone())
-                    && ![who(ASKS), who(WROTE)].contains(&heard.person)
+                    && heard.person != who(WROTE)
+                    && !self.asked.contains(&heard.person)
                     && person.is_some_and(|p| {
                         p.nature == Nature::Human
                             && p.consent == Consent::May
