@@ -31,6 +31,14 @@ impl Moment {
         wall || boot
     }
 
+    /// As an entry has it: in whole milliseconds since boot, cut and never rounded up, so that no deadline is later than it
+    /// was.
+    #[must_use]
+    pub fn recorded(&self) -> Self {
+        let millis = u64::try_from(self.boot.as_duration().as_millis()).unwrap_or(u64::MAX);
+        Self { boot: Boottime::from_boot(Duration::from_millis(millis)), ..self.clone() }
+    }
+
     /// The later of both wall clocks, with the boot clock of this moment.
     #[must_use]
     pub fn after(&self, mark: &Self) -> Self {

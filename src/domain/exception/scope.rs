@@ -14,8 +14,9 @@ use crate::domain::time::{Timestamp, human_span};
 
 /// What is done is done once.
 pub const MAX_EXECUTIONS: u8 = 1;
-/// A scope is at most this long in bytes: it has to fit into an entry of the audit log (60 KiB) beside what else that says.
-pub const LONGEST_SCOPE: usize = 48 * 1_024;
+/// A scope is at most this long in bytes: it has to fit twice into an entry of the audit log (60 KiB), among its facts and
+/// among the changes of the state, beside what else that says.
+pub const LONGEST_SCOPE: usize = 24 * 1_024;
 /// More assets or conditions than a person can look at are several requests.
 pub const MOST_PARTS: usize = 256;
 

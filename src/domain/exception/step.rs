@@ -51,6 +51,7 @@ pub fn open(
     ground: &Ground<'_>,
     now: &Moment,
 ) -> Result<Stepped, Refusal> {
+    let now = &now.recorded();
     may_ask(&opening.requester, ground, "open")?;
     reason(&opening.reason)?;
     if opening.scope.round != 1 {
@@ -70,6 +71,7 @@ pub fn open(
 /// # Errors
 /// [`Refusal`] says why nothing happens; the request is as it was then.
 pub fn step(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment) -> Result<Stepped, Refusal> {
+    let now = &now.recorded();
     let ((to, change), permit) = if let Event::Begun { by, preflight } = event {
         let (change, permit) = begin(request, by, preflight, ground, now)?;
         ((State::Executing, change), Some(permit))

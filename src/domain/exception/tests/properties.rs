@@ -330,6 +330,57 @@ proptest! {
         }
     }
 
+    /// Invariant 11, by people who want nothing but to put it off.
+    #[test]
+    fn it_is_put_off_twice_at_most_and_decided_in_time_however_people_try(
+        tries in vec((ANN..=BOB, 1..8_000_i64, 0..1_500_u64, any::<bool>()), 3..12),
+    ) {
+        let mut world = World::new(Kind::IssueElsewhere, Stakes::T3);
+        world.happen(Event::Submitted(By::Guardian)).unwrap();
+        let mut taken = 0;
+        for (n, until, passes, wakes) in tries {
+            let deferred = world.happen(Event::Deferred { by: who(n), until: at(until), reason: why() }).is_ok();
+            prop_assert!(!deferred || until <= HOUR, "put off past the last safe moment");
+            taken += u32::from(deferred);
+            world.pass(passes);
+            let by = if wakes { By::Person(who(n)) } else { By::Guardian };
+            drop(world.happen(Event::Resumed(by)));
+            // At the last safe moment nothing is put off any more.
+            let over = world.now.wall >= at(HOUR);
+            drop(over.then(|| world.happen(Event::Resumed(By::Guardian))));
+            prop_assert!(!over || world.request.state == State::Review);
+        }
+        prop_assert!(taken <= 2);
+    }
+
+    /// Invariant 16, by clocks alone.
+    #[test]
+    fn a_waiver_is_over_when_either_clock_says_so(
+        spans in vec((0..6_000_u64, -4_000..4_000_i64, any::<bool>()), 1..12),
+    ) {
+        let mut world = World::new(Kind::Waiver, Stakes::T3);
+        world.agree();
+        for event in [Event::Done, Event::Verified { found: Found::AsApproved, evidence: Digest([1; 32]) }] {
+            drop(world.begin(By::Guardian));
+            world.happen(event).unwrap();
+        }
+        prop_assert!(world.request.is_in_force(&world.now));
+        let (mut passed, mut wall) = (0, 0);
+        for (span, steps, stepped) in spans {
+            world.pass(span);
+            passed += span;
+            if stepped {
+                world.step_wall(steps);
+                wall += steps;
+            }
+            let shown = i64::try_from(passed).unwrap() + wall;
+            // It lasts three hours from the beginning of the world, in which it began.
+            let may = passed < 3 * 3_600 && shown < 3 * HOUR && shown >= -2;
+            prop_assert_eq!(world.request.is_in_force(&world.now), may);
+            world.what_was_waived_ends();
+        }
+    }
+
     /// Invariant 5, the rest of it: of two who begin the same, one does.
     #[test]
     fn of_two_who_begin_one_does_and_its_permit_is_used_once(setting in setting(), late in 0..120_u64) {

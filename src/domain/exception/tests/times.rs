@@ -233,3 +233,39 @@ fn a_renewal_of_a_waiver_is_a_request_of_its_own_with_a_count_that_all_see() {
         assert!(open(opening, before).is_err());
     }
 }
+
+#[test]
+fn what_was_seen_before_is_fresh_and_of_this_boot_and_the_world_as_it_was_planned() {
+    let ready = || {
+        let mut world = submitted(Kind::IssueElsewhere, Stakes::T3);
+        world.agree();
+        world
+    };
+    let begun = |world: &mut World, preflight: Preflight| world.happen(Event::Begun { by: By::Guardian, preflight });
+    for (age, fresh) in [(0, true), (119, true), (120, false), (3_000, false)] {
+        let mut world = ready();
+        let seen = preflight(&world.request.scope, &world.now);
+        world.pass(age);
+        assert_eq!(begun(&mut world, seen).is_ok(), fresh, "{age} s");
+    }
+    let mut world = ready();
+    let ahead = Preflight { at: moment(60, 160, 0), ..preflight(&world.request.scope, &world.now) };
+    let before = Preflight { at: moment(0, 100, 9), ..preflight(&world.request.scope, &world.now) };
+    for seen in [ahead, before] {
+        assert!(matches!(begun(&mut world, seen), Err(Refusal::Preflight { .. })));
+    }
+    let changes: [fn(&mut Preflight); 5] = [
+        |seen| seen.assets.clear(),
+        |seen| seen.assets.values_mut().for_each(|print| *print = Some(Digest([2; 32]))),
+        |seen| _ = seen.assets.insert(Arc::from("credential/x"), None),
+        |seen| seen.preconditions.clear(),
+        |seen| _ = seen.preconditions.insert(Arc::from("issuer answers"), Arc::from("no")),
+    ];
+    for change in changes {
+        let mut seen = preflight(&world.request.scope, &world.now);
+        change(&mut seen);
+        assert!(matches!(begun(&mut world, seen), Err(Refusal::Drift { .. })));
+    }
+    let seen = preflight(&world.request.scope, &world.now);
+    assert_eq!(begun(&mut world, seen), Ok(()));
+}

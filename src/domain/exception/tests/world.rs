@@ -262,7 +262,8 @@ impl World {
     pub(super) fn pass(&mut self, seconds: u64) {
         let span = Duration::from_secs(seconds);
         self.now.wall = self.now.wall.plus(span);
-        self.now.boot = self.now.boot.plus(span);
+        // Clocks do not tick in milliseconds.
+        self.now.boot = self.now.boot.plus(span).plus(Duration::from_nanos(77));
     }
 
     pub(super) fn step_wall(&mut self, seconds: i64) {
@@ -319,6 +320,8 @@ impl World {
         let before = core::mem::replace(&mut self.request, request);
         self.seen.insert(self.request.state.as_str());
         assert_eq!(transition.from.as_ref(), Some(&before.state));
+        // An entry has whole milliseconds: what is read back from it is what was written.
+        assert_eq!(transition.at, transition.at.recorded());
         self.log.push(transition);
         self.note(&event, &before);
         self.what_never_changes(&event, &before);
@@ -333,6 +336,8 @@ impl World {
     fn note(&mut self, event: &Event, before: &Request) {
         self.latest = self.latest.max(self.now.wall);
         if let Event::Voted(ballot) = event {
+            let asked = (before.scope.hash(), before.scope.round);
+            assert_eq!((ballot.scope, ballot.round), asked, "a ballot over something else was taken");
             self.said_no |= ballot.verdict == Verdict::Reject;
             if ballot.verdict == Verdict::Approve {
                 let (person, scope) = (ballot.person.clone(), before.scope.clone());
