@@ -58,7 +58,7 @@ pub use name::RequestId;
 pub use people::{By, Channel, Consent, GroupId, Hours, Nature, People, Person, PersonId, Presence, Role};
 pub use permit::{PERMIT_LIFE, Permit, Redeemed};
 pub use refusal::Refusal;
-pub use request::{Advice, Execution, Found, Request, State};
+pub use request::{Advice, Execution, Found, Request, State, renewed_by};
 pub use rules::{Denied, Need, Pair, Required, Rule, RuleSet, Rules, Says, least, required};
 pub use scope::{
     Assets, BadScope, Conditions, LONGEST_SCOPE, MAX_EXECUTIONS, MOST_PARTS, Renewal, Rollback, Scope, Window,

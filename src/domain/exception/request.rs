@@ -4,6 +4,7 @@ use core::fmt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::action::Action;
 use super::clock::{Deadline, Moment};
 use super::name::RequestId;
 use super::people::{By, PersonId};
@@ -158,6 +159,20 @@ pub struct Request {
     pub mark: Moment,
 }
 
+/// The request that a scope renews, whether it says so or not: the last one that put the same in force for a while.
+/// [`super::open`] is told of it, and refuses a scope that keeps silent about it.
+pub fn renewed_by<'r>(scope: &Scope, requests: impl IntoIterator<Item = &'r Request>) -> Option<&'r Request> {
+    let before = requests.into_iter().filter(|request| request.id() != scope.id && request.was_in_force());
+    let same = before.filter(|request| match (&request.scope.action, &scope.action) {
+        (Action::Waive { code, target, .. }, Action::Waive { code: again, target: there, .. }) => {
+            code == again && target == there
+        }
+        (Action::OpenPath { path, .. }, Action::OpenPath { path: again, .. }) => path == again,
+        _ => false,
+    });
+    same.max_by_key(|request| (request.renewals(), request.opened.wall))
+}
+
 /// An opinion that counts for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
@@ -218,9 +233,15 @@ impl Request {
     /// either clock, and nothing prolongs it: a renewal is a request of its own.
     #[must_use]
     pub fn is_in_force(&self, now: &Moment) -> bool {
-        let laid = matches!(self.state, State::Verifying | State::Closed) && self.verified == Some(Found::AsApproved);
+        let laid = matches!(self.state, State::Verifying | State::Closed) && self.was_in_force();
         let lasts = self.ends.as_ref().is_some_and(|ends| !ends.is_over(now));
         laid && lasts && self.taken_back.is_none() && !now.is_behind(&self.mark)
+    }
+
+    /// Whether it ever put something in force for a while.
+    #[must_use]
+    pub fn was_in_force(&self) -> bool {
+        self.ends.is_some() && self.verified == Some(Found::AsApproved)
     }
 
     /// What a restart has to tell the request: whoever carried it out is gone, so nobody knows how far it came, and the

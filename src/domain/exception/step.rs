@@ -41,7 +41,8 @@ pub struct Stepped {
     pub permit: Option<Permit>,
 }
 
-/// Opens a request: a draft that nobody is asked about yet. `renewed` is the request that it renews, if it does.
+/// Opens a request: a draft that nobody is asked about yet. `renewed` is the request that it renews, if it does
+/// ([`super::renewed_by`]).
 ///
 /// # Errors
 /// [`Refusal`] says what is wrong with it.
@@ -414,7 +415,7 @@ fn renews(scope: &Scope, renewed: Option<&Request>) -> Result<(), Refusal> {
     }
     let (Some(renewal), Some(renewed)) = (scope.renews, renewed) else { return Ok(()) };
     let expected = renewed.renewals().saturating_add(1);
-    let counts = renewal.count == expected && renewed.scope.kind == scope.kind && renewed.execution.is_some();
+    let counts = renewal.count == expected && renewed.scope.kind == scope.kind && renewed.was_in_force();
     if counts { Ok(()) } else { Err(super::BadScope::Renewal { found: renewal.count, expected }.into()) }
 }
 
@@ -439,10 +440,16 @@ fn stale(scope: &Scope, round: u32, found: u32, scope_found: crate::domain::key:
 ///
 /// # Errors
 /// [`Refusal`] as of [`open`], and where it does not follow on one that was reopened as it.
-pub fn open_after(before: &Request, opening: Opening, ground: &Ground<'_>, now: &Moment) -> Result<Stepped, Refusal> {
+pub fn open_after(
+    before: &Request,
+    opening: Opening,
+    renewed: Option<&Request>,
+    ground: &Ground<'_>,
+    now: &Moment,
+) -> Result<Stepped, Refusal> {
     let (expected, found): (Option<RequestId>, _) = (Some(before.id()), opening.follows);
     if found != expected || before.state != State::Reopened(opening.scope.id) {
         return Err(Refusal::Follows { expected, found });
     }
-    open(opening, None, ground, now)
+    open(opening, renewed, ground, now)
 }

@@ -375,7 +375,7 @@ proptest! {
             }
             let shown = i64::try_from(passed).unwrap() + wall;
             // It lasts three hours from the beginning of the world, in which it began.
-            let may = passed < 3 * 3_600 && shown < 3 * HOUR && shown >= -2;
+            let may = passed < 3 * 3_600 && (-2..3 * HOUR).contains(&shown);
             prop_assert_eq!(world.request.is_in_force(&world.now), may);
             world.what_was_waived_ends();
         }

@@ -343,10 +343,10 @@ fn what_is_reopened_goes_on_as_a_draft_that_nobody_has_approved() {
     world.happen(Event::Reopened(id(5))).unwrap();
     let scope = Scope { id: id(5), ..scope(Kind::IssueElsewhere, Stakes::T3) };
     let next = Opening { follows: Some(id(1)), ..opening(scope) };
-    let opened = open_after(&world.request, next.clone(), &world.ground(), &world.now).unwrap();
+    let opened = open_after(&world.request, next.clone(), None, &world.ground(), &world.now).unwrap();
     assert_eq!((opened.request.state, opened.request.votes.len()), (State::Draft, 0));
     let elsewhere = Opening { scope: Scope { id: id(6), ..next.scope.clone() }, ..next };
-    assert!(open_after(&world.request, elsewhere, &world.ground(), &world.now).is_err());
+    assert!(open_after(&world.request, elsewhere, None, &world.ground(), &world.now).is_err());
 }
 
 #[test]

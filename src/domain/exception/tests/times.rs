@@ -221,6 +221,12 @@ fn a_renewal_of_a_waiver_is_a_request_of_its_own_with_a_count_that_all_see() {
     let renewed = open(again(1, 1), Some(&world.request)).unwrap().request;
     assert_eq!((renewed.renewals(), renewed.state.as_str(), renewed.votes.len()), (1, "draft", 0));
     assert!(String::from_utf8(renewed.scope.canonical()).unwrap().contains(r#""renews":{"count":1,"of":"040G-2081"}"#));
+    // It is found whether it is named or not; what is about something else, or was never in force, is not.
+    let silent = Scope { renews: None, ..again(1, 1).scope };
+    assert_eq!(renewed_by(&silent, [&renewed, &world.request]).map(Request::id), Some(id(1)));
+    assert_eq!(renewed_by(&silent, [&renewed]), None);
+    let other = Action::Waive { code: Arc::from("KW4811"), target: Arc::from("key/other"), until: at(3 * HOUR) };
+    assert_eq!(renewed_by(&Scope { action: other, ..silent.clone() }, [&world.request]), None);
     // Another count, another request, none at all, or one that was never begun.
     let silent = Opening { scope: Scope { renews: None, ..again(1, 1).scope }, ..again(1, 1) };
     for (opening, before) in [
