@@ -34,6 +34,8 @@ pub mod execution;
 pub mod register;
 pub mod upkeep;
 pub mod directory;
+pub mod exception;
+pub mod escalation;
 pub mod state;
 pub mod rotating;
 pub mod before;

@@ -1,0 +1,8 @@
+//! What the facts say, as tables; the sixteen invariants are in `properties`.
+
+mod bytes;
+mod monotone;
+mod properties;
+mod tables;
+mod times;
+mod world;
