@@ -76,6 +76,13 @@ impl Standing {
         Outcome { verdict: found, latch: None }
     }
 
+    /// How often it closed within [`FLAPS_WITHIN`].
+    #[must_use]
+    pub fn closings(&self, boot: Boottime) -> u32 {
+        let recent = self.closings.iter().filter(|at| boot.since(**at) < FLAPS_WITHIN).count();
+        u32::try_from(recent).unwrap_or(u32::MAX)
+    }
+
     /// A person opens it: what was, counts no more.
     pub fn forgive(&mut self) {
         self.closings.clear();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use keyward::domain::policy::{Act, Lane, Policy, Rule, Tier};
+use keyward::domain::policy::{Act, Lane, Policy, Rule};
 
 use crate::harness::http::{Server, Still};
 use crate::http::{staging, two_paths};
@@ -492,13 +492,7 @@ fn a_renewal_is_followed_until_it_is_served() {
 fn policy_has_exit_codes_of_its_own() {
     for (lane, code) in [(Lane::Prohibited, 6), (Lane::ReviewRequired, 4)] {
         let mut estate = two_paths();
-        estate.policy = Policy::new(vec![Rule {
-            id: "nobody-renews".into(),
-            acts: [Act::Renew].into(),
-            labels: Default::default(),
-            min_tier: Tier::LOWEST,
-            lane,
-        }]);
+        estate.policy = Policy::new(vec![Rule::new("nobody-renews", [Act::Renew], lane)]);
         let still = Still::new(estate);
         let server = still.serve();
         for arguments in [&["cert", "renew", "portal", "--plan"][..], &["cert", "renew", "portal", "--wait"]] {

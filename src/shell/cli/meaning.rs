@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use std::collections::BTreeSet;
 
-use super::console::{Exit, Failure, Tone};
+use super::console::{Exit, Failure, Tone, wall_clock};
 use super::{Done, Run};
 use crate::domain::freeze::{Emergency, WhenFrozen};
 use crate::domain::guard::{self, Guard, Kind};
@@ -118,7 +118,7 @@ fn guardian(settings: &Settings) -> Vec<String> {
     for rule in estate.policy.rules() {
         let acts: Vec<&str> = rule.acts.iter().map(|a| a.as_str()).collect();
         let acts = if acts.is_empty() { "everything".to_owned() } else { acts.join(", ") };
-        out.push(format!("policy {}: {acts} from tier {} on is {}.", rule.id, rule.min_tier, rule.lane.as_str()));
+        out.push(format!("policy {}: {acts} from tier {} on is {}.", rule.id, rule.when.tier.min, rule.lane.as_str()));
     }
     out
 }
@@ -140,9 +140,16 @@ fn about(credential: &Credential, settings: &Settings) -> Vec<String> {
         out.push(format!("the approval paths {} stand on it.", paths.join(", ")));
     }
     if credential.managed().is_some() {
+        let now = wall_clock();
+        let subject = |act| Subject {
+            services: credential.endpoints.len(),
+            owner: credential.owner.as_deref(),
+            local: settings.estate.policy.local(now),
+            ..Subject::new(act, &credential.labels, paths.len()).quiet()
+        };
         for act in [Act::Issue, Act::Renew, Act::Reissue] {
             let decision =
-                decide(&Subject { act, labels: &credential.labels, paths: paths.len() }, &settings.estate.policy);
+                decide(&subject(act), &settings.estate.policy);
             let what = match decision.verdict {
                 Verdict::Proceed => "goes by itself",
                 Verdict::AwaitApproval => "waits for a person",
