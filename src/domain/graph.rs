@@ -248,7 +248,8 @@ fn needs_a_person(estate: &Estate, credential: &Credential) -> bool {
     [Act::Issue, Act::Renew, Act::Reissue, Act::Reinstall].into_iter().any(|act| {
         // Of what may come nothing is known, and so nothing is taken to be easier than it may be.
         let owner = credential.owner.as_deref();
-        let subject = Subject { owner, services: credential.endpoints.len(), ..Subject::new(act, &credential.labels, paths) };
+        let subject =
+            Subject { owner, services: credential.endpoints.len(), ..Subject::new(act, &credential.labels, paths) };
         decide(&subject, &estate.policy).verdict == Verdict::AwaitApproval
     })
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use self::act::{Act, Lane, Nature, Tier, Undo};
 pub use self::compare::{Change, Course, compare};
 pub use self::contract::{Breach, BreachKind, Contract, Promise, WhenNobody, WhileWaiting, Witness};
-pub use self::decide::{Decision, Judged, Leave, Verdict, Withheld, decide};
+pub use self::decide::{Decision, Judged, Leave, Verdict, Withheld, decide, judge};
 pub use self::explain::{Explanation, Floor, Part, RuleTold, explain};
 pub use self::ground::{Example, Ground, MOST_EXAMPLES, TooMany};
 pub use self::quorum::{Duties, Duty, MOST_PERSONS, Need, Quorum, Says, Short, Voice, standing};

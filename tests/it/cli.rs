@@ -1,6 +1,7 @@
 //! The command line: help, exit codes, files, and a simulated daemon behind its socket.
 
 mod audit;
+mod policy;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -41,7 +42,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 78] = [
+const COMMANDS: [&str; 84] = [
     "",
     "init",
     "check",
@@ -107,6 +108,12 @@ const COMMANDS: [&str; 78] = [
     "restore",
     "doctor",
     "audit forget",
+    "policy",
+    "policy check",
+    "policy test",
+    "policy explain",
+    "policy diff",
+    "policy digest",
     "config",
     "config check",
     "config explain",

@@ -61,7 +61,8 @@ pub fn compare(before: &Policy, after: &Policy) -> Result<Vec<Change>, TooMany> 
             match found.get_mut(&(was.lane, is.lane, course)) {
                 Some(known) => known.kinds = known.kinds.saturating_add(1),
                 None => {
-                    let change = Change { act, before: was.clone(), after: is.clone(), example: example.clone(), kinds: 1 };
+                    let change =
+                        Change { act, before: was.clone(), after: is.clone(), example: example.clone(), kinds: 1 };
                     found.insert((was.lane, is.lane, course), change);
                 }
             }

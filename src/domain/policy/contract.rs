@@ -148,12 +148,11 @@ impl Contract {
                 });
             }
             let easiest = promise.lanes.iter().min().copied();
-            for lane in promise.lanes.iter().filter(|lane| !found.contains_key(lane)) {
-                breach(BreachKind::Never(*lane));
-            }
+            let never: Vec<Lane> = promise.lanes.iter().filter(|lane| !found.contains_key(lane)).copied().collect();
             for (lane, witness) in found.into_iter().filter(|(lane, _)| !promise.lanes.contains(lane)) {
                 breach(if Some(lane) < easiest { BreachKind::Laxer(witness) } else { BreachKind::Stricter(witness) });
             }
+            never.into_iter().for_each(|lane| breach(BreachKind::Never(lane)));
         }
         all
     }

@@ -183,8 +183,9 @@ pub struct Judged {
     pub quorum: Quorum,
 }
 
-/// Judges one action. Pure.
-pub(super) fn judge(subject: &Subject<'_>, policy: &Policy) -> Judged {
+/// What [`decide`] says, where nothing of it is recorded.
+#[must_use]
+pub fn judge(subject: &Subject<'_>, policy: &Policy) -> Judged {
     let tier = tier(subject);
     let facts = policy.facts(subject, tier);
     let ruling = ruling(policy, &facts);

@@ -244,7 +244,8 @@ mod tests {
         for failures in 0..12 {
             let subject = Subject { failures: Some(failures), ..Subject::new(Act::Renew, &none, 0).quiet() };
             let class = if (3..=7).contains(&failures) { 3 } else { 0 };
-            let example = ground.examples().find(|e| e.failures == class && e.labels.is_empty() && e.paths == 0).unwrap();
+            let example =
+                ground.examples().find(|e| e.failures == class && e.labels.is_empty() && e.paths == 0).unwrap();
             assert_eq!(decide(&subject, &policy).verdict, decide(&example.subject(Act::Renew), &policy).verdict);
         }
     }

@@ -12,7 +12,7 @@ use super::when::Hours;
 use crate::domain::json::Json;
 
 /// So many approvals are looked at, and no more: nobody needs them, and the search for groups stays small.
-pub const MOST_APPROVALS: usize = 64;
+const MOST_APPROVALS: usize = 64;
 /// More persons than this no need can ask for.
 pub const MOST_PERSONS: u8 = 8;
 
@@ -145,10 +145,6 @@ impl Quorum {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn to_json(&self) -> Json {
-        Json::arr(self.needs.iter().map(Need::to_json))
     }
 }
 
@@ -303,7 +299,10 @@ mod tests {
         let two = quorum(&[Need::of(2, 2)]);
         let both = voice("ann", &["pki", "security"]);
         assert!(two.met(&[both.clone(), both.clone()], &Duties::default()).is_err());
-        assert!(two.met(&[both.clone(), voice("bob", &["pki"])], &Duties::default()).is_ok(), "ann stands for security");
+        assert!(
+            two.met(&[both.clone(), voice("bob", &["pki"])], &Duties::default()).is_ok(),
+            "ann stands for security"
+        );
         assert!(two.met(&[voice("ann", &["pki"]), voice("bob", &["pki"])], &Duties::default()).is_err());
     }
 
@@ -327,7 +326,7 @@ mod tests {
     #[test]
     fn only_the_groups_that_are_named_count() {
         let need = Need { persons: 1, groups: 0, of: ["pki".into()].into() };
-        assert!(quorum(&[need.clone()]).met(&[voice("ann", &["sales"])], &Duties::default()).is_err());
+        assert!(quorum(core::slice::from_ref(&need)).met(&[voice("ann", &["sales"])], &Duties::default()).is_err());
         assert!(quorum(&[need]).met(&[voice("ann", &["sales", "pki"])], &Duties::default()).is_ok());
     }
 
@@ -338,7 +337,16 @@ mod tests {
         let table = [(1, day), (2, day), (2, night), (3, day), (3, night), (3, None), (4, day), (4, night)];
         assert_eq!(
             table.map(|(tier, hours)| said(tier, hours)),
-            ["1 person", "1 person", "1 person", "1 person", "2 persons", "2 persons", "2 persons of 2 groups", "2 persons of 2 groups"]
+            [
+                "1 person",
+                "1 person",
+                "1 person",
+                "1 person",
+                "2 persons",
+                "2 persons",
+                "2 persons of 2 groups",
+                "2 persons of 2 groups"
+            ]
         );
     }
 

@@ -64,14 +64,19 @@ impl Policy {
                 let facts = self.facts(&subject, tier(&subject));
                 let ruled = ruling(self, &facts);
                 if floor::covers(act) && ruled.lane == Lane::Autonomous {
-                    let (acts, _) = lowering.entry(judged.rule.clone()).or_insert_with(|| (BTreeSet::new(), example.clone()));
+                    let (acts, _) =
+                        lowering.entry(judged.rule.clone()).or_insert_with(|| (BTreeSet::new(), example.clone()));
                     acts.insert(act);
                 }
                 deciding.insert(judged.rule);
             }
         }
         let lowers = lowering.into_iter();
-        remarks.extend(lowers.map(|(rule, (acts, example))| Remark::LowersFloor { rule, acts, example: Box::new(example) }));
+        remarks.extend(lowers.map(|(rule, (acts, example))| Remark::LowersFloor {
+            rule,
+            acts,
+            example: Box::new(example),
+        }));
         if complete {
             let idle = self.rules().iter().filter(|rule| !deciding.contains(&rule.id));
             remarks.extend(idle.map(|rule| Remark::Idle { rule: rule.id.clone() }));

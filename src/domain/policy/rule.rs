@@ -246,7 +246,8 @@ pub(super) static CHECKS: [Check; 13] = [
     Check {
         name: "issuer",
         ask: |rule, facts| {
-            let issued = || facts.subject.issuer.map_or(Answer::Unknown, |history| rule.when.issuer.contains(&history).into());
+            let issued =
+                || facts.subject.issuer.map_or(Answer::Unknown, |history| rule.when.issuer.contains(&history).into());
             (!rule.when.issuer.is_empty()).then(issued)
         },
         wanted: |rule| join(rule.when.issuer.iter().map(|history| history.as_str())),

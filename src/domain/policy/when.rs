@@ -159,7 +159,8 @@ impl Calendar {
     #[must_use]
     pub fn local(&self, at: Timestamp) -> Option<Local> {
         let zoned = jiff::Timestamp::from_second(at.unix()).ok()?.to_zoned(self.zone.clone());
-        let minute = u16::try_from(zoned.hour()).ok()?.checked_mul(60)?.checked_add(u16::try_from(zoned.minute()).ok()?)?;
+        let minute =
+            u16::try_from(zoned.hour()).ok()?.checked_mul(60)?.checked_add(u16::try_from(zoned.minute()).ok()?)?;
         Some(self.on(zoned.date().into(), minute))
     }
 
@@ -224,7 +225,11 @@ mod tests {
     fn berlin() -> Calendar {
         Calendar {
             zone: TimeZone::get("Europe/Berlin").unwrap(),
-            business: Weekly { days: [true, true, true, true, true, false, false], from_minute: 540, until_minute: 1_020 },
+            business: Weekly {
+                days: [true, true, true, true, true, false, false],
+                from_minute: 540,
+                until_minute: 1_020,
+            },
             holidays: [Date::parse("2026-12-25").unwrap()].into(),
         }
     }
@@ -251,7 +256,8 @@ mod tests {
 
     #[test]
     fn a_night_belongs_to_the_day_on_which_it_starts() {
-        let friday = Weekly { days: [false, false, false, false, true, false, false], from_minute: 1_320, until_minute: 360 };
+        let friday =
+            Weekly { days: [false, false, false, false, true, false, false], from_minute: 1_320, until_minute: 360 };
         let at = |date: &str, minute| friday.holds(&berlin().on(Date::parse(date).unwrap(), minute));
         // 2026-07-17 is a Friday.
         assert!(at("2026-07-17", 1_320) && at("2026-07-18", 359) && !at("2026-07-18", 360) && !at("2026-07-17", 0));

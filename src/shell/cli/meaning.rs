@@ -148,8 +148,7 @@ fn about(credential: &Credential, settings: &Settings) -> Vec<String> {
             ..Subject::new(act, &credential.labels, paths.len()).quiet()
         };
         for act in [Act::Issue, Act::Renew, Act::Reissue] {
-            let decision =
-                decide(&subject(act), &settings.estate.policy);
+            let decision = decide(&subject(act), &settings.estate.policy);
             let what = match decision.verdict {
                 Verdict::Proceed => "goes by itself",
                 Verdict::AwaitApproval => "waits for a person",

@@ -76,7 +76,13 @@ impl ConfigError {
             label: String::new(),
             also: None,
         };
-        Self { source_name: source_name.to_owned(), text: String::new(), problems: vec![problem], total: 1, more: Vec::new() }
+        Self {
+            source_name: source_name.to_owned(),
+            text: String::new(),
+            problems: vec![problem],
+            total: 1,
+            more: Vec::new(),
+        }
     }
 
     /// One error of several files, in their order.
@@ -264,7 +270,13 @@ impl Problems {
             (problem.line, problem.column) = place(text, problem.at.as_ref().map_or(0, |s| s.start));
         }
         problems.sort_by_key(|p| (p.line, p.column));
-        Err(ConfigError { source_name: source_name.to_owned(), text: text.to_owned(), problems, total: self.total, more: Vec::new() })
+        Err(ConfigError {
+            source_name: source_name.to_owned(),
+            text: text.to_owned(),
+            problems,
+            total: self.total,
+            more: Vec::new(),
+        })
     }
 }
 

@@ -23,7 +23,8 @@ pub use self::diagnostic::{Colour, ConfigError, Problem};
 pub use self::directory::{Binding, DirectoryLimits, DirectoryPlace, DirectorySettings, DirectoryValidation, Waiting};
 pub use self::host::{Check, Group, Level, verify_host};
 pub use self::policy::{
-    Case, Cases, Expect, LONGEST_POLICY, load_cases, load_contract, load_policy, parse_cases, parse_contract, parse_policy,
+    Case, Cases, Expect, LONGEST_POLICY, load_cases, load_contract, load_policy, parse_cases, parse_contract,
+    parse_policy,
 };
 pub use self::settings::{
     AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, KeyholderSettings,

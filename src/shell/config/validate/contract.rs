@@ -47,7 +47,8 @@ fn promise(p: &mut Problems, mut s: Section<'_>) -> Option<Promise> {
     let lanes = s.words(p, "lanes", &Lane::ALL);
     if s.has("lane") == s.has("lanes") {
         let what = format!("{} needs `lane` or `lanes`, one of the two", s.name);
-        let mend = "write lane = \"review-required\", or lanes = [\"autonomous\", \"review-required\"] where both happen";
+        let mend =
+            "write lane = \"review-required\", or lanes = [\"autonomous\", \"review-required\"] where both happen";
         p.add("KW5030", &s.at, what, "here", mend);
     }
     let lanes: BTreeSet<Lane> = match (lane, lanes) {
@@ -77,7 +78,13 @@ fn said(p: &mut Problems, s: &Section<'_>, waits: bool, key: &'static str, examp
         (true, false) => s.missing(p, key, example),
         (false, true) => {
             let what = format!("`{key}` is said of what never waits");
-            p.add("KW5030", &s.key_span(key), what, "never happens", "remove it, or add \"review-required\" to `lanes`");
+            p.add(
+                "KW5030",
+                &s.key_span(key),
+                what,
+                "never happens",
+                "remove it, or add \"review-required\" to `lanes`",
+            );
         }
         (true, true) | (false, false) => {}
     }
@@ -109,7 +116,13 @@ pub(in crate::shell::config) fn judge(p: &mut Problems, written: &Written, polic
             }
             BreachKind::Never(lane) => {
                 let what = format!("{} is promised for {}, and policy never says so", lane.as_str(), act.as_str());
-                p.add("KW5028", at, what, "never happens", "take the lane out of the promise, or add the rule that is missing");
+                p.add(
+                    "KW5028",
+                    at,
+                    what,
+                    "never happens",
+                    "take the lane out of the promise, or add the rule that is missing",
+                );
             }
             BreachKind::Silent => {
                 let what = format!("nothing is promised for {}", act.as_str());
@@ -118,7 +131,13 @@ pub(in crate::shell::config) fn judge(p: &mut Problems, written: &Written, polic
             }
             BreachKind::TooMany(count) => {
                 let what = format!("{} kinds of {} are told apart, too many to look at", count, act.as_str());
-                p.add("KW5031", at, what, "cannot be judged", "use fewer different labels, owners and counts in the rules");
+                p.add(
+                    "KW5031",
+                    at,
+                    what,
+                    "cannot be judged",
+                    "use fewer different labels, owners and counts in the rules",
+                );
             }
         }
     }

@@ -8,8 +8,8 @@ use super::policy::MOST_RULES;
 use super::{Ids, certificate, scalar};
 use crate::domain::id::PathId;
 use crate::domain::policy::{
-    Act, Calendar, Conditions, Date, History, Hours, Lane, MOST_PERSONS, Need, Otherwise, Period, Policy, RECENT, Range,
-    Rule, Setting, Tier, TierNeed, Undo, WEEKDAYS, Weekly,
+    Act, Calendar, Conditions, Date, History, Hours, Lane, MOST_PERSONS, Need, Otherwise, Period, Policy, RECENT,
+    Range, Rule, Setting, Tier, TierNeed, Undo, WEEKDAYS, Weekly,
 };
 use crate::domain::time::{DAY, MINUTE};
 use crate::shell::config::diagnostic::{Problems, quoted};
@@ -62,7 +62,13 @@ pub(super) fn version(p: &mut Problems, root: &mut Section<'_>) {
     let seen = root.number(p, "version", 0..=u32::MAX);
     if let Some(other) = seen.filter(|v| v.value != VERSION) {
         let what = format!("form {} of this file is not known", other.value);
-        p.add("KW5022", &other.span, what, "unknown form", "write version = 1; it is the form, not the state, of the file");
+        p.add(
+            "KW5022",
+            &other.span,
+            what,
+            "unknown form",
+            "write version = 1; it is the form, not the state, of the file",
+        );
     }
 }
 
@@ -155,7 +161,13 @@ fn periods<'a>(
             let until = s.need(p, "until", "\"2027-01-03\"", date);
             from.zip(until).and_then(|(from, until)| {
                 if until.value < from.value {
-                    p.add("KW5023", &until.span, "a period must not end before it begins", "earlier", "swap the two days");
+                    p.add(
+                        "KW5023",
+                        &until.span,
+                        "a period must not end before it begins",
+                        "earlier",
+                        "swap the two days",
+                    );
                     return None;
                 }
                 Some(Period::Dates { from: from.value, until: until.value })
@@ -273,7 +285,12 @@ fn conditions(p: &mut Problems, s: &mut Section<'_>, known: &Ids<'_>, has_hours:
 }
 
 /// A list of words as a set; an empty one would mean the opposite of what it says.
-fn set<T: Copy + Ord>(p: &mut Problems, s: &mut Section<'_>, key: &'static str, words: &[(T, &'static str)]) -> BTreeSet<T> {
+fn set<T: Copy + Ord>(
+    p: &mut Problems,
+    s: &mut Section<'_>,
+    key: &'static str,
+    words: &[(T, &'static str)],
+) -> BTreeSet<T> {
     let Some(list) = s.words(p, key, words) else { return BTreeSet::new() };
     if list.value.is_empty() {
         never(p, &list, key);
@@ -326,4 +343,3 @@ fn no_hours(p: &mut Problems, at: &crate::shell::config::diagnostic::Span, what:
     let mend = "add [hours] with zone = \"Europe/Berlin\", from = \"09:00\" and until = \"17:00\"";
     p.add("KW5025", at, format!("{what} needs [hours], which say in what zone"), "in what zone?", mend);
 }
-
