@@ -46,7 +46,8 @@ impl Judged {
     }
 }
 
-/// Everything that changes from one policy to another, each with an example: nothing is left out.
+/// Everything that changes from one policy to another, each with an example: nothing is left out. Local times are compared;
+/// where the zone changes, they come at other moments.
 ///
 /// # Errors
 /// If they tell more apart than is looked at.
@@ -55,8 +56,8 @@ pub fn compare(before: &Policy, after: &Policy) -> Result<Vec<Change>, TooMany> 
     for (act, _) in Act::ALL {
         let mut found: BTreeMap<(Lane, Lane, Course), Change> = BTreeMap::new();
         for example in Ground::of(act, &[before, after])?.examples() {
-            let subject = example.subject(act);
-            let (was, is) = (judge(&subject, before), judge(&subject, after));
+            let was = judge(&example.subject_for(act, before), before);
+            let is = judge(&example.subject_for(act, after), after);
             let Some(course) = was.course(&is) else { continue };
             match found.get_mut(&(was.lane, is.lane, course)) {
                 Some(known) => known.kinds = known.kinds.saturating_add(1),

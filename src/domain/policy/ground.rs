@@ -47,6 +47,14 @@ pub struct Example {
 }
 
 impl Example {
+    /// As another policy sees it: at the same local time, which may be a holiday to one and none to the other.
+    #[must_use]
+    pub fn subject_for(&self, act: Act, policy: &Policy) -> Subject<'_> {
+        let calendar = policy.setting().calendar.as_ref();
+        let local = self.local.zip(calendar).map(|(local, calendar)| calendar.on(local.date, local.minute));
+        Subject { local, ..self.subject(act) }
+    }
+
     /// As the subject of an act.
     #[must_use]
     pub fn subject(&self, act: Act) -> Subject<'_> {
@@ -168,9 +176,9 @@ fn labels(rules: &[&Rule]) -> Vec<(String, Vec<Option<String>>)> {
     }
     for (key, weighty) in [("env", &PRODUCTION[..]), ("data_class", &RESTRICTED)] {
         let named = values.entry(key).or_default();
-        if !weighty.iter().any(|value| named.contains(value)) {
-            named.extend(weighty.first().copied());
-        }
+        // One that weighs and that no rule names, beside those that are named.
+        let unnamed = weighty.iter().copied().find(|value| !named.contains(value));
+        named.extend(unnamed);
     }
     let each = values.into_iter().map(|(key, named)| {
         let all = core::iter::once(None).chain(named.into_iter().map(|value| Some(value.to_owned())));
@@ -219,7 +227,7 @@ fn locals(policies: &[&Policy]) -> Vec<Option<Local>> {
     for day in &days {
         for minute in &minutes {
             let local = calendar.on(*day, *minute);
-            let hours = calendars.iter().map(|calendar| calendar.hours(&local)).collect();
+            let hours = calendars.iter().map(|calendar| calendar.hours(&calendar.on(*day, *minute))).collect();
             let on = periods.iter().map(|period| period.holds(&local)).collect();
             found.entry((hours, on)).or_insert(local);
         }

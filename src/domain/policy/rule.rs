@@ -267,6 +267,15 @@ impl Rule {
         CHECKS.iter().filter_map(move |check| Some((check, (check.ask)(self, facts)?)))
     }
 
+    /// Every condition that this rule names, with what it wants.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<(&'static str, String)> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let subject = Subject::new(Act::Renew, &NONE, 0);
+        let facts = Facts { subject: &subject, tier: Tier::LOWEST, hours: None, periods: &BTreeMap::new() };
+        self.asks(&facts).map(|(check, _)| (check.name, (check.wanted)(self))).collect()
+    }
+
     /// Whether it matches: the worst of its answers.
     pub(super) fn matches(&self, facts: &Facts<'_>) -> Answer {
         let mut worst = Answer::Yes;

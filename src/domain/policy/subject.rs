@@ -57,7 +57,7 @@ pub struct Subject<'a> {
     pub issuer: Option<History>,
     /// Whether it can be undone.
     pub undo: Undo,
-    /// Its tier, where whoever asks knows it already; else it is computed.
+    /// Its tier, for tables of cases and what-if questions; else it is computed.
     pub tier: Option<Tier>,
 }
 

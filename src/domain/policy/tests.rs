@@ -122,14 +122,14 @@ mod properties {
 
     fn label() -> impl Strategy<Value = (String, String)> {
         let key = proptest::sample::select(vec!["env", "data_class", "team"]);
-        let value = proptest::sample::select(vec!["prod", "dev", "restricted"]);
+        let value = proptest::sample::select(vec!["prod", "production", "dev", "restricted"]);
         (key, value).prop_map(|(k, v)| (k.to_owned(), v.to_owned()))
     }
 
     fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
         proptest::collection::btree_map(
             proptest::sample::select(vec!["env", "data_class", "team"]).prop_map(str::to_owned),
-            proptest::sample::select(vec!["prod", "dev", "restricted"]).prop_map(str::to_owned),
+            proptest::sample::select(vec!["prod", "production", "dev", "restricted"]).prop_map(str::to_owned),
             0..3,
         )
     }
@@ -177,6 +177,10 @@ mod properties {
     }
 
     fn calendar() -> Calendar {
+        calendar_with("2026-12-25")
+    }
+
+    fn calendar_with(holiday: &str) -> Calendar {
         Calendar {
             zone: jiff::tz::TimeZone::UTC,
             business: Weekly {
@@ -184,7 +188,7 @@ mod properties {
                 from_minute: 540,
                 until_minute: 1_020,
             },
-            holidays: [Date::parse("2026-12-25").unwrap()].into(),
+            holidays: [Date::parse(holiday).unwrap()].into(),
         }
     }
 
@@ -198,8 +202,8 @@ mod properties {
 
     fn policy_of(most: usize) -> impl Strategy<Value = Policy> {
         let otherwise = proptest::sample::select(vec![Otherwise::Routine, Otherwise::Review, Otherwise::Prohibit]);
-        (proptest::collection::vec(any_rule(), 0..most), otherwise, any::<bool>(), any::<bool>()).prop_map(
-            |(mut rules, otherwise, has_calendar, has_period)| {
+        (proptest::collection::vec(any_rule(), 0..most), otherwise, 0_u8..3, any::<bool>()).prop_map(
+            |(mut rules, otherwise, which, has_period)| {
                 for (i, rule) in rules.iter_mut().enumerate() {
                     rule.id = format!("r{i}").into();
                 }
@@ -207,7 +211,7 @@ mod properties {
                 let year_end = Period::Dates { from: day("2026-12-18"), until: day("2027-01-03") };
                 let setting = Setting {
                     otherwise,
-                    calendar: has_calendar.then(calendar),
+                    calendar: [None, Some(calendar()), Some(calendar_with("2026-12-02"))][usize::from(which)].clone(),
                     periods: if has_period { [("year-end".into(), year_end)].into() } else { Default::default() },
                     ..Setting::default()
                 };
@@ -398,12 +402,14 @@ mod properties {
                 tier: None,
                 ..owned.subject()
             };
-            // Where one of them has no calendar, no time is known to it, and examples have times for both.
-            prop_assume!(before.setting().calendar.is_some() == after.setting().calendar.is_some());
-            let subject = if before.setting().calendar.is_some() { subject } else { Subject { local: None, ..subject } };
+            let seen_by = |policy: &Policy| {
+                let calendar = policy.setting().calendar.as_ref();
+                let local = subject.local.zip(calendar).map(|(local, calendar)| calendar.on(local.date, local.minute));
+                judge(&Subject { local, ..subject }, policy)
+            };
             let changes = compare(&before, &after);
             prop_assume!(changes.is_ok());
-            let (was, is) = (judge(&subject, &before), judge(&subject, &after));
+            let (was, is) = (seen_by(&before), seen_by(&after));
             let found = changes.unwrap().into_iter().any(|c| {
                 c.act == subject.act && (c.before.lane, c.after.lane) == (was.lane, is.lane) && c.before.course(&c.after) == was.course(&is)
             });

@@ -45,10 +45,14 @@ impl Run {
         let of_estate = settings.map_or_else(Vec::new, |settings| credentials(&settings.estate, &before, &after, now));
         let all = [("kinds of subject", &kinds), ("cases", &of_cases), ("credentials", &of_estate)];
         let same = before.version() == after.version();
+        let zone =
+            |policy: &Policy| policy.setting().calendar.as_ref().and_then(|c| c.zone.iana_name().map(str::to_owned));
+        let zones = (zone(&before), zone(&after));
         match self.output {
             Output::Json => self.console.json(&json!({
                 "old": before.version().to_string(),
                 "new": after.version().to_string(),
+                "zones": [zones.0, zones.1],
                 "kinds": kinds.iter().map(as_json).collect::<Vec<_>>(),
                 "cases": of_cases.iter().map(as_json).collect::<Vec<_>>(),
                 "credentials": of_estate.iter().map(as_json).collect::<Vec<_>>(),
@@ -56,6 +60,12 @@ impl Run {
             Output::Name => kinds.iter().for_each(|line| self.console.out(&line.about)),
             Output::Table => {
                 self.console.out(format!("old {}\nnew {}", before.version(), after.version()));
+                if let (Some(was), Some(is)) = &zones
+                    && was != is
+                {
+                    self.console
+                        .out(format!("the zone was {was} and is {is}: the same local times come at other moments"));
+                }
                 for (what, lines) in all.iter().filter(|(_, lines)| !lines.is_empty()) {
                     self.console.out(format!("\n{what} that change:"));
                     self.console.table(&["", "BEFORE", "AFTER", "ABOUT"], &lines.iter().map(row).collect::<Vec<_>>());
@@ -66,7 +76,7 @@ impl Run {
                 }
             }
         }
-        Ok(if all.iter().all(|(_, lines)| lines.is_empty()) { Exit::Ok } else { Exit::Warning })
+        Ok(if zones.0 == zones.1 && all.iter().all(|(_, lines)| lines.is_empty()) { Exit::Ok } else { Exit::Warning })
     }
 }
 
