@@ -175,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn closings_are_counted_for_ten_minutes_also_while_nothing_closes() {
+        let mut standing = Standing::default();
+        let reopening = Reopening { after: Duration::ZERO, flaps: 0 };
+        for (second, open) in [(0, true), (5, false), (10, true), (300, false), (310, true)] {
+            drop(standing.next(found(second, open), &reopening));
+        }
+        let closings = |second| standing.closings(Boottime::from_boot(SECOND * second));
+        assert_eq!([310, 604, 605, 899, 900].map(closings), [2, 2, 1, 1, 0]);
+    }
+
+    #[test]
     fn the_third_closing_in_ten_minutes_latches_and_three_in_an_hour_do_not() {
         let close_each = |period: u32| {
             (0..4).flat_map(move |n| {

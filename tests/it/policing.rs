@@ -7,6 +7,8 @@ use keyward::domain::inventory::Estate;
 use keyward::domain::limits::LETS_ENCRYPT;
 use keyward::domain::policy::Policy;
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp};
+use keyward::engine::Command;
+use keyward::ports::Clock as _;
 use keyward::shell::config;
 use keyward::sim::world::World;
 use serde_json::Value;
@@ -85,16 +87,24 @@ fn after_failures_and_at_another_issuer_a_person_is_asked() {
 }
 
 #[test]
-fn an_incident_over_its_path_holds_what_is_new() {
-    let rules = "[[rule]]\nid = \"incident\"\nactions = [\"issue\"]\nmin_incidents = 1\nlane = \"prohibited\"\n\
-                 [[rule]]\nid = \"routine\"\nactions = [\"issue\"]\nmax_incidents = 0\nlane = \"autonomous\"\n";
+fn an_incident_over_its_key_is_seen_by_the_next_decision() {
+    let rules = "[[rule]]\nid = \"incident\"\nmin_incidents = 1\nlane = \"prohibited\"\n\
+                 [[rule]]\nid = \"routine\"\nactions = [\"issue\", \"renew\"]\nmax_incidents = 0\nlane = \"autonomous\"\n";
     let mut estate = one(rules);
     path(&mut estate, "approve", &["portal"], HOUR);
     let mut world = World::new(1, start(), estate);
-    world.live(DAY);
-    assert_eq!(world.ca.tally(&iid("le")).orders, 1, "nothing is latched");
-    let intent = &entries(&world, "KW2001")[0]["data"]["policy"];
-    assert_eq!((&intent["rule"], &intent["tier"]), (&"routine".into(), &2.into()));
+    let clock = world.clock.clone();
+    world.live_with(DAY, |engine| async move {
+        clock.sleep(HOUR).await;
+        let spki = engine.credential(&cid("portal")).unwrap().record.current.unwrap().spki;
+        engine.command(Command::Compromise { spki, by: "uid:0".into() }).unwrap();
+        clock.sleep(MINUTE).await;
+        World::ask_renewal(&engine, &cid("portal"), "uid:0").unwrap();
+    });
+    assert_eq!(world.ca.tally(&iid("le")).orders, 1, "the first one, when nothing was known");
+    let intent = &entries(&world, "KW2001")[0]["data"];
+    assert_eq!((&intent["policy"]["rule"], &intent["risk"]["tier"]), (&"routine".into(), &2.into()));
+    assert_eq!(entries(&world, "KW2007")[0]["data"]["policy"]["rule"], "incident");
 }
 
 fn json(daemon: &Daemon, args: &[&str]) -> Value {
