@@ -129,7 +129,7 @@ impl Quorum {
         }
         // One person is one person, however often and in whatever groups.
         let mut persons: BTreeMap<&Arc<str>, BTreeSet<&Arc<str>>> = BTreeMap::new();
-        for voice in voices.iter().take(MOST_APPROVALS).filter(|voice| duties.bars(&voice.person).is_none()) {
+        for voice in voices.iter().filter(|voice| duties.bars(&voice.person).is_none()).take(MOST_APPROVALS) {
             persons.entry(&voice.person).or_default().extend(&voice.groups);
         }
         let at_least = [Need::ONE];
