@@ -246,7 +246,10 @@ pub fn approval<'a>(estate: &'a Estate, credential: &Credential) -> Option<&'a A
 fn needs_a_person(estate: &Estate, credential: &Credential) -> bool {
     let paths = paths_on(estate, &credential.id);
     [Act::Issue, Act::Renew, Act::Reissue, Act::Reinstall].into_iter().any(|act| {
-        let subject = Subject { act, labels: &credential.labels, paths };
+        // Of what may come nothing is known, and so nothing is taken to be easier than it may be.
+        let owner = credential.owner.as_deref();
+        let subject =
+            Subject { owner, services: credential.endpoints.len(), ..Subject::new(act, &credential.labels, paths) };
         decide(&subject, &estate.policy).verdict == Verdict::AwaitApproval
     })
 }
@@ -349,7 +352,7 @@ fn rings(
 fn gravest(estate: &Estate, ring: &[(CredentialId, PathId)]) -> Tier {
     let tiers = ring.iter().filter_map(|(id, _)| {
         let credential = estate.credentials.get(id)?;
-        Some(tier(&Subject { act: Act::Renew, labels: &credential.labels, paths: paths_on(estate, id) }))
+        Some(tier(&Subject::new(Act::Renew, &credential.labels, paths_on(estate, id))))
     });
     tiers.max().unwrap_or_default()
 }

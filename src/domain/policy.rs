@@ -1,150 +1,48 @@
-//! Policy: which lane an action goes, and what decides so.
+//! Policy: which lane an action goes, who has to approve it, and what decides so.
 //!
-//! Every action of a plan passes [`decide`]. Refuses to know who approves: that is the sign-off's business; here an
-//! action only learns whether it may go by itself, has to wait for a person, or is forbidden.
+//! ```text
+//! subject ─► tier (a sum) ─► rules (the first that matches) ─► floor ─► quorum ─► Decision ─► Leave
+//! ```
+//! Every action of a plan passes [`decide`]. What is not known never makes anything easier; a policy file in which no rule
+//! matches lets nothing go by itself. Refuses to know who approves: that is the sign-off's business; here an action only
+//! learns whether it may go by itself, has to wait for whom, or is forbidden.
 
-use core::fmt;
-use std::collections::{BTreeMap, BTreeSet};
+mod act;
+mod compare;
+mod contract;
+mod decide;
+mod explain;
+pub mod floor;
+mod ground;
+mod quorum;
+mod remark;
+mod rule;
+mod subject;
+mod tier;
+mod when;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::act::{Act, Lane, Nature, Tier, Undo};
+pub use self::compare::{Change, Course, compare};
+pub use self::contract::{Breach, BreachKind, Contract, Promise, WhenNobody, WhileWaiting, Witness};
+pub use self::decide::{Decision, Judged, Leave, Verdict, Withheld, decide, judge};
+pub use self::explain::{Explanation, Floor, Part, RuleTold, explain};
+pub use self::ground::{Example, Ground, MOST_EXAMPLES, TooMany};
+pub use self::quorum::{Duties, Duty, MOST_PERSONS, Need, Quorum, Says, Short, Voice, standing};
+pub use self::remark::Remark;
+pub use self::rule::{Answer, Conditions, Range, Rule};
+pub use self::subject::{History, Subject};
+pub use self::tier::{PRODUCTION, RESTRICTED, Weight, tier, weights};
+pub use self::when::{Calendar, Date, DayKind, Hours, Local, Period, WEEKDAYS, Weekly};
+
+use self::rule::Facts;
 use crate::domain::id::{CredentialId, PathId};
-use crate::domain::json::{Json, Object};
+use crate::domain::json::Json;
 use crate::domain::key::Digest;
-
-/// What an action does, as policy rules name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Act {
-    /// Issues a certificate for a credential that has none.
-    Issue,
-    /// Renews a certificate for the same names.
-    Renew,
-    /// Replaces one because its names changed in the configuration.
-    Reissue,
-    /// Installs again what was issued before.
-    Reinstall,
-}
-
-impl Act {
-    /// Every act with its name in the configuration.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Issue, "issue"), (Self::Renew, "renew"), (Self::Reissue, "reissue")];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(act, _)| *act == self).map_or("", |(_, name)| name)
-    }
-
-    /// By its name in the configuration.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == text).map(|(act, _)| *act)
-    }
-}
-
-/// How an action is handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
-    /// By itself.
-    Autonomous,
-    /// A person signs first.
-    ReviewRequired,
-    /// Never.
-    Prohibited,
-}
-
-impl Lane {
-    /// Every lane with its name in the configuration.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Autonomous, "autonomous"), (Self::ReviewRequired, "review-required"), (Self::Prohibited, "prohibited")];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(lane, _)| *lane == self).map_or("", |(_, name)| name)
-    }
-
-    /// By its name in the configuration.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == text).map(|(lane, _)| *lane)
-    }
-}
-
-/// How much an action can hurt: 0 (nothing stands on it) to 4.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tier(u8);
-
-impl Tier {
-    /// The lowest.
-    pub const LOWEST: Self = Self(0);
-    /// The highest.
-    pub const HIGHEST: Self = Self(4);
-    /// The highest that [`tier`] gives: people count tiers from T1, and call it T4.
-    pub const GRAVEST: Self = Self(3);
-
-    /// 0–4, clamped.
-    #[must_use]
-    pub fn new(level: u8) -> Self {
-        Self(level.min(Self::HIGHEST.0))
-    }
-
-    /// 0–4.
-    #[must_use]
-    pub fn level(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What policy looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject<'a> {
-    /// What would be done.
-    pub act: Act,
-    /// The credential's labels.
-    pub labels: &'a BTreeMap<String, String>,
-    /// How many approval paths stand on the credential.
-    pub paths: usize,
-}
-
-/// One rule. The first rule that matches decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Its name, for the record.
-    pub id: Arc<str>,
-    /// The acts it is about; empty means all.
-    pub acts: BTreeSet<Act>,
-    /// Labels that must all be there with these values.
-    pub labels: BTreeMap<String, String>,
-    /// It is about this tier and above.
-    pub min_tier: Tier,
-    /// What it says.
-    pub lane: Lane,
-}
-
-impl Rule {
-    fn matches(&self, subject: &Subject<'_>, tier: Tier) -> bool {
-        (self.acts.is_empty() || self.acts.contains(&subject.act))
-            && tier >= self.min_tier
-            && self.labels.iter().all(|(k, v)| subject.labels.get(k) == Some(v))
-    }
-
-    fn to_json(&self) -> Json {
-        Json::obj([
-            ("id", Json::str(self.id.to_string())),
-            ("acts", Json::arr(self.acts.iter().map(|a| Json::str(a.as_str())))),
-            ("labels", Json::arr(self.labels.iter().map(|(k, v)| Json::str(format!("{k}={v}"))))),
-            ("min_tier", Json::Int(i64::from(self.min_tier.level()))),
-            ("lane", Json::str(self.lane.as_str())),
-        ])
-    }
-}
+use crate::domain::time::{DAY, Timestamp};
 
 /// Over which path actions on a credential are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,12 +72,72 @@ impl Approval {
     }
 }
 
+/// What holds where no rule matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Otherwise {
+    /// What the configuration asks for by name is routine; the rest waits. Only without a policy file.
+    #[default]
+    Routine,
+    /// It waits.
+    Review,
+    /// It is refused.
+    Prohibit,
+}
+
+/// What a policy file says besides its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its own name for this state of it.
+    pub revision: Option<Arc<str>>,
+    /// Where no rule matches.
+    pub otherwise: Otherwise,
+    /// When people are at work.
+    pub calendar: Option<Calendar>,
+    /// What rules may name.
+    pub periods: BTreeMap<Arc<str>, Period>,
+    /// What counts as recent.
+    pub recent: Duration,
+    /// More approvals than the tier asks for.
+    pub needs: Vec<TierNeed>,
+    /// What was promised to those who rely on it.
+    pub contract: Option<Arc<Contract>>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            revision: None,
+            otherwise: Otherwise::Routine,
+            calendar: None,
+            periods: BTreeMap::new(),
+            recent: RECENT,
+            needs: Vec::new(),
+            contract: None,
+        }
+    }
+}
+
+/// What counts as recent unless a policy says otherwise: what failed yesterday was probably seen by the same people.
+pub const RECENT: Duration = DAY;
+
+/// More approvals for a tier and all above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierNeed {
+    /// From this tier on.
+    pub min_tier: Tier,
+    /// Only in these hours; unknown hours count too.
+    pub hours: Option<Hours>,
+    /// What.
+    pub need: Need,
+}
+
 /// The rules in force, with their digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     rules: Vec<Rule>,
+    setting: Setting,
     version: Digest,
-    /// [`DEFAULT_RULE`], shared by the decisions.
+    /// The name of what holds where no rule does, shared by the decisions.
     default: Arc<str>,
     /// Of single credentials.
     approvals: BTreeMap<CredentialId, Approval>,
@@ -194,28 +152,64 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// From rules in order.
+    /// From rules in order, and nothing else: what no rule matches is routine.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        let version = Digest::of(&Json::arr(rules.iter().map(Rule::to_json)).canonical());
-        Self { rules, version, default: Arc::from(DEFAULT_RULE), approvals: BTreeMap::new(), usual: None }
+        Self::with_setting(rules, Setting::default())
+    }
+
+    /// From a policy file.
+    #[must_use]
+    pub fn with_setting(rules: Vec<Rule>, setting: Setting) -> Self {
+        let default = match setting.otherwise {
+            Otherwise::Routine => DEFAULT_RULE,
+            Otherwise::Review => DEFAULT_REVIEW,
+            Otherwise::Prohibit => DEFAULT_PROHIBIT,
+        };
+        let mut made = Self {
+            rules,
+            setting,
+            version: Digest::of(&[]),
+            default: Arc::from(default),
+            approvals: BTreeMap::new(),
+            usual: None,
+        };
+        made.version = made.digest();
+        made
     }
 
     /// With the paths over which actions are approved. Without any of them the version stays that of the rules.
     #[must_use]
     pub fn with_approvals(self, approvals: BTreeMap<CredentialId, Approval>, usual: Option<Approval>) -> Self {
-        if approvals.is_empty() && usual.is_none() {
-            return self;
-        }
+        let mut made = Self { approvals, usual, ..self };
+        made.version = made.digest();
+        made
+    }
+
+    /// With what was promised.
+    #[must_use]
+    pub fn with_contract(mut self, contract: Option<Arc<Contract>>) -> Self {
+        self.setting.contract = contract;
+        self.version = self.digest();
+        self
+    }
+
+    /// Over what was said, not over how it was written: comments, white space and the order of keys do not matter. What a
+    /// file does not say is left out, so that what a later version could say changes no digest.
+    fn digest(&self) -> Digest {
         let rules = Json::arr(self.rules.iter().map(Rule::to_json));
-        let own = approvals.iter().map(|(id, a)| Json::arr([Json::str(id.to_string()), a.to_json()]));
-        let all = [
+        let bare = self.approvals.is_empty() && self.usual.is_none();
+        if self.setting == Setting::default() && bare {
+            return Digest::of(&rules.canonical());
+        }
+        let own = self.approvals.iter().map(|(id, a)| Json::arr([Json::str(id.to_string()), a.to_json()]));
+        let pairs = [
             ("rules", rules),
-            ("approvals", Json::arr(own)),
-            ("usual", Json::opt(usual.as_ref().map(Approval::to_json))),
+            ("approvals", if bare { Json::Null } else { Json::arr(own) }),
+            ("usual", Json::opt(self.usual.as_ref().map(Approval::to_json))),
+            ("setting", if self.setting == Setting::default() { Json::Null } else { self.setting.to_json() }),
         ];
-        let version = Digest::of(&Json::obj(all).canonical());
-        Self { version, approvals, usual, ..self }
+        Digest::of(&Json::obj(pairs).canonical())
     }
 
     /// Over which path actions on this credential are approved, if it says so itself.
@@ -230,7 +224,7 @@ impl Policy {
         self.usual.as_ref()
     }
 
-    /// Digest of the rules: it stands in every decision.
+    /// Digest of everything that decides: it stands in every decision.
     #[must_use]
     pub fn version(&self) -> Digest {
         self.version
@@ -241,136 +235,77 @@ impl Policy {
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
+
+    /// What it says besides.
+    #[must_use]
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// What holds where no rule matches.
+    #[must_use]
+    pub fn otherwise(&self) -> Otherwise {
+        self.setting.otherwise
+    }
+
+    /// The local time that it goes by; `None` where it knows no place.
+    #[must_use]
+    pub fn local(&self, at: Timestamp) -> Option<Local> {
+        self.setting.calendar.as_ref().and_then(|calendar| calendar.local(at))
+    }
+
+    fn default_name(&self) -> &Arc<str> {
+        &self.default
+    }
+
+    fn facts<'a>(&'a self, subject: &'a Subject<'a>, tier: Tier) -> Facts<'a> {
+        let hours = self.setting.calendar.as_ref().zip(subject.local.as_ref()).map(|(c, local)| c.hours(local));
+        Facts { subject, tier, hours, periods: &self.setting.periods }
+    }
+
+    fn added_needs(&self, tier: Tier, hours: Option<Hours>) -> impl Iterator<Item = &Need> {
+        let applies = move |added: &&TierNeed| {
+            tier >= added.min_tier && added.hours.is_none_or(|wanted| hours.is_none_or(|hours| hours == wanted))
+        };
+        self.setting.needs.iter().filter(applies).map(|added| &added.need)
+    }
 }
 
+impl Setting {
+    fn to_json(&self) -> Json {
+        let periods = self.periods.iter().map(|(name, p)| Json::arr([Json::shared(name.clone()), p.to_json()]));
+        let needs = self.needs.iter().map(|added| {
+            Json::obj([
+                ("hours", Json::opt(added.hours.map(|hours| Json::str(hours.as_str())))),
+                ("min_tier", Json::Int(i64::from(added.min_tier.level()))),
+                ("need", added.need.to_json()),
+            ])
+        });
+        let otherwise = match self.otherwise {
+            Otherwise::Routine => "routine",
+            Otherwise::Review => "review-required",
+            Otherwise::Prohibit => "prohibited",
+        };
+        Json::obj([
+            ("calendar", Json::opt(self.calendar.as_ref().map(Calendar::to_json))),
+            ("contract", Json::opt(self.contract.as_ref().map(|c| Json::Hash(c.digest())))),
+            ("default", Json::str(otherwise)),
+            ("needs", Json::arr(needs)),
+            ("periods", Json::arr(periods)),
+            ("recent", Json::Int(i64::try_from(self.recent.as_secs()).unwrap_or(i64::MAX))),
+            ("revision", Json::opt(self.revision.clone().map(Json::shared))),
+        ])
+    }
+}
+
+/// How the names of defaults begin; no rule's id has a colon.
+const DEFAULT: &str = "default: ";
 /// The name of the rule that holds where no configured rule matches: what the configuration asks for by name is routine.
 pub const DEFAULT_RULE: &str = "default: what the configuration names is routine";
-
-/// What policy says about one action, with everything that is needed to say the same again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// What it says.
-    pub verdict: Verdict,
-    /// The rule that decided.
-    pub rule: Arc<str>,
-    /// The action's tier.
-    pub tier: Tier,
-    /// Digest of the policy.
-    pub version: Digest,
-    /// Digest of what was looked at.
-    pub inputs: Digest,
-}
-
-/// The three answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// Go on.
-    Proceed,
-    /// A person signs first.
-    AwaitApproval,
-    /// Not at all.
-    Refuse,
-}
-
-impl Verdict {
-    /// Its name in the audit entry.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Proceed => "proceed",
-            Self::AwaitApproval => "await_approval",
-            Self::Refuse => "refuse",
-        }
-    }
-}
-
-/// The tier of an action: 0 where nothing stands on it, 1 in general, 2 under one approval path, 3 under several or where
-/// the labels say production *and* restricted data.
-#[must_use]
-pub fn tier(subject: &Subject<'_>) -> Tier {
-    let label = |key: &str, values: &[&str]| subject.labels.get(key).is_some_and(|v| values.contains(&v.as_str()));
-    let production = label("env", &["prod", "production"]);
-    let restricted = label("data_class", &["restricted", "secret", "confidential"]);
-    let base = match subject.paths {
-        0 if !production => 0,
-        0 => 1,
-        1 => 2,
-        _ => 3,
-    };
-    Tier::new(if production && restricted { base.max(3) } else { base })
-}
-
-/// Decides about one action. Pure: the same policy and subject give the same decision.
-#[must_use]
-pub fn decide(subject: &Subject<'_>, policy: &Policy) -> Decision {
-    let tier = tier(subject);
-    let (lane, rule) = policy
-        .rules
-        .iter()
-        .find(|r| r.matches(subject, tier))
-        .map_or_else(|| (Lane::Autonomous, policy.default.clone()), |r| (r.lane, r.id.clone()));
-    let verdict = match lane {
-        Lane::Autonomous => Verdict::Proceed,
-        Lane::ReviewRequired => Verdict::AwaitApproval,
-        Lane::Prohibited => Verdict::Refuse,
-    };
-    let mut inputs = Vec::with_capacity(256);
-    let mut object = Object::begin(&mut inputs);
-    object.plain("act", subject.act.as_str().as_bytes());
-    object.value("labels", &Json::arr(subject.labels.iter().map(|(k, v)| Json::str(format!("{k}={v}")))));
-    object.digits("paths", u64::try_from(subject.paths).unwrap_or(u64::MAX));
-    object.end();
-    Decision { verdict, rule, tier, version: policy.version, inputs: Digest::of(&inputs) }
-}
+/// The same where a policy file says `default = "review-required"`.
+pub const DEFAULT_REVIEW: &str = "default: what no rule matches waits for a person";
+/// The same where a policy file says nothing.
+pub const DEFAULT_PROHIBIT: &str = "default: what no rule matches is prohibited";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(id: &str, acts: &[Act], labels: &[(&str, &str)], min_tier: u8, lane: Lane) -> Rule {
-        Rule {
-            id: Arc::from(id),
-            acts: acts.iter().copied().collect(),
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            min_tier: Tier::new(min_tier),
-            lane,
-        }
-    }
-
-    #[test]
-    fn the_first_matching_rule_decides_and_is_named() {
-        let policy = Policy::new(vec![
-            rule("no-reissue-in-prod", &[Act::Reissue], &[("env", "prod")], 0, Lane::Prohibited),
-            rule("review-high", &[], &[], 3, Lane::ReviewRequired),
-        ]);
-        let prod = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
-        let cases = [
-            (Act::Reissue, 1, Verdict::Refuse, "no-reissue-in-prod"),
-            (Act::Renew, 1, Verdict::Proceed, DEFAULT_RULE),
-            (Act::Renew, 2, Verdict::AwaitApproval, "review-high"),
-        ];
-        for (act, paths, verdict, rule) in cases {
-            let decision = decide(&Subject { act, labels: &prod, paths }, &policy);
-            assert_eq!((decision.verdict, &*decision.rule), (verdict, rule));
-        }
-    }
-
-    #[test]
-    fn the_tier_rises_with_the_paths_that_stand_on_it_and_with_the_data() {
-        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-        };
-        let of = |l: &BTreeMap<String, String>, paths| tier(&Subject { act: Act::Renew, labels: l, paths }).level();
-        let (none, prod) = (labels(&[]), labels(&[("env", "prod")]));
-        let both = labels(&[("env", "prod"), ("data_class", "restricted")]);
-        assert_eq!([of(&none, 0), of(&prod, 0), of(&none, 1), of(&none, 2), of(&both, 0)], [0, 1, 2, 3, 3]);
-    }
-
-    #[test]
-    fn the_version_changes_with_any_byte_of_a_rule() {
-        let base = Policy::new(vec![rule("a", &[Act::Renew], &[], 0, Lane::Autonomous)]);
-        let other = Policy::new(vec![rule("a", &[Act::Renew], &[], 1, Lane::Autonomous)]);
-        assert_ne!(base.version(), other.version());
-        assert_ne!(base.version(), Policy::default().version());
-    }
-}
+mod tests;

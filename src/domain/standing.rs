@@ -76,6 +76,13 @@ impl Standing {
         Outcome { verdict: found, latch: None }
     }
 
+    /// How often it closed within [`FLAPS_WITHIN`].
+    #[must_use]
+    pub fn closings(&self, boot: Boottime) -> u32 {
+        let recent = self.closings.iter().filter(|at| boot.since(**at) < FLAPS_WITHIN).count();
+        u32::try_from(recent).unwrap_or(u32::MAX)
+    }
+
     /// A person opens it: what was, counts no more.
     pub fn forgive(&mut self) {
         self.closings.clear();
@@ -165,6 +172,17 @@ mod tests {
     #[test]
     fn what_was_never_open_since_the_start_opens_at_once() {
         assert_eq!(run(&Reopening::USUAL, [(0, false), (1, false), (2, true)]).0, [(0, false), (2, true)]);
+    }
+
+    #[test]
+    fn closings_are_counted_for_ten_minutes_also_while_nothing_closes() {
+        let mut standing = Standing::default();
+        let reopening = Reopening { after: Duration::ZERO, flaps: 0 };
+        for (second, open) in [(0, true), (5, false), (10, true), (300, false), (310, true)] {
+            drop(standing.next(found(second, open), &reopening));
+        }
+        let closings = |second| standing.closings(Boottime::from_boot(SECOND * second));
+        assert_eq!([310, 604, 605, 899, 900].map(closings), [2, 2, 1, 1, 0]);
     }
 
     #[test]

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use crate::domain::audit::{Actor, Draft, Outcome, Phase, Target, TargetKind};
 use crate::domain::check::{Violation, check};
 use crate::domain::execution::{Attempt, Stage, Trigger};
-use crate::domain::id::{AttemptId, CredentialId, IssuerId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
 use crate::domain::inventory::Credential;
 use crate::domain::json::Json;
 use crate::domain::limits::{Bookings, Spender};
 use crate::domain::plan::{Action, ActionKind, Held, HeldReason, Issue, Plan, PlanInput, plan, rests, urgency};
-use crate::domain::policy::{Act, Decision, Subject, Verdict, decide};
-use crate::domain::state::Change;
-use crate::domain::time::Timestamp;
+use crate::domain::policy::{Act, Decision, History, Leave, Subject, decide};
+use crate::domain::state::{Change, CredentialRecord, LatchOn};
+use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::issue::Ending;
 use crate::engine::{Crew, Desk, Engine, MOST_A_TURN, Waits};
@@ -35,6 +35,8 @@ const MOST_DOUBLINGS: u32 = 10;
 struct Started {
     attempt: Arc<Attempt>,
     resumed: bool,
+    /// Nothing is carried out without it.
+    leave: Leave,
 }
 
 /// What is made durable before anything starts.
@@ -130,11 +132,11 @@ impl Engine {
             self.wake_waiting(agenda, now, 1 << turns.saturating_sub(1).min(MOST_DOUBLINGS));
         }
         let mut desk = self.write();
-        for Started { attempt, resumed } in started {
+        for Started { attempt, resumed, leave } in started {
             desk.running.insert(attempt.id);
             desk.held.remove(&attempt.credential);
             desk.waiting.remove(&attempt.credential);
-            crew.futures.push(self.pursue(attempt, resumed));
+            crew.futures.push(self.pursue(attempt, resumed, leave));
         }
     }
 
@@ -223,8 +225,8 @@ impl Engine {
     fn authorize(&self, action: &Action, now: Timestamp, opening: &mut Opening) -> Result<Started, Held> {
         let desk = self.read();
         let act = act_of(action, &desk);
-        let decision = decision(&desk, &action.credential, act);
-        if decision.verdict != Verdict::Proceed {
+        let decision = decision(&desk, &action.credential, act, issuer_of(action, &desk), now);
+        let Ok(leave) = decision.leave() else {
             let fresh = desk.declined.get(&action.credential) != Some(&action.digest());
             drop(desk);
             if fresh {
@@ -233,11 +235,11 @@ impl Engine {
             }
             let reason = HeldReason::Policy { rule: decision.rule, verdict: decision.verdict };
             return Err(Held { credential: action.credential.clone(), reason, until: Some(now.plus(POLICY_RETRY)) });
-        }
+        };
         let started = match &action.kind {
-            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, &decision, now, opening),
+            ActionKind::Issue(issue) => self.begin_issue(&desk, action, issue, (&decision, leave), now, opening),
             ActionKind::Reinstall(slot) => {
-                self.begin_reinstall(&desk, action, *slot, &decision, now, &mut opening.batch)
+                self.begin_reinstall(&desk, action, *slot, (&decision, leave), now, &mut opening.batch)
             }
             ActionKind::Resume(id) => {
                 let attempt = desk.state.attempts.get(id);
@@ -248,7 +250,7 @@ impl Engine {
                     draft.facts.push(("stage", Json::str(attempt.stage.as_str())));
                     opening.batch.entries.push(draft);
                 }
-                attempt.map(|attempt| Started { attempt, resumed: true })
+                attempt.map(|attempt| Started { attempt, resumed: true, leave })
             }
         };
         let gone = || Held { credential: action.credential.clone(), reason: HeldReason::Running, until: None };
@@ -262,7 +264,7 @@ impl Engine {
         desk: &Desk,
         action: &Action,
         issue: &Issue,
-        decision: &Decision,
+        (decision, leave): (&Decision, Leave),
         now: Timestamp,
         Opening { batch, booked }: &mut Opening,
     ) -> Option<Started> {
@@ -301,7 +303,7 @@ impl Engine {
         batch.changes.extend(taken);
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
-        Some(Started { attempt, resumed: false })
+        Some(Started { attempt, resumed: false, leave })
     }
 
     fn begin_reinstall(
@@ -309,7 +311,7 @@ impl Engine {
         desk: &Desk,
         action: &Action,
         slot: AttemptId,
-        decision: &Decision,
+        (decision, leave): (&Decision, Leave),
         now: Timestamp,
         batch: &mut Batch,
     ) -> Option<Started> {
@@ -333,7 +335,7 @@ impl Engine {
         });
         batch.changes.push(Change::Attempt(attempt.clone()));
         batch.entries.push(intent);
-        Some(Started { attempt, resumed: false })
+        Some(Started { attempt, resumed: false, leave })
     }
 
     fn intent(
@@ -401,16 +403,80 @@ fn act_of(action: &Action, desk: &Desk) -> Act {
     }
 }
 
+/// At which issuer it would be done, if any is asked.
+fn issuer_of<'a>(action: &'a Action, desk: &'a Desk) -> Option<&'a IssuerId> {
+    match &action.kind {
+        ActionKind::Issue(issue) => Some(&issue.issuer),
+        ActionKind::Resume(id) => desk.state.attempts.get(id).map(|attempt| &attempt.issuer),
+        ActionKind::Reinstall(_) => {
+            let record = desk.state.credentials.get(&action.credential);
+            record.and_then(|record| record.current.as_ref()).map(|current| &current.issuer)
+        }
+    }
+}
+
 /// What policy says about an act on a credential now.
-pub(super) fn decision(desk: &Desk, credential: &CredentialId, act: Act) -> Decision {
+pub(super) fn decision(
+    desk: &Desk,
+    credential: &CredentialId,
+    act: Act,
+    issuer: Option<&IssuerId>,
+    now: Timestamp,
+) -> Decision {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     let known = desk.estate.credentials.get(credential);
-    let gone = || Subject { act, labels: &NONE, paths: 0 };
-    decide(&known.map_or_else(gone, |known| subject(desk, known, act)), &desk.estate.policy)
+    let gone = || Subject::new(act, &NONE, 0);
+    decide(&known.map_or_else(gone, |known| subject(desk, known, act, issuer, now)), &desk.estate.policy)
 }
 
 /// What policy looks at.
-pub(super) fn subject<'a>(desk: &Desk, credential: &'a Credential, act: Act) -> Subject<'a> {
-    let paths = desk.estate.paths.values().filter(|p| p.needs.contains(&credential.id)).count();
-    Subject { act, labels: &credential.labels, paths }
+pub(super) fn subject<'a>(
+    desk: &Desk,
+    credential: &'a Credential,
+    act: Act,
+    issuer: Option<&IssuerId>,
+    now: Timestamp,
+) -> Subject<'a> {
+    let policy = &desk.estate.policy;
+    let record = desk.state.credentials.get(&credential.id).map(|record| &**record);
+    let paths: Vec<&PathId> =
+        desk.estate.paths.values().filter(|p| p.needs.contains(&credential.id)).map(|p| &p.id).collect();
+    let recent = policy.setting().recent;
+    let failed = record.filter(|r| r.last_failure.as_ref().is_some_and(|f| now.since(f.at) < recent));
+    let boot = desk.evaluated.unwrap_or(Boottime::ZERO);
+    let flaps = paths.iter().filter_map(|path| desk.standings.get(*path)).map(|standing| standing.closings(boot)).max();
+    Subject {
+        services: credential.endpoints.len(),
+        owner: credential.owner.as_deref(),
+        local: policy.local(now),
+        failures: Some(failed.map_or(0, |record| record.failures)),
+        flaps: Some(flaps.unwrap_or(0)),
+        incidents: Some(incidents(desk, record, &paths)),
+        issuer: issuer.map(|issuer| history(credential, record, issuer)),
+        ..Subject::new(act, &credential.labels, paths.len())
+    }
+}
+
+/// What is latched over a credential: its paths, its key, the log.
+fn incidents(desk: &Desk, record: Option<&CredentialRecord>, paths: &[&PathId]) -> u32 {
+    let spki = record.and_then(|record| record.current.as_ref()).map(|current| &current.spki);
+    let over = |on: &LatchOn| match on {
+        LatchOn::Path(path) => paths.contains(&path),
+        LatchOn::Key(key) => Some(key) == spki,
+        LatchOn::Log => true,
+    };
+    let unsaved = desk.unsaved_latches.keys().filter(|on| !desk.state.latches.contains_key(on));
+    let count = desk.state.latches.keys().chain(unsaved).filter(|on| over(on)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The usual issuer issued what is in place; where nothing is yet, it is the first of those that are configured.
+fn history(credential: &Credential, record: Option<&CredentialRecord>, issuer: &IssuerId) -> History {
+    let configured = credential.managed().map_or(&[][..], |managed| &managed.issuers);
+    let current = record.and_then(|record| record.current.as_ref()).map(|current| &current.issuer);
+    if current.or(configured.first()) == Some(issuer) {
+        return History::Usual;
+    }
+    let previous = record.and_then(|record| record.previous.as_ref()).map(|previous| &previous.issuer);
+    if configured.contains(issuer) || previous == Some(issuer) { History::Known } else { History::New }
 }

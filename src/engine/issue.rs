@@ -9,6 +9,7 @@ use crate::domain::inventory::{Credential, Managed};
 use crate::domain::json::Json;
 use crate::domain::limits::order_spends;
 use crate::domain::plan::{ledger_changes, spender};
+use crate::domain::policy::Leave;
 use crate::domain::state::{Change, IssuerRecord};
 use crate::engine::record::{NO_KEY, Setback};
 use crate::engine::{Engine, Event, at_once};
@@ -76,8 +77,8 @@ impl From<StoreError> for Step {
 }
 
 impl Engine {
-    /// Carries an attempt as far as it gets.
-    pub(crate) fn pursue(&self, mut attempt: Arc<Attempt>, resumed: bool) -> Doing<'_, Event> {
+    /// Carries an attempt as far as it gets, by leave of policy.
+    pub(crate) fn pursue(&self, mut attempt: Arc<Attempt>, resumed: bool, _: Leave) -> Doing<'_, Event> {
         Box::pin(async move {
             let (id, credential) = (attempt.id, attempt.credential.clone());
             let ending = self.pursue_stages(&mut attempt, resumed).await;

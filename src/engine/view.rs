@@ -236,7 +236,9 @@ impl Engine {
             ActionKind::Issue(issue) => Some(issue),
             ActionKind::Resume(_) | ActionKind::Reinstall(_) => None,
         });
-        let decision = decision(&desk, id, crate::domain::policy::Act::Renew);
+        let first = || desk.estate.credentials.get(id)?.managed()?.issuers.first();
+        let issuer = issue.as_ref().map(|issue| &issue.issuer).or_else(first);
+        let decision = decision(&desk, id, crate::domain::policy::Act::Renew, issuer, now);
         Some(RenewalPreview { issue, held: made.held.into_iter().next().map(|h| h.reason), decision, attempt })
     }
 }

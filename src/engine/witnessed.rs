@@ -49,7 +49,7 @@ impl Engine {
     /// Waits, within bounds, until the quorum has cosigned what is committed, if the configuration demands that for this
     /// action. Its intent is committed, and its effect comes after this.
     pub(super) async fn demand_quorum(&self, credential: &Credential, act: Act) -> Result<(), Setback> {
-        let tier = tier(&subject(&self.read(), credential, act)).level();
+        let tier = tier(&subject(&self.read(), credential, act, None, self.ports.clock.now())).level();
         let settled = self.ports.witnesses.settled(tier).await;
         settled.map_err(|error| {
             let text =

@@ -19,7 +19,8 @@
 //! | `KW48xx` | ACME directories over private CAs | `explain/directory.rs` |
 //! | `KW485x`, `KW486x` | the SPIFFE Workload API and Envoy's secrets | `explain/workload.rs` |
 //! | `KW488x` to `KW492x` | keys that are no certificate's | `explain/keys.rs` |
-//! | `KW5xxx` | answers of the API | `explain/api.rs` |
+//! | `KW500x`, `KW501x` | answers of the API | `explain/api.rs` |
+//! | `KW502x`, `KW503x` | policy as files | `explain/policy.rs` |
 //! | `KW60xx` | the audit log and its start | `explain/log.rs` |
 //! | `KW603x`, `KW604x` | an audit log that cannot be written or believed | `explain/recording.rs` |
 //! | `KW61xx` | verifying the audit log | `explain/verifying.rs` |
@@ -49,6 +50,7 @@ mod lists;
 mod log;
 mod outside;
 mod pki;
+mod policy;
 mod proof;
 mod proxies;
 mod reading;
@@ -119,6 +121,7 @@ const TABLES: &[(&str, &[Entry])] = &[
     ("Workload API", workload::ROWS),
     ("Keys", keys::ROWS),
     ("API", api::ROWS),
+    ("Policy", policy::ROWS),
     ("Audit log", log::ROWS),
     ("Audit log: writing", recording::ROWS),
     ("Verifying the audit log", verifying::ROWS),

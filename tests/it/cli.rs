@@ -1,12 +1,13 @@
 //! The command line: help, exit codes, files, and a simulated daemon behind its socket.
 
 mod audit;
+mod policy;
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use keyward::domain::policy::{Act, Lane, Policy, Rule, Tier};
+use keyward::domain::policy::{Act, Lane, Policy, Rule};
 
 use crate::harness::http::{Server, Still};
 use crate::http::{staging, two_paths};
@@ -41,7 +42,7 @@ fn hinted(ran: &Ran) {
     assert!(ran.err.contains("error: "), "{}", ran.err);
 }
 
-const COMMANDS: [&str; 78] = [
+const COMMANDS: [&str; 84] = [
     "",
     "init",
     "check",
@@ -107,6 +108,12 @@ const COMMANDS: [&str; 78] = [
     "restore",
     "doctor",
     "audit forget",
+    "policy",
+    "policy check",
+    "policy test",
+    "policy explain",
+    "policy diff",
+    "policy digest",
     "config",
     "config check",
     "config explain",
@@ -492,13 +499,7 @@ fn a_renewal_is_followed_until_it_is_served() {
 fn policy_has_exit_codes_of_its_own() {
     for (lane, code) in [(Lane::Prohibited, 6), (Lane::ReviewRequired, 4)] {
         let mut estate = two_paths();
-        estate.policy = Policy::new(vec![Rule {
-            id: "nobody-renews".into(),
-            acts: [Act::Renew].into(),
-            labels: Default::default(),
-            min_tier: Tier::LOWEST,
-            lane,
-        }]);
+        estate.policy = Policy::new(vec![Rule::new("nobody-renews", [Act::Renew], lane)]);
         let still = Still::new(estate);
         let server = still.serve();
         for arguments in [&["cert", "renew", "portal", "--plan"][..], &["cert", "renew", "portal", "--wait"]] {

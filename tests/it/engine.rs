@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyward::domain::audit::Phase;
 use keyward::domain::inventory::{Credential, Estate};
 use keyward::domain::limits::LETS_ENCRYPT;
-use keyward::domain::policy::{Act, Lane, Policy, Rule, Tier};
+use keyward::domain::policy::{Act, Lane, Policy, Rule};
 use keyward::domain::time::{DAY, HOUR, MINUTE, Timestamp, Window};
 use keyward::engine::Command;
 use keyward::ports::Clock;
@@ -250,13 +250,7 @@ fn a_person_may_renew_early_and_may_spend_the_reserve() {
 #[test]
 fn policy_that_wants_a_person_holds_the_order_and_records_why_once() {
     let mut estate = one(&["review.example.com"]);
-    let rule = Rule {
-        id: Arc::from("first-needs-review"),
-        acts: [Act::Issue].into(),
-        labels: Default::default(),
-        min_tier: Tier::LOWEST,
-        lane: Lane::ReviewRequired,
-    };
+    let rule = Rule::new("first-needs-review", [Act::Issue], Lane::ReviewRequired);
     estate.policy = Policy::new(vec![rule]);
     let mut world = World::new(1, start(), estate);
     world.live(DAY);

@@ -47,6 +47,7 @@ mod nginx;
 mod pebble;
 mod permit;
 mod plan;
+mod policing;
 mod process;
 mod probe;
 mod proof;

@@ -212,6 +212,9 @@ The daemon must not run.")]
     /// The accounts at the CAs
     #[command(subcommand, arg_required_else_help = true)]
     Issuer(Issuer),
+    /// What may go by itself, what waits for whom, what is forbidden
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(super::policy::Command),
     /// The configuration file
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),

@@ -3,12 +3,12 @@
 use core::fmt::Write as _;
 use std::collections::BTreeSet;
 
-use super::console::{Exit, Failure, Tone};
+use super::console::{Exit, Failure, Tone, wall_clock};
 use super::{Done, Run};
 use crate::domain::freeze::{Emergency, WhenFrozen};
 use crate::domain::guard::{self, Guard, Kind};
 use crate::domain::inventory::{Ari, Care, Credential, Environment, KeyReuse, Layout, Managed, ReloadHow, Source};
-use crate::domain::policy::{Act, Subject, Verdict, decide};
+use crate::domain::policy::{Act, Otherwise, Subject, Verdict, decide};
 use crate::domain::time::human_span;
 use crate::shell::config::Settings;
 
@@ -112,14 +112,24 @@ fn guardian(settings: &Settings) -> Vec<String> {
         let limits = estate.issuers.get(&issuer.id).map_or(0, |i| i.limits.len());
         out.push(format!("may order at {} ({}), {limits} limits of it are kept.", issuer.id, issuer.directory));
     }
-    if estate.policy.rules().is_empty() {
-        out.push("has no policy rules: what the configuration names is renewed without asking.".to_owned());
+    let policy = &estate.policy;
+    for rule in policy.rules() {
+        let when: Vec<String> = rule.conditions().into_iter().map(|(name, wants)| format!("{name}: {wants}")).collect();
+        let when = if when.is_empty() { "always".to_owned() } else { when.join("; ") };
+        out.push(format!("policy {}: {} ({when}).", rule.id, rule.lane.as_str()));
     }
-    for rule in estate.policy.rules() {
-        let acts: Vec<&str> = rule.acts.iter().map(|a| a.as_str()).collect();
-        let acts = if acts.is_empty() { "everything".to_owned() } else { acts.join(", ") };
-        out.push(format!("policy {}: {acts} from tier {} on is {}.", rule.id, rule.min_tier, rule.lane.as_str()));
+    out.push(match policy.otherwise() {
+        Otherwise::Routine if policy.rules().is_empty() => {
+            "has no policy rules: what the configuration names is renewed without asking.".to_owned()
+        }
+        Otherwise::Routine => "does without asking what the configuration names and no rule matches.".to_owned(),
+        Otherwise::Review => "asks a person about what no rule matches.".to_owned(),
+        Otherwise::Prohibit => "refuses what no rule matches.".to_owned(),
+    });
+    if let Some(contract) = &policy.setting().contract {
+        out.push(format!("keeps all {} promises of its contract.", contract.promises.len()));
     }
+    out.push(format!("decides by the policy {}.", policy.version()));
     out
 }
 
@@ -140,9 +150,15 @@ fn about(credential: &Credential, settings: &Settings) -> Vec<String> {
         out.push(format!("the approval paths {} stand on it.", paths.join(", ")));
     }
     if credential.managed().is_some() {
+        let now = wall_clock();
+        let subject = |act| Subject {
+            services: credential.endpoints.len(),
+            owner: credential.owner.as_deref(),
+            local: settings.estate.policy.local(now),
+            ..Subject::new(act, &credential.labels, paths.len()).quiet()
+        };
         for act in [Act::Issue, Act::Renew, Act::Reissue] {
-            let decision =
-                decide(&Subject { act, labels: &credential.labels, paths: paths.len() }, &settings.estate.policy);
+            let decision = decide(&subject(act), &settings.estate.policy);
             let what = match decision.verdict {
                 Verdict::Proceed => "goes by itself",
                 Verdict::AwaitApproval => "waits for a person",

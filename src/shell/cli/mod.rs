@@ -22,6 +22,7 @@ mod keyholder;
 mod link;
 mod meaning;
 mod plans;
+mod policy;
 mod proof;
 mod renew;
 mod rotation;
@@ -123,6 +124,7 @@ impl Run {
             Command::Config(Config::Check) => self.config_check(),
             Command::Config(Config::Explain { name }) => self.config_explain(name.as_deref()),
             Command::Config(Config::Reload(planned)) => self.reload(&planned),
+            Command::Policy(command) => self.policy(command),
             Command::Issuer(Issuer::Rollover { issuer, planned }) => self.rollover(&issuer, &planned),
             Command::Clock(Clock::Accept(planned)) => self.accept_clock(&planned),
             Command::Audit(audit) => self.audit(&audit),

@@ -26,6 +26,8 @@ pub struct ConfigError {
     text: String,
     problems: Vec<Problem>,
     total: usize,
+    /// The same of other files.
+    more: Vec<ConfigError>,
 }
 
 /// Whether a report may use terminal colours.
@@ -58,9 +60,14 @@ pub struct Problem {
 impl ConfigError {
     /// A file that could not even be read.
     pub(super) fn about_file(source_name: &str, what: String) -> Self {
-        let mend = "name a readable file; `keyward init DIR` writes one".to_owned();
+        Self::unread("KW0001", source_name, what, "name a readable file; `keyward init DIR` writes one")
+    }
+
+    /// The same with its own code, and the way to mend it.
+    pub(super) fn unread(code: &'static str, source_name: &str, what: String, mend: &str) -> Self {
+        let mend = mend.to_owned();
         let problem = Problem {
-            code: "KW0001",
+            code,
             what: format!("{source_name}: {what}"),
             mend,
             line: 0,
@@ -69,7 +76,21 @@ impl ConfigError {
             label: String::new(),
             also: None,
         };
-        Self { source_name: source_name.to_owned(), text: String::new(), problems: vec![problem], total: 1 }
+        Self {
+            source_name: source_name.to_owned(),
+            text: String::new(),
+            problems: vec![problem],
+            total: 1,
+            more: Vec::new(),
+        }
+    }
+
+    /// One error of several files, in their order.
+    pub(super) fn all(errors: impl IntoIterator<Item = Self>) -> Result<(), Self> {
+        let mut errors = errors.into_iter();
+        let Some(mut first) = errors.next() else { return Ok(()) };
+        first.more.extend(errors);
+        Err(first)
     }
 
     /// The problems, in the order of the file; at most 200.
@@ -100,6 +121,10 @@ impl ConfigError {
             "{} {plural} in {}{left_out}; nothing was changed. `keyward explain {code}` says more",
             self.total, self.source_name
         ));
+        for other in &self.more {
+            out.push_str("\n\n");
+            out.push_str(&other.report(colour));
+        }
         out
     }
 
@@ -180,6 +205,11 @@ pub(super) struct Problems {
 }
 
 impl Problems {
+    /// How many were noted.
+    pub(super) fn count(&self) -> usize {
+        self.total
+    }
+
     /// Notes a problem: `label` stands at the caret.
     pub(super) fn add(
         &mut self,
@@ -240,7 +270,13 @@ impl Problems {
             (problem.line, problem.column) = place(text, problem.at.as_ref().map_or(0, |s| s.start));
         }
         problems.sort_by_key(|p| (p.line, p.column));
-        Err(ConfigError { source_name: source_name.to_owned(), text: text.to_owned(), problems, total: self.total })
+        Err(ConfigError {
+            source_name: source_name.to_owned(),
+            text: text.to_owned(),
+            problems,
+            total: self.total,
+            more: Vec::new(),
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 mod diagnostic;
 mod directory;
 mod host;
+mod policy;
 mod raw;
 pub mod sample;
 mod settings;
@@ -21,6 +22,10 @@ use std::path::{Path, PathBuf};
 pub use self::diagnostic::{Colour, ConfigError, Problem};
 pub use self::directory::{Binding, DirectoryLimits, DirectoryPlace, DirectorySettings, DirectoryValidation, Waiting};
 pub use self::host::{Check, Group, Level, verify_host};
+pub use self::policy::{
+    Case, Cases, Expect, LONGEST_POLICY, load_cases, load_contract, load_policy, parse_cases, parse_contract,
+    parse_policy,
+};
 pub use self::settings::{
     AuditSettings, AuditWitness, DnsUpdate, Eab, GateSocket, GateTls, HttpChallenge, IssuerSettings, KeyholderSettings,
     Listen, Passphrase, Propagation, Settings, SolverKind, SolverSettings, TsigAlgorithm, UnixSocket, Witness,
@@ -41,30 +46,34 @@ pub struct Overrides {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Reads and validates a file.
+/// Reads and validates a file, and those that it names.
 ///
 /// # Errors
 /// Every problem found, as one report; also a file that cannot be read or is too long.
 pub fn load(path: &Path, overrides: Overrides) -> Result<Settings, ConfigError> {
     let name = path.display().to_string();
-    let unreadable = |what: String| ConfigError::about_file(&name, what);
-    let file = std::fs::File::open(path).map_err(|e| unreadable(format!("the configuration cannot be opened: {e}")))?;
-    let limit = u64::try_from(LONGEST_FILE).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| unreadable(format!("the configuration cannot be read: {e}")))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| unreadable(format!("byte {} is not UTF-8; TOML files are", e.utf8_error().valid_up_to())))?;
-    let mut settings = parse(&name, &text, overrides)?;
+    let text = read(path, LONGEST_FILE).map_err(|what| ConfigError::about_file(&name, what))?;
+    let mut settings = validate::document(&name, &text, overrides, Some(path.parent().unwrap_or(Path::new(""))))?;
     settings.path = Some(path.to_path_buf());
     Ok(settings)
 }
 
-/// Validates a text; reads no file but the system's time zones. `source_name` stands in the report.
+/// Validates a text; reads no file but the system's time zones, so it may name none. `source_name` stands in the report.
 ///
 /// # Errors
 /// Every problem found, as one report.
 pub fn parse(source_name: &str, text: &str, overrides: Overrides) -> Result<Settings, ConfigError> {
-    validate::document(source_name, text, overrides)
+    validate::document(source_name, text, overrides, None)
+}
+
+/// A file's text, at most so long.
+fn read(path: &Path, longest: usize) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|e| format!("it cannot be opened: {e}"))?;
+    let limit = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).map_err(|e| format!("it cannot be read: {e}"))?;
+    if bytes.len() > longest {
+        return Err(format!("it has more than {longest} bytes, and no more are read"));
+    }
+    String::from_utf8(bytes).map_err(|e| format!("byte {} is not UTF-8; TOML files are", e.utf8_error().valid_up_to()))
 }

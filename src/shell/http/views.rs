@@ -114,7 +114,7 @@ pub(super) fn status(web: &Web) -> model::Status {
 
 /// How much hangs on a credential.
 pub(super) fn credential_tier(credential: &Credential, paths: usize) -> Tier {
-    tier(&Subject { act: Act::Renew, labels: &credential.labels, paths })
+    tier(&Subject::new(Act::Renew, &credential.labels, paths))
 }
 
 /// All credentials for a list, the empty watches after the rest.

@@ -1,6 +1,6 @@
 //! Looking over HTTP, starting over the admin socket only.
 
-use keyward::domain::policy::{Act, Lane, Policy, Rule, Tier};
+use keyward::domain::policy::{Act, Lane, Policy, Rule};
 use keyward::domain::time::MINUTE;
 use keyward::engine::{Command, MOST_COMMANDS};
 
@@ -161,13 +161,7 @@ fn what_is_only_watched_unknown_or_malformed_is_not_renewed() {
 fn policy_binds_a_person_too() {
     for (lane, status, decision) in [(Lane::Prohibited, 403, "refuse"), (Lane::ReviewRequired, 202, "await_approval")] {
         let mut estate = two_paths();
-        let rule = Rule {
-            id: "nobody-renews".into(),
-            acts: [Act::Renew].into(),
-            labels: Default::default(),
-            min_tier: Tier::LOWEST,
-            lane,
-        };
+        let rule = Rule::new("nobody-renews", [Act::Renew], lane);
         estate.policy = Policy::new(vec![rule]);
         let still = Still::new(estate);
         let server = still.serve();

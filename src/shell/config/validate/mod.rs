@@ -6,7 +6,9 @@
 
 mod audit;
 mod ca;
+mod cases;
 mod certificate;
+mod contract;
 mod crl;
 mod directory;
 mod freeze;
@@ -20,6 +22,8 @@ mod link;
 mod party;
 mod path;
 mod place;
+mod policy;
+mod policy_file;
 mod scalar;
 mod schedule;
 mod solver;
@@ -28,13 +32,17 @@ mod workload;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::diagnostic::{ConfigError, Problems, Span, quoted};
 use super::raw::{self, At, Section, Wrong};
 use super::settings::Settings;
 use super::{LONGEST_FILE, Overrides};
+
+pub(super) use self::cases::read as read_cases;
+pub(super) use self::contract::{judge as judge_contract, read as read_contract};
+pub(super) use self::policy_file::read as read_policy_file;
 use crate::domain::inventory::{Environment, Estate, HEARTBEAT, Reopening};
-use crate::domain::key::Digest;
 use crate::domain::time::{DAY, HOUR, MINUTE};
 
 /// Observing everything again takes I/O for each certificate: not more often than each minute, and at least daily.
@@ -45,8 +53,13 @@ const PROBE_EVERY: core::ops::RangeInclusive<Duration> = Duration::from_secs(10)
 /// Longer than an hour nobody waits for what is good again; zero opens at once.
 const REOPEN_AFTER: core::ops::RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 
-/// Reads a whole text.
-pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> Result<Settings, ConfigError> {
+/// Reads a whole text; `beside` is the directory in which files that it names by a relative path lie.
+pub(super) fn document(
+    source_name: &str,
+    text: &str,
+    overrides: Overrides,
+    beside: Option<&Path>,
+) -> Result<Settings, ConfigError> {
     if text.len() > LONGEST_FILE {
         let what = format!("the configuration has {} bytes; at most {LONGEST_FILE} are read", text.len());
         return Err(ConfigError::about_file(source_name, what));
@@ -55,12 +68,19 @@ pub(super) fn document(source_name: &str, text: &str, overrides: Overrides) -> R
     let table = raw::parse(text, &mut problems);
     // What is left of broken TOML is misleading: a missing quote would look like a dozen missing keys.
     problems.finish(source_name, text)?;
-    let settings = root(&mut problems, Section::new("the configuration", &table), text, &overrides);
-    problems.finish(source_name, text)?;
+    let mut files = policy::Files::new(beside);
+    let settings = root(&mut problems, Section::new("the configuration", &table), text, &overrides, &mut files);
+    ConfigError::all(problems.finish(source_name, text).err().into_iter().chain(files.errors))?;
     settings.ok_or_else(|| ConfigError::about_file(source_name, "the configuration is not complete".to_owned()))
 }
 
-fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrides) -> Option<Settings> {
+fn root(
+    p: &mut Problems,
+    mut root: Section<'_>,
+    text: &str,
+    overrides: &Overrides,
+    files: &mut policy::Files<'_>,
+) -> Option<Settings> {
     let place = place::read(p, &mut root, overrides);
     let (audit, audit_witness) = audit::read(p, &mut root, &place);
     let section = root.section(p, "timing", "[timing]");
@@ -85,7 +105,7 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
     credentials.read_observed(p, &mut root);
     let (paths, named) = path::read_paths(p, &mut root, &credentials, place.environment);
     let keys = key::read_all(p, &mut root, &paths, &named);
-    let (policy, usual) = path::read_policy(p, &mut root);
+    let (policy, usual) = policy::read(p, &mut root, files);
     let approvals = graph::resolve(p, &credentials.approvals, usual.as_ref(), &paths);
     let policy = policy.with_approvals(approvals.own.clone(), approvals.usual.clone());
     let own_witness = witness::own(p, &mut root, place.production_state.as_deref());
@@ -137,9 +157,23 @@ fn root(p: &mut Problems, mut root: Section<'_>, text: &str, overrides: &Overrid
         links: if real { links } else { Vec::new() },
         workload_api: workload_api.filter(|_| real),
         workloads,
-        digest: Digest::of(text.as_bytes()),
+        digest: files.digest(text),
         path: None,
     })
+}
+
+/// One of the files that a configuration names, or one that stands for itself.
+pub(super) fn another<T>(
+    source_name: &str,
+    text: &str,
+    read: impl FnOnce(&mut Problems, Section<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let mut problems = Problems::default();
+    let table = raw::parse(text, &mut problems);
+    problems.finish(source_name, text)?;
+    let made = read(&mut problems, Section::new("the file", &table));
+    problems.finish(source_name, text)?;
+    made.ok_or_else(|| ConfigError::about_file(source_name, "the file is not complete".to_owned()))
 }
 
 struct Timing {

@@ -1,21 +1,19 @@
-//! `[[path]]` and `[[policy.rule]]`: what stands on the credentials, and what may be done to them.
+//! `[[path]]`: what stands on the credentials.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::certificate::{self, Credentials};
+use super::certificate::Credentials;
 use super::{Ids, scalar};
 use crate::domain::id::{AudienceId, CredentialId, PathId};
 use crate::domain::inventory::{ApprovalPath, Environment, LeaseFile, Leases, MOST_MISSES, USUAL_MISSES};
-use crate::domain::policy::{Act, Lane, Policy, Rule, Tier};
 use crate::domain::time::{DAY, HOUR, human_span};
 use crate::shell::config::diagnostic::{Problems, Span, quoted};
 use crate::shell::config::raw::{self, Section, Wrong};
 
 const MOST_PATHS: usize = 1_000;
 const MOST_NEEDS: usize = 1_000;
-const MOST_RULES: usize = 1_000;
 /// Each is a program that acts on a path; more than these would be a mistake.
 const MOST_AUDIENCES: usize = 64;
 /// A margin of a whole CA/B lifetime (398 days, Baseline Requirements 6.3.2 of before 2026) would never be open.
@@ -188,35 +186,4 @@ fn circle(paths: &BTreeMap<PathId, Arc<ApprovalPath>>, from: &PathId, to: &PathI
         }
     }
     None
-}
-
-/// The rules, and over which path whatever waits for a person is approved.
-pub(super) fn read_policy<'a>(p: &mut Problems, root: &mut Section<'a>) -> (Policy, Option<super::graph::Written<'a>>) {
-    let Some(mut policy) = root.section(p, "policy", "[policy]") else { return (Policy::default(), None) };
-    let approval = super::graph::read(p, &mut policy);
-    let mut ids = Ids::default();
-    let mut rules = Vec::new();
-    for mut s in policy.sections(p, "rule", "[[policy.rule]]", MOST_RULES) {
-        // Rules share the shape of ids, so that audit entries and metrics can hold them.
-        let id = ids.read(p, &mut s, "\"no-reissue-in-prod\"", |t| PathId::parse(t).map(|id| id.to_string()));
-        let acts = s.words(p, "actions", &Act::ALL);
-        let labels = certificate::labels(p, &mut s);
-        let tier = s.number(p, "min_tier", 0..=u32::from(Tier::HIGHEST.level()));
-        if !s.has("lane") {
-            s.missing(p, "lane", "\"review-required\"");
-        }
-        let lane = s.word(p, "lane", &Lane::ALL);
-        s.close(p);
-        if let (Some(id), Some(lane)) = (id, lane) {
-            rules.push(Rule {
-                id: Arc::from(id.value),
-                acts: acts.map_or(BTreeSet::new(), |a| a.value.into_iter().map(|a| a.value).collect()),
-                labels,
-                min_tier: Tier::new(tier.map_or(0, |t| u8::try_from(t.value).unwrap_or(u8::MAX))),
-                lane: lane.value,
-            });
-        }
-    }
-    policy.close(p);
-    (Policy::new(rules), approval)
 }
