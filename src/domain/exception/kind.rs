@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::domain::policy::Tier;
 use crate::domain::time::{DAY, HOUR};
 
-/// How much is at stake, T1 to T4 as people count: [`Tier`] counts the same from 0.
+/// How much is at stake: [`Tier`] 1 to 4. Where nothing stands on something (0), it is as little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stakes {
     /// Nobody is asked.
@@ -45,9 +45,9 @@ impl Stakes {
 impl From<Tier> for Stakes {
     fn from(tier: Tier) -> Self {
         match tier.level() {
-            0 => Self::T1,
-            1 => Self::T2,
-            2 => Self::T3,
+            0 | 1 => Self::T1,
+            2 => Self::T2,
+            3 => Self::T3,
             _ => Self::T4,
         }
     }
@@ -236,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn people_count_tiers_from_one() {
+    fn the_stakes_are_the_tiers_of_policy() {
         let counted: Vec<&str> = (0..=5).map(|level| Stakes::from(Tier::new(level)).as_str()).collect();
-        assert_eq!(counted, ["T1", "T2", "T3", "T4", "T4", "T4"]);
+        assert_eq!(counted, ["T1", "T1", "T2", "T3", "T4", "T4"]);
     }
 }
