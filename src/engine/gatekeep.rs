@@ -43,7 +43,6 @@ impl Engine {
             return;
         }
         let mut desk = self.write();
-        desk.unsaved_latches.clear();
         for (verdict, standing, before) in opened {
             let path = verdict.path.clone();
             // Something may have been found meanwhile; then that counts. A freeze lies over it at the gate, and closes it with

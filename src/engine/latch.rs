@@ -76,7 +76,7 @@ impl Engine {
         }
         self.evaluate(None).await;
         let batch = Batch { changes: self.unsaved(), entries: entries.clone() };
-        if self.commit_with(batch, |desk| desk.unsaved_latches.clear()).await.is_err() {
+        if self.commit(batch).await.is_err() {
             self.spool(entries);
             self.evaluate(None).await;
         }
@@ -102,7 +102,7 @@ impl Engine {
         let mut draft = self.draft("gate.doubt", "KW4054", Target::new(TargetKind::Daemon, "keyward"));
         draft.facts = vec![("rule", Json::shared(doubt.code.clone())), ("since", Json::show(&doubt.at))];
         let entries = core::iter::once(draft).chain(entries).collect();
-        self.commit_with(Batch { changes, entries }, |desk| desk.unsaved_latches.clear()).await
+        self.commit(Batch { changes, entries }).await
     }
 
     pub(super) fn plan_inspection(&self, agenda: &mut Agenda, now: Timestamp) {
@@ -167,7 +167,7 @@ impl Engine {
         }
         self.evaluate(None).await;
         let batch = Batch { changes: self.unsaved(), entries: vec![draft.clone()] };
-        if self.commit_with(batch, |desk| desk.unsaved_latches.clear()).await.is_err() {
+        if self.commit(batch).await.is_err() {
             self.spool(vec![draft]);
             self.evaluate(None).await;
         }

@@ -14,7 +14,7 @@ use crate::domain::name::Name;
 use crate::domain::plan::{BREAKER_THRESHOLD, refunds};
 use crate::domain::policy::Decision;
 use crate::domain::renewal::{Backoff, LONGEST_BACKOFF, backoff};
-use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord};
+use crate::domain::state::{Change, ClockMark, CredentialRecord, IssuerRecord, Latch, LatchOn};
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
 use crate::engine::{AUDIT_UNAVAILABLE, Desk, EVALUATE_EVERY, Engine, STORE_PATIENCE};
@@ -135,6 +135,12 @@ impl Engine {
                     desk.unresolved.retain(|id, attempt| !(has_outcome(id) || attempt.is_some() && goes_on(attempt)));
                 }
                 own.iter().for_each(|c| desk.state.apply(c));
+                // Those that this commit carried, and no others: what was latched meanwhile is still to be written.
+                for (on, latch) in own.iter().filter_map(latched) {
+                    if desk.unsaved_latches.get(on) == Some(latch) {
+                        desk.unsaved_latches.remove(on);
+                    }
+                }
                 if own.iter().any(crate::engine::authority::moves_trust) {
                     desk.trust_moves.note(self.ports.clock.boottime());
                 }
@@ -405,6 +411,13 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
 }
 
 /// Whether a change is about something that several attempts count on: the ledger and the issuers.
+fn latched(change: &Change) -> Option<(&LatchOn, &Latch)> {
+    match change {
+        Change::Latch(on, Some(latch)) => Some((on, latch)),
+        _ => None,
+    }
+}
+
 fn is_shared(change: &Change) -> bool {
     match change {
         Change::Issuer(..) | Change::Bucket(..) | Change::AutomaticIssuance(..) => true,

@@ -192,10 +192,7 @@ impl Engine {
             // Last, so that the newest entry of the log has the present time.
             entries.push(self.drained(entries.len()));
             let changes = changes.into_iter().chain(self.unsaved()).collect();
-            let saved = |desk: &mut Desk| {
-                desk.unsaved_freezes.retain(|id| !freezes.contains(id));
-                desk.unsaved_latches.clear();
-            };
+            let saved = |desk: &mut Desk| desk.unsaved_freezes.retain(|id| !freezes.contains(id));
             if self.commit_with(Batch { changes, entries }, saved).await.is_err() {
                 // One of them may be there already: its commit was answered with an error that came too late. Then what it
                 // changed is there too.

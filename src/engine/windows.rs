@@ -1,16 +1,18 @@
 //! What a CA says about renewals: the windows of its certificates (RFC 9773), and what its directory offers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{Target, TargetKind, bounded_text};
 use crate::domain::certificate::CertId;
 use crate::domain::execution::{Generation, Stage};
-use crate::domain::id::{CredentialId, IssuerId};
+use crate::domain::id::{CaId, CredentialId, IssuerId};
 use crate::domain::inventory::Ari;
 use crate::domain::json::Json;
-use crate::domain::register::{GenerationId, Issued};
+use crate::domain::register::{GenerationId, Issued, Phase};
 use crate::domain::renewal::{POLL_WITHOUT_ARI, pick, poll_after};
-use crate::domain::rotation::{PieceId, PieceOn};
+use crate::domain::rotating;
+use crate::domain::rotation::compromised;
 use crate::domain::state::{AriRecord, Change, CredentialRecord, LatchOn, State};
 use crate::domain::time::{DAY, HOUR, Timestamp};
 use crate::engine::agenda::{Agenda, Task};
@@ -173,19 +175,21 @@ impl Engine {
     /// replacement is due.
     pub(super) fn ask_about_distrusted(&self, agenda: &mut Agenda, now: Timestamp) {
         let due: Vec<CredentialId> = {
-            let mut desk = self.write();
-            let moved = desk.trust_moves.count();
-            if core::mem::replace(&mut desk.trust_seen, moved) == moved {
+            let moved = self.read().trust_moves.count();
+            if core::mem::replace(&mut self.write().trust_seen, moved) == moved {
                 return;
             }
-            let desk = &*desk;
-            let hit = |record: &CredentialRecord| {
-                let current = record.current.as_ref().and_then(|g| desk.state.issued.get(&g.serial));
-                let knows_later = record.ari.as_ref().is_none_or(|ari| ari.next_poll > now);
-                knows_later && current.is_some_and(|issued| is_taken_back(&desk.state, issued))
+            let desk = self.read();
+            let mut bad = BTreeMap::new();
+            let mut hit = |record: &CredentialRecord| {
+                // Whose time has come is renewed as soon as it can be.
+                let waits = record.ari.as_ref().is_none_or(|ari| ari.picked.is_none_or(|at| at > now));
+                let issued = record.current.as_ref().filter(|_| waits).and_then(|g| desk.state.issued.get(&g.serial));
+                issued.is_some_and(|issued| is_taken_back(&desk.state, issued, &mut bad))
             };
-            let all = desk.state.credentials.iter().filter(|(_, record)| hit(record));
-            all.map(|(id, _)| id.clone()).filter(|id| asked(desk, id).is_some()).collect()
+            let all = desk.state.credentials.iter().filter(|(_, record)| hit(record)).map(|(id, _)| id.clone());
+            let all: Vec<CredentialId> = all.collect();
+            all.into_iter().filter(|id| asked(&desk, id).is_some()).collect()
         };
         due.into_iter().for_each(|id| agenda.set(Task::Ari(id), now));
     }
@@ -209,13 +213,16 @@ impl Engine {
     }
 }
 
-/// Whether a leaf is revoked, or its key or its generation in other hands. One whose generation just signs no more has time.
-fn is_taken_back(state: &State, issued: &Issued) -> bool {
+/// Whether a leaf is revoked, or its key is in other hands, or nobody shall trust its generation any more. While a generation
+/// signs although it is compromised there is no better one; and one that just signs no more leaves time.
+fn is_taken_back(state: &State, issued: &Issued, bad: &mut BTreeMap<CaId, BTreeSet<u32>>) -> bool {
     let GenerationId { ca, number } = &issued.generation;
-    let compromised = PieceId { ca: ca.clone(), on: PieceOn::Compromised(*number) };
+    let phase = state.generations.get(&issued.generation).map(|g| g.phase);
+    let of = || compromised(&rotating::standing(state, ca), &rotating::evidence(state, ca));
     issued.revoked.is_some()
         || state.latches.contains_key(&LatchOn::Key(issued.spki))
-        || state.pieces.contains_key(&compromised)
+        || !phase.is_some_and(Phase::is_trusted)
+        || (phase != Some(Phase::SIGNING) && bad.entry(ca.clone()).or_insert_with(of).contains(number))
 }
 
 /// Whether the CA is asked about what is installed.

@@ -25,6 +25,8 @@ impl Authority {
     /// [`Denied::Gone`] if nobody trusts it any more, [`Denied::Needed`] if what signs now would go with it; or as
     /// [`Self::compromised`].
     pub async fn revoke_generation(&self, ca: &CaId, number: u32, why: &str, by: &str) -> Result<(), Denied> {
+        // No step comes between what is judged and what is written.
+        let _turn = self.turn.lock().await;
         let outlook = self.outlook(ca)?;
         let own = outlook.standing.generation(number).ok_or(rotation::Refused::Unknown(number))?;
         let id = GenerationId { ca: ca.clone(), number };
@@ -41,7 +43,7 @@ impl Authority {
                 return Err(Denied::Needed(id, "shares a key with the one that signs"));
             }
         }
-        self.compromised(ca, number, why, by).await
+        self.compromised_in_turn(ca, number, why, by).await
     }
 
     /// Somebody says that a key of a generation is in other hands. Its keys are blocked for ever: at once if nobody trusts
@@ -50,6 +52,11 @@ impl Authority {
     /// # Errors
     /// If there is none of this number; or it cannot be recorded.
     pub async fn compromised(&self, ca: &CaId, number: u32, why: &str, by: &str) -> Result<(), Denied> {
+        let _turn = self.turn.lock().await;
+        self.compromised_in_turn(ca, number, why, by).await
+    }
+
+    async fn compromised_in_turn(&self, ca: &CaId, number: u32, why: &str, by: &str) -> Result<(), Denied> {
         let mut outlook = self.outlook(ca)?;
         outlook.standing.generation(number).ok_or(rotation::Refused::Unknown(number))?;
         outlook.evidence.compromised.insert(number, order(by, why, outlook.now));

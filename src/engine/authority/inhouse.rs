@@ -21,6 +21,7 @@ use crate::domain::register::Phase;
 use crate::domain::rotating;
 use crate::domain::rotation;
 use crate::domain::spiffe::SpiffeId;
+use crate::domain::state::LatchOn;
 use crate::domain::time::Timestamp;
 use crate::engine::authority::{Authority, Denied, Remedy};
 use crate::ports::{
@@ -190,10 +191,11 @@ impl Authority {
         let (from, until) = WINDOW_PERMILLE;
         let half = issued.validity.at_permille(HALF_PERMILLE);
         let draining = generation.and_then(|g| g.times.draining).filter(|at| *at < half);
-        let (start, end) = match (issued.revoked, generation.map(|g| g.phase)) {
-            (None, Some(Phase::SIGNING)) => (issued.validity.at_permille(from), issued.validity.at_permille(until)),
+        let taken_back = issued.revoked.is_some() || desk.state.latches.contains_key(&LatchOn::Key(issued.spki));
+        let (start, end) = match (taken_back, generation.map(|g| g.phase)) {
+            (false, Some(Phase::SIGNING)) => (issued.validity.at_permille(from), issued.validity.at_permille(until)),
             // A newer generation signs: not all at once, and by half of the life, which is well within the drain.
-            (None, Some(Phase::Made(rotation::Phase::Draining))) if !bad && draining.is_some() => {
+            (false, Some(Phase::Made(rotation::Phase::Draining))) if !bad && draining.is_some() => {
                 (draining.unwrap_or(half), half)
             }
             _ => (issued.validity.not_before, issued.validity.not_before.plus(Duration::from_secs(1))),

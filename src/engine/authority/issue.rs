@@ -11,7 +11,6 @@ use crate::domain::register::{GenerationId, Issued};
 use crate::domain::rotation::{self, PieceOn, compromised};
 use crate::domain::state::{Change, Latch, LatchOn};
 use crate::domain::time::Validity;
-use crate::engine::Desk;
 use crate::engine::authority::make::Place;
 use crate::engine::authority::{Authority, Denied, Signer};
 use crate::ports::Batch;
@@ -199,8 +198,21 @@ impl Authority {
         reason: RevocationReason,
         by: &str,
     ) -> Result<Vec<Arc<str>>, Denied> {
+        let (now, person) = (self.now(), self.engine.person(by));
+        let known = |key: &Digest| {
+            let (desk, on) = (self.engine.read(), LatchOn::Key(*key));
+            desk.state.latches.contains_key(&on) && !desk.unsaved_latches.contains_key(&on)
+        };
+        let block = block.filter(|key| !known(key)).map(|key| {
+            let by: Arc<str> = Arc::from(person.commitment().to_string());
+            let text = Arc::from("its certificate was revoked because the key is in other hands");
+            (key, Latch { at: now, code: Arc::from("KW4606"), text, by: Some(by) })
+        });
+        if let Some((key, latch)) = &block {
+            // It only removes authority: it holds at once, also for what is being issued.
+            self.engine.block_key(&LatchOn::Key(*key), latch).await;
+        }
         let book = self.book.whole().await;
-        let now = self.now();
         let all: Vec<(Arc<str>, Issued)> = {
             let desk = self.engine.read();
             let those = desk.state.issued.iter().filter(|(serial, i)| which(serial, i));
@@ -209,7 +221,6 @@ impl Authority {
         let found: Vec<(Arc<str>, Issued)> = all.iter().filter(|(_, i)| i.revoked.is_none()).cloned().collect();
         // Revoking again changes nothing: the first time and reason stand.
         let mut batch = Batch::default();
-        let person = self.engine.person(by);
         for (serial, issued) in &found {
             let revoked = Issued { revoked: Some((now, reason)), ..issued.clone() };
             batch.changes.push(Change::Issued(serial.clone(), Some(Arc::new(revoked))));
@@ -220,16 +231,7 @@ impl Authority {
             draft.facts = vec![("generation", Json::show(&issued.generation)), ("reason", Json::str(reason.as_str()))];
             batch.entries.push(draft);
         }
-        let known = |key: &Digest| {
-            let (desk, on) = (self.engine.read(), LatchOn::Key(*key));
-            desk.state.latches.contains_key(&on) && !desk.unsaved_latches.contains_key(&on)
-        };
-        if let Some(key) = block.filter(|key| !known(key)) {
-            let by: Arc<str> = Arc::from(person.commitment().to_string());
-            let text = Arc::from("its certificate was revoked because the key is in other hands");
-            let latch = Latch { at: now, code: Arc::from("KW4606"), text, by: Some(by) };
-            // It only removes authority: it holds at once.
-            self.engine.block_key(&LatchOn::Key(key), &latch).await;
+        if let Some((key, latch)) = block {
             batch.changes.push(Change::Latch(LatchOn::Key(key), Some(latch)));
             let target = Target::new(TargetKind::Daemon, "keyward");
             let mut draft = self.engine.draft("key.block", "KW4606", target);
@@ -238,12 +240,7 @@ impl Authority {
             batch.entries.push(draft);
         }
         if !batch.entries.is_empty() {
-            let written = move |desk: &mut Desk| {
-                if let Some(key) = block {
-                    desk.unsaved_latches.remove(&LatchOn::Key(key));
-                }
-            };
-            self.engine.commit_with(batch, written).await?;
+            self.engine.commit(batch).await?;
         }
         drop(book);
         // Asked again, a list that could not be made before is made now.

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::domain::id::CaId;
 use crate::domain::key::{Digest, from_hex};
 use crate::domain::register::{GenerationId, Phase};
+use crate::domain::rotation::PieceOn;
 use crate::domain::state::{Change, LatchOn};
 use crate::domain::time::{Boottime, Timestamp};
 use crate::engine::authority::make::Place;
@@ -42,6 +43,8 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
         Change::Issued(_, Some(issued)) => issued.revoked.is_some(),
         Change::Generation(..) => true,
         Change::Latch(on, _) => matches!(on, LatchOn::Key(_)),
+        // What else a rotation knows moves nothing; what comes of it is a phase.
+        Change::Piece(id, Some(_)) => matches!(id.on, PieceOn::Compromised(_)),
         Change::Issued(_, None)
         | Change::Credential(..)
         | Change::Forget(_)
@@ -54,8 +57,7 @@ pub(crate) fn moves_trust(change: &Change) -> bool {
         | Change::Freeze(..)
         | Change::Account(..)
         | Change::Order(..)
-        // What a rotation knows; what comes of it is a phase.
-        | Change::Piece(..)
+        | Change::Piece(_, None)
         // One that is compromised is latched too, if anybody could have a certificate for it.
         | Change::Key(..) => false,
     }

@@ -30,12 +30,21 @@ impl Apart {
     /// # Errors
     /// If there are no more threads.
     pub(super) fn start() -> io::Result<Self> {
-        // Nothing here blocks; the runtime makes no such thread before it is asked to.
-        let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
-        let thread = runtime.handle().clone();
-        let (until, ended) = oneshot::channel();
-        let run = move || drop(runtime.block_on(ended));
+        let (until, ended) = oneshot::channel::<()>();
+        let (made, thread) = std::sync::mpsc::sync_channel(1);
+        let run = move || {
+            // Nothing here blocks; the runtime makes no such thread before it is asked to. It is made, and ends, in this
+            // thread: whoever starts it may be a task, in which no runtime can be dropped.
+            match Builder::new_current_thread().max_blocking_threads(1).enable_all().build() {
+                Ok(runtime) => {
+                    drop(made.send(Ok(runtime.handle().clone())));
+                    drop(runtime.block_on(ended));
+                }
+                Err(error) => drop(made.send(Err(error))),
+            }
+        };
         std::thread::Builder::new().name("keyward-gate".to_owned()).spawn(run)?;
+        let thread = thread.recv().map_err(|_| io::Error::other("the thread ended"))??;
         Ok(Self { thread, _until: until })
     }
 

@@ -12,7 +12,7 @@ use super::{Answer, authority, bad, ca_id, denied, to_its_end};
 use crate::domain::authority::RevocationReason;
 use crate::domain::id::{CaId, RelyingPartyId};
 use crate::domain::key::Digest;
-use crate::engine::authority::Authority;
+use crate::engine::authority::{Authority, Denied};
 use crate::shell::http::api::{Sent, actor, read_body};
 use crate::shell::http::problem::Problem;
 use crate::shell::http::server::{App, Door};
@@ -55,6 +55,21 @@ fn begin(authority: &Arc<Authority>, ca: &CaId) {
     });
 }
 
+/// An order is carried out and begun although whoever gave it is gone: what is written must count in memory too.
+async fn ordered<T: Send + 'static>(
+    authority: &Arc<Authority>,
+    ca: &CaId,
+    order: impl Future<Output = Result<T, Denied>> + Send + 'static,
+) -> Answer<T> {
+    let (authority, ca) = (authority.clone(), ca.clone());
+    let carried_out = async move {
+        let done = order.await?;
+        begin(&authority, &ca);
+        Ok(done)
+    };
+    to_its_end(carried_out).await
+}
+
 async fn rotation(State(app): Shared, Path(ca): Path<String>) -> Answer<Json<Rotation>> {
     let (authority, ca) = of(&app, &ca)?;
     shown(&authority, &ca)
@@ -94,8 +109,10 @@ async fn rotate(
     let by = actor(door)?;
     let (authority, ca) = of(&app, &ca)?;
     let order: Order = read_body(sent, "{\"reason\": TEXT}")?;
-    authority.ask_rotation(&ca, &reason(&order)?, &by).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let why = reason(&order)?;
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.ask_rotation(&which, &why, &by).await };
+    ordered(&authority, &ca, order).await?;
     shown(&authority, &ca)
 }
 
@@ -108,8 +125,9 @@ async fn rollback(
     let by = actor(door)?;
     let (authority, ca) = of(&app, &ca)?;
     let (number, why) = meant(&read_body(sent, ORDER)?)?;
-    authority.roll_back(&ca, number, &why, &by).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.roll_back(&which, number, &why, &by).await };
+    ordered(&authority, &ca, order).await?;
     shown(&authority, &ca)
 }
 
@@ -122,8 +140,9 @@ async fn compromised(
     let by = actor(door)?;
     let (authority, ca) = of(&app, &ca)?;
     let (number, why) = meant(&read_body(sent, ORDER)?)?;
-    authority.compromised(&ca, number, &why, &by).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.compromised(&which, number, &why, &by).await };
+    ordered(&authority, &ca, order).await?;
     shown(&authority, &ca)
 }
 
@@ -141,8 +160,9 @@ async fn revoke(
         let hint = "a new one that will not do is rolled back: keyward ca rollback; an old one goes by itself";
         return Err(bad("a generation is revoked for ca-compromise or key-compromise alone", hint));
     }
-    authority.revoke_generation(&ca, number, &why, &by).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.revoke_generation(&which, number, &why, &by).await };
+    ordered(&authority, &ca, order).await?;
     shown(&authority, &ca)
 }
 
@@ -163,8 +183,9 @@ async fn sign_off(
     let asked: SignOff = read_body(sent, "{\"digest\": DIGEST}")?;
     let shown = Digest::parse(&asked.digest);
     let shown = shown.ok_or_else(|| bad("the digest is not 64 hexadecimal digits", "see keyward ca emergency CA"))?;
-    let breaks = authority.sign_off(&ca, shown, &by).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.sign_off(&which, shown, &by).await };
+    let breaks = ordered(&authority, &ca, order).await?;
     Ok(Json(Emergency::new(&ca, Some(&breaks))))
 }
 
@@ -177,8 +198,9 @@ async fn distrust(
     let by = actor(door)?;
     let (authority, ca) = of(&app, &ca)?;
     let asked: Distrust = read_body(sent, "{\"name\": CA}")?;
-    authority.distrust_all(&ca, &asked.name, &by).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.distrust_all(&which, &asked.name, &by).await };
+    ordered(&authority, &ca, order).await?;
     shown(&authority, &ca)
 }
 
@@ -214,8 +236,9 @@ async fn acknowledge(
     };
     let digest = Digest::parse(&asked.digest);
     let digest = digest.ok_or_else(|| bad("the digest is not 64 hexadecimal digits", "see keyward ca bundle CA"))?;
-    authority.acknowledge(&ca, &party, asked.version, digest, by.as_deref()).await.map_err(denied)?;
-    begin(&authority, &ca);
+    let (to, which) = (authority.clone(), ca.clone());
+    let order = async move { to.acknowledge(&which, &party, asked.version, digest, by.as_deref()).await };
+    ordered(&authority, &ca, order).await?;
     shown(&authority, &ca)
 }
 
