@@ -15,10 +15,12 @@
     reason = "a measurement fails by panicking, tells its figures on standard output, and reads the real clock"
 )]
 
+mod chain;
 mod check;
 mod cycle;
 mod doors;
 mod estate;
+mod finalize;
 mod guardian;
 mod lease;
 mod link;
@@ -37,10 +39,11 @@ use site::Site;
 
 const USAGE: &str = "usage: bench simulation [YEARS]
        bench lease
+       bench chain
        bench link [SECONDS]
        bench ask SOCKET CONNECTIONS SECONDS
        bench check [dir=DIR] [count=TRACKED] [seconds=EACH]
-       bench private|issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
+       bench private|finalize|issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
@@ -56,6 +59,8 @@ fn main() {
         ["ask", socket, connections, seconds] => check::one(socket, connections, seconds),
         ["minimal", workers, dir] => check::minimal(workers, dir.as_ref()),
         ["permits", rest @ ..] => run(lease::permits(&Site::from(rest))),
+        ["finalize", rest @ ..] => finalize::finalize(&Site::from(rest)),
+        ["chain"] => chain::chain(),
         ["private", rest @ ..] => private::private(&Site::from(rest)),
         ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),
         ["renew", rest @ ..] => guardian::renew(&Site::from(rest)),

@@ -1,9 +1,10 @@
-//! Private CAs: what the daemon with its key holder issues, durably recorded and audited, and the bytes alone.
+//! Private CAs: what the daemon with its key holder issues, durably recorded and audited, and the bytes alone; what its ACME
+//! directory finalizes is in `finalize.rs`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,46 @@ const AT_ONCE: [usize; 2] = [1, 64];
 /// Different requests; each is signed many times.
 const REQUESTS: usize = 64;
 
-struct Daemon(Child);
+/// A daemon with the CA `mesh`, and nothing else in its directory.
+pub struct Daemon(Child);
+
+impl Daemon {
+    /// Started, its CA made; `more` stands at the end of its configuration.
+    pub fn made(dir: &Path, more: &str) -> Self {
+        let state = dir.join("state");
+        std::fs::create_dir_all(&state).expect("a directory");
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).expect("a mode");
+        let admin = admin(dir);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let text = format!(
+            "state_dir = {state:?}\n[listen]\nhttp = \"{free}\"\nadmin_socket = {admin:?}\n[[ca]]\nid = \"mesh\"\n\
+             [[ca.profile]]\nid = \"workload\"\nnames = [\"*.svc.example\"]\n{more}"
+        );
+        let file = dir.join("keyward.toml");
+        std::fs::write(&file, text).expect("a file");
+        let log = std::fs::File::create(dir.join("log")).expect("a file");
+        let program = || Command::new(env!("CARGO_BIN_EXE_keyward"));
+        let child = program().args(["run", "-c"]).arg(&file).stdout(Stdio::null()).stderr(log).spawn();
+        let daemon = Self(child.expect("the daemon"));
+        let began = Instant::now();
+        while !program()
+            .args(["ca", "init", "mesh", "-c"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+        {
+            assert!(began.elapsed() < Duration::from_secs(60), "the CA is not made: see {}", dir.join("log").display());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        daemon
+    }
+}
+
+fn admin(dir: &Path) -> PathBuf {
+    dir.join("admin.sock")
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -37,33 +77,8 @@ impl Drop for Daemon {
 pub fn private(site: &Site) {
     let dir = &site.dir;
     drop(std::fs::remove_dir_all(dir));
-    let state = dir.join("state");
-    std::fs::create_dir_all(&state).expect("a directory");
-    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).expect("a mode");
-    let admin = dir.join("admin.sock");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-    let text = format!(
-        "state_dir = {state:?}\n[listen]\nhttp = \"{free}\"\nadmin_socket = {admin:?}\n[[ca]]\nid = \"mesh\"\n\
-         [[ca.profile]]\nid = \"workload\"\nnames = [\"*.svc.example\"]\n"
-    );
-    let file = dir.join("keyward.toml");
-    std::fs::write(&file, text).expect("a file");
-    let log = std::fs::File::create(dir.join("log")).expect("a file");
-    let program = || Command::new(env!("CARGO_BIN_EXE_keyward"));
-    let daemon = program().args(["run", "-c"]).arg(&file).stdout(Stdio::null()).stderr(log).spawn();
-    let _daemon = Daemon(daemon.expect("the daemon"));
-    let began = Instant::now();
-    while !program()
-        .args(["ca", "init", "mesh", "-c"])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|s| s.success())
-    {
-        assert!(began.elapsed() < Duration::from_secs(60), "the CA is not made: see {}", dir.join("log").display());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let daemon = Daemon::made(dir, "");
+    let admin = admin(dir);
     let bodies: Vec<String> = (0..REQUESTS).map(request).collect();
     for at_once in AT_ONCE {
         let spans = closed_loop(&admin, &bodies, at_once, Duration::from_secs(site.seconds));
@@ -74,7 +89,9 @@ pub fn private(site: &Site) {
             figure(&format!("{row}: p{}", per_mille / 10), "ms", spans[at] * 1e3);
         }
     }
+    drop(daemon);
     list();
+    crate::finalize::finalize(site);
 }
 
 fn request(i: usize) -> String {

@@ -59,27 +59,19 @@ impl Authority {
         self.engine.commit(Batch { changes, entries }).await
     }
 
-    /// Issues a leaf for an order that was finalized at `since`, or gives the one that was issued for it before a crash:
-    /// for the same names, profile and key, not before that, and no other order's.
+    /// Issues a leaf, and gives it as the register has it.
     ///
     /// # Errors
     /// [`Denied`], as [`Authority::issue`].
-    pub async fn issue_once(
-        &self,
-        ca: &CaId,
-        profile: &ProfileId,
-        wish: &Wish,
-        since: Timestamp,
-        by: &str,
-    ) -> Result<Known, Denied> {
-        if let Some(known) = self.issued_since(ca, profile, wish, since) {
-            return Ok(known);
-        }
+    pub async fn issue_known(&self, ca: &CaId, profile: &ProfileId, wish: &Wish, by: &str) -> Result<Known, Denied> {
         let given = self.issue(ca, profile, wish, by).await?;
         self.issued(&given.serial).ok_or_else(|| Denied::UnknownSerial(given.serial.to_string()))
     }
 
-    fn issued_since(&self, ca: &CaId, profile: &ProfileId, wish: &Wish, since: Timestamp) -> Option<Known> {
+    /// What was issued before a crash for an order that was finalized at `since`: for the same names, profile and key, not
+    /// before that, and no other order's. Looks through all that was issued.
+    #[must_use]
+    pub fn issued_since(&self, ca: &CaId, profile: &ProfileId, wish: &Wish, since: Timestamp) -> Option<Known> {
         let (now, spki) = (self.now(), Digest::of(&wish.spki));
         let desk = self.engine.read();
         let mut all = desk.state.issued.iter();

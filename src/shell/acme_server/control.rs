@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::book::Stage;
 use super::fault::{Ari, Endpoint, Fault, FaultId, Scope, Strike};
+use super::house::Try;
 use super::scripted::Scripted;
 use super::server::{Ca, lock};
 use super::stats::{AccountKeyRecord, CertificateRecord, OrderRecord, ValidationRecord, ViolationRecord};
@@ -59,7 +60,7 @@ impl Control {
         let orders: Vec<u64> = self.0.book().orders.values().filter(|o| stuck(&o.stage)).map(|o| o.id).collect();
         for order in &orders {
             // A scripted CA signs at once.
-            let signed = futures_util::FutureExt::now_or_never(self.0.issue(*order, &Strike::default()));
+            let signed = futures_util::FutureExt::now_or_never(self.0.issue(*order, Try::First, &Strike::default()));
             debug_assert!(signed.is_some(), "it waited for something");
         }
         orders.len()

@@ -18,7 +18,7 @@ use x509_parser::prelude::FromDer as _;
 use super::answer::{Answer, Content};
 use super::book::{Certificate, Stage};
 use super::fault::{Fault, Strike};
-use super::house::{Admission, Ask, Event, ToIssue, Unissued};
+use super::house::{Admission, Ask, Event, ToIssue, Try, Unissued};
 use super::jws::Jwk;
 use super::problem::Problem;
 use super::server::{Ca, Signed, lock};
@@ -93,7 +93,7 @@ impl Ca {
             self.house.waits(&self.book(), number, &waits, now);
         }
         if at_once {
-            let making = self.make(number, signed.strike.clone());
+            let making = self.make(number, Try::First, signed.strike.clone());
             if self.config.issue_delay.is_zero() {
                 // Whoever asks for the order later sees how it ended, if it takes longer.
                 drop(timeout(ANSWER, making).await);
@@ -105,8 +105,9 @@ impl Ca {
         Ok(answer.maybe(RETRY_AFTER, self.patience(&book, order, now)))
     }
 
-    /// Certifies in the background; ends when the order is valid or invalid, or has to be tried again.
-    pub(super) fn make(self: &Arc<Self>, number: u64, strike: Strike) -> oneshot::Receiver<()> {
+    /// Certifies in the background; ends when the order is valid or invalid, or has to be tried again. The first try is for
+    /// whoever had the order kept as it is.
+    pub(super) fn make(self: &Arc<Self>, number: u64, time: Try, strike: Strike) -> oneshot::Receiver<()> {
         let (done, made) = oneshot::channel();
         // One that is being made already is made once; whoever waits is told at once, and asks again.
         if !lock(&self.making).insert(number) {
@@ -118,8 +119,8 @@ impl Ca {
         tasks.spawn(async move {
             ca.clock.sleep(ca.config.issue_delay).await;
             // Nothing is signed for an order that a restart would not know.
-            if ca.keep().await.is_ok() {
-                ca.issue(number, &strike).await;
+            if time == Try::First || ca.keep().await.is_ok() {
+                ca.issue(number, time, &strike).await;
             }
             lock(&ca.making).remove(&number);
             if let Err(why) = ca.keep().await {
@@ -133,7 +134,7 @@ impl Ca {
     }
 
     /// Signs for an order in processing; afterwards it is valid, or invalid with the reason, or is tried again.
-    pub(super) async fn issue(&self, number: u64, strike: &Strike) {
+    pub(super) async fn issue(&self, number: u64, time: Try, strike: &Strike) {
         let (asked, confirmed) = {
             let mut book = self.book();
             let Some(order) = book.orders.get(&number) else { return };
@@ -144,6 +145,7 @@ impl Ca {
                 profile: order.profile.clone(),
                 spki: spki.clone(),
                 since: *since,
+                time,
                 strike: strike.clone(),
             };
             // It may have waited here, for a key holder or through a restart: policy of now is what counts.

@@ -42,7 +42,17 @@ pub(super) struct ToIssue {
     pub(super) spki: Arc<[u8]>,
     /// Since when; what was certified for the same before that is another order's.
     pub(super) since: Timestamp,
+    pub(super) time: Try,
     pub(super) strike: Strike,
+}
+
+/// Whether an order may have been certified before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Try {
+    /// It was never tried: its key became known in this life, a moment ago.
+    First,
+    /// It was, or an earlier life may have.
+    Again,
 }
 
 /// Whether a finalized order is certified at once.

@@ -26,6 +26,7 @@ mod scripted;
 mod server;
 mod stats;
 mod tls;
+mod turns;
 mod validate;
 
 use core::time::Duration;

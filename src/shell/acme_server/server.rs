@@ -24,6 +24,7 @@ use super::jws::{Jwk, Jws};
 use super::nonce::Nonces;
 use super::problem::Problem;
 use super::route::Route;
+use super::turns::Turns;
 use super::validate::Zone;
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
@@ -54,7 +55,7 @@ pub(super) struct Ca {
     book: Mutex<Book>,
     nonces: Mutex<Nonces>,
     /// Rows are made durable in turns: what was changed meanwhile goes with the next one, all of it at once.
-    journal: tokio::sync::Mutex<()>,
+    journal: Turns,
 }
 
 /// Where the resources are.
@@ -114,7 +115,7 @@ impl Ca {
             later: Mutex::default(),
             book: Mutex::new(Book::new(config.bounds, keeping)),
             nonces: Mutex::new(Nonces::new(config.bounds.nonces)),
-            journal: tokio::sync::Mutex::new(()),
+            journal: Turns::default(),
             config,
             house,
             clock,
@@ -130,16 +131,18 @@ impl Ca {
     /// Makes durable what was changed so far, by whomever. Nothing is answered before that: what somebody was told is true
     /// after a restart too. Only tasks of their own may wait for it, which nobody drops half-way.
     pub(super) async fn keep(&self) -> Result<(), Problem> {
-        let _turn = self.journal.lock().await;
-        let touched = self.book().take_touched();
-        let kept = self.house.keep(&touched).await;
-        if kept.is_err() {
-            // It stays to be done: whoever comes next tries again.
-            let mut book = self.book();
-            touched.accounts.keys().for_each(|id| book.touch_account(*id));
-            touched.orders.keys().for_each(|id| book.touch_order(*id));
-        }
-        kept
+        let turn = async {
+            let touched = self.book().take_touched();
+            let kept = self.house.keep(&touched).await;
+            if kept.is_err() {
+                // It stays to be done: whoever comes next tries again.
+                let mut book = self.book();
+                touched.accounts.keys().for_each(|id| book.touch_account(*id));
+                touched.orders.keys().for_each(|id| book.touch_order(*id));
+            }
+            kept
+        };
+        self.journal.take(turn).await
     }
 
     pub(super) fn url(&self, room: &str, id: u64) -> String {

@@ -25,7 +25,7 @@ use super::authz::MOST_RUNNING;
 use super::book::{AccountStatus, Book, Certificate, ChallengeStatus, Stage};
 use super::config::{Addresses, Demand};
 use super::fault::{Endpoint, Strike};
-use super::house::{Admission, Ask, Event, House, Offer, Revoker, ToIssue, Touched, Unissued};
+use super::house::{Admission, Ask, Event, House, Offer, Revoker, ToIssue, Touched, Try, Unissued};
 use super::pki::Issued;
 use super::problem::Problem;
 use super::renewal::{Suggestion, already_revoked};
@@ -507,8 +507,15 @@ impl House for Directory {
             let profile = profile.ok_or_else(missing)?;
             let wish = Wish { names: asked.names.clone(), spiffe: None, spki: asked.spki.clone(), lifetime: None };
             let by = format!("acme:{}", self.row(asked.account));
-            let known = self.authority.issue_once(&self.ca, &profile, &wish, asked.since, &by).await;
-            let known = known.map_err(unissued)?;
+            // All that was issued is looked through only where it can hold something for this order.
+            let known = match asked.time {
+                Try::First => None,
+                Try::Again => self.authority.issued_since(&self.ca, &profile, &wish, asked.since),
+            };
+            let known = match known {
+                Some(known) => known,
+                None => self.authority.issue_known(&self.ca, &profile, &wish, &by).await.map_err(unissued)?,
+            };
             let unreadable = || Unissued::Never(Problem::internal("the certificate that was made cannot be read"));
             issued_of(&self.authority, &known).ok_or_else(unreadable)
         })

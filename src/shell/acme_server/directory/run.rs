@@ -21,7 +21,7 @@ use super::super::config::{
     Bounds, CaConfig, Dns, Hosts, OrderList, Reach, Renewal, Reuse, Transport, Validation, Validator,
 };
 use super::super::fault::Strike;
-use super::super::house::Ask;
+use super::super::house::{Ask, Try};
 use super::super::listen;
 use super::super::problem::Problem;
 use super::super::server::{Ca, Urls, lock};
@@ -317,7 +317,7 @@ impl Directories {
         // Whatever happens now, it is recorded before anything is signed.
         ca.keep().await.map_err(|why| NotRuled::NotRecorded(why.detail.clone()))?;
         if ruling == Ruling::Allow {
-            drop(ca.make(row.number, Strike::default()));
+            drop(ca.make(row.number, Try::First, Strike::default()));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::super::book::{AuthorizationStatus, ChallengeStatus, Stage};
 use super::super::fault::Strike;
-use super::super::house::{Ask, Event, House as _};
+use super::super::house::{Ask, Event, House as _, Try};
 use super::super::problem::Problem;
 use super::super::server::{Ca, lock};
 use super::Directory;
@@ -55,7 +55,7 @@ fn make_all(ca: &Arc<Ca>) {
         orders.map(|o| o.id).filter(due).collect()
     };
     for id in processing {
-        drop(ca.make(id, Strike::default()));
+        drop(ca.make(id, Try::Again, Strike::default()));
     }
 }
 
