@@ -411,11 +411,9 @@ fn attempt_of(change: &Change) -> Option<AttemptId> {
 }
 
 /// Whether a change is about something that several attempts count on: the ledger and the issuers.
+/// A latch that it lays.
 fn latched(change: &Change) -> Option<(&LatchOn, &Latch)> {
-    match change {
-        Change::Latch(on, Some(latch)) => Some((on, latch)),
-        _ => None,
-    }
+    if let Change::Latch(on, Some(latch)) = change { Some((on, latch)) } else { None }
 }
 
 fn is_shared(change: &Change) -> bool {
