@@ -188,8 +188,9 @@ pub fn required(scope: &Scope, rules: &Rules, hours: Hours) -> Result<Required, 
     };
     let deciding = || about.iter().filter(|rule| matches!(rule.says, Says::Approvers { .. }));
     // What is said of all is not said against a rule that names approvers of less.
-    let holds = |rule: &&Rule| rule.says == Says::Preapprove && deciding().all(|other| rule.is_within(other));
-    if stakes < Stakes::T3 && about.iter().any(|rule| holds(rule)) {
+    let beforehand = about.iter().filter(|rule| rule.says == Says::Preapprove);
+    let holds = { beforehand }.any(|rule| deciding().all(|other| rule.is_within(other)));
+    if stakes < Stakes::T3 && holds {
         return Ok(Required { persons: 0, ..all });
     }
     for rule in &about {

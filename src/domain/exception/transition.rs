@@ -12,6 +12,7 @@ use super::vote::Verdict;
 use super::{Kind, REVIEW_WITHIN};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
+use crate::domain::time::Timestamp;
 
 /// One step of a request. Its entry holds all of it, and nothing else changes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +106,11 @@ impl Request {
         }
     }
 
+    /// However often it is planned again, all of it is over when it would be had it been so from the opening.
+    fn at_last(&self, until: Timestamp, now: &Moment) -> Deadline {
+        Deadline::at(until, now).earlier(&Deadline::at(until, &self.opened))
+    }
+
     /// The request after a transition. The only place where a request changes.
     #[must_use]
     pub(super) fn after(&self, transition: &Transition) -> Self {
@@ -134,10 +140,8 @@ impl Request {
             Change::Deferred { .. } => next.deferrals = self.deferrals.saturating_add(1),
             Change::ScopeChanged { by: _, askers, scope, decide_by } => {
                 next.askers.extend(askers.iter().cloned());
-                // However often it is planned again, all of it is over when it would be had it been so from the opening.
-                let last = |until| Deadline::at(until, now).earlier(&Deadline::at(until, &self.opened));
-                next.deadline = last(scope.window.valid_until);
-                next.ends = scope.action.lasts_until().map(last);
+                next.deadline = self.at_last(scope.window.valid_until, now);
+                next.ends = scope.action.lasts_until().map(|until| self.at_last(until, now));
                 next.scope = (**scope).clone();
                 next.decide_by = (*decide_by).min(scope.window.valid_until);
                 next.votes.clear();

@@ -71,7 +71,8 @@ fn a_program_is_grave_unless_it_is_configured_and_the_guardian_runs_it() {
         (scope.kind, scope.action) =
             (Kind::KeyReplacement, Action::ReplaceKey { key, version: 1, turnover: vec![Arc::from("reload")] });
     };
-    for change in [program as fn(&mut Scope), undo, replace] {
+    let changes: [fn(&mut Scope); 3] = [program, undo, replace];
+    for change in changes {
         for (by, programs, stakes, fits) in [
             (By::Guardian, &configured, Stakes::T2, true),
             (By::Guardian, &world.programs, Stakes::T2, false),

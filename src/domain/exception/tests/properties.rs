@@ -271,10 +271,10 @@ fn do_it(world: &mut World, op: &Op) {
 
 /// Asks for something else: another waiver, or a program.
 fn other_target(action: &mut Action) {
-    match action {
-        Action::Waive { target, .. } => *target = Arc::from("key/other"),
-        Action::Issue(issue) => issue.placing.reload = vec![vec![Arc::from("sh")]],
-        _ => {}
+    if let Action::Waive { target, .. } = action {
+        *target = Arc::from("key/other");
+    } else if let Action::Issue(issue) = action {
+        issue.placing.reload = vec![vec![Arc::from("sh")]];
     }
 }
 
