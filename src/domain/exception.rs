@@ -59,13 +59,13 @@ pub use people::{By, Channel, Consent, GroupId, Hours, Nature, People, Person, P
 pub use permit::{PERMIT_LIFE, Permit, Redeemed};
 pub use refusal::Refusal;
 pub use request::{Advice, Execution, Found, Request, State, renewed_by};
-pub use rules::{Denied, Need, Pair, Required, Rule, RuleSet, Rules, Says, least, required};
+pub use rules::{Denied, MOST_NEEDS, Need, Pair, Required, Rule, RuleSet, Rules, Says, least, required};
 pub use scope::{
     Assets, BadScope, Conditions, LONGEST_SCOPE, MAX_EXECUTIONS, MOST_PARTS, Renewal, Rollback, Scope, Window,
 };
 pub use step::{
-    LONGEST_REASON, MOST_DEFERRALS, MOST_ROUNDS, MOST_STEPS, MOST_VOICES, Stepped, latest_deferral, open, open_after,
-    step,
+    LONGEST_REASON, MOST_DEFERRALS, MOST_ENTRIES, MOST_ROUNDS, MOST_STEPS, MOST_VOICES, Stepped, latest_deferral, open,
+    open_after, step,
 };
 pub use tally::{Lacking, Tally, tally};
 pub use transition::{BadReplay, Transition, replay};

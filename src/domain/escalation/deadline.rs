@@ -38,7 +38,8 @@ pub const SHARE: u32 = 4;
 /// And at least this: nobody reads, opens and decides in less.
 pub const SHORTEST_STEP: Duration = Duration::from_secs(60);
 
-/// How long a step lasts that begins now. Past the last safe moment everybody is told in turn as fast as people can answer.
+/// How long a step lasts that begins now. What ends past the last safe moment ends there
+/// ([`super::walk()`]).
 #[must_use]
 pub fn step_timeout(configured: Duration, now: Timestamp, decide_by: Timestamp) -> Duration {
     let share = now.until(decide_by).checked_div(SHARE).unwrap_or_default();

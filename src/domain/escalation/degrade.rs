@@ -54,6 +54,8 @@ pub struct Waiting {
     pub decide_by: Option<Timestamp>,
     /// How many people could decide it now.
     pub eligible: usize,
+    /// How many more of them have to agree.
+    pub needed: usize,
 }
 
 /// What people are expected to keep up with.
@@ -101,7 +103,7 @@ pub struct Modes {
     pub reroute: BTreeSet<RequestId>,
     /// D2: only what has a deadline is asked.
     pub deadlines_only: Option<TooMuch>,
-    /// D3: these wait, and nobody is there who could decide them.
+    /// D3: these wait, and fewer are there who could decide them than have to agree.
     pub nobody: BTreeSet<RequestId>,
     /// D4: the paths that stand on what these are about close.
     pub overdue: BTreeSet<RequestId>,
@@ -132,7 +134,7 @@ pub fn degradation(
     Modes {
         reroute: ids(&half),
         deadlines_only: many.or(slow),
-        nobody: ids(&|w| w.eligible == 0),
+        nobody: ids(&|w| w.eligible < w.needed.max(1)),
         overdue: ids(&|w| w.decide_by.is_some_and(|by| by <= now)),
     }
 }
@@ -158,8 +160,8 @@ impl Modes {
 
     /// Whether what waits may go on by itself: only what policy approved beforehand, below T3, in every mode.
     #[must_use]
-    pub fn goes_on(&self, id: RequestId, stakes: Stakes) -> bool {
-        !(stakes >= Stakes::T3 && self.nobody.contains(&id))
+    pub fn goes_on(stakes: Stakes) -> bool {
+        !stakes.needs_a_person()
     }
 }
 
@@ -177,6 +179,7 @@ mod tests {
             since: NOW.minus(MINUTE * minutes),
             decide_by: decide_by.map(|s| Timestamp::from_unix(NOW.unix() + s)),
             eligible,
+            needed: 1,
         }
     }
 
@@ -219,14 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_can_decide_only_what_lies_below_t3_goes_on() {
-        let all = [
-            waiting(1, Stakes::T3, 0, None, 0),
-            waiting(2, Stakes::T2, 0, None, 0),
-            waiting(3, Stakes::T3, 0, None, 1),
-        ];
-        let modes = degradation(&all, None, &Backlog::default(), Hours::Business, NOW);
-        let on: Vec<bool> = all.iter().map(|w| modes.goes_on(w.id, w.stakes)).collect();
-        assert_eq!(on, [false, true, true]);
+    fn only_what_lies_below_t3_goes_on_by_itself_whoever_is_there() {
+        let on: Vec<bool> = Stakes::ALL.iter().map(|(stakes, _)| Modes::goes_on(*stakes)).collect();
+        assert_eq!(on, [true, true, false, false]);
+    }
+
+    #[test]
+    fn one_who_is_left_of_two_who_have_to_agree_is_nobody() {
+        for (eligible, needed, holds) in [(1, 2, true), (2, 2, false), (0, 0, true), (1, 0, false)] {
+            let two = Waiting { needed, ..waiting(1, Stakes::T4, 0, None, eligible) };
+            let modes = degradation(&[two], None, &Backlog::default(), Hours::Business, NOW);
+            assert_eq!(modes.nobody.contains(&two.id), holds, "{eligible} of {needed}");
+        }
     }
 }

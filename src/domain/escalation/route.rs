@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::schedule::{Schedule, ScheduleId};
-use crate::domain::exception::{GroupId, MOST_STEPS, People, PersonId, Presence};
+use crate::domain::exception::{GroupId, MOST_STEPS, People, PersonId};
 use crate::domain::time::Timestamp;
 
 /// A team, by its name in the configuration.
@@ -110,7 +110,7 @@ impl Step {
     /// Who would be told now. Nobody, or over nothing, means that the step is skipped.
     #[must_use]
     pub fn told(&self, routes: &Routes, people: &People, dead: &BTreeSet<Arc<str>>, at: Timestamp) -> Told {
-        let is_there = |id: &PersonId| people.get(id).is_some_and(|person| person.presence == Presence::Here);
+        let is_there = |id: &PersonId| people.get(id).is_some_and(|person| person.is_here(at));
         let mut all = BTreeSet::new();
         for target in &self.targets {
             match target {
@@ -127,6 +127,17 @@ impl Step {
 }
 
 impl Told {
+    /// Both together: whoever hears either, over whatever works for either.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        if other.reaches_nobody() {
+            return self;
+        }
+        self.people.extend(other.people);
+        self.channels.extend(other.channels);
+        self
+    }
+
     /// Whether anybody hears it.
     #[must_use]
     pub fn reaches_nobody(&self) -> bool {

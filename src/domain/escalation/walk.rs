@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::deadline::step_timeout;
 use super::route::{Routes, TeamId, Told, Way};
-use crate::domain::exception::People;
+use crate::domain::exception::{Moment, People};
 use crate::domain::time::{MINUTE, Timestamp};
 
 /// Whoever says that they look at it is not reminded for so long: long enough to read it, short enough that it is not
@@ -34,7 +34,7 @@ pub struct Place<'r> {
     /// Whose it is; incident command has no team.
     pub team: Option<&'r TeamId>,
     /// Since when.
-    pub since: Timestamp,
+    pub since: Moment,
     /// Who is told, and over what.
     pub told: Told,
     /// When it goes on to the next step; never from the last one.
@@ -44,12 +44,12 @@ pub struct Place<'r> {
 }
 
 /// What an escalation goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk {
     /// The step it has come to, and since when; the first one begins with the review.
     pub step: u32,
     /// Since when.
-    pub since: Timestamp,
+    pub since: Moment,
     /// When somebody last said that they look at it.
     pub acknowledged: Option<Timestamp>,
     /// The last moment at which a decision is early enough.
@@ -57,33 +57,42 @@ pub struct Walk {
 }
 
 /// Where an escalation stands now, from where it stood. It only goes on, never back: a wall clock that was set back makes
-/// nobody hear less. A step that reaches nobody takes no time at all.
+/// nobody hear less or later. A step that reaches nobody takes no time at all, and past the last safe moment none does: then
+/// it is incident command's. Where that reaches nobody either, everybody is told whom any step reaches.
 #[must_use]
-pub fn walk<'r>(way: &Way<'r>, from: &Walk, reach: &Reach<'_>, now: Timestamp) -> Option<Place<'r>> {
+pub fn walk<'r>(way: &Way<'r>, from: &Walk, reach: &Reach<'_>, now: &Moment) -> Option<Place<'r>> {
     let place = |step: u32| usize::try_from(step.saturating_sub(1)).unwrap_or(usize::MAX);
     let last = u32::try_from(way.steps.len()).unwrap_or(u32::MAX);
-    let (mut step, mut since) = (from.step.clamp(1, last), from.since);
+    let now = now.after(&from.since).wall;
+    let (mut step, mut since) = (from.step.min(last).max(1), from.since.wall);
     loop {
         let (team, what) = *way.steps.get(place(step))?;
-        let told = what.told(reach.routes, reach.people, reach.dead, now);
-        let ends = since.plus(step_timeout(what.timeout, since, from.decide_by));
+        let mut told = what.told(reach.routes, reach.people, reach.dead, now);
+        let ends = since.plus(step_timeout(what.timeout, since, from.decide_by)).min(from.decide_by.max(since));
         let until = if told.reaches_nobody() { since } else { ends };
         if step < last && until <= now {
             (step, since) = (step.saturating_add(1), until);
             continue;
         }
+        if step == last && told.reaches_nobody() {
+            let all = way.steps.iter().map(|(_, step)| step.told(reach.routes, reach.people, reach.dead, now));
+            told = all.fold(told, Told::and);
+        }
         let until = (step < last).then_some(until);
-        return Some(Place { step, team, since, told, until, remind: remind(from, since, now) });
+        let remind = remind(from, since, now);
+        let boot = from.since.boot.plus(from.since.wall.until(since));
+        let since = Moment { wall: since, boot, boot_id: from.since.boot_id.clone() };
+        return Some(Place { step, team, since, told, until, remind });
     }
 }
 
 /// The next reminder: at the pace of reminders, and after an acknowledgement a little later. One that lies in the future
-/// keeps nobody quiet.
+/// keeps nobody quiet, nor does one of an earlier step: whoever is told now has said nothing.
 fn remind(from: &Walk, since: Timestamp, now: Timestamp) -> Timestamp {
     let passed = now.since(since).as_secs();
     let every = REMIND_EVERY.as_secs();
     let next = since.plus(Duration::from_secs((passed / every).saturating_add(1).saturating_mul(every)));
-    let quiet = from.acknowledged.filter(|at| *at <= now).map(|at| at.plus(ACKNOWLEDGED));
+    let quiet = from.acknowledged.filter(|at| since <= *at && *at <= now).map(|at| at.plus(ACKNOWLEDGED));
     quiet.map_or(next, |quiet| next.max(quiet))
 }
 
@@ -98,7 +107,7 @@ mod tests {
     use super::*;
     use crate::domain::escalation::{Handover, Override, Schedule, ScheduleId, Step, Target, Team, Zone, route};
     use crate::domain::exception::{Consent, GroupId, Nature, Person, PersonId, Presence, Role};
-    use crate::domain::time::{DAY, HOUR};
+    use crate::domain::time::{Boottime, DAY, HOUR};
 
     const START: Timestamp = Timestamp::from_unix(1_800_000_000);
 
@@ -142,7 +151,7 @@ mod tests {
             groups: groups.iter().map(|g| GroupId::new(*g)).collect(),
             roles: BTreeSet::from([Role::Approver]),
             presence: Presence::Here,
-            consent: Consent::May,
+            consent: Consent::May { since: START },
             acts_for: None,
         };
         [("ann", &["web"][..]), ("abe", &["web"]), ("cleo", &["core"]), ("chief", &[])]
@@ -150,14 +159,20 @@ mod tests {
             .into()
     }
 
+    /// So long after the start, by both clocks.
+    fn moment(span: Duration) -> Moment {
+        let boot = Boottime::from_boot(Duration::from_secs(500)).plus(span);
+        Moment { wall: START.plus(span), boot, boot_id: Arc::from("boot") }
+    }
+
     fn from(decide_by: Timestamp) -> Walk {
-        Walk { step: 1, since: START, acknowledged: None, decide_by }
+        Walk { step: 1, since: moment(Duration::ZERO), acknowledged: None, decide_by }
     }
 
     fn at<'r>(routes: &'r Routes, people: &People, dead: &[&str], walked: &Walk, minutes: u32) -> Place<'r> {
         let dead = dead.iter().map(|c| Arc::from(*c)).collect();
         let reach = Reach { routes, people, dead: &dead };
-        walk(&route(Some("web"), routes), walked, &reach, START.plus(MINUTE * minutes)).unwrap()
+        walk(&route(Some("web"), routes), walked, &reach, &moment(MINUTE * minutes)).unwrap()
     }
 
     fn told(place: &Place<'_>) -> Vec<String> {
@@ -204,7 +219,7 @@ mod tests {
         assert_eq!(at(&routes, &people, &["chat"], &walked, 0).step, 1, "mail still goes");
         // Mail is dead: the first step has chat, all others of teams have nothing.
         let place = at(&routes, &people, &["mail"], &walked, 15);
-        assert_eq!((place.step, place.since), (4, START.plus(MINUTE * 15)));
+        assert_eq!((place.step, place.since), (4, moment(MINUTE * 15)));
         people.get_mut(&who("ann")).unwrap().presence = Presence::Absent(None);
         let place = at(&routes, &people, &[], &walked, 0);
         assert_eq!((place.step, told(&place)), (2, vec!["abe".to_owned()]));
@@ -232,14 +247,55 @@ mod tests {
         let (routes, people) = (routes(), people());
         let walked = from(START.plus(DAY));
         assert_eq!(at(&routes, &people, &[], &walked, 7).remind, START.plus(MINUTE * 10));
-        let acknowledged = Walk { acknowledged: Some(START.plus(MINUTE * 6)), ..walked };
+        let acknowledged = Walk { acknowledged: Some(START.plus(MINUTE * 6)), ..walked.clone() };
         let place = at(&routes, &people, &[], &acknowledged, 7);
         assert_eq!(place.remind, START.plus(MINUTE * 21));
         assert_eq!(place.until, at(&routes, &people, &[], &walked, 7).until);
-        assert_eq!(at(&routes, &people, &[], &acknowledged, 15).step, 2);
+        // Those of the second step have acknowledged nothing.
+        let second = at(&routes, &people, &[], &acknowledged, 15);
+        assert_eq!((second.step, second.remind), (2, START.plus(MINUTE * 20)));
         // Of a time to come it is none.
-        let early = Walk { acknowledged: Some(START.plus(DAY)), ..walked };
+        let early = Walk { acknowledged: Some(START.plus(DAY)), ..walked.clone() };
         assert_eq!(at(&routes, &people, &[], &early, 7).remind, START.plus(MINUTE * 10));
+    }
+
+    #[test]
+    fn a_way_without_a_step_leads_nowhere() {
+        let (routes, people, dead) = (routes(), people(), BTreeSet::new());
+        let reach = Reach { routes: &routes, people: &people, dead: &dead };
+        assert_eq!(walk(&Way { steps: Vec::new() }, &from(START), &reach, &moment(MINUTE)), None);
+    }
+
+    #[test]
+    fn after_everybody_was_skipped_somebody_is_told_as_soon_as_anything_works() {
+        let (routes, mut people) = (routes(), people());
+        drop(people.remove(&who("chief")));
+        let walked = from(START.plus(DAY));
+        let place = at(&routes, &people, &["mail", "chat"], &walked, 0);
+        assert!(place.step == 4 && place.told.reaches_nobody());
+        let walked = Walk { step: place.step, since: place.since, ..walked };
+        let place = at(&routes, &people, &[], &walked, 1);
+        assert_eq!((place.step, told(&place)), (4, ["abe", "ann", "cleo"].map(str::to_owned).to_vec()));
+        assert!(place.told.channels.contains("mail"));
+    }
+
+    #[test]
+    fn past_the_last_safe_moment_no_step_keeps_it_from_incident_command() {
+        let (mut routes, people) = (routes(), people());
+        let web = routes.teams.get_mut(&TeamId(Arc::from("web"))).unwrap();
+        web.steps = vec![step(vec![Target::Person(who("ann"))], 15, &["mail"]); 62];
+        let walked = from(START.plus(MINUTE));
+        assert_eq!(at(&routes, &people, &[], &walked, 0).step, 1);
+        assert_eq!(told(&at(&routes, &people, &[], &walked, 1)), ["chief"]);
+    }
+
+    #[test]
+    fn whose_absence_is_over_is_there() {
+        let (routes, mut people) = (routes(), people());
+        people.get_mut(&who("ann")).unwrap().presence = Presence::Absent(Some(START.plus(MINUTE)));
+        let walked = from(START.plus(DAY));
+        assert_eq!(told(&at(&routes, &people, &[], &walked, 0)), ["abe"]);
+        assert_eq!(told(&at(&routes, &people, &[], &walked, 1)), ["ann"]);
     }
 
     proptest! {
@@ -258,17 +314,21 @@ mod tests {
             let reach = Reach { routes: &routes, people: &people, dead: &dead };
             let way = route(Some("web"), &routes);
             let walked = Walk { step: came, ..from(START.plus(Duration::from_secs(left))) };
-            let at = START.plus(Duration::from_secs(at));
-            let one = walk(&way, &walked, &reach, at).unwrap();
-            let later = walk(&way, &walked, &reach, at.plus(Duration::from_secs(more))).unwrap();
+            let end = moment(Duration::from_secs(left));
+            let (at, more) = (Duration::from_secs(at), Duration::from_secs(more));
+            let one = walk(&way, &walked, &reach, &moment(at)).unwrap();
+            let later = walk(&way, &walked, &reach, &moment(at + more)).unwrap();
             prop_assert!(one.step >= came && later.step >= one.step);
-            prop_assert!(one.remind > at && one.remind <= at.plus(REMIND_EVERY));
-            // With a quarter of the time, a minute at least, for each of three steps it is there before the end.
-            let end = START.plus(Duration::from_secs(left.max(180)));
-            prop_assert_eq!(walk(&way, &walked, &reach, end).unwrap().step, 4);
+            let wall = START.plus(at);
+            prop_assert!(one.remind > wall && one.remind <= wall.plus(REMIND_EVERY));
+            // At the last safe moment it is there, however little time there was.
+            prop_assert_eq!(walk(&way, &walked, &reach, &end).unwrap().step, 4);
+            // A wall clock that was set back changes nothing.
+            let back = Moment { wall: START.minus(DAY), ..moment(at) };
+            prop_assert_eq!(&walk(&way, &walked, &reach, &back).unwrap(), &one);
             // Wherever it stands, going on from there leads to the same.
-            let from_there = Walk { step: one.step, since: one.since, ..walked };
-            prop_assert_eq!(walk(&way, &from_there, &reach, at).unwrap(), one);
+            let from_there = Walk { step: one.step, since: one.since.clone(), ..walked };
+            prop_assert_eq!(walk(&way, &from_there, &reach, &moment(at)).unwrap(), one);
         }
     }
 }

@@ -270,6 +270,49 @@ impl Action {
         }
     }
 
+    /// The programs that it runs.
+    pub fn programs(&self) -> impl Iterator<Item = &Argv> {
+        let (one, all): (Option<&Argv>, &[Argv]) = match self {
+            Self::Issue(Issue { placing, .. }) | Self::Install { placing, .. } => (None, &placing.reload),
+            Self::ReplaceKey { turnover, .. } => (Some(turnover), &[]),
+            Self::Run { argv, .. } => (Some(argv), &[]),
+            Self::Unlock { .. }
+            | Self::Block { .. }
+            | Self::Rotate { .. }
+            | Self::Distrust { .. }
+            | Self::Trust { .. }
+            | Self::Waive { .. }
+            | Self::OpenPath { .. }
+            | Self::Configure(_)
+            | Self::SetPolicy(_)
+            | Self::Account { .. }
+            | Self::Order { .. } => (None, &[]),
+        };
+        one.into_iter().chain(all)
+    }
+
+    /// What is put in force for a while, whatever its end: asking for the same again is a renewal.
+    #[must_use]
+    pub fn lasting(&self) -> Option<(&'static str, &str, &str)> {
+        match self {
+            Self::Waive { code, target, until: _ } => Some(("waive", code, target)),
+            Self::OpenPath { path, until: _ } => Some(("open_path", path.as_str(), "")),
+            Self::Issue(_)
+            | Self::Install { .. }
+            | Self::Unlock { .. }
+            | Self::ReplaceKey { .. }
+            | Self::Block { .. }
+            | Self::Rotate { .. }
+            | Self::Distrust { .. }
+            | Self::Trust { .. }
+            | Self::Configure(_)
+            | Self::SetPolicy(_)
+            | Self::Account { .. }
+            | Self::Order { .. }
+            | Self::Run { .. } => None,
+        }
+    }
+
     /// When what it does ends by itself, if it does.
     #[must_use]
     pub fn lasts_until(&self) -> Option<Timestamp> {
@@ -383,7 +426,7 @@ impl Issue {
             ("issuer", Json::shared(issuer)),
             ("key", key),
             // As text: a number beyond 2^53 would be cut.
-            ("lifetime_secs", Json::opt(lifetime.map(|span| Json::show(&span.as_secs())))),
+            ("lifetime_secs", Json::opt(lifetime.map(seconds))),
             ("names", named(names)),
             ("placing", placing.to_json()),
             ("profile", Json::opt(profile.clone().map(Json::Shared))),
@@ -400,6 +443,15 @@ impl Placing {
             ("reload", Json::arr(self.reload.iter().map(texts))),
         ])
     }
+}
+
+/// With the fraction, if there is one: what differs in anything differs in its bytes.
+fn seconds(span: Duration) -> Json {
+    let text = match span.subsec_nanos() {
+        0 => span.as_secs().to_string(),
+        nanos => format!("{}.{nanos:09}", span.as_secs()),
+    };
+    Json::str(text)
 }
 
 fn named(names: &NameSet) -> Json {

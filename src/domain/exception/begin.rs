@@ -1,5 +1,6 @@
 //! The last look before something is done: time, freezes, drift, and the approvals over the people as they are now.
 
+use super::action::Argv;
 use super::clock::{Deadline, Moment};
 use super::eligible::Ground;
 use super::event::{Change, Preflight};
@@ -8,6 +9,7 @@ use super::people::{By, Nature, PersonId, Role};
 use super::permit::Permit;
 use super::refusal::Refusal;
 use super::request::{Request, State};
+use super::scope::{BadScope, Rollback, Scope};
 use super::step::in_time;
 use super::tally::tally;
 use core::time::Duration;
@@ -33,12 +35,15 @@ pub(super) fn begin(
     if request.state != State::Approved {
         return Err(Refusal::State { event: "begin", state: request.state.as_str() });
     }
-    in_its_window(request, now)?;
+    in_its_window(request, ground, now)?;
+    at_least(&request.scope, !request.askers.is_empty(), ground)?;
     may_carry_out(by, ground)?;
     is_thawed(request, ground)?;
-    if request.scope.at_stake() >= Stakes::T3 && request.scope.kind != Kind::BreakGlass && !ground.unreviewed.is_empty()
-    {
-        return Err(Refusal::Unreviewed(ground.unreviewed.to_vec()));
+    if request.scope.at_stake() >= Stakes::T3 && request.scope.kind != Kind::BreakGlass {
+        let unreviewed = ground.unreviewed.ok_or(Refusal::Unknown("which break-glass waits for its review"))?;
+        if !unreviewed.is_empty() {
+            return Err(Refusal::Unreviewed(unreviewed.to_vec()));
+        }
     }
     is_as_planned(request, preflight, now)?;
     let tally = tally(request, by.person(), ground)?;
@@ -55,14 +60,27 @@ pub(super) fn begin(
     Ok((change, permit))
 }
 
-fn in_its_window(request: &Request, now: &Moment) -> Result<(), Refusal> {
-    in_time(request, now)?;
+/// Whether a scope says of itself no less than is at stake: by what policy says of its assets, and by the programs that it
+/// runs. The guardian may run those of the configuration; whatever a person names, and every other program, can do anything.
+pub(super) fn at_least(scope: &Scope, by_person: bool, ground: &Ground<'_>) -> Result<(), BadScope> {
+    let assets = scope.assets.keys().map(|name| ground.stakes.get(name).copied().unwrap_or(Stakes::T4));
+    let back: &[Argv] = match &scope.rollback {
+        Rollback::Run(programs) => programs,
+        Rollback::Restore | Rollback::Impossible(_) => &[],
+    };
+    let mut programs = scope.action.programs().chain(back);
+    let anything = programs.any(|program| by_person || !ground.programs.contains(program)).then_some(Stakes::T3);
+    let floor = assets.chain(anything).fold(scope.floor(), Stakes::max);
+    if scope.stakes < floor { Err(BadScope::BelowTheFloor { found: scope.stakes, floor }) } else { Ok(()) }
+}
+
+fn in_its_window(request: &Request, ground: &Ground<'_>, now: &Moment) -> Result<(), Refusal> {
+    in_time(request, ground, now)?;
     let window = request.scope.window;
     if now.wall < window.not_before {
         return Err(Refusal::TooEarly(window.not_before));
     }
-    let ends = request.scope.action.lasts_until().map(|until| Deadline::at(until, now));
-    match ends {
+    match &request.ends {
         Some(ends) if ends.is_over(now) => Err(Refusal::Over(ends.wall)),
         Some(_) | None => Ok(()),
     }
@@ -80,7 +98,8 @@ fn may_carry_out(by: &By, ground: &Ground<'_>) -> Result<(), Refusal> {
 
 /// What the request was told of freezes and what is known of them now both hold it, unless the scope names each of them.
 fn is_thawed(request: &Request, ground: &Ground<'_>) -> Result<(), Refusal> {
-    let over = request.freezes.union(ground.freezes);
+    let known = ground.freezes.ok_or(Refusal::Unknown("which freezes are over it"))?;
+    let over = request.freezes.union(known);
     let holding: std::collections::BTreeSet<_> =
         over.filter(|freeze| !request.scope.despite.contains(freeze)).copied().collect();
     if holding.is_empty() { Ok(()) } else { Err(Refusal::Frozen(holding)) }

@@ -22,9 +22,10 @@ pub fn owes_review(request: &Request) -> bool {
 pub fn unreviewed<'r>(
     requests: impl IntoIterator<Item = &'r Request>,
     now: &Moment,
+    seen: &Moment,
 ) -> impl Iterator<Item = RequestId> {
     let owing = requests.into_iter().filter(|request| owes_review(request));
-    owing.filter(|request| is_overdue(request, now)).map(Request::id)
+    owing.filter(|request| is_overdue(request, now) || now.is_behind(seen)).map(Request::id)
 }
 
 fn is_overdue(request: &Request, now: &Moment) -> bool {

@@ -39,10 +39,13 @@ impl Moment {
         Self { boot: Boottime::from_boot(Duration::from_millis(millis)), ..self.clone() }
     }
 
-    /// The later of both wall clocks, with the boot clock of this moment.
+    /// The latest that it can be by both clocks, after `mark` was seen: within one boot as much has passed as the boot clock
+    /// says, whatever was done to the wall clock.
     #[must_use]
     pub fn after(&self, mark: &Self) -> Self {
-        Self { wall: self.wall.max(mark.wall), ..self.clone() }
+        let same = self.boot_id == mark.boot_id;
+        let passed = if same { self.boot.since(mark.boot) } else { Duration::ZERO };
+        Self { wall: self.wall.max(mark.wall.plus(passed)), ..self.clone() }
     }
 }
 
@@ -74,6 +77,13 @@ impl Deadline {
     #[must_use]
     pub fn is_over(&self, now: &Moment) -> bool {
         now.wall >= self.wall || (now.boot_id == self.boot_id && now.boot >= self.boot)
+    }
+
+    /// What is over as soon as one of both is. The boot clock of another boot says nothing.
+    #[must_use]
+    pub fn earlier(&self, other: &Self) -> Self {
+        let boot = if self.boot_id == other.boot_id { self.boot.min(other.boot) } else { self.boot };
+        Self { wall: self.wall.min(other.wall), boot, boot_id: self.boot_id.clone() }
     }
 
     /// The same end, bound to the boot clock of `now` where the machine has booted since.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::action::Argv;
 use super::clock::Moment;
-use super::kind::Kind;
+use super::kind::{Kind, Stakes};
 use super::name::RequestId;
-use super::people::{Channel, Consent, GroupId, Hours, Nature, People, Person, PersonId, Presence, Role};
+use super::people::{Channel, Consent, GroupId, Hours, Nature, People, Person, PersonId, Presence, Role, principals};
 use super::request::{Request, State};
 use super::rules::{Denied, Pair, Required, Rules, required};
 use super::vote::{Verdict, Vote};
@@ -22,10 +23,17 @@ pub struct Ground<'a> {
     pub rules: &'a Rules,
     /// Whether these are business hours.
     pub hours: Hours,
-    /// The freezes over what the request touches that are in force.
-    pub freezes: &'a BTreeSet<FreezeId>,
-    /// Break-glass whose review is overdue ([`super::unreviewed`]).
-    pub unreviewed: &'a [RequestId],
+    /// The freezes over what the request touches that are in force; nothing where that could not be found out, and then
+    /// nothing begins.
+    pub freezes: Option<&'a BTreeSet<FreezeId>>,
+    /// Break-glass whose review is overdue ([`super::unreviewed`]); nothing where that could not be found out.
+    pub unreviewed: Option<&'a [RequestId]>,
+    /// What policy says is at stake for each asset. What is not in it has everything at stake.
+    pub stakes: &'a BTreeMap<Arc<str>, Stakes>,
+    /// The programs of the configuration: every other one can do anything.
+    pub programs: &'a BTreeSet<Argv>,
+    /// The latest moment that was ever seen here, over all boots ([`Moment::after`], kept where a restart finds it).
+    pub seen: &'a Moment,
 }
 
 /// Somebody may decide, over one of these channels.
@@ -112,14 +120,24 @@ pub fn may_approve(request: &Request, id: &PersonId, ground: &Ground<'_>, now: &
     }
     let required = required(&request.scope, ground.rules, ground.hours)?;
     has_authority(request, id, None, &required, ground.people)?;
-    if let Some(Person { presence: Presence::Absent(until), .. }) = ground.people.get(id) {
-        return Err(WhyNot::Absent(*until));
+    let person = may_consent(id, ground.people)?;
+    if let Presence::Absent(until) = person.presence
+        && !person.is_here(now.wall)
+    {
+        return Err(WhyNot::Absent(until));
     }
-    let said = |vote: &&Vote| vote.ballot.person == *id && vote.ballot.verdict == Verdict::Approve;
-    if request.votes.iter().any(|vote| said(&vote)) {
+    let said =
+        |vote: &Vote| vote.ballot.person == *id && vote.ballot.verdict == Verdict::Approve && stands(vote, person);
+    if request.votes.iter().any(said) {
         return Err(WhyNot::Voted);
     }
     Ok(May { over: channels(request, &required) })
+}
+
+/// Whether a vote was given with what its voter consents with now. What was said before they were enrolled anew was said with
+/// a key that was taken from them, and counts no more.
+pub(super) fn stands(vote: &Vote, person: &Person) -> bool {
+    matches!(person.consent, Consent::May { since } if vote.at >= since)
 }
 
 /// Over which channels the next consent counts. In break-glass none that stands on a portal; and where two channels are
@@ -151,13 +169,13 @@ pub fn has_authority(
     if required.groups().all(|group| !person.groups.contains(group)) {
         return Err(WhyNot::NoGroup(required.groups().cloned().collect()));
     }
-    if request.requester.person() == Some(id) || request.askers.contains(id) {
+    if principals(request.requester.person().into_iter().chain(&request.askers), people).contains(id) {
         return Err(WhyNot::Requester);
     }
-    if executor == Some(id) {
+    if principals(executor, people).contains(id) {
         return Err(WhyNot::Executor);
     }
-    if required.authors.contains(id) {
+    if principals(&required.authors, people).contains(id) {
         return Err(WhyNot::Author);
     }
     Ok(())
@@ -187,7 +205,7 @@ fn may_consent<'p>(id: &PersonId, people: &'p People) -> Result<&'p Person, WhyN
         return Err(WhyNot::NoApprover);
     }
     match &person.consent {
-        Consent::May => Ok(person),
+        Consent::May { .. } => Ok(person),
         Consent::MayNot(why) => Err(WhyNot::NoConsent(why.clone())),
     }
 }

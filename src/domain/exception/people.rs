@@ -106,8 +106,11 @@ pub enum Presence {
 /// Whether somebody's consent counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consent {
-    /// It does.
-    May,
+    /// It does: what they said from then on, and nothing that was said in their name before.
+    May {
+        /// When their means to consent were enrolled, by a clock that never went back.
+        since: Timestamp,
+    },
     /// It does not, for this reason: suspended, leaving, without anything to sign with.
     MayNot(Arc<str>),
 }
@@ -131,6 +134,30 @@ pub struct Person {
 
 /// Everybody who is known at the moment of judging. Who is not in it may do nothing.
 pub type People = BTreeMap<PersonId, Person>;
+
+impl Person {
+    /// Whether they are there: an absence is over when its time is.
+    #[must_use]
+    pub fn is_here(&self, at: Timestamp) -> bool {
+        match self.presence {
+            Presence::Here => true,
+            Presence::Absent(until) => until.is_some_and(|until| until <= at),
+        }
+    }
+}
+
+/// These, and everybody for whom they act, over however many others.
+pub(super) fn principals<'p>(of: impl IntoIterator<Item = &'p PersonId>, people: &'p People) -> BTreeSet<&'p PersonId> {
+    let mut all = BTreeSet::new();
+    for id in of {
+        let mut next = Some(id);
+        // Each is followed once: a circle ends where it began.
+        while let Some(id) = next.filter(|id| all.insert(*id)) {
+            next = people.get(id).and_then(|person| person.acts_for.as_ref());
+        }
+    }
+    all
+}
 
 /// Who does something.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

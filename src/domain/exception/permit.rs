@@ -42,13 +42,17 @@ impl Permit {
     /// Only [`super::step`] calls this: the tally is that of this moment, and enough.
     pub(super) fn issue(request: &Request, tally: &Tally<'_>, now: &Moment) -> Self {
         let soon = now.wall.plus(PERMIT_LIFE).min(request.scope.window.valid_until);
+        // Nothing is used after the request, or what it would put in force, is over, under either clock.
+        let ends = request.ends.as_ref().map(|ends| ends.bound(now));
+        let until = Deadline::at(soon, now).earlier(&request.deadline.bound(now));
+        let until = ends.map_or(until.clone(), |ends| until.earlier(&ends));
         Self {
             request: request.id(),
             round: request.scope.round,
             scope: request.scope.hash(),
             votes: tally.counted.iter().map(|vote| vote.digest()).collect(),
             issued: now.wall,
-            until: Deadline::at(soon, now),
+            until,
         }
     }
 

@@ -111,6 +111,12 @@ pub enum Refusal {
         /// When it was looked.
         seen: Timestamp,
     },
+    /// What has to be known is not.
+    #[error("{0} could not be found out, and what cannot be told is refused; mend that first")]
+    Unknown(&'static str),
+    /// The permit could still be used.
+    #[error("its permit can still be used until {0}; it is looked at after that, or after a reboot")]
+    PermitLives(Timestamp),
     /// Break-glass has not been reviewed.
     #[error("break-glass {} was not reviewed in time; nothing at T3 and above begins until it is", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Unreviewed(Vec<RequestId>),

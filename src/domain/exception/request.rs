@@ -4,7 +4,6 @@ use core::fmt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::action::Action;
 use super::clock::{Deadline, Moment};
 use super::name::RequestId;
 use super::people::{By, PersonId};
@@ -147,7 +146,7 @@ pub struct Request {
     pub execution: Option<Execution>,
     /// What was found afterwards.
     pub verified: Option<Found>,
-    /// When what it did ends by itself, if it was begun and does.
+    /// When what it does ends by itself, if it does: counted from when that was planned.
     pub ends: Option<Deadline>,
     /// Who took back before its end what it did.
     pub taken_back: Option<By>,
@@ -157,19 +156,16 @@ pub struct Request {
     pub follows: Option<RequestId>,
     /// The latest clocks that it has seen.
     pub mark: Moment,
+    /// How many entries it has: each has its number, and none can be left out, doubled or moved unseen.
+    pub entries: u32,
 }
 
 /// The request that a scope renews, whether it says so or not: the last one that put the same in force for a while.
 /// [`super::open`] is told of it, and refuses a scope that keeps silent about it.
 pub fn renewed_by<'r>(scope: &Scope, requests: impl IntoIterator<Item = &'r Request>) -> Option<&'r Request> {
     let before = requests.into_iter().filter(|request| request.id() != scope.id && request.was_in_force());
-    let same = before.filter(|request| match (&request.scope.action, &scope.action) {
-        (Action::Waive { code, target, .. }, Action::Waive { code: again, target: there, .. }) => {
-            code == again && target == there
-        }
-        (Action::OpenPath { path, .. }, Action::OpenPath { path: again, .. }) => path == again,
-        _ => false,
-    });
+    let lasting = scope.action.lasting()?;
+    let same = before.filter(|request| request.scope.action.lasting() == Some(lasting));
     same.max_by_key(|request| (request.renewals(), request.opened.wall))
 }
 
@@ -230,12 +226,13 @@ impl Request {
     }
 
     /// Whether something that it put in force for a while is in force now: a waiver, a path that was opened. It ends under
-    /// either clock, and nothing prolongs it: a renewal is a request of its own.
+    /// either clock, and nothing prolongs it: a renewal is a request of its own. `seen` is the latest moment that was ever
+    /// seen here ([`super::Ground::seen`]).
     #[must_use]
-    pub fn is_in_force(&self, now: &Moment) -> bool {
+    pub fn is_in_force(&self, now: &Moment, seen: &Moment) -> bool {
         let laid = matches!(self.state, State::Verifying | State::Closed) && self.was_in_force();
         let lasts = self.ends.as_ref().is_some_and(|ends| !ends.is_over(now));
-        laid && lasts && self.taken_back.is_none() && !now.is_behind(&self.mark)
+        laid && lasts && self.taken_back.is_none() && !now.is_behind(&self.mark) && !now.is_behind(seen)
     }
 
     /// Whether it ever put something in force for a while.

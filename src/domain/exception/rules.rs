@@ -2,7 +2,7 @@
 //!
 //! Nothing follows from nothing: without a rule that matches, or with a rule that cannot be believed, the answer is no. All
 //! rules that match hold at once, in whatever order they stand: one that denies is enough for a no, each that names
-//! approvers needs its own, and an approval beforehand counts below T3 only.
+//! approvers needs its own, and an approval beforehand counts below T3 only, and where no rule about less names approvers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub struct RuleSet {
     pub policy: Digest,
     /// The rules; their order does not matter.
     pub rules: Vec<Rule>,
+    /// Who wrote the policy as it is, or changed it last, with those for whom they act: who deleted a rule made possible
+    /// what it forbade, and no rule that is left says so.
+    pub authors: BTreeSet<PersonId>,
 }
 
 /// One rule.
@@ -41,7 +44,7 @@ pub struct Rule {
     pub least: Stakes,
     /// What it says.
     pub says: Says,
-    /// Who wrote it, or changed it last: they approve nothing that it enables.
+    /// Who wrote it, or changed it last, with those for whom they act: they approve nothing that it enables.
     pub authors: BTreeSet<PersonId>,
 }
 
@@ -121,6 +124,9 @@ pub enum Denied {
     /// A rule forbids it.
     #[error("rule {0} forbids it")]
     By(Arc<str>),
+    /// More rules name approvers than can be weighed against each other.
+    #[error("{0} rules say who decides about it, and at most {MOST_NEEDS} can be weighed; merge some")]
+    TooMany(usize),
 }
 
 impl RuleSet {
@@ -132,7 +138,16 @@ impl RuleSet {
     }
 }
 
+/// So many rules at most name approvers of one thing: each set of them is looked at, and these are 256.
+pub const MOST_NEEDS: usize = 8;
+
 impl Rule {
+    /// Whether it is about nothing that `other` is not about too.
+    fn is_within(&self, other: &Self) -> bool {
+        let kinds = other.kinds.is_empty() || (!self.kinds.is_empty() && self.kinds.is_subset(&other.kinds));
+        kinds && self.least >= other.least
+    }
+
     fn is_about(&self, kind: Kind, stakes: Stakes) -> bool {
         (self.kinds.is_empty() || self.kinds.contains(&kind)) && stakes >= self.least
     }
@@ -165,12 +180,17 @@ pub fn required(scope: &Scope, rules: &Rules, hours: Hours) -> Result<Required, 
         authors: about
             .iter()
             .flat_map(|rule| &rule.authors)
+            .chain(&set.authors)
             .chain(scope.action.authors().into_iter().flatten())
             .cloned()
             .collect(),
         rules: about.iter().map(|rule| rule.id.clone()).collect(),
     };
-    if stakes < Stakes::T3 && about.iter().any(|rule| rule.says == Says::Preapprove) {
+    let deciding = || about.iter().filter(|rule| matches!(rule.says, Says::Approvers { .. }));
+    // What is said of all is not said against a rule that names approvers of less.
+    let beforehand = about.iter().filter(|rule| rule.says == Says::Preapprove);
+    let holds = { beforehand }.any(|rule| deciding().all(|other| rule.is_within(other)));
+    if stakes < Stakes::T3 && holds {
         return Ok(Required { persons: 0, ..all });
     }
     for rule in &about {
@@ -179,6 +199,9 @@ pub fn required(scope: &Scope, rules: &Rules, hours: Hours) -> Result<Required, 
             let persons = (*persons).max(all.persons.min(1));
             all.needs.push(Need { rule: rule.id.clone(), groups: groups.clone(), persons });
         }
+    }
+    if all.needs.len() > MOST_NEEDS {
+        return Err(Denied::TooMany(all.needs.len()));
     }
     // No rule at all, or only approvals beforehand that do not reach so high.
     if all.needs.is_empty() {

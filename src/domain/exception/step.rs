@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::begin::begin;
+use super::begin::{at_least, begin};
 use super::clock::{Deadline, Moment};
 use super::eligible::{Ground, WhyNot, may_approve, may_reject};
 use super::event::{Change, Event, Opening, Why};
 use super::kind::Stakes;
 use super::name::RequestId;
-use super::people::{By, Nature, Person, PersonId, Role};
-use super::permit::Permit;
+use super::people::{By, Nature, Person, PersonId, Role, principals};
+use super::permit::{PERMIT_LIFE, Permit};
 use super::refusal::Refusal;
 use super::request::{Advice, Found, Request, State};
-use super::scope::Scope;
+use super::scope::{BadScope, Scope};
 use super::tally::tally;
 use super::transition::Transition;
 use super::vote::{Ballot, Verdict, Vote};
@@ -27,6 +27,9 @@ pub const MOST_DEFERRALS: u8 = 2;
 pub const MOST_VOICES: usize = 64;
 /// After so many changes of its scope nobody knows any more what was asked for first.
 pub const MOST_ROUNDS: u32 = 32;
+/// A request has at most so many entries before nothing is written any more that need not be: each round with some freezes and
+/// opinions (32 × 8), and what closes it still fits.
+pub const MOST_ENTRIES: u32 = 256;
 /// No escalation has more steps: some teams with some steps each, and incident command.
 pub const MOST_STEPS: u32 = 64;
 
@@ -52,18 +55,28 @@ pub fn open(
     ground: &Ground<'_>,
     now: &Moment,
 ) -> Result<Stepped, Refusal> {
+    if let Some(found) = opening.follows {
+        return Err(Refusal::Follows { expected: None, found: Some(found) });
+    }
+    draft(opening, renewed, ground, now)
+}
+
+fn draft(opening: Opening, renewed: Option<&Request>, ground: &Ground<'_>, now: &Moment) -> Result<Stepped, Refusal> {
     let now = &now.recorded();
     may_ask(&opening.requester, ground, "open")?;
+    believed(now, ground.seen)?;
     reason(&opening.reason)?;
     if opening.scope.round != 1 {
         return Err(stale(&opening.scope, 1, opening.scope.round, opening.scope.hash()));
     }
     opening.scope.check(now.wall, now)?;
-    renews(&opening.scope, renewed)?;
     let askers = asking(&opening.requester, ground);
+    at_least(&opening.scope, !askers.is_empty(), ground)?;
+    renews(&opening.scope, renewed)?;
     let request = Request::opened(&opening, &askers, now);
     let change = Change::Opened { opening: Box::new(opening), askers };
-    let transition = Transition { request: request.id(), at: now.clone(), from: None, to: State::Draft, change };
+    let transition =
+        Transition { request: request.id(), number: 0, at: now.clone(), from: None, to: State::Draft, change };
     Ok(Stepped { request, transition, permit: None })
 }
 
@@ -79,8 +92,8 @@ pub fn step(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment)
     } else {
         (judge(request, event, ground, now)?, None)
     };
-    let from = Some(request.state.clone());
-    let transition = Transition { request: request.id(), at: now.clone(), from, to, change };
+    let (from, number) = (Some(request.state.clone()), request.entries);
+    let transition = Transition { request: request.id(), number, at: now.clone(), from, to, change };
     Ok(Stepped { request: request.after(&transition), transition, permit })
 }
 
@@ -167,10 +180,12 @@ fn judge(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment) ->
         }
         Event::LookedAt => {
             here(matches!(state, State::Failed | State::Unknown))?;
+            is_used_up(request, now)?;
             plain(State::Verifying)
         }
         Event::Verified { found, evidence } => {
             here(*state == State::Verifying)?;
+            still_short(request, MOST_ENTRIES.saturating_mul(2))?;
             Ok((State::Verifying, Change::Verified { found: *found, evidence: *evidence }))
         }
         Event::Closed(by) => {
@@ -186,13 +201,17 @@ fn judge(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment) ->
             plain(State::Reopened(*next))
         }
         Event::TakenBack { by, reason: why } => {
-            here(request.ends.is_some() && request.taken_back.is_none())?;
+            here(request.execution.is_some() && request.ends.is_some() && request.taken_back.is_none())?;
             may_revoke(request, by, ground, event.name())?;
             reason(why)?;
             Ok((state.clone(), Change::TakenBack { by: by.clone(), reason: why.clone() }))
         }
         Event::Reviewed { by, reason: why } => {
             here(super::owes_review(request))?;
+            // What is not done yet, or not looked at, cannot be judged.
+            if request.verified.is_none() && !state.is_over() {
+                return Err(Refusal::Found(None));
+            }
             may_review(request, by, ground)?;
             reason(why)?;
             Ok((state.clone(), Change::Reviewed { by: by.clone(), reason: why.clone() }))
@@ -203,12 +222,15 @@ fn judge(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment) ->
                 return Err(Refusal::Nothing("that freeze is over it already"));
             }
             at_most("freezes", request.freezes.len())?;
+            still_short(request, MOST_ENTRIES)?;
             Ok((state.clone(), Change::FreezeLaid(*freeze)))
         }
         Event::FreezeLifted(freeze) => {
             if !request.freezes.contains(freeze) {
                 return Err(Refusal::Nothing("that freeze is not over it"));
             }
+            // Twice as many: what came over it can always be lifted.
+            still_short(request, MOST_ENTRIES.saturating_mul(2))?;
             Ok((state.clone(), Change::FreezeLifted(*freeze)))
         }
         Event::Escalated { step } => {
@@ -223,7 +245,7 @@ fn judge(request: &Request, event: &Event, ground: &Ground<'_>, now: &Moment) ->
 
 fn submit(request: &Request, by: &By, ground: &Ground<'_>, now: &Moment) -> Judged {
     may_ask(by, ground, "submit")?;
-    in_time(request, now)?;
+    in_time(request, ground, now)?;
     let enough = tally(request, None, ground)?.lacking.is_empty();
     match (enough, &request.state) {
         (true, _) => Ok((State::Approved, Change::Submitted(by.clone()))),
@@ -248,7 +270,7 @@ fn vote(request: &Request, ballot: &Ballot, ground: &Ground<'_>, now: &Moment) -
         let to = if request.state == State::Approved { State::Revoked } else { State::Rejected };
         return Ok((to, Change::Voted(vote)));
     }
-    in_time(request, now)?;
+    in_time(request, ground, now)?;
     let may = may_approve(request, id, ground, now).map_err(|why| not_you(id, why))?;
     if !may.over.contains(&ballot.channel) {
         let why = WhyNot::Channel { found: ballot.channel, use_: may.over };
@@ -269,6 +291,7 @@ fn recommend(request: &Request, advice: Advice, ground: &Ground<'_>) -> Judged {
     }
     reason(&advice.reason)?;
     at_most("recommendations", request.advice.len())?;
+    still_short(request, MOST_ENTRIES)?;
     Ok((request.state.clone(), Change::Recommended(advice)))
 }
 
@@ -282,7 +305,7 @@ fn defer(
 ) -> Judged {
     may_reject(request, by, ground).map_err(|why| not_you(by, why))?;
     reason(why)?;
-    in_time(request, now)?;
+    in_time(request, ground, now)?;
     if request.deferrals >= MOST_DEFERRALS {
         return Err(Refusal::TooManyDeferrals(request.deferrals));
     }
@@ -308,19 +331,28 @@ fn change_scope(
     ground: &Ground<'_>,
     now: &Moment,
 ) -> Judged {
+    in_time(request, ground, now)?;
+    still_short(request, MOST_ENTRIES)?;
     let old = &request.scope;
     let mut scope = Scope { round: old.round, ..scope.clone() };
     if scope.id != old.id {
         return Err(Refusal::Follows { expected: Some(old.id), found: Some(scope.id) });
     }
     // Another kind, or another renewal, is another request: what it is and how often it was asked is judged when it is opened.
-    if scope.kind != old.kind || scope.renews != old.renews {
-        return Err(Refusal::Nothing("its kind and what it renews stay; open another request"));
+    if scope.kind != old.kind || scope.renews != old.renews || scope.action.lasting() != old.action.lasting() {
+        let stays = "its kind, what it renews, and what it waives or opens stay; open another request";
+        return Err(Refusal::Nothing(stays));
+    }
+    // Nor does planning again make less of it.
+    if scope.at_stake() < old.at_stake() {
+        return Err(BadScope::BelowTheFloor { found: scope.stakes, floor: old.at_stake() }.into());
     }
     if scope.hash() == old.hash() {
         return Err(Refusal::SameScope);
     }
     scope.check(request.opened.wall, now)?;
+    let askers = asking(by, ground);
+    at_least(&scope, !askers.is_empty() || !request.askers.is_empty(), ground)?;
     let to = if request.state == State::Draft { State::Draft } else { State::Review };
     if to == State::Review {
         if scope.round >= MOST_ROUNDS {
@@ -328,7 +360,6 @@ fn change_scope(
         }
         scope.round = scope.round.saturating_add(1);
     }
-    let askers = asking(by, ground);
     Ok((to, Change::ScopeChanged { by: by.clone(), askers, scope: Box::new(scope), decide_by }))
 }
 
@@ -348,9 +379,10 @@ fn close(request: &Request, by: &By, ground: &Ground<'_>) -> Result<(), Refusal>
 /// Whoever reviews had no part in it.
 fn may_review(request: &Request, by: &PersonId, ground: &Ground<'_>) -> Result<(), Refusal> {
     is_a(by, &[Role::Operator, Role::Approver, Role::Commander], ground, "review")?;
-    let carried_out = request.execution.as_ref().and_then(|execution| execution.by.person()) == Some(by);
-    let voted = request.votes.iter().any(|vote| vote.ballot.person == *by);
-    if carried_out || voted || request.askers.contains(by) || request.requester.person() == Some(by) {
+    let carried_out = request.execution.as_ref().and_then(|execution| execution.by.person());
+    let voted = request.votes.iter().map(|vote| &vote.ballot.person);
+    let asked = request.requester.person().into_iter().chain(&request.askers);
+    if principals(asked.chain(carried_out).chain(voted), ground.people).contains(by) {
         let expected = "somebody who neither asked for it, nor approved it, nor carried it out";
         return Err(Refusal::NotAllowed { who: Arc::from(by.as_str()), event: "review", expected });
     }
@@ -366,8 +398,7 @@ fn may_ask(by: &By, ground: &Ground<'_>, event: &'static str) -> Result<(), Refu
 
 /// Who asks by this: an agent of somebody asks for them.
 fn asking(by: &By, ground: &Ground<'_>) -> BTreeSet<PersonId> {
-    let acts_for = by.person().and_then(|id| ground.people.get(id)).and_then(|person| person.acts_for.clone());
-    by.person().cloned().into_iter().chain(acts_for).collect()
+    principals(by.person(), ground.people).into_iter().cloned().collect()
 }
 
 /// The guardian, whoever asked, and incident command may take back a request.
@@ -396,14 +427,34 @@ fn is_a(id: &PersonId, roles: &[Role], ground: &Ground<'_>, event: &'static str)
 }
 
 /// Whether anything may still be added to a request: its time is not over, and the clocks can be believed.
-pub(super) fn in_time(request: &Request, now: &Moment) -> Result<(), Refusal> {
-    if now.is_behind(&request.mark) {
-        return Err(Refusal::ClockBack { now: now.wall, seen: request.mark.wall });
-    }
+pub(super) fn in_time(request: &Request, ground: &Ground<'_>, now: &Moment) -> Result<(), Refusal> {
     if request.deadline.is_over(now) {
         return Err(Refusal::Over(request.deadline.wall));
     }
-    Ok(())
+    believed(now, &request.mark)?;
+    believed(now, ground.seen)
+}
+
+/// Whether the clocks can be believed: they are not behind what was seen before.
+fn believed(now: &Moment, seen: &Moment) -> Result<(), Refusal> {
+    if now.is_behind(seen) { Err(Refusal::ClockBack { now: now.wall, seen: seen.wall }) } else { Ok(()) }
+}
+
+/// Whether nobody can do anything with the permit any more: until then looking says nothing, because it may be done right
+/// after. The wall clock is not asked: it could be set back again.
+fn is_used_up(request: &Request, now: &Moment) -> Result<(), Refusal> {
+    match &request.execution {
+        Some(begun) if begun.at.boot_id == now.boot_id && now.boot < begun.at.boot.plus(PERMIT_LIFE) => {
+            Err(Refusal::PermitLives(begun.at.wall.plus(PERMIT_LIFE)))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether there is room in the log for what nobody has to say.
+fn still_short(request: &Request, most: u32) -> Result<(), Refusal> {
+    let too_many = || Refusal::TooMany { what: "entries", most: usize::try_from(most).unwrap_or(usize::MAX) };
+    if request.entries < most { Ok(()) } else { Err(too_many()) }
 }
 
 fn renews(scope: &Scope, renewed: Option<&Request>) -> Result<(), Refusal> {
@@ -451,5 +502,5 @@ pub fn open_after(
     if found != expected || before.state != State::Reopened(opening.scope.id) {
         return Err(Refusal::Follows { expected, found });
     }
-    open(opening, renewed, ground, now)
+    draft(opening, renewed, ground, now)
 }

@@ -4,11 +4,11 @@ use core::fmt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::eligible::{Ground, has_authority};
+use super::eligible::{Ground, has_authority, stands};
 use super::kind::Kind;
 use super::people::{GroupId, Hours, PersonId};
 use super::request::Request;
-use super::rules::{Denied, Pair, Required, required};
+use super::rules::{Denied, Need, Pair, Required, required};
 use super::vote::{Verdict, Vote};
 
 /// The approvals that count, and what they are for.
@@ -71,6 +71,7 @@ pub fn tally<'r>(request: &'r Request, executor: Option<&PersonId>, ground: &Gro
             && ballot.round == request.scope.round
             && ballot.scope == hash
             && (request.scope.kind != Kind::BreakGlass || ballot.channel.is_out_of_band())
+            && ground.people.get(&ballot.person).is_some_and(|person| stands(vote, person))
             && has_authority(request, &ballot.person, executor, &strict, ground.people).is_ok()
     };
     let counted: Vec<&Vote> = request.votes.iter().filter(counts).collect();
@@ -97,11 +98,33 @@ fn lacking(counted: &[&Vote], required: &Required, ground: &Ground<'_>) -> Vec<L
             all.push(Lacking::Of { rule: need.rule.clone(), given, needed: need.persons });
         }
     }
+    all.extend(shared(counted, required, ground));
     let fits = |one: &Vote, other: &Vote| unlike(one, other, required, ground);
     if required.pair != Pair::Any && !counted.iter().any(|one| counted.iter().any(|other| fits(one, other))) {
         all.push(Lacking::Pair(required.pair));
     }
     all
+}
+
+/// Rules whose groups have nobody's group in common want people of their own: who is in groups of two of them speaks for one.
+/// Of each set of such rules there have to be as many persons as they ask for together (Hall's theorem: then, and only then,
+/// each rule can be given its own).
+fn shared(counted: &[&Vote], required: &Required, ground: &Ground<'_>) -> Option<Lacking> {
+    let sets = 1_u32.checked_shl(u32::try_from(required.needs.len()).unwrap_or(u32::MAX)).unwrap_or(0);
+    (0..sets).find_map(|set| {
+        let chosen = required.needs.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1);
+        let chosen: Vec<&Need> = chosen.map(|(_, need)| need).collect();
+        let apart = |one: &Need, other: &Need| core::ptr::eq(one, other) || one.groups.is_disjoint(&other.groups);
+        if chosen.len() < 2 || !chosen.iter().all(|one| chosen.iter().all(|other| apart(one, other))) {
+            return None;
+        }
+        let theirs =
+            counted.iter().filter(|vote| chosen.iter().any(|need| !groups(vote, ground).is_disjoint(&need.groups)));
+        let given = theirs.map(|vote| &vote.ballot.person).collect::<BTreeSet<_>>().len();
+        let needed = chosen.iter().fold(0_u8, |sum, need| sum.saturating_add(need.persons));
+        let names: Vec<&str> = chosen.iter().map(|need| &*need.rule).collect();
+        (given < usize::from(needed)).then(|| Lacking::Of { rule: Arc::from(names.join(" and ")), given, needed })
+    })
 }
 
 /// Whether two approvals are of two persons who stand for two groups, over two channels where that is asked for.

@@ -12,12 +12,15 @@ use super::vote::Verdict;
 use super::{Kind, REVIEW_WITHIN};
 use crate::domain::json::Json;
 use crate::domain::key::Digest;
+use crate::domain::time::Timestamp;
 
 /// One step of a request. Its entry holds all of it, and nothing else changes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// Of which request.
     pub request: RequestId,
+    /// The how manieth of its entries, from 0.
+    pub number: u32,
     /// When, by both clocks.
     pub at: Moment,
     /// Where it stood; nowhere before it was opened.
@@ -61,8 +64,12 @@ pub fn replay<'t>(all: impl IntoIterator<Item = &'t Transition>) -> Result<Reque
     let (Change::Opened { opening, askers }, None) = (&first.change, &first.from) else {
         return Err(BadReplay::NotOpened(first.code()));
     };
+    if first.request != opening.scope.id || first.to != State::Draft || first.number != 0 {
+        return Err(BadReplay::NotOpened(first.code()));
+    }
     all.try_fold(Request::opened(opening, askers, &first.at), |request, (index, next)| {
-        if next.request != request.id() || next.from.as_ref() != Some(&request.state) {
+        let follows = next.number == request.entries && next.from.as_ref() == Some(&request.state);
+        if next.request != request.id() || !follows || matches!(next.change, Change::Opened { .. }) {
             let from = next.from.as_ref().map_or("nothing", State::as_str);
             return Err(BadReplay::Gap { request: request.id(), index, from, state: request.state.as_str() });
         }
@@ -76,13 +83,14 @@ impl Request {
         let Opening { scope, requester, reason, decide_by, follows } = opening.clone();
         Self {
             deadline: Deadline::at(scope.window.valid_until, at),
+            ends: scope.action.lasts_until().map(|until| Deadline::at(until, at)),
+            decide_by: decide_by.min(scope.window.valid_until),
             scope,
             state: State::Draft,
             requester,
             askers: askers.clone(),
             reason,
             opened: at.clone(),
-            decide_by,
             votes: Vec::new(),
             advice: Vec::new(),
             deferrals: 0,
@@ -90,12 +98,17 @@ impl Request {
             freezes: BTreeSet::new(),
             execution: None,
             verified: None,
-            ends: None,
             taken_back: None,
             reviewed: None,
             follows,
             mark: at.clone(),
+            entries: 1,
         }
+    }
+
+    /// However often it is planned again, all of it is over when it would be had it been so from the opening.
+    fn at_last(&self, until: Timestamp, now: &Moment) -> Deadline {
+        Deadline::at(until, now).earlier(&Deadline::at(until, &self.opened))
     }
 
     /// The request after a transition. The only place where a request changes.
@@ -106,6 +119,7 @@ impl Request {
         let mut next = self.clone();
         next.state = transition.to.clone();
         next.mark = now.clone();
+        next.entries = self.entries.saturating_add(1);
         next.deadline = self.deadline.bound(now);
         next.ends = self.ends.as_ref().map(|ends| ends.bound(now));
         if let Some(execution) = &mut next.execution {
@@ -126,14 +140,14 @@ impl Request {
             Change::Deferred { .. } => next.deferrals = self.deferrals.saturating_add(1),
             Change::ScopeChanged { by: _, askers, scope, decide_by } => {
                 next.askers.extend(askers.iter().cloned());
-                next.deadline = Deadline::at(scope.window.valid_until, now);
+                next.deadline = self.at_last(scope.window.valid_until, now);
+                next.ends = scope.action.lasts_until().map(|until| self.at_last(until, now));
                 next.scope = (**scope).clone();
-                next.decide_by = *decide_by;
+                next.decide_by = (*decide_by).min(scope.window.valid_until);
                 next.votes.clear();
                 next.advice.clear();
             }
             Change::Begun { by, permit, preflight, votes: _ } => {
-                next.ends = self.scope.action.lasts_until().map(|until| Deadline::at(until, now));
                 let glass = self.scope.kind == Kind::BreakGlass;
                 let review_by = glass.then(|| Deadline::after(REVIEW_WITHIN, now));
                 let (by, at) = (by.clone(), now.clone());
@@ -156,7 +170,9 @@ impl Transition {
     pub fn code(&self) -> &'static str {
         match &self.change {
             Change::Opened { .. } => "request.open",
-            Change::Submitted(_) if self.to == State::Approved => "request.preapprove",
+            Change::Submitted(_) if self.to == State::Approved && self.from == Some(State::Draft) => {
+                "request.preapprove"
+            }
             Change::Submitted(_) => "request.submit",
             Change::Voted(vote) => match (vote.ballot.verdict, &self.to) {
                 (Verdict::Approve, _) => "request.approve",
@@ -221,6 +237,7 @@ impl Transition {
             ("boot_ms", Json::show(&self.at.boot.as_duration().as_millis())),
             ("by", self.by().to_json()),
             ("from", Json::opt(self.from.as_ref().map(|from| Json::str(from.as_str())))),
+            ("number", Json::Int(i64::from(self.number))),
             ("request", Json::show(&self.request)),
             ("to", Json::str(self.to.as_str())),
         ];

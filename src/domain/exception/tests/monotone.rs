@@ -59,7 +59,12 @@ fn take_away(world: &mut World, less: &Less) {
         Less::Vote(n) if *n < world.request.votes.len() => drop(world.request.votes.remove(*n)),
         Less::Vote(_) => {}
         Less::Deny => rules(world, &|all| all.push(says("never", Says::Deny))),
-        Less::Author(n) => rules(world, &|all| all.iter_mut().for_each(|r| _ = r.authors.insert(who(*n)))),
+        // Whoever names an author names those for whom they act.
+        Less::Author(n) => {
+            let theirs = [Some(*n), (*n == AGENT).then_some(BOB)];
+            let theirs: BTreeSet<PersonId> = theirs.into_iter().flatten().map(who).collect();
+            rules(world, &|all| all.iter_mut().for_each(|r| r.authors.extend(theirs.iter().cloned())));
+        }
         // The first rule of all is not one more.
         Less::Rule => rules(world, &|all| all.extend((!all.is_empty()).then(|| approvers("more", &["b"], 1)))),
         Less::Freeze => _ = world.freezes.insert(freeze(9)),

@@ -82,7 +82,7 @@ fn op() -> impl Strategy<Value = Op> {
     let maybe = || proptest::option::of(0..=STRANGER);
     // Mostly those whose voice may count.
     let anybody = || prop_oneof![3 => ANN..=RUNS, 2 => 0..=STRANGER];
-    let asks = prop_oneof![Just(None), select(vec![Some(ASKS), Some(AGENT), Some(AGENT), Some(ANN)])];
+    let asks = prop_oneof![Just(None), select(vec![Some(ASKS), Some(AGENT), Some(TOOL), Some(ANN)])];
     let carries_out = prop_oneof![2 => Just(None), 2 => Just(Some(RUNS)), 1 => maybe()];
     let channel = || select(vec![Channel::Passkey, Channel::SshSignature]);
     let verdict = prop_oneof![9 => Just(Verdict::Approve), 1 => Just(Verdict::Reject)];
@@ -103,7 +103,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => maybe().prop_map(Op::Withdraw),
         2 => maybe().prop_map(Op::Revoke),
         1 => Just(Op::Supersede),
-        4 => (asks, 0..4_u8).prop_map(|(by, n)| Op::Change(by, n)),
+        4 => (asks, 0..9_u8).prop_map(|(by, n)| Op::Change(by, n)),
         5 => Just(Op::Expire),
         2 => Just(Op::RunOut),
     ];
@@ -178,6 +178,11 @@ fn do_it(world: &mut World, op: &Op) {
                 0 => {}
                 1 => scope.evidence = Digest([4; 32]),
                 2 => scope.window.valid_until = at(45 * 60),
+                3 => scope.stakes = Stakes::T1,
+                4 => scope.window.valid_until = at(60 * 60),
+                5 => scope.window.valid_until = at(20 * 3_600),
+                6 => scope.assets = [(Arc::from("credential/grave"), None)].into(),
+                7 => other_target(&mut scope.action),
                 _ => scope.preconditions = BTreeMap::from([(Arc::from("issuer answers"), Arc::from("again"))]),
             }
             world.happen(Event::ScopeChanged { by: by(*who), scope: Box::new(scope), decide_by: at(2_000) })
@@ -203,7 +208,14 @@ fn do_it(world: &mut World, op: &Op) {
         Op::Done => world.happen(Event::Done),
         Op::Fail => world.happen(Event::Failed { code: Arc::from("KW2001") }),
         Op::Crash => world.happen(Event::Crashed),
-        Op::Look => world.happen(Event::LookedAt),
+        Op::Look => {
+            let looked = world.happen(Event::LookedAt);
+            if !matches!(looked, Err(Refusal::PermitLives(_))) {
+                return;
+            }
+            world.pass(60);
+            world.happen(Event::LookedAt)
+        }
         Op::Verify(found) => world.happen(Event::Verified { found: *found, evidence: Digest([6; 32]) }),
         Op::Close(n) => world.happen(Event::Closed(by(*n))),
         Op::Reopen => world.happen(Event::Reopened(id(3))),
@@ -233,7 +245,7 @@ fn do_it(world: &mut World, op: &Op) {
             world.request.after_restart().map_or(Ok(()), |event| world.happen(event))
         }
         Op::Person(n, fate) => {
-            change(&mut world.people, *n, *fate);
+            change(world, *n, *fate);
             Ok(())
         }
         Op::Rules(n) => {
@@ -257,11 +269,23 @@ fn do_it(world: &mut World, op: &Op) {
     world.what_was_waived_ends();
 }
 
-fn change(people: &mut People, n: usize, fate: Fate) {
+/// Asks for something else: another waiver, or a program.
+fn other_target(action: &mut Action) {
+    if let Action::Waive { target, .. } = action {
+        *target = Arc::from("key/other");
+    } else if let Action::Issue(issue) = action {
+        issue.placing.reload = vec![vec![Arc::from("sh")]];
+    }
+}
+
+fn change(world: &mut World, n: usize, fate: Fate) {
     let id = who(n);
+    // Whoever comes back is enrolled anew.
+    let consent = Consent::May { since: world.high.wall };
+    let people = &mut world.people;
     match fate {
         Fate::Gone => drop(people.remove(&id)),
-        Fate::Back => drop(everybody().remove(&id).map(|person| people.insert(id, person))),
+        Fate::Back => drop(everybody().remove(&id).map(|person| people.insert(id, Person { consent, ..person }))),
         Fate::Absent | Fate::NoConsent | Fate::NoRole | Fate::OtherGroup => {
             let Some(person) = people.get_mut(&id) else { return };
             match fate {
@@ -364,8 +388,8 @@ proptest! {
             drop(world.begin(By::Guardian));
             world.happen(event).unwrap();
         }
-        prop_assert!(world.request.is_in_force(&world.now));
-        let (mut passed, mut wall) = (0, 0);
+        prop_assert!(world.request.is_in_force(&world.now, &world.high));
+        let (mut passed, mut wall, mut high) = (0, 0, 0);
         for (span, steps, stepped) in spans {
             world.pass(span);
             passed += span;
@@ -374,9 +398,10 @@ proptest! {
                 wall += steps;
             }
             let shown = i64::try_from(passed).unwrap() + wall;
+            high = shown.max(high + i64::try_from(span).unwrap());
             // It lasts three hours from the beginning of the world, in which it began.
-            let may = passed < 3 * 3_600 && (-2..3 * HOUR).contains(&shown);
-            prop_assert_eq!(world.request.is_in_force(&world.now), may);
+            let may = passed < 3 * 3_600 && (high - 2..3 * HOUR).contains(&shown);
+            prop_assert_eq!(world.request.is_in_force(&world.now, &world.high), may);
             world.what_was_waived_ends();
         }
     }

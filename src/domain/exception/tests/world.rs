@@ -34,9 +34,11 @@ pub(super) const AGENT: usize = 8;
 pub(super) const CHIEF: usize = 9;
 /// Nobody.
 pub(super) const STRANGER: usize = 10;
+/// An agent of Bob's agent.
+pub(super) const TOOL: usize = 11;
 
 pub(super) fn who(n: usize) -> PersonId {
-    PersonId::new(["asks", "ann", "abe", "bea", "bob", "wrote", "runs", "bot", "agent", "chief", "stranger"][n])
+    PersonId::new(["asks", "ann", "abe", "bea", "bob", "wrote", "runs", "bot", "agent", "chief", "stranger", "tool"][n])
 }
 
 pub(super) fn group(name: &str) -> GroupId {
@@ -61,7 +63,7 @@ pub(super) fn everybody() -> People {
         groups: groups.iter().map(|g| group(g)).collect(),
         roles: roles.iter().copied().collect(),
         presence: Presence::Here,
-        consent: Consent::May,
+        consent: Consent::May { since: at(0) },
         acts_for: None,
     };
     let all = [Role::Requester, Role::Approver, Role::Operator];
@@ -77,6 +79,7 @@ pub(super) fn everybody() -> People {
         (who(RUNS), person(&["b"], &[Role::Approver, Role::Operator], Nature::Human)),
         (who(BOT), person(&["a"], &all, Nature::Machine)),
         (who(AGENT), agent),
+        (who(TOOL), Person { acts_for: Some(who(AGENT)), ..person(&[], &[Role::Requester], Nature::Agent) }),
         (who(CHIEF), person(&[], &[Role::Commander], Nature::Human)),
     ])
 }
@@ -95,7 +98,7 @@ pub(super) fn says(id: &str, says: Says) -> Rule {
 }
 
 pub(super) fn known(rules: Vec<Rule>) -> Rules {
-    Rules::Known(RuleSet { policy: policy(), rules })
+    Rules::Known(RuleSet { policy: policy(), rules, authors: BTreeSet::new() })
 }
 
 /// The usual rules, and what may become of them.
@@ -108,7 +111,7 @@ pub(super) fn rules(n: usize) -> Rules {
         3 => known(vec![]),
         4 => Rules::Unknown(Arc::from("the file is gone")),
         5 => known(vec![usual(), approvers("nobody", &[], 0)]),
-        6 => Rules::Known(RuleSet { policy: Digest([8; 32]), rules: vec![usual()] }),
+        6 => Rules::Known(RuleSet { policy: Digest([8; 32]), rules: vec![usual()], authors: BTreeSet::new() }),
         _ => known(vec![usual(), approvers("bees", &["b"], 1)]),
     }
 }
@@ -178,6 +181,7 @@ struct Heard {
     scope: Scope,
     channel: Channel,
     hours: Hours,
+    at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -187,7 +191,17 @@ pub(super) struct World {
     pub(super) hours: Hours,
     pub(super) freezes: BTreeSet<FreezeId>,
     pub(super) unreviewed: Vec<RequestId>,
+    /// What policy says of each asset.
+    pub(super) stakes: BTreeMap<Arc<str>, Stakes>,
+    /// The programs of the configuration.
+    pub(super) programs: BTreeSet<Argv>,
     pub(super) now: Moment,
+    /// The latest moment that was ever seen.
+    pub(super) high: Moment,
+    /// The scope that it was opened with.
+    first: Scope,
+    /// How long ago that was in truth, whatever the clocks say.
+    passed: u64,
     pub(super) request: Request,
     pub(super) log: Vec<Transition>,
     pub(super) permits: Vec<Permit>,
@@ -199,8 +213,6 @@ pub(super) struct World {
     began: u32,
     deferred: u32,
     frozen: BTreeSet<FreezeId>,
-    /// When the scope was set, by the clocks of then.
-    set: Moment,
     begun: Option<Moment>,
     /// The latest wall clock that the request has seen.
     latest: Timestamp,
@@ -220,9 +232,20 @@ impl World {
     }
 
     pub(super) fn of(scope: Scope) -> Self {
+        let first = scope.clone();
+        let (stakes, programs) = (BTreeMap::from([(Arc::from("credential/portal"), Stakes::T1)]), BTreeSet::new());
         let (people, rules, now) = (everybody(), rules(0), moment(0, 100, 0));
         let none = BTreeSet::new();
-        let ground = Ground { people: &people, rules: &rules, hours: Hours::Business, freezes: &none, unreviewed: &[] };
+        let ground = Ground {
+            people: &people,
+            rules: &rules,
+            hours: Hours::Business,
+            freezes: Some(&none),
+            unreviewed: Some(&[]),
+            stakes: &stakes,
+            programs: &programs,
+            seen: &now,
+        };
         let Stepped { request, transition, permit } = open(opening(scope), None, &ground, &now).unwrap();
         assert!(permit.is_none() && request.state == State::Draft);
         Self {
@@ -231,6 +254,11 @@ impl World {
             hours: Hours::Business,
             freezes: none,
             unreviewed: Vec::new(),
+            stakes,
+            programs,
+            high: now.clone(),
+            first,
+            passed: 0,
             request,
             log: vec![transition],
             permits: Vec::new(),
@@ -242,7 +270,6 @@ impl World {
             began: 0,
             deferred: 0,
             frozen: BTreeSet::new(),
-            set: now.clone(),
             begun: None,
             latest: now.wall,
             now,
@@ -254,8 +281,11 @@ impl World {
             people: &self.people,
             rules: &self.rules,
             hours: self.hours,
-            freezes: &self.freezes,
-            unreviewed: &self.unreviewed,
+            freezes: Some(&self.freezes),
+            unreviewed: Some(&self.unreviewed),
+            stakes: &self.stakes,
+            programs: &self.programs,
+            seen: &self.high,
         }
     }
 
@@ -264,10 +294,13 @@ impl World {
         self.now.wall = self.now.wall.plus(span);
         // Clocks do not tick in milliseconds.
         self.now.boot = self.now.boot.plus(span).plus(Duration::from_nanos(77));
+        self.passed += seconds;
+        self.high = self.now.after(&self.high);
     }
 
     pub(super) fn step_wall(&mut self, seconds: i64) {
         self.now.wall = Timestamp::from_unix(self.now.wall.unix() + seconds);
+        self.high = self.now.after(&self.high);
     }
 
     pub(super) fn reboot(&mut self, seconds: u64) {
@@ -275,6 +308,7 @@ impl World {
         self.now.wall = self.now.wall.plus(Duration::from_secs(seconds));
         self.now.boot = Boottime::from_boot(Duration::from_secs(1));
         self.now.boot_id = Arc::from(format!("boot-{}", self.boots));
+        self.high = self.now.after(&self.high);
     }
 
     pub(super) fn ballot(&self, n: usize, verdict: Verdict, channel: Channel) -> Ballot {
@@ -341,11 +375,10 @@ impl World {
             self.said_no |= ballot.verdict == Verdict::Reject;
             if ballot.verdict == Verdict::Approve {
                 let (person, scope) = (ballot.person.clone(), before.scope.clone());
-                self.heard.push(Heard { person, scope, channel: ballot.channel, hours: self.hours });
+                self.heard.push(Heard { person, scope, channel: ballot.channel, hours: self.hours, at: self.now.wall });
             }
         }
         match event.name() {
-            "change the scope of" => self.set = Moment { wall: self.latest, ..self.now.clone() },
             "defer" => self.deferred += 1,
             "begin" => {
                 self.began += 1;
@@ -355,7 +388,7 @@ impl World {
         }
         if let Event::ScopeChanged { by: By::Person(id), .. } = event {
             self.asked.insert(id.clone());
-            self.asked.extend((*id == who(AGENT)).then(|| who(BOB)));
+            self.asked.extend([who(AGENT), who(TOOL)].contains(id).then(|| who(BOB)));
         }
         if let Event::FreezeLaid(freeze) = event {
             self.frozen.insert(*freeze);
@@ -371,7 +404,7 @@ impl World {
         let Some(person) = self.people.get(&ballot.person) else { return };
         let eligible = person.nature == Nature::Human
             && person.roles.contains(&Role::Approver)
-            && person.consent == Consent::May
+            && matches!(person.consent, Consent::May { .. })
             && person.groups.contains(&group("b"))
             && ballot.verdict == Verdict::Reject
             && ballot.reason.as_ref().is_some_and(|reason| !reason.trim().is_empty())
@@ -402,7 +435,7 @@ impl World {
         }
         // 10: an escalation tells more people, and nothing else.
         if let Event::Escalated { step } = event {
-            let same = Request { escalation: *step, mark: now.mark.clone(), ..before.clone() };
+            let same = Request { escalation: *step, mark: now.mark.clone(), entries: now.entries, ..before.clone() };
             let rebound = Request { deadline: now.deadline.clone(), ends: now.ends.clone(), ..same };
             assert_eq!(*now, rebound, "an escalation changed something");
             assert!(now.escalation > before.escalation);
@@ -424,14 +457,45 @@ impl World {
 
     /// Invariant 16, at any moment.
     pub(super) fn what_was_waived_ends(&self) {
-        if !self.request.is_in_force(&self.now) {
+        if !self.request.is_in_force(&self.now, &self.high) {
             return;
         }
         let until = self.request.scope.action.lasts_until().unwrap();
         let begun = self.begun.as_ref().unwrap();
         assert!(self.now.wall < until, "in force at {} though it ends {until}", self.now.wall);
+        assert!(!self.is_past(until), "in force {} s after it was asked for", self.passed);
         if begun.boot_id == self.now.boot_id {
             assert!(self.now.boot.since(begun.boot) < begun.wall.until(until), "the wall clock was set back");
+        }
+    }
+
+    /// Whether it is later than this in truth, by more than clocks may differ.
+    fn is_past(&self, until: Timestamp) -> bool {
+        Duration::from_secs(self.passed) >= at(0).until(until) + STEP_TOLERANCE
+    }
+
+    /// Planning again makes nothing less, later or other than it was opened with, and its own programs are no routine.
+    fn it_is_what_was_opened(&self, before: &Request, permit: &Permit) {
+        let scope = &before.scope;
+        assert!(
+            scope.stakes >= self.first.stakes,
+            "it was opened at {}, and is begun at {}",
+            self.first.stakes,
+            scope.stakes
+        );
+        let least = |name: &Arc<str>| self.stakes.get(name).copied().unwrap_or(Stakes::T4);
+        assert!(scope.assets.keys().all(|name| scope.stakes >= least(name)), "less at stake than policy says");
+        assert!(scope.action.programs().next().is_none() || scope.stakes >= Stakes::T3, "a program below T3");
+        assert_eq!(scope.action.lasting(), self.first.action.lasting(), "something else is put in force");
+        let last = at(0).plus(scope.kind.longest());
+        let ends = [Some(scope.window.valid_until), scope.action.lasts_until(), Some(last)];
+        for end in ends.into_iter().flatten() {
+            assert!(!self.is_past(end), "begun {} s after it was opened", self.passed);
+            let until = permit.until();
+            if &*until.boot_id == "boot-0" {
+                let boot = Boottime::from_boot(Duration::from_secs(100)).plus(at(0).until(end));
+                assert!(until.boot <= boot, "a permit until {:?}, and it is over at {boot:?}", until.boot);
+            }
         }
     }
 
@@ -443,10 +507,7 @@ impl World {
         // 4: both clocks, and those of the scope's own time.
         let until = scope.window.valid_until;
         assert!(scope.window.not_before <= self.now.wall && self.now.wall < until, "begun at {}", self.now.wall);
-        if self.set.boot_id == self.now.boot_id {
-            let passed = self.now.boot.since(self.set.boot);
-            assert!(passed < self.set.wall.until(until), "begun {passed:?} after it was planned, by the boot clock");
-        }
+        self.it_is_what_was_opened(before, permit);
         assert!(self.now.wall.plus(STEP_TOLERANCE) >= self.latest, "begun by a clock that went back");
         assert!(permit.until().wall <= until);
         // 12.
@@ -478,7 +539,7 @@ impl World {
                     && !self.asked.contains(&heard.person)
                     && person.is_some_and(|p| {
                         p.nature == Nature::Human
-                            && p.consent == Consent::May
+                            && matches!(p.consent, Consent::May { since } if since <= heard.at)
                             && p.roles.contains(&Role::Approver)
                             && deciding.iter().any(|groups| !groups.is_disjoint(&p.groups))
                     })
