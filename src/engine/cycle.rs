@@ -395,12 +395,38 @@ pub(super) fn plan_input<'a>(desk: &'a Desk, due: &'a [CredentialId], now: Times
     }
 }
 
-fn act_of(action: &Action, desk: &Desk) -> Act {
+/// What an action does to what is there: that a person asked for it, or that files are damaged, makes no other act of it.
+pub(super) fn act_of(action: &Action, desk: &Desk) -> Act {
+    let ordered = |trigger: &Trigger| {
+        let managed = desk.estate.credentials.get(&action.credential).and_then(|c| c.managed());
+        let current = desk.state.credentials.get(&action.credential).and_then(|record| record.current.as_ref());
+        ordered(trigger, current.map(|current| managed.is_some_and(|managed| current.names == managed.names)))
+    };
     match &action.kind {
-        ActionKind::Issue(issue) => issue.trigger.act(),
+        ActionKind::Issue(issue) => ordered(&issue.trigger),
         ActionKind::Reinstall(_) => Act::Reinstall,
-        ActionKind::Resume(id) => desk.state.attempts.get(id).map_or(Act::Issue, |a| a.trigger.act()),
+        ActionKind::Resume(id) => match desk.state.attempts.get(id) {
+            Some(attempt) if is_reinstalling(attempt, desk) => Act::Reinstall,
+            Some(attempt) => ordered(&attempt.trigger),
+            None => Act::Issue,
+        },
     }
+}
+
+/// The act of an order; `same` says whether what is there, if anything is, has the same names.
+pub(super) fn ordered(trigger: &Trigger, same: Option<bool>) -> Act {
+    match (same, trigger.act()) {
+        (None, _) => Act::Issue,
+        (Some(false), _) => Act::Reissue,
+        (Some(true), Act::Reinstall) => Act::Renew,
+        (Some(true), act) => act,
+    }
+}
+
+/// Whether an attempt installs again what was issued before, and orders nothing.
+fn is_reinstalling(attempt: &Attempt, desk: &Desk) -> bool {
+    let current = desk.state.credentials.get(&attempt.credential).and_then(|record| record.current.as_ref());
+    attempt.trigger.act() == Act::Reinstall && current.is_some_and(|current| current.slot == attempt.id)
 }
 
 /// At which issuer it would be done, if any is asked.
@@ -479,4 +505,25 @@ fn history(credential: &Credential, record: Option<&CredentialRecord>, issuer: &
     }
     let previous = record.and_then(|record| record.previous.as_ref()).map(|previous| &previous.issuer);
     if configured.contains(issuer) || previous == Some(issuer) { History::Known } else { History::New }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_judged_by_what_it_does_and_not_by_who_asks_for_it() {
+        let asked = Trigger::Manual(Arc::from("uid:0"));
+        let lost = Trigger::Repair(Arc::from("the files are damaged and the key store's slot is gone"));
+        for (trigger, same, act) in [
+            (&asked, None, Act::Issue),
+            (&asked, Some(false), Act::Reissue),
+            (&asked, Some(true), Act::Renew),
+            (&lost, Some(true), Act::Renew),
+            (&Trigger::Ari, Some(false), Act::Reissue),
+            (&Trigger::Emergency, Some(true), Act::Renew),
+        ] {
+            assert_eq!(ordered(trigger, same), act, "{trigger:?}, {same:?}");
+        }
+    }
 }

@@ -8,9 +8,10 @@ use crate::domain::execution::{Attempt, Fault, Stage, Trigger};
 use crate::domain::inventory::{Credential, Managed};
 use crate::domain::json::Json;
 use crate::domain::limits::order_spends;
-use crate::domain::plan::{ledger_changes, spender};
+use crate::domain::plan::{Action, ActionKind, ledger_changes, spender};
 use crate::domain::policy::Leave;
 use crate::domain::state::{Change, IssuerRecord};
+use crate::engine::cycle::{act_of, decision};
 use crate::engine::record::{NO_KEY, Setback};
 use crate::engine::{Engine, Event, at_once};
 use crate::ports::{
@@ -104,6 +105,10 @@ impl Engine {
             if self.distrusts_clock() {
                 return Ending::Unrecorded;
             }
+            // The rules may have become others since it was begun: then the planner asks them, and says what they say.
+            if self.is_withheld(attempt) {
+                return Ending::Recorded;
+            }
             let url: Arc<str> = match &attempt.stage {
                 Stage::Ordered { url } => url.clone(),
                 Stage::Begun | Stage::Issued => Arc::from(""),
@@ -174,6 +179,9 @@ impl Engine {
         if let Some(step) = self.stopped_by_freeze(attempt, credential).await {
             return step;
         }
+        if self.is_withheld(attempt) {
+            return Step::Done;
+        }
         let mut unsure = resumed;
         let mut tries = 0_u32;
         let url = loop {
@@ -212,6 +220,14 @@ impl Engine {
         }
         *attempt = next;
         Step::Next
+    }
+
+    /// Whether policy would not let it go on now.
+    fn is_withheld(&self, attempt: &Attempt) -> bool {
+        let (desk, now) = (self.read(), self.ports.clock.now());
+        let action = Action { credential: attempt.credential.clone(), kind: ActionKind::Resume(attempt.id) };
+        let act = act_of(&action, &desk);
+        decision(&desk, &attempt.credential, act, Some(&attempt.issuer), now).leave().is_err()
     }
 
     /// Ends an attempt that a freeze met after it was planned.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::assessment::Finding;
 use crate::domain::certificate::Chain;
-use crate::domain::execution::{Attempt, Generation};
+use crate::domain::execution::{Attempt, Generation, Trigger};
 use crate::domain::gate::{CLOCK_TOLERANCE, Verdict};
 use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId};
 use crate::domain::inventory::{Credential, Environment, Estate, Sighting};
@@ -14,7 +14,7 @@ use crate::domain::policy::{Decision, Verdict as Ruling};
 use crate::domain::renewal::Schedule;
 use crate::domain::state::{CredentialRecord, IssuerRecord, Request};
 use crate::domain::time::{Boottime, Timestamp};
-use crate::engine::cycle::{decision, plan_input};
+use crate::engine::cycle::{decision, ordered, plan_input};
 use crate::engine::looking::findings;
 use crate::engine::{Desk, EVALUATION_DEADLINE, Engine, Seal};
 use crate::ports::Store;
@@ -238,7 +238,10 @@ impl Engine {
         });
         let first = || desk.estate.credentials.get(id)?.managed()?.issuers.first();
         let issuer = issue.as_ref().map(|issue| &issue.issuer).or_else(first);
-        let decision = decision(&desk, id, crate::domain::policy::Act::Renew, issuer, now);
+        let names = desk.estate.credentials.get(id).and_then(|c| c.managed()).map(|managed| &managed.names);
+        let current = desk.state.credentials.get(id).and_then(|record| record.current.as_ref());
+        let act = ordered(&Trigger::Manual(Arc::from(by)), current.map(|current| Some(&current.names) == names));
+        let decision = decision(&desk, id, act, issuer, now);
         Some(RenewalPreview { issue, held: made.held.into_iter().next().map(|h| h.reason), decision, attempt })
     }
 }

@@ -463,7 +463,6 @@ fn reload(
     if let Some(seal) = engine.seal() {
         return Err(Refusal::Sealed(seal).into());
     }
-    let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
     // Two at once would only wait for each other in threads that files need.
     let mut in_force = match in_force.try_lock() {
         Ok(in_force) => in_force,
@@ -472,6 +471,8 @@ fn reload(
             return Err("another reload is under way; try again in a moment".to_owned().into());
         }
     };
+    // Read in turn as well: what was read before another reload must not be adopted after it.
+    let new = config::load(&options.config, options.overrides()).map_err(|e: ConfigError| e.to_string())?;
     if *in_force == Some(new.digest) {
         return Ok("the configuration did not change".into());
     }

@@ -61,14 +61,17 @@ fn what_waits_out_of_hours_goes_by_itself_when_people_are_at_work() {
 
 #[test]
 fn a_prohibited_action_never_reaches_the_ca_whoever_asks() {
-    let mut world =
-        World::new(1, start(), one("[[rule]]\nid = \"no\"\nactions = [\"issue\", \"renew\"]\nlane = \"prohibited\"\n"));
-    world.live_with(DAY, |engine| async move {
-        World::ask_renewal(&engine, &cid("portal"), "uid:0").unwrap();
-    });
-    assert_eq!(world.ca.tally(&iid("le")).orders, 0);
-    assert!(entries(&world, "KW2001").is_empty(), "no intent without a leave");
-    assert_eq!(entries(&world, "KW2007")[0]["data"]["policy"]["decision"], "refuse");
+    // That a person asks makes no renewal of a first certificate.
+    for actions in ["\"issue\", \"renew\"", "\"issue\""] {
+        let rule = format!("[[rule]]\nid = \"no\"\nactions = [{actions}]\nlane = \"prohibited\"\n");
+        let mut world = World::new(1, start(), one(&rule));
+        world.live_with(DAY, |engine| async move {
+            World::ask_renewal(&engine, &cid("portal"), "uid:0").unwrap();
+        });
+        assert_eq!(world.ca.tally(&iid("le")).orders, 0, "{actions}");
+        assert!(entries(&world, "KW2001").is_empty(), "no intent without a leave");
+        assert_eq!(entries(&world, "KW2007")[0]["data"]["policy"]["decision"], "refuse");
+    }
 }
 
 #[test]

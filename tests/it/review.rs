@@ -12,6 +12,7 @@ use keyward::domain::gate::verdict;
 use keyward::domain::inventory::{Care, Credential, Endpoint, Estate, Observation, Seen, Sighting, Source, Watch};
 use keyward::domain::key::Digest;
 use keyward::domain::limits::{LETS_ENCRYPT, Limit, LimitKind};
+use keyward::domain::policy::{Lane, Policy, Rule};
 use keyward::domain::snapshot::Evidence;
 use keyward::domain::state::State;
 use keyward::domain::time::{Boottime, DAY, HOUR, MINUTE, Timestamp, Validity, Window};
@@ -410,6 +411,22 @@ fn a_key_store_that_fails_for_a_moment_costs_no_order() {
     });
     assert_eq!(world.ca.tally(&iid("le")).orders, 1);
     assert_eq!(disk(&world).attempts.len(), 1, "the order is still followed");
+}
+
+#[test]
+fn rules_that_come_while_a_key_is_made_hold_for_its_order() {
+    let world = World::new(1, start(), with_server());
+    let mut keys = Keys::new(world.host.clone());
+    keys.pause = Some((world.clock.clone(), MINUTE));
+    let never = Rule::new("never", [], Lane::Prohibited);
+    let forbidden = Estate { policy: Policy::new(vec![never]), ..with_server() };
+    let clock = world.clock.clone();
+    live(&world, Ports { keys: Arc::new(keys), ..world.ports() }, with_server(), HOUR, |engine| async move {
+        clock.sleep(SECOND * 30).await;
+        engine.command(Command::Estate(Arc::new(forbidden))).unwrap();
+    });
+    assert_eq!((coded(&world, "KW2001"), world.ca.tally(&iid("le")).orders), (1, 0));
+    assert!(coded(&world, "KW2007") > 0, "and it is said");
 }
 
 #[test]

@@ -207,8 +207,8 @@ fn locals(policies: &[&Policy]) -> Vec<Option<Local>> {
     let mut minutes = BTreeSet::from([0_u16]);
     let mut bounds = |weekly: &Weekly| minutes.extend([weekly.from_minute, weekly.until_minute % 1_440]);
     let mut days: BTreeSet<Date> = (0..7).filter_map(|n| Date::parse(ANY_WEEK)?.shifted(n)).collect();
-    // A week from each edge on: what begins or ends with it meets every day of the week.
-    let mut week = |from: Date| days.extend((-1..7).filter_map(|n| from.shifted(n)));
+    // A week before and after each edge: what begins or ends with it meets every day of the week, the edge's own again too.
+    let mut week = |from: Date| days.extend((-1..=7).filter_map(|n| from.shifted(n)));
     for calendar in &calendars {
         bounds(&calendar.business);
         calendar.holidays.iter().for_each(|day| week(*day));

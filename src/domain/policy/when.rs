@@ -174,7 +174,12 @@ impl Calendar {
     /// Whether people are at work then.
     #[must_use]
     pub fn hours(&self, local: &Local) -> Hours {
-        if local.day == DayKind::Usual && self.business.holds(local) { Hours::Business } else { Hours::Off }
+        // After midnight it is still the shift of the day before, which a holiday has off as a whole.
+        let nightly =
+            self.business.until_minute <= self.business.from_minute && local.minute < self.business.until_minute;
+        let eve_off = nightly && local.date.shifted(-1).is_some_and(|eve| self.holidays.contains(&eve));
+        let works = local.day == DayKind::Usual && !eve_off && self.business.holds(local);
+        if works { Hours::Business } else { Hours::Off }
     }
 
     pub(super) fn to_json(&self) -> Json {
@@ -261,6 +266,17 @@ mod tests {
         let at = |date: &str, minute| friday.holds(&berlin().on(Date::parse(date).unwrap(), minute));
         // 2026-07-17 is a Friday.
         assert!(at("2026-07-17", 1_320) && at("2026-07-18", 359) && !at("2026-07-18", 360) && !at("2026-07-17", 0));
+    }
+
+    #[test]
+    fn a_holiday_has_the_night_off_that_begins_on_it() {
+        let nights =
+            Weekly { days: [true, true, true, true, true, false, false], from_minute: 1_320, until_minute: 360 };
+        let calendar = Calendar { business: nights, ..berlin() };
+        let at = |date: &str, minute| calendar.hours(&calendar.on(Date::parse(date).unwrap(), minute));
+        // Friday, 2026-12-25, is a holiday; a week before it is none.
+        assert_eq!((at("2026-12-18", 1_330), at("2026-12-19", 180)), (Hours::Business, Hours::Business));
+        assert_eq!((at("2026-12-25", 1_330), at("2026-12-26", 180)), (Hours::Off, Hours::Off));
     }
 
     #[test]

@@ -194,16 +194,18 @@ impl Prober for Files {
     }
 }
 
-/// A key store that fails for a moment.
+/// A key store that fails for a moment, or takes its time.
 pub struct Keys {
     inner: Arc<SimHost>,
+    /// A key is made so slowly.
+    pub pause: Option<(Arc<SimClock>, Duration)>,
     pub prepare_fails: AtomicU32,
     pub chain_fails: AtomicU32,
 }
 
 impl Keys {
     pub fn new(inner: Arc<SimHost>) -> Self {
-        Self { inner, prepare_fails: AtomicU32::new(0), chain_fails: AtomicU32::new(0) }
+        Self { inner, pause: None, prepare_fails: AtomicU32::new(0), chain_fails: AtomicU32::new(0) }
     }
 }
 
@@ -223,7 +225,12 @@ impl KeyStore for Keys {
         if strikes(&self.prepare_fails) {
             return Box::pin(async { Err(HostError("too many open files".into())) });
         }
-        self.inner.prepare(slot, algorithm, names, reuse, previous)
+        Box::pin(async move {
+            if let Some((clock, span)) = &self.pause {
+                clock.sleep(*span).await;
+            }
+            self.inner.prepare(slot, algorithm, names, reuse, previous).await
+        })
     }
 
     fn accept<'a>(

@@ -1,9 +1,9 @@
 //! `[policy]`: rules in the configuration, or the files in which they stand.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::policy_file::set;
 use super::{Ids, certificate};
 use crate::domain::id::PathId;
 use crate::domain::key::Digest;
@@ -114,7 +114,7 @@ fn rules(p: &mut Problems, policy: &mut Section<'_>) -> Vec<Rule> {
     for mut s in policy.sections(p, "rule", "[[policy.rule]]", MOST_RULES) {
         // Rules share the shape of ids, so that audit entries and metrics can hold them.
         let id = ids.read(p, &mut s, "\"no-reissue-in-prod\"", |t| PathId::parse(t).map(|id| id.to_string()));
-        let acts = s.words(p, "actions", &Act::ALL);
+        let acts = set(p, &mut s, "actions", &Act::ALL);
         let labels = certificate::labels(p, &mut s);
         let tier = s.number(p, "min_tier", 0..=u32::from(Tier::HIGHEST.level()));
         if !s.has("lane") {
@@ -125,7 +125,7 @@ fn rules(p: &mut Problems, policy: &mut Section<'_>) -> Vec<Rule> {
         if let (Some(id), Some(lane)) = (id, lane) {
             rules.push(Rule {
                 id: Arc::from(id.value),
-                acts: acts.map_or(BTreeSet::new(), |a| a.value.into_iter().map(|a| a.value).collect()),
+                acts,
                 when: Conditions { labels, tier: Range::from(tier.map_or(0, |t| t.value)), ..Conditions::default() },
                 lane: lane.value,
                 need: None,

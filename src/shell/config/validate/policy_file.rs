@@ -285,7 +285,7 @@ fn conditions(p: &mut Problems, s: &mut Section<'_>, known: &Ids<'_>, has_hours:
 }
 
 /// A list of words as a set; an empty one would mean the opposite of what it says.
-fn set<T: Copy + Ord>(
+pub(super) fn set<T: Copy + Ord>(
     p: &mut Problems,
     s: &mut Section<'_>,
     key: &'static str,
