@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{CertId, Chain};
 use crate::domain::execution::Fault;
-use crate::domain::id::{AttemptId, CredentialId, IssuerId, SolverId};
+use crate::domain::id::{AttemptId, CredentialId, IssuerId, PathId, SolverId};
 use crate::domain::inventory::{Credential, CrlSeen, Endpoint, Install, KeyReuse, Reload, Seen, Source};
 use crate::domain::key::KeyAlgorithm;
 use crate::domain::name::{Name, NameSet};
@@ -506,13 +506,6 @@ pub enum Count {
         /// How long it took.
         took: Duration,
     },
-    /// A gate was asked.
-    Gate {
-        /// Which path.
-        path: crate::domain::id::PathId,
-        /// `open`, `closed`, or `reachable`: closed, but not for such a request.
-        decision: &'static str,
-    },
     /// An exchange with a CA.
     AcmeRequest {
         /// Which.
@@ -535,4 +528,10 @@ pub enum Count {
 pub trait Meter: Send + Sync {
     /// Counts one.
     fn count(&self, count: Count);
+    /// What counts the gate's answers of one kind about a path: `open`, `closed`, or `reachable`, which is closed, but not
+    /// for such a request. Found once and called with every answer: those are the only events of which there are many.
+    fn gate(&self, path: &PathId, decision: &'static str) -> Tick;
 }
+
+/// Counts one more.
+pub type Tick = Arc<dyn Fn() + Send + Sync>;

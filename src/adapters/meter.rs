@@ -2,12 +2,14 @@
 //!
 //! Every label value comes from a bounded set: what a CA writes into a problem document never becomes a series.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use crate::ports::{Count, Meter};
+use crate::domain::id::PathId;
+use crate::ports::{Count, Meter, Tick};
 
 /// The problem types of RFC 8555 section 6.7, RFC 9773 section 7.4, RFC 8739 and the profiles draft.
 const PROBLEMS: [&str; 28] = [
@@ -133,7 +135,6 @@ impl Meter for PrometheusMeter {
             }
             Count::Cycle { took } => self.cycle.observe(seconds(took)),
             Count::Commit { took } => self.commit.observe(seconds(took)),
-            Count::Gate { path, decision } => self.gate.with_label_values(&[path.as_str(), decision]).inc(),
             Count::AcmeRequest { issuer, endpoint, status } => {
                 let code = if status < 600 { status.to_string() } else { "other".to_owned() };
                 self.requests.with_label_values(&[issuer.as_str(), endpoint, &code]).inc();
@@ -143,6 +144,11 @@ impl Meter for PrometheusMeter {
                 self.errors.with_label_values(&[issuer.as_str(), known.unwrap_or("other")]).inc();
             }
         }
+    }
+
+    fn gate(&self, path: &PathId, decision: &'static str) -> Tick {
+        let counter = self.gate.with_label_values(&[path.as_str(), decision]);
+        Arc::new(move || counter.inc())
     }
 }
 
@@ -198,13 +204,15 @@ mod tests {
         let meter = PrometheusMeter::new().unwrap();
         meter.count(Count::Cycle { took: Duration::from_micros(300) });
         meter.count(Count::Commit { took: Duration::from_millis(3) });
-        meter.count(Count::Gate { path: PathId::parse("approve").unwrap(), decision: "closed" });
+        let closed = meter.gate(&PathId::parse("approve").unwrap(), "closed");
+        closed();
+        closed();
         let text = text(&meter);
         for line in [
             "keyward_cycle_duration_seconds_bucket{le=\"0.0005\"} 1",
             "keyward_audit_commit_duration_seconds_bucket{le=\"0.0025\"} 0",
             "keyward_audit_commit_duration_seconds_bucket{le=\"0.005\"} 1",
-            "keyward_gate_decisions_total{decision=\"closed\",path=\"approve\"} 1",
+            "keyward_gate_decisions_total{decision=\"closed\",path=\"approve\"} 2",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

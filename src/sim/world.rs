@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::task::AtomicWaker;
 
-use crate::domain::id::CredentialId;
+use crate::domain::id::{CredentialId, PathId};
 use crate::domain::inventory::Estate;
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 use crate::engine::{Command, Engine};
-use crate::ports::{Clock, Count, Entropy, Meter, Notice, Notifier, Ports, StoreError};
+use crate::ports::{Clock, Count, Entropy, Meter, Notice, Notifier, Ports, StoreError, Tick};
 use crate::sim::ca::SimCa;
 use crate::sim::clock::{SimClock, run};
 use crate::sim::host::SimHost;
@@ -149,6 +149,10 @@ impl Meter for SimMeter {
             let own = counts.entry(result).or_default();
             *own = own.saturating_add(1);
         }
+    }
+
+    fn gate(&self, _: &PathId, _: &'static str) -> Tick {
+        Arc::new(|| ())
     }
 }
 

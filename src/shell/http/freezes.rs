@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
 pub(super) const FROZEN: &str = "keyward-freezes";
 
 /// Marks an answer over the admin socket if anything is frozen.
-pub(super) fn mark(web: &Web, door: Door, mut response: Response<Body>) -> Response<Body> {
+pub(super) fn mark<B>(web: &Web, door: Door, mut response: Response<B>) -> Response<B> {
     let count = if matches!(door, Door::Admin { .. }) { web.engine.freezes_in_force() } else { 0 };
     if count > 0 {
         response.headers_mut().insert(FROZEN, HeaderValue::from(count));

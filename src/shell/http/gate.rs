@@ -5,6 +5,7 @@
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
 
 use super::ready::Ready;
 use super::shield::MARK;
@@ -15,7 +16,7 @@ use crate::domain::id::PathId;
 use crate::domain::inventory::Environment;
 use crate::domain::lease::is_nonce;
 use crate::engine::Told;
-use crate::ports::Count;
+use crate::ports::Tick;
 
 /// The stable codes of the reasons, joined by commas.
 pub(super) const REASONS: &str = "keyward-reasons";
@@ -55,35 +56,37 @@ struct Question<'a> {
 }
 
 /// Answers a URL below `/v1/gate`.
-pub(super) fn answer<B>(web: &Web, ready: &Ready, request: &Request<B>, detail: Detail) -> Response<Body> {
+pub(super) fn answer<B>(web: &Web, ready: &Ready, request: &Request<B>, detail: Detail) -> Response<Answer> {
     let question = match question(request) {
         Ok(question) => question,
         Err(name) => {
-            count(web, None, "closed");
+            count_unknown(web);
             let text = "a gate is asked with GET".to_owned();
             let reopens = "the configuration names it, and it is asked for by GET";
-            return respond(refusal(web, name, UNKNOWN_PATH, text, reopens), web.environment, detail);
+            return whole(refusal(web, name, UNKNOWN_PATH, text, reopens), web.environment, detail);
         }
     };
     let detail = detail.min(question.detail);
     let Question { name, asked, nonce, .. } = question;
-    let decided = decide(web, name, asked.as_ref(), |decided| {
-        let Some(nonce) = &nonce else {
-            return match &decided.kind {
-                None => ready.answer(web, &decided.told, detail),
-                Some(_) => respond(decided.answer(web), web.environment, detail),
-            };
-        };
+    let id = match ready.path(name).map_or_else(|| path(web, name), Ok) {
+        Ok(id) => id,
+        Err(refusal) => return whole(model::Gate { nonce, ..*refusal }, web.environment, detail),
+    };
+    decide(web, &id, asked.as_ref(), |decided| {
+        if nonce.is_none() && decided.kind.is_none() {
+            return ready.answer(web, decided, detail);
+        }
+        decided.count(web);
+        let Some(nonce) = &nonce else { return whole(decided.answer(web), web.environment, detail) };
         // Whoever sends a nonce wants to know that no other process answers in our place.
         let proof = web.engine.proof(decided.told.verdict, Some(nonce)).ok();
         let answer = model::Gate { nonce: Some(nonce.clone()), ..decided.answer(web) };
-        let mut response = respond(answer, web.environment, detail);
+        let mut response = whole(answer, web.environment, detail);
         if let Some(value) = proof.and_then(|text| HeaderValue::try_from(text).ok()) {
             response.headers_mut().insert(PROOF, value);
         }
         response
-    });
-    decided.unwrap_or_else(|refusal| respond(model::Gate { nonce, ..*refusal }, web.environment, detail))
+    })
 }
 
 /// `/v1/gate/PATH?nonce=…&told=…` by GET, or `/v1/gate/PATH/the/original/target` by the original method: so Envoy asks
@@ -128,7 +131,8 @@ fn told<'a>(query: &str, headers: &'a HeaderMap) -> Option<Asked<'a>> {
 
 /// What is decided over a question.
 pub(super) struct Decided<'a> {
-    told: Told<'a>,
+    id: &'a PathId,
+    pub(super) told: Told<'a>,
     /// The kind of the request, if it is let through although the path is closed.
     kind: Option<String>,
 }
@@ -139,47 +143,61 @@ impl Decided<'_> {
         self.told.verdict.is_open() || self.kind.is_some()
     }
 
+    /// What counts such answers.
+    pub(super) fn tick(&self, web: &Web) -> Option<Tick> {
+        let decision = match (self.told.verdict.is_open(), &self.kind) {
+            (true, _) => "open",
+            (false, Some(_)) => "reachable",
+            (false, None) => "closed",
+        };
+        let known = self.told.path.is_some();
+        if known { Some(web.meter.gate(self.id, decision)) } else { unknown(web) }
+    }
+
+    /// Counts it.
+    pub(super) fn count(&self, web: &Web) {
+        if let Some(tick) = self.tick(web) {
+            tick();
+        }
+    }
+
     /// All that can be said about it.
     pub(super) fn answer(&self, web: &Web) -> model::Gate {
         model::Gate { kind: self.kind.clone(), ..views::gate(self.told.verdict, self.told.since, web.environment) }
     }
 }
 
-/// Decides over a question about a path, counts it, and makes of it what `say` says.
+/// The path of a name.
 ///
 /// # Errors
-/// The answer to a name that no path can have.
-pub(super) fn decide<T>(
-    web: &Web,
-    name: &str,
-    asked: Option<&Asked<'_>>,
-    say: impl FnOnce(&Decided<'_>) -> T,
-) -> Result<T, Box<model::Gate>> {
-    let Ok(id) = PathId::parse(name) else {
-        count(web, None, "closed");
+/// The answer to a name that no path can have; it is counted.
+pub(super) fn path(web: &Web, name: &str) -> Result<PathId, Box<model::Gate>> {
+    PathId::parse(name).map_err(|_| {
+        count_unknown(web);
         let text = "no approval path has such a name".to_owned();
-        return Err(Box::new(refusal(web, name, UNKNOWN_PATH, text, "the configuration names it")));
-    };
-    let (said, known, decision) = web.engine.at_gate(&id, |told| {
-        let open = told.verdict.is_open();
-        let guard = told.path.filter(|_| !open).map(|path| &path.guard);
-        let kind = asked.zip(guard).and_then(|(asked, guard)| Some(guard.reachable(asked)?.name.to_string()));
-        let decision = match (open, &kind) {
-            (true, _) => "open",
-            (false, Some(_)) => "reachable",
-            (false, None) => "closed",
-        };
-        (say(&Decided { told: *told, kind }), told.path.is_some(), decision)
-    });
-    count(web, known.then_some(id), decision);
-    Ok(said)
+        Box::new(refusal(web, name, UNKNOWN_PATH, text, "the configuration names it"))
+    })
 }
 
-fn count(web: &Web, path: Option<PathId>, decision: &'static str) {
-    // Names that nobody configured would be an unbounded set of series.
-    if let Some(path) = path.or_else(|| PathId::parse("unknown").ok()) {
-        web.meter.count(Count::Gate { path, decision });
+/// Decides over a question about a path, and makes of it what `say` says, which counts it too.
+pub(super) fn decide<T>(web: &Web, id: &PathId, asked: Option<&Asked<'_>>, say: impl FnOnce(&Decided<'_>) -> T) -> T {
+    web.engine.at_gate(id, |told| {
+        let guard = told.path.filter(|_| !told.verdict.is_open()).map(|path| &path.guard);
+        let kind = asked.zip(guard).and_then(|(asked, guard)| Some(guard.reachable(asked)?.name.to_string()));
+        say(&Decided { id, told: *told, kind })
+    })
+}
+
+/// Counts an answer about no known path.
+pub(super) fn count_unknown(web: &Web) {
+    if let Some(tick) = unknown(web) {
+        tick();
     }
+}
+
+/// Names that nobody configured would be an unbounded set of series.
+fn unknown(web: &Web) -> Option<Tick> {
+    PathId::parse("unknown").ok().map(|path| web.meter.gate(&path, "closed"))
 }
 
 /// The stable codes of the reasons, joined by commas.
@@ -230,6 +248,13 @@ pub(super) fn refusal(web: &Web, asked: &str, code: &'static str, text: String, 
 
 pub(super) fn respond(answer: model::Gate, environment: Environment, detail: Detail) -> Response<Body> {
     made(answer, environment, detail).map(Body::from)
+}
+
+/// An answer of one piece: nothing is to be found out about it behind a pointer.
+pub(super) type Answer = Full<Bytes>;
+
+fn whole(answer: model::Gate, environment: Environment, detail: Detail) -> Response<Answer> {
+    made(answer, environment, detail).map(Full::new)
 }
 
 /// The whole answer.

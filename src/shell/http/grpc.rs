@@ -15,8 +15,6 @@ use tokio::time::timeout;
 use super::{Web, gate, model};
 use crate::codec::ext_authz::{self, CHECK, Check, EXTENSION};
 use crate::domain::guard::Asked;
-use crate::domain::id::PathId;
-use crate::ports::Count;
 
 /// A question has at most so many bytes: Envoy takes 60 KiB of headers by default, and may add a certificate or two.
 const LONGEST_QUESTION: usize = 96 * 1_024;
@@ -41,15 +39,16 @@ where
         Ok((path, check)) => {
             // What is not told is guarded; an empty target is none.
             let asked = Asked { method: &check.method, target: &check.target };
-            let denial = gate::decide(web, &path, Some(&asked), |decided| {
-                (!decided.lets_through()).then(|| decided.answer(web))
-            });
-            denial.unwrap_or_else(|refusal| Some(*refusal))
+            match gate::path(web, &path) {
+                Ok(path) => gate::decide(web, &path, Some(&asked), |decided| {
+                    decided.count(web);
+                    (!decided.lets_through()).then(|| decided.answer(web))
+                }),
+                Err(refusal) => Some(*refusal),
+            }
         }
         Err(why) => {
-            if let Ok(path) = PathId::parse("unknown") {
-                web.meter.count(Count::Gate { path, decision: "closed" });
-            }
+            gate::count_unknown(web);
             let mended = "the proxy is configured as `keyward snippet envoy` shows";
             Some(gate::refusal(web, "", MALFORMED, why, mended))
         }

@@ -33,6 +33,7 @@ pub mod model;
 mod page;
 mod preface;
 mod problem;
+mod pulse;
 mod ready;
 mod server;
 mod shield;

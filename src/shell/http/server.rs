@@ -14,6 +14,7 @@ use axum::response::IntoResponse;
 use axum::serve::Listener;
 use futures_util::future::Either;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http_body_util::Either as EitherBody;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -25,12 +26,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::apart::{Movable as _, Threads};
 use super::gate::{self, Detail};
 use super::heavy::Turn;
 use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::preface::{self, Version};
 use super::problem::{self, Problem};
+use super::pulse::Pulse;
 use super::ready::Ready;
 use super::shield::Shield;
 use super::tls;
@@ -129,22 +132,27 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
     let loopback = http.local_addr().is_ok_and(|a| a.ip().is_loopback());
     let run = Run { app, rest, stopped };
     let asking = run.clone();
-    let http = apart.spawn(async move { asking.listen(Nodelay(http), move |_| Door::Http { loopback }).await });
-    let admin = run.listen(admin, |peer: &UnixStream| match peer.peer_cred() {
+    let threads = apart.threads();
+    let http = apart.spawn(async move {
+        asking.listen(&threads, Nodelay(http), |_| Door::Http { loopback }, |stream| ready(stream.here().ok())).await;
+    });
+    let here = Threads::default();
+    let admin_door = |peer: &UnixStream| match peer.peer_cred() {
         Ok(credentials) => Door::Admin { uid: credentials.uid() },
         // Whoever cannot be named may ask gates.
         Err(_) => Door::Gate,
-    });
-    let asking = run.clone();
+    };
+    let admin = run.listen(&here, admin, admin_door, |stream| ready(Some(stream)));
+    let (asking, threads) = (run.clone(), apart.threads());
     let gate = apart.spawn(async move {
         if let Some(gate) = gate {
-            asking.listen(gate, |_| Door::Gate).await;
+            asking.listen(&threads, gate, |_| Door::Gate, |stream| ready(stream.here().ok())).await;
         }
     });
     let secured = async {
         let Some((listener, certificate)) = gate_tls else { return };
         let (acceptor, mut stopped) = (certificate.acceptor(), run.stopped.clone());
-        let secure = |stream| {
+        let secure = move |stream| {
             let acceptor = acceptor.clone();
             async move { timeout(tls::HANDSHAKE, acceptor.accept(stream)).await.ok()?.ok() }
         };
@@ -154,7 +162,7 @@ pub async fn serve(web: Arc<Web>, listeners: Listeners, stop: impl Future<Output
                 _ = stopped.changed() => {}
             }
         };
-        futures_util::join!(run.listen_secured(Nodelay(listener), |_| Door::Tls, secure), following);
+        futures_util::join!(run.listen(&here, Nodelay(listener), |_| Door::Tls, secure), following);
     };
     let stop = async move {
         match keeper {
@@ -237,13 +245,14 @@ enum Crowd {
 }
 
 impl Run {
-    async fn listen<L: Listener>(&self, listener: L, door: impl Fn(&L::Io) -> Door) {
-        self.listen_secured(listener, door, |stream| core::future::ready(Some(stream))).await;
-    }
-
-    /// `secure` makes of each stream the one that is talked over, or nothing.
-    async fn listen_secured<L, S, F>(&self, mut listener: L, door: impl Fn(&L::Io) -> Door, secure: impl Fn(L::Io) -> F)
-    where
+    /// `secure` makes of each stream, in the thread that serves it, the one that is talked over, or nothing.
+    async fn listen<L, S, F>(
+        &self,
+        threads: &Threads,
+        mut listener: L,
+        door: impl Fn(&L::Io) -> Door,
+        secure: impl Fn(L::Io) -> F + Clone + Send + 'static,
+    ) where
         L: Listener,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Option<S>> + Send + 'static,
@@ -258,9 +267,9 @@ impl Run {
                 Some(_) = connections.join_next() => {}
                 (stream, _) = listener.accept(), if open < MOST_CONNECTIONS.saturating_add(MOST_TURNED_AWAY) => {
                     let crowd = if open < MOST_CONNECTIONS { Crowd::Room } else { Crowd::Full };
-                    let (run, door, secured) = (self.clone(), door(&stream), secure(stream));
-                    connections.spawn(async move {
-                        if let Some(stream) = secured.await {
+                    let (run, door, secure) = (self.clone(), door(&stream), secure.clone());
+                    threads.serve(&mut connections, async move {
+                        if let Some(stream) = secure(stream).await {
                             run.connection(door, stream, crowd).await;
                         }
                     });
@@ -277,8 +286,9 @@ impl Run {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let patience = if crowd == Crowd::Full { HURRY } else { HEAD_DEADLINE };
+        let pulse = Pulse::default();
         let told = tokio::select! {
-            told = timeout(patience, preface::tell(Shield::new(stream))) => told,
+            told = timeout(patience, preface::tell(Shield::new(stream, pulse.clone()))) => told,
             _ = self.stopped.changed() => return,
         };
         // A peer that went away or says nothing is its own affair, here and below.
@@ -286,20 +296,22 @@ impl Run {
         let stream = TokioIo::new(stream);
         let (app, rest) = (self.app, self.rest);
         let kicks = app.keeper.as_ref().filter(|_| door == Door::Gate).map(|k| k.kicks());
-        let given = Ready::default();
+        let (given, alive) = (Ready::default(), pulse.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             if is_muted(&app, door, request.uri().path()) {
                 return Either::Left(ready(Err(Muted)));
             }
             if crowd == Crowd::Room && gate::is_gate(request.uri().path()) {
-                return Either::Left(ready(Ok(freezes::mark(&app.web, door, check(&app, &given, door, &request)))));
+                let answer = check(&app, &given, door, &request).map(EitherBody::Left);
+                return Either::Left(ready(Ok(freezes::mark(&app.web, door, answer))));
             }
-            let (app, rest) = (app.clone(), rest.clone());
+            let (app, rest, working) = (app.clone(), rest.clone(), alive.work());
             // In a box, so that the question before takes no more room than it needs.
             Either::Right(Box::pin(async move {
                 let mut response = respond(&app, &rest, door, crowd, request).await;
                 gate::finish(&mut response, app.web.environment);
-                Ok(freezes::mark(&app.web, door, response))
+                drop(working);
+                Ok(freezes::mark(&app.web, door, response.map(EitherBody::Right)))
             }))
         });
         // Looked at only when one of them wakes us, not with every question.
@@ -313,20 +325,23 @@ impl Run {
         match version {
             Version::One => {
                 let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(patience)
                     .max_buf_size(LONGEST_HEAD)
                     .max_headers(MOST_FIELDS)
                     .keep_alive(crowd == Crowd::Room)
                     .serve_connection(stream, service);
                 let mut connection = pin!(connection);
+                let mut silences = FuturesUnordered::from_iter([pulse.stops(patience)]);
                 tokio::select! {
                     biased;
                     _ = connection.as_mut() => return,
+                    _ = silences.next() => return,
                     _ = ends.next() => {}
                 }
                 connection.as_mut().graceful_shutdown();
-                drop(connection.await);
+                tokio::select! {
+                    _ = connection => {}
+                    _ = silences.next() => {}
+                }
             }
             Version::Two => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -361,7 +376,7 @@ impl Run {
 }
 
 /// A question to a gate: answered here and now.
-fn check<B>(app: &App, given: &Ready, door: Door, request: &Request<B>) -> Response<Body> {
+fn check<B>(app: &App, given: &Ready, door: Door, request: &Request<B>) -> Response<gate::Answer> {
     // Envoy and Caddy pass on the host of the original request: it must not decide over the answer.
     let detail = if is_host_ours(app, door, request) { Detail::Full } else { Detail::Codes };
     gate::answer(&app.web, given, request, detail)

@@ -15,6 +15,8 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::pulse::Pulse;
+
 /// Stands in every answer of ours: browsers must not guess types, and [`Shield`] knows it by that.
 pub(super) const MARK: (&str, &str) = ("x-content-type-options", "nosniff");
 
@@ -35,11 +37,13 @@ pub(super) struct Shield<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     /// For how long it may.
     patience: Duration,
+    /// Beats when the peer takes something.
+    pulse: Pulse,
 }
 
 impl<S> Shield<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, refusing: None, stalled: None, patience: STALL }
+    pub(super) fn new(inner: S, pulse: Pulse) -> Self {
+        Self { inner, refusing: None, stalled: None, patience: STALL, pulse }
     }
 }
 
@@ -59,6 +63,7 @@ impl<S: AsyncWrite + Unpin> Shield<S> {
     fn poll_inner(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Poll::Ready(wrote) = Pin::new(&mut self.inner).poll_write(cx, bytes) {
             self.stalled = None;
+            self.pulse.beat();
             return Poll::Ready(wrote);
         }
         let patience = self.patience;
@@ -136,11 +141,11 @@ mod tests {
         runtime.block_on(async {
             let patience = Duration::from_millis(200);
             let (near, _far) = tokio::io::duplex(16);
-            let mut shield = Shield { patience, ..Shield::new(near) };
+            let mut shield = Shield { patience, ..Shield::new(near, Pulse::default()) };
             let error = shield.write_all(&[b'x'; 64]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             let (near, mut far) = tokio::io::duplex(16);
-            let mut shield = Shield { patience, ..Shield::new(near) };
+            let mut shield = Shield { patience, ..Shield::new(near, Pulse::default()) };
             let mut taken = [0; 64];
             let (wrote, read) = tokio::join!(shield.write_all(&[b'x'; 64]), far.read_exact(&mut taken));
             assert!(wrote.is_ok() && read.is_ok());
@@ -153,7 +158,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (near, mut far) = tokio::io::duplex(7);
-            let mut shield = Shield::new(near);
+            let mut shield = Shield::new(near, Pulse::default());
             let mut read = Vec::new();
             let (wrote, _) = tokio::join!(
                 async {

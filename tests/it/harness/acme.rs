@@ -11,11 +11,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use keyward::adapters::acme::{AcmeIssuerConfig, AcmeIssuers};
-use keyward::domain::id::IssuerId;
+use keyward::domain::id::{IssuerId, PathId};
 use keyward::domain::name::{Name, NameSet};
 use keyward::domain::time::{Boottime, Timestamp};
 use keyward::ports::{
-    ChallengeKind, Clock, Count, Doing, Entropy, Issuer, IssuerError, Meter, OrderRequest, OrderStatus, OrderView,
+    ChallengeKind, Clock, Count, Doing, Entropy, Issuer, IssuerError, Meter, OrderRequest, OrderStatus, OrderView, Tick,
 };
 
 use super::pebble::Pebble;
@@ -71,6 +71,10 @@ pub struct TestMeter(pub Mutex<Vec<Count>>);
 impl Meter for TestMeter {
     fn count(&self, count: Count) {
         self.0.lock().unwrap().push(count);
+    }
+
+    fn gate(&self, _: &PathId, _: &'static str) -> Tick {
+        Arc::new(|| ())
     }
 }
 
