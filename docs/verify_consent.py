@@ -23,7 +23,6 @@ says = lambda data: {"flags": data[0], "counter": int.from_bytes(data[1:], "big"
 
 def need(holds, why):
     if not holds: raise ValueError(why)
-
 def b64(text):
     data = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
     return need(base64.urlsafe_b64encode(data).decode().rstrip("=") == text, "another spelling of base64url") or data
@@ -31,19 +30,16 @@ def b64(text):
 def strings(data, count, rest=0):  # so many SSH strings, and then so many bytes
     found = []
     for _ in range(count):
-        end = 4 + struct.unpack_from(">I", data)[0]
-        need(end <= len(data), "cut off")
+        need((end := 4 + struct.unpack_from(">I", data)[0]) <= len(data), "cut off")
         found, data = found + [data[4:end]], data[end:]
     need(len(data) == rest, "something after the end")
     return found + [data]
 
 def check(curve, point, signature, message):  # Ed25519, or ECDSA with two numbers
-    if curve == "ed":
-        return ed25519.Ed25519PublicKey.from_public_bytes(point).verify(signature, message)
+    if curve == "ed": return ed25519.Ed25519PublicKey.from_public_bytes(point).verify(signature, message)
     kind, algorithm = (ec.SECP256R1(), hashes.SHA256()) if curve == "p256" else (ec.SECP384R1(), hashes.SHA384())
     key = ec.EllipticCurvePublicKey.from_encoded_point(kind, point)
     key.verify(utils.encode_dss_signature(*signature), message, ec.ECDSA(algorithm))
-
 def once(pairs): return need(len(dict(pairs)) == len(pairs), "a member stands there twice") or dict(pairs)
 
 def passkey(p, text, key, rp, origin):
