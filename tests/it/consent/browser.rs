@@ -1,6 +1,6 @@
 //! A real browser with a virtual authenticator registers a credential and asserts a decision with it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -93,7 +93,8 @@ fn serve() -> SocketAddr {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            stream.read(&mut [0; 4_096]).ok();
+            // The head of the request, up to its empty line.
+            BufReader::new(&stream).lines().map_while(Result::ok).find(String::is_empty);
             let body = "<!doctype html><title>consent</title>";
             let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n", body.len());
             write!(stream, "{head}Connection: close\r\n\r\n{body}").ok();

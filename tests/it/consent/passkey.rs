@@ -162,7 +162,7 @@ fn a_signature_has_one_form() {
             [&[0x30, u8::try_from(both.len()).unwrap()][..], &both].concat()
         };
         assert_eq!(der(r, s), kept.signature);
-        let negative = [&[0x80][..], &s[s.len() - 31..]].concat();
+        let negative = [&[0x80][..], s].concat();
         let ber = [&[0x30, 0x81][..], &kept.signature[1..]].concat();
         for bad in [
             der(&[&[0], r].concat(), s), // a needless zero
