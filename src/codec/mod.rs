@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod ca;
 pub mod canonical;
 mod constraints;
+pub mod consent;
 pub mod crl;
 mod der;
 mod dn;

@@ -23,6 +23,7 @@ mod ca_bytes;
 mod cli;
 mod clocks;
 mod config;
+mod consent;
 mod crash;
 mod crl;
 mod daemon;

@@ -4,6 +4,7 @@ pub mod acme;
 pub mod ca_bytes;
 pub mod challenge;
 pub mod clocks;
+pub mod consent;
 pub mod deploy;
 pub mod estate;
 pub mod fault;
