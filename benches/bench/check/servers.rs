@@ -32,12 +32,12 @@ impl Process {
         Self(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
     }
 
-    /// Nanoseconds that its threads have had a processor; those of one name only, if it is given.
+    /// Nanoseconds that its threads have had a processor; those only whose names begin so, if that is given.
     pub fn processor_time(&self, thread: Option<&str>) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("a process");
         let of = |task: PathBuf| {
             let named = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
-            if thread.is_some_and(|thread| named.trim() != thread) {
+            if thread.is_some_and(|thread| !named.starts_with(thread)) {
                 return 0;
             }
             let text = std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
