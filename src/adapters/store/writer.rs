@@ -535,6 +535,46 @@ mod tests {
     }
 
     #[test]
+    fn in_busy_times_the_log_is_moved_beside_the_commits_and_all_of_it_in_the_end() {
+        let dir = TempDir::new().unwrap();
+        let path = directory::database(dir.path()).unwrap();
+        let mut connection = connection::open_writing(&path).unwrap();
+        let options = LogOptions::new(Timestamp::MAX, Arc::new(Counter));
+        let sealer = trust::begin(&mut connection, dir.path(), &options).unwrap();
+        let place = place::Place::of(&path, sealer.lock()).unwrap();
+        let (lock, shared) = (Arc::new(Lock::take(dir.path()).unwrap()), Arc::new(Shared::default()));
+        let (known, pace, since) = (Known::default(), Pace::Quiet, Since::default());
+        let mut pen = Pen { mover: None, connection, sealer, place, known, pace, since, lock, shared: shared.clone() };
+        let commit = |pen: &mut Pen| {
+            let (answer, _answered) = oneshot::channel();
+            let _place = Place::take(&shared, 0).unwrap();
+            let job = Job { batch: batch(1), cosigned: None, proved: false, answer, _place };
+            let verdicts = pen.write_group(&[job], &shared.poison).unwrap_or_else(|_| panic!("the group is written"));
+            assert!(verdicts.iter().all(Result::is_ok));
+            pen.since.rows = CHECKPOINT_ROWS;
+            pen.move_log(&shared.poison);
+        };
+        let pages =
+            |pen: &Pen| pen.connection.pragma_query_value(None, "cache_size", |row| row.get::<_, i64>(0)).unwrap();
+        let usual = pages(&pen);
+        commit(&mut pen);
+        assert!(pen.mover.is_none(), "in quiet times nobody waits for it");
+        pen.pace(Pace::Busy);
+        assert!(pages(&pen) < 4 * usual, "negative: in KiB");
+        commit(&mut pen);
+        assert!(pen.mover.as_ref().is_some_and(Mover::is_under_way));
+        // Due again before anybody saw that it ended: it is waited for, and the rest is moved.
+        commit(&mut pen);
+        assert!(!pen.mover.as_ref().is_some_and(Mover::is_under_way));
+        let alone = dir.path().join("alone.db");
+        std::fs::copy(&path, &alone).unwrap();
+        let mut alone = connection::open_immutable(&alone).unwrap();
+        assert_eq!(load::state(&mut alone).unwrap().clock.map(|mark| mark.wall), Some(Timestamp::from_unix(1)));
+        pen.pace(Pace::Quiet);
+        assert_eq!(pages(&pen), usual);
+    }
+
+    #[test]
     fn a_group_is_bounded_and_leaves_out_whoever_gave_up() {
         let shared = Arc::new(Shared::default());
         let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE);
