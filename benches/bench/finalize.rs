@@ -46,7 +46,7 @@ pub fn finalize(site: &Site) {
     let tls = server_identity(&dir, listen);
     std::fs::write(dir.join("mac"), B64.encode(MAC)).expect("a file");
     let at = |file: &str| dir.join(file).display().to_string();
-    let _daemon = Daemon::made(
+    let daemon = Daemon::made(
         &dir,
         &format!(
             "[[acme_directory]]\nid = \"corp\"\nlisten = \"{listen}\"\nurl = \"https://{listen}\"\nca = \"mesh\"\n\
@@ -68,7 +68,7 @@ pub fn finalize(site: &Site) {
     });
     let prepared = began.elapsed().as_secs_f64();
     figure("orders brought to ready", "/s", (IN_FLIGHT * each) as f64 / prepared);
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), daemon.times());
     let mut spans: Vec<f64> = in_parallel(clients.iter_mut().collect(), |(client, orders)| {
         orders.iter().map(|order| client.finalized(order)).collect::<Vec<f64>>()
     })
@@ -82,6 +82,7 @@ pub fn finalize(site: &Site) {
         let at = (spans.len() * per_mille / 1_000).min(spans.len() - 1);
         figure(&format!("{row}: p{}", per_mille / 10), "ms", spans[at] * 1e3);
     }
+    daemon.costs(before, &row, spans.len());
 }
 
 fn in_parallel<T: Send, R: Send>(all: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {

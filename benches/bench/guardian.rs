@@ -1,7 +1,6 @@
 //! The guardian as the daemon runs it, over the real adapters: issuing, renewing, starting, idling.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use keyward::shell::config::Settings;
 use keyward::shell::wire::wire;
 use tokio::time::sleep;
 
-use crate::report::{figure, memory};
+use crate::report::{figure, memory, processor_time};
 use crate::site::{Site, name};
 
 /// Whoever waits for the engine looks this often.
@@ -179,9 +178,5 @@ pub fn idle(site: &Site) {
 
 /// User and system time of this process so far.
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string(Path::new("/proc/self/stat")).expect("Linux");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    let ticks: f64 = [11, 12].iter().map(|i| fields[*i].parse::<f64>().expect("a number")).sum();
-    // The kernel reports in hundredths of a second on every Linux (USER_HZ).
-    ticks / 100.0
+    processor_time(std::process::id())
 }

@@ -43,7 +43,7 @@ const USAGE: &str = "usage: bench simulation [YEARS]
        bench link [SECONDS]
        bench ask SOCKET CONNECTIONS SECONDS
        bench check [dir=DIR] [count=TRACKED] [seconds=EACH]
-       bench private|finalize|issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
+       bench private|requests|finalize|issue|renew|seed|idle|ca|serve|probe|commits|permits|log|questions|verify|cycle [KEY=VALUE…]
 
 keys: dir directory root first count http served in_flight seconds (see benches/bench/site.rs)";
 
@@ -62,6 +62,7 @@ fn main() {
         ["finalize", rest @ ..] => finalize::finalize(&Site::from(rest)),
         ["chain"] => chain::chain(),
         ["private", rest @ ..] => private::private(&Site::from(rest)),
+        ["requests", rest @ ..] => private::requests(&Site::from(rest), &[64]),
         ["issue", rest @ ..] => guardian::issue(&Site::from(rest)),
         ["renew", rest @ ..] => guardian::renew(&Site::from(rest)),
         ["seed", rest @ ..] => guardian::seed(&Site::from(rest)),

@@ -17,7 +17,7 @@ use keyward::domain::key::KeyAlgorithm;
 use keyward::domain::time::{DAY, Timestamp, Validity};
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::report::figure;
+use crate::report::{children, figure, processor_time};
 use crate::site::Site;
 
 /// Requests in flight.
@@ -60,6 +60,21 @@ impl Daemon {
         }
         daemon
     }
+
+    /// Processor time so far: its own, that of its key holder, and that of this process, which asks.
+    pub fn times(&self) -> [f64; 3] {
+        let own = self.0.id();
+        let holders = children(own).into_iter().map(processor_time).sum();
+        [processor_time(own), holders, processor_time(std::process::id())]
+    }
+
+    /// What each of `count` things took since [`Self::times`] gave `before`.
+    pub fn costs(&self, before: [f64; 3], row: &str, count: usize) {
+        let now = self.times();
+        for (i, who) in ["the daemon", "the key holder", "the client"].into_iter().enumerate() {
+            figure(&format!("{row}: processor time of {who}"), "ms", (now[i] - before[i]) * 1e3 / count as f64);
+        }
+    }
 }
 
 fn admin(dir: &Path) -> PathBuf {
@@ -75,12 +90,20 @@ impl Drop for Daemon {
 
 /// Certificates from signing requests over the admin socket: `seconds` with one and with 64 in flight.
 pub fn private(site: &Site) {
+    requests(site, &AT_ONCE);
+    list();
+    crate::finalize::finalize(site);
+}
+
+/// The same with so many in flight, and nothing else.
+pub fn requests(site: &Site, at_once: &[usize]) {
     let dir = &site.dir;
     drop(std::fs::remove_dir_all(dir));
     let daemon = Daemon::made(dir, "");
     let admin = admin(dir);
     let bodies: Vec<String> = (0..REQUESTS).map(request).collect();
-    for at_once in AT_ONCE {
+    for at_once in at_once.iter().copied() {
+        let before = daemon.times();
         let spans = closed_loop(&admin, &bodies, at_once, Duration::from_secs(site.seconds));
         let row = format!("certificates from requests, {at_once} in flight");
         figure(&row, "/s", spans.len() as f64 / site.seconds as f64);
@@ -88,10 +111,8 @@ pub fn private(site: &Site) {
             let at = (spans.len() * per_mille / 1_000).min(spans.len() - 1);
             figure(&format!("{row}: p{}", per_mille / 10), "ms", spans[at] * 1e3);
         }
+        daemon.costs(before, &row, spans.len());
     }
-    drop(daemon);
-    list();
-    crate::finalize::finalize(site);
 }
 
 fn request(i: usize) -> String {

@@ -22,23 +22,21 @@ impl From<ParseError> for MintError {
 impl Mint for X509Mint {
     fn leaf(&self, leaf: &Leaf, above: &[Arc<[u8]>], ca: &Ca) -> Result<Blank, MintError> {
         let signer = above.first().ok_or_else(|| MintError("a leaf has an issuer".to_owned()))?;
-        let made = ca::leaf(leaf, &Above::new(signer)?, &ca.crl_urls, &ca.issuer_urls)?;
-        linted(made, above, &[], ToBeSigned::Leaf, key_of(signer)?)
+        let signer = Above::new(signer)?;
+        let made = ca::leaf(leaf, &signer, &ca.crl_urls, &ca.issuer_urls)?;
+        linted(made, above, &[], ToBeSigned::Leaf, signer.key())
     }
 
     fn ca(&self, certificate: &CaCertificate, above: &[Arc<[u8]>], others: &[Arc<[u8]>]) -> Result<Blank, MintError> {
         let signer = above.first().map(|der| Above::new(der)).transpose()?;
         let made = ca::ca_certificate(certificate, signer.as_ref(), &[], &[])?;
-        let key = match above.first() {
-            Some(der) => key_of(der)?,
-            None => Digest::of(&certificate.spki),
-        };
+        let key = signer.map_or_else(|| Digest::of(&certificate.spki), |signer| signer.key());
         linted(made, above, &strangers(others, above), ToBeSigned::Ca, key)
     }
 
     fn list(&self, list: &RevocationList, issuer: &[u8]) -> Result<Blank, MintError> {
-        let made = ca::revocation_list(list, &Above::new(issuer)?)?;
-        Ok(blank(made, ToBeSigned::RevocationList, key_of(issuer)?))
+        let issuer = Above::new(issuer)?;
+        Ok(blank(ca::revocation_list(list, &issuer)?, ToBeSigned::RevocationList, issuer.key()))
     }
 
     fn finish(&self, blank: &Blank, signature: &[u8], signer: &[u8]) -> Result<Vec<u8>, MintError> {
@@ -115,8 +113,4 @@ fn linted(
 
 fn blank(made: ToSign, kind: ToBeSigned, key: Digest) -> Blank {
     Blank { kind, bytes: made.bytes, algorithm: made.algorithm, key }
-}
-
-fn key_of(certificate: &[u8]) -> Result<Digest, MintError> {
-    Ok(Digest::of(&x509::public_key(certificate)?))
 }

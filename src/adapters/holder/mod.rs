@@ -22,6 +22,8 @@ use crate::ports::{
 
 /// Requests at once: three quarters of what the holder takes, so that others may ask too.
 const MOST_AT_ONCE: usize = 48;
+/// Room for a signature with its frame, so that most answers are read at once.
+const USUAL_ANSWER: usize = 1_024;
 /// To connect, and for one request with its flush; the holder itself gives a request ten seconds to arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,21 +49,19 @@ impl SocketHolder {
     }
 
     async fn ask(&self, request: Request<'_>) -> Result<Answer, HolderError> {
-        let frame = request.encode();
-        if frame.len() > LARGEST_REQUEST {
-            let text = format!("the request has {} bytes; at most {LARGEST_REQUEST} are taken", frame.len());
+        let body = request.encode();
+        if body.len() > LARGEST_REQUEST {
+            let text = format!("the request has {} bytes; at most {LARGEST_REQUEST} are taken", body.len());
             return Err(HolderError::Refused(text));
         }
+        // In one piece, so that the holder is woken once.
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let frame = [length.as_slice(), &body].concat();
         let exchange = async {
             let _turn = self.turns.acquire().await.map_err(|_| "it is being closed".to_owned())?;
             let mut stream = self.connection().await?;
-            let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes();
             // A holder that refuses a connection says so before it is asked, and closes it: what it said still counts.
-            let sent = async {
-                stream.write_all(&length).await?;
-                stream.write_all(&frame).await
-            };
-            let sent = sent.await;
+            let sent = stream.write_all(&frame).await;
             match receive(&mut stream).await {
                 Ok(answer) => {
                     if sent.is_ok() && !matches!(answer, Answer::Refused(_) | Answer::Failed(_)) {
@@ -131,15 +131,24 @@ async fn receive(stream: &mut UnixStream) -> Result<Answer, String> {
         }
         format!("the connection broke: {e}")
     };
-    let mut length = [0_u8; 4];
-    stream.read_exact(&mut length).await.map_err(broke)?;
-    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > LARGEST_ANSWER {
-        return Err(format!("an answer of {length} bytes; at most {LARGEST_ANSWER} are read"));
+    let mut frame = Vec::with_capacity(USUAL_ANSWER);
+    let (mut whole, mut known) = (4_usize, false);
+    while frame.len() < whole {
+        if stream.read_buf(&mut frame).await.map_err(broke)? == 0 {
+            return Err(broke(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        let Some(length) = frame.first_chunk::<4>().filter(|_| !known) else { continue };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if length > LARGEST_ANSWER {
+            return Err(format!("an answer of {length} bytes; at most {LARGEST_ANSWER} are read"));
+        }
+        (whole, known) = (whole.saturating_add(length), true);
+        frame.reserve(whole.saturating_sub(frame.len()));
     }
-    let mut frame = vec![0_u8; length];
-    stream.read_exact(&mut frame).await.map_err(broke)?;
-    Answer::decode(&frame).map_err(|e| format!("it {e}"))
+    match frame.split_at_checked(4) {
+        Some((_, body)) if frame.len() == whole => Answer::decode(body).map_err(|e| format!("it {e}")),
+        _ => Err("it said more than was asked".to_owned()),
+    }
 }
 
 /// A warrant as it travels.

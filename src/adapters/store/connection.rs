@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::ports::StoreError;
 
 use super::migrations;
+use super::writer::Pace;
 
 /// How long a statement waits for a lock that a foreign tool (a backup, the `sqlite3` shell) holds: an eighth of the two
 /// seconds that a commit may take, so that a foreign lock is an ordinary refusal and never looks like a hang.
@@ -19,12 +20,20 @@ const BUSY: Duration = Duration::from_millis(250);
 /// in the kernel's cache.
 const CACHE_KIB: i32 = 512;
 
+/// The same while many commits come at once: the 64 or so pages that hashes of evidence are written to, those that all
+/// entries share, and as many again that are read.
+const BUSY_CACHE_KIB: i32 = 8 * 1_024;
+
 /// Bytes of a page: an entry has some 740, so that pages of 4 KiB stay empty by a sixth, of 8 KiB by a twentieth, and of
 /// these by a fortieth.
 const PAGE: i32 = 16_384;
 
 /// The write-ahead log is cut back to this many bytes after it grew beyond: twice what a checkpoint interval writes.
 const LARGEST_IDLE_WAL: i32 = 8 * 1_024 * 1_024;
+
+/// The same while many commits come at once: an interval writes 70 MiB, and as much may come while that is moved. To cut a
+/// file and let it grow again takes up to 100 ms, in which everybody waits.
+const LARGEST_BUSY_WAL: i32 = 160 * 1_024 * 1_024;
 
 /// Prepared statements that each connection keeps: all that it has, about 80. With fewer than are in use each commit parses
 /// some of them again.
@@ -50,6 +59,19 @@ pub(super) fn begin_writing(path: &Path) -> Result<Connection, Trouble> {
     migrations::check_identity(&connection)?;
     settle(&connection)?;
     migrations::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Opens a connection that moves the write-ahead log and writes nothing else.
+///
+/// # Errors
+/// [`Trouble::Damaged`], or SQLite's.
+pub(super) fn open_moving(path: &Path) -> Result<Connection, Trouble> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // The log is looked for with the first thing that is read.
+    migrations::check_identity(&connection)?;
     Ok(connection)
 }
 
@@ -166,6 +188,8 @@ pub(super) fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> 
         (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
         (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
+        // Statements are planned once, not anew whenever what is bound to them changes.
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
         // A checkpoint is the writer's alone: closing must not write the log back after an error of the medium, because
         // recovery at the next start checks every frame's checksum and a checkpoint does not.
         (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
@@ -177,6 +201,21 @@ pub(super) fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Trouble> 
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
+}
+
+/// Has a connection keep as many pages and as long a write-ahead log as busy times take, or as little as usual.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn keep_pages(connection: &Connection, pace: Pace) -> Result<(), rusqlite::Error> {
+    let (pages, log) = match pace {
+        Pace::Quiet => (CACHE_KIB, LARGEST_IDLE_WAL),
+        Pace::Busy => (BUSY_CACHE_KIB, LARGEST_BUSY_WAL),
+    };
+    connection.pragma_update(None, "cache_size", -pages)?;
+    connection.pragma_update(None, "journal_size_limit", log)?;
+    // Also those pages that are beyond that by now.
+    connection.execute_batch("PRAGMA shrink_memory")
 }
 
 /// Write-ahead log with a flush at each commit. Checkpoints are explicit, see [`super::writer`].

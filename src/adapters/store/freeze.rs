@@ -24,6 +24,7 @@ use crate::ports::StoreError;
 
 use super::connection::Trouble;
 use super::directory::Lock;
+use super::known::Known;
 use super::lockfile::NotAdvanced;
 use super::prune::{self, Pruned};
 use super::sealer::Sealer;
@@ -270,7 +271,7 @@ impl Freezer {
         let mut draft = self.draft(new);
         draft.by(&private::person(&self.connection, by, &*self.options.entropy)?);
         let transaction = self.connection.transaction().map_err(Trouble::from)?;
-        log::append(&transaction, &draft, &[], &mut tree).map_err(Trouble::from)?;
+        log::append(&transaction, &draft, &[], &mut tree, &mut Known::default()).map_err(Trouble::from)?;
         let row = Row { until: new.head.size, manifest: new.manifest, freeze };
         shard::write(&transaction, &row, &new.beginning).map_err(Trouble::from)?;
         let written = self.sealer.sign(&transaction, &tree, self.options.now).map_err(Trouble::from)?;

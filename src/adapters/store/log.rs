@@ -11,6 +11,7 @@ use crate::domain::words;
 use crate::ports::StoredEntry;
 
 use super::connection::Trouble;
+use super::known::Known;
 use super::private;
 use super::save::NotSaved;
 use super::walk::number;
@@ -20,7 +21,8 @@ use super::{shard, tree};
 const LARGEST_ANSWER: usize = 10_000;
 
 /// Gives an entry its place at the end of `tree` and after the newest one about its target, and writes it with its marks
-/// and its evidence. Gives it as it stands there. After an error both the rows and `tree` must be put back.
+/// and its evidence. Gives it as it stands there. After an error the rows and `tree` must be put back, and `known` be
+/// forgotten.
 ///
 /// # Errors
 /// [`NotSaved::Refused`] if the entry is too long; SQLite's, among them a constraint if its id is already there.
@@ -29,13 +31,14 @@ pub(super) fn append(
     draft: &Draft,
     changes: &[Change],
     tree: &mut Frontier,
+    known: &mut Known,
 ) -> Result<StoredEntry, NotSaved> {
     let place = tree.size();
     let target = draft.target.key();
-    let word = word_id(connection, &target_word(&target))?;
-    let previous = match newest_leaf(connection, word)? {
-        None => shard::link(connection, &target)?,
-        known => known,
+    let target_word = target_word(&target);
+    let previous = match known.newest(&target_word) {
+        None => newest_before(connection, &target, word_id(connection, &target_word, known)?)?,
+        newest => newest,
     };
     let sealed = private::tell(connection, draft, changes, |told| audit::seal(draft, place, previous, told))?;
     if sealed.bytes.len() > LONGEST_ENTRY {
@@ -48,7 +51,8 @@ pub(super) fn append(
     connection
         .prepare_cached("INSERT INTO entry (sequence, id, at, leaf, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![sequence, draft.id.0.to_bytes(), draft.at.unix(), sealed.leaf.0, sealed.bytes])?;
-    index(connection, &audit::marks(draft, sealed.facts), sequence)?;
+    index(connection, &audit::marks(draft, sealed.facts), sequence, known)?;
+    known.follow(&target_word, sealed.leaf);
     match (draft.phase, draft.intent) {
         (Phase::Intent, _) => connection
             .prepare_cached("INSERT INTO open_intent (id, sequence) VALUES (?1, ?2)")?
@@ -76,24 +80,42 @@ fn target_word(key: &str) -> String {
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn index(connection: &Connection, words: &[String], sequence: i64) -> Result<(), rusqlite::Error> {
+pub(super) fn index(
+    connection: &Connection,
+    words: &[String],
+    sequence: i64,
+    known: &mut Known,
+) -> Result<(), rusqlite::Error> {
     let mut mark = connection.prepare_cached("INSERT OR IGNORE INTO mark (word, sequence) VALUES (?1, ?2)")?;
     for word in words {
-        mark.execute([word_id(connection, word)?, sequence])?;
+        mark.execute([word_id(connection, word, known)?, sequence])?;
     }
     Ok(())
 }
 
 /// A word's number; a new word gets one.
-fn word_id(connection: &Connection, word: &str) -> Result<i64, rusqlite::Error> {
-    if let Some(id) = known_word(connection, word)? {
+fn word_id(connection: &Connection, word: &str, known: &mut Known) -> Result<i64, rusqlite::Error> {
+    if let Some(id) = known.id(word) {
         return Ok(id);
     }
-    connection.prepare_cached("INSERT INTO word (text) VALUES (?1)")?.insert([word])
+    let id = match known_word(connection, word)? {
+        Some(id) => id,
+        None => connection.prepare_cached("INSERT INTO word (text) VALUES (?1)")?.insert([word])?,
+    };
+    known.note(word, id);
+    Ok(id)
 }
 
 fn known_word(connection: &Connection, word: &str) -> Result<Option<i64>, rusqlite::Error> {
     connection.prepare_cached("SELECT id FROM word WHERE text = ?1")?.query_row([word], |row| row.get(0)).optional()
+}
+
+/// The leaf of the newest entry about a target, whose word has this number; it may be frozen.
+fn newest_before(connection: &Connection, target: &str, word: i64) -> Result<Option<Digest>, rusqlite::Error> {
+    match newest_leaf(connection, word)? {
+        None => shard::link(connection, target),
+        newest => Ok(newest),
+    }
 }
 
 /// The leaf of the newest entry with this word.

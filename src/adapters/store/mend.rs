@@ -15,6 +15,7 @@ use crate::domain::tree::{Frontier, Subtree};
 
 use super::checkpoint::Row;
 use super::connection::Trouble;
+use super::known::Known;
 use super::save::NotSaved;
 use super::walk::number;
 use super::{directory, log, migrations, save, shard, tree};
@@ -88,7 +89,7 @@ impl NewDatabase {
         self.connection
             .prepare_cached("INSERT INTO entry (sequence, id, at, leaf, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![sequence, id, entry.at.unix(), leaf.0, body])?;
-        log::index(&self.connection, &entry.words(), sequence)?;
+        log::index(&self.connection, &entry.words(), sequence, &mut Known::default())?;
         match (entry.phase, entry.intent) {
             (Phase::Intent, _) => self
                 .connection

@@ -1,11 +1,12 @@
 //! The durable state and its audit log in one SQLite database: `keyward.db` in a directory that one daemon holds.
 //!
-//! A single thread writes. It takes what is waiting, writes each batch inside a savepoint of one transaction, flushes
-//! once, and only then answers ("group commit"): 64 concurrent commits cost about as much as one. A second connection
-//! reads, on a thread of its own. Refuses to know what a change means beyond its rows.
+//! A single thread writes. It takes what is waiting, writes all batches in one transaction, flushes once, and only then
+//! answers ("group commit"): 64 concurrent commits cost about as much as one. If a batch is at fault, the group is put back
+//! and each batch is written inside a savepoint. A second connection reads, on a thread of its own, and in busy times a third
+//! moves the write-ahead log into the database. Refuses to know what a change means beyond its rows.
 //!
 //! ```text
-//! commit ─► queue ─► writer: BEGIN ─► savepoint per batch ─► signed checkpoint ─► COMMIT (flush) ─► lock (flush) ─► answers
+//! commit ─► queue ─► writer: BEGIN ─► every batch ─► signed checkpoint ─► COMMIT (flush) ─► lock (flush) ─► answers
 //!               │ full: refused                 │ error of the medium, file replaced, or no answer within 2 s
 //!               ▼                               ▼
 //!          Unavailable                     poisoned: every later commit is refused until a restart
@@ -21,12 +22,15 @@ mod acme;
 pub mod doctor;
 mod doubt;
 mod freeze;
+mod group;
 mod key;
+mod known;
 mod load;
 mod lockfile;
 mod log;
 mod mend;
 mod migrations;
+mod mover;
 mod offline;
 mod patient;
 mod place;

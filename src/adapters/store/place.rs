@@ -10,7 +10,8 @@ use crate::ports::{Batch, StoreError};
 use super::directory;
 use super::lockfile::LockFile;
 
-/// Below this many free bytes nothing is written: the write-ahead log may grow to twice 8 MiB before it is moved.
+/// Below this many free bytes nothing is written: a group, and what moves the write-ahead log into the database, are not to
+/// take the last that there is.
 const LEAST_FREE: u64 = 16 * 1_024 * 1_024;
 /// What a change or an entry may need in the write-ahead log and in the database, where it shares its pages with others
 /// of its group.

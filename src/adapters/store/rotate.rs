@@ -15,6 +15,7 @@ use crate::ports::StoreError;
 use super::connection::Trouble;
 use super::directory::Lock;
 use super::key::LogKeys;
+use super::known::Known;
 use super::lockfile::NotAdvanced;
 use super::{LogOptions, checkpoint, connection, directory, key, log, private, sealer, trust};
 
@@ -88,7 +89,7 @@ pub fn rotate_key(dir: &Path, options: &LogOptions, rotation: &Rotation) -> Resu
     ];
     let transaction = connection.transaction().map_err(Trouble::from)?;
     let kept = checkpoint::last_kept(&transaction).map_err(Trouble::from)?;
-    log::append(&transaction, &draft, &[], &mut tree).map_err(Trouble::from)?;
+    log::append(&transaction, &draft, &[], &mut tree, &mut Known::default()).map_err(Trouble::from)?;
     let written = sealer::write_signed(&transaction, sealer.keys(), kept, &tree, options.now).map_err(Trouble::from)?;
     transaction.commit().map_err(Trouble::from)?;
     sealer.committed(tree, &written);

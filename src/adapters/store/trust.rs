@@ -27,6 +27,7 @@ use crate::ports::StoreError;
 use super::connection::Trouble;
 use super::doubt::Doubt;
 use super::key::LogKeys;
+use super::known::Known;
 use super::lockfile::{LockFile, NotAdvanced};
 use super::save::{self, NotSaved};
 use super::sealer::{self, Sealer};
@@ -344,7 +345,7 @@ fn record(
             let transaction = connection.transaction().map_err(Trouble::from)?;
             for (number, draft) in drafts.iter().enumerate() {
                 let changes = if number == 0 { latch.as_slice() } else { &[] };
-                log::append(&transaction, draft, changes, &mut tree).map_err(Trouble::from)?;
+                log::append(&transaction, draft, changes, &mut tree, &mut Known::default()).map_err(Trouble::from)?;
                 changes.iter().try_for_each(|change| save::change(&transaction, change)).map_err(Trouble::from)?;
             }
             let written = sealer::write_signed(&transaction, &keys, kept, &tree, options.now).map_err(Trouble::from)?;

@@ -5,25 +5,25 @@
 //! from the disk what became of it.
 
 use core::time::Duration;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::domain::changes;
-use crate::domain::key::Digest;
-use crate::domain::time::Timestamp;
-use crate::domain::tree::{Frontier, Growth};
+use crate::domain::tree::Growth;
 use crate::ports::{Batch, Inclusion, LARGEST_BATCH, StoreError, StoredEntry};
 
+use super::connection;
 use super::directory::Lock;
+use super::group::{self, Drawn};
+use super::known::Known;
 use super::lockfile::NotAdvanced;
-use super::log;
+use super::mover::Mover;
 use super::place;
-use super::save::{self, NotSaved};
 use super::sealer::{Sealer, Written};
 use super::worker::{NotTaken, Worker};
 
@@ -46,8 +46,17 @@ const LARGEST_GROUP_ROWS: usize = LARGEST_BATCH;
 /// The write-ahead log is moved into the database after this many groups or rows, whichever comes first. A group of one
 /// entry writes some 15 pages of 16 KiB: 32 groups are 8 MiB.
 const CHECKPOINT_GROUPS: usize = 32;
-/// See [`CHECKPOINT_GROUPS`]; rows of one group share pages.
-const CHECKPOINT_ROWS: usize = 2_048;
+/// The same in busy times, when most pages are those of the group before, written anew: they are moved once for all. Groups
+/// of 20 certificates write 45 pages: 70 MiB.
+const BUSY_CHECKPOINT_GROUPS: usize = 96;
+/// Rows of one group share pages, all but those of the hashes that evidence is found by: a certificate takes four rows and
+/// two such pages, so that these rows are 32 MiB.
+const CHECKPOINT_ROWS: usize = 4_096;
+
+/// From so many batches in a group on it is a busy time, whose pages do not fit into what is kept otherwise.
+const BUSY: usize = 16;
+/// A busy time is over when nothing comes for so long.
+const RESTS_AFTER: Duration = Duration::from_secs(1);
 
 /// The writing side.
 #[derive(Debug)]
@@ -56,18 +65,26 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
 }
 
+/// What the threads know of each other.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     poison: Poison,
     /// Rows that are queued or being written.
     waiting: AtomicUsize,
 }
 
+impl Shared {
+    /// Why nothing is written any more, if so.
+    pub(super) fn poison(&self) -> &Poison {
+        &self.poison
+    }
+}
+
 /// Why nothing is written any more; set once.
-type Poison = OnceLock<Poisoned>;
+pub(super) type Poison = OnceLock<Poisoned>;
 
 #[derive(Debug)]
-enum Poisoned {
+pub(super) enum Poisoned {
     /// Hangs, was replaced, or contradicts what was written.
     Stuck(String),
     /// The medium failed.
@@ -80,12 +97,12 @@ type Verdict = Result<(), StoreError>;
 type Given = Result<Option<Inclusion>, StoreError>;
 
 #[derive(Debug)]
-struct Job {
-    batch: Batch,
+pub(super) struct Job {
+    pub(super) batch: Batch,
     /// A checkpoint with the signatures of witnesses.
-    cosigned: Option<String>,
+    pub(super) cosigned: Option<String>,
     /// Whether the proof of its first entry is asked for.
-    proved: bool,
+    pub(super) proved: bool,
     answer: oneshot::Sender<Given>,
     _place: Place,
 }
@@ -123,9 +140,18 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let known = shared.clone();
         let worker = Worker::start("keyward-writer", QUEUE, move |jobs| {
-            // Dropped in reverse: the connection is closed before the directory is given free.
-            let _lock = lock;
-            let mut pen = Pen { connection, sealer, place };
+            let (known_rows, pace, since) = (Known::default(), Pace::Quiet, Since::default());
+            let mut pen = Pen {
+                mover: None,
+                connection,
+                sealer,
+                place,
+                known: known_rows,
+                pace,
+                since,
+                lock,
+                shared: known.clone(),
+            };
             run(&mut pen, jobs, &known.poison);
         })
         .map_err(|e| StoreError::Unavailable(format!("cannot start the thread that writes: {e}")))?;
@@ -186,22 +212,46 @@ fn refused<T>(why: &Poisoned) -> Result<T, StoreError> {
     })
 }
 
-fn unavailable<T>(text: String) -> Result<T, StoreError> {
+pub(super) fn unavailable<T>(text: String) -> Result<T, StoreError> {
     Err(StoreError::Unavailable(text))
 }
 
-/// What the thread writes with.
+/// What the thread writes with. Dropped in this order: connections are closed before the directory is given free.
 struct Pen {
+    mover: Option<Mover>,
     connection: Connection,
     sealer: Sealer,
     place: place::Place,
+    known: Known,
+    pace: Pace,
+    since: Since,
+    lock: Arc<Lock>,
+    shared: Arc<Shared>,
+}
+
+/// What was written since the write-ahead log was moved last, or that was begun.
+#[derive(Clone, Copy, Default)]
+struct Since {
+    groups: usize,
+    rows: usize,
+}
+
+/// How much there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// A commit now and then.
+    Quiet,
+    /// Many at once: more pages are kept in memory, and a longer write-ahead log on the disk.
+    Busy,
 }
 
 /// The thread: ends when the queue is disconnected and empty.
 fn run(pen: &mut Pen, jobs: &Receiver<Job>, poison: &Poison) {
-    let (mut groups, mut written) = (0_usize, 0_usize);
-    while let Ok(first) = jobs.recv() {
+    while let Some(first) = pen.next(jobs) {
         let group = gather(first, jobs);
+        if group.len() >= BUSY {
+            pen.pace(Pace::Busy);
+        }
         let verdicts = match pen.write_group(&group, poison) {
             Ok(verdicts) => verdicts,
             Err(Failed::NotWritten(text)) => group.iter().map(|_| unavailable(text.clone())).collect(),
@@ -210,18 +260,18 @@ fn run(pen: &mut Pen, jobs: &Receiver<Job>, poison: &Poison) {
                 group.iter().map(|_| refused(why)).collect()
             }
         };
-        groups = groups.saturating_add(1);
-        written = group.iter().fold(written, |sum, job| sum.saturating_add(rows(&job.batch)));
+        pen.since.groups = pen.since.groups.saturating_add(1);
+        pen.since.rows = group.iter().fold(pen.since.rows, |sum, job| sum.saturating_add(rows(&job.batch)));
         for (job, verdict) in group.into_iter().zip(verdicts) {
             // Whoever asked may have gone; the verdict is only for them.
             drop(job.answer.send(verdict));
         }
-        // After the answers, so that nobody waits for it.
-        if poison.get().is_none() && (groups >= CHECKPOINT_GROUPS || written >= CHECKPOINT_ROWS) {
-            (groups, written) = (0, 0);
-            checkpoint(&pen.connection, "PASSIVE", poison);
+        // After the answers, so that these do not wait for it.
+        if poison.get().is_none() {
+            pen.move_log(poison);
         }
     }
+    pen.mover = None;
     if poison.get().is_none() {
         checkpoint(&pen.connection, "TRUNCATE", poison);
     }
@@ -246,7 +296,7 @@ fn rows(batch: &Batch) -> usize {
 }
 
 /// Why a whole group was not committed.
-enum Failed {
+pub(super) enum Failed {
     /// It was rolled back and nothing of it is there; the next group may fare better (disk full, a foreign lock).
     NotWritten(String),
     /// What of it is there is unknown.
@@ -254,23 +304,62 @@ enum Failed {
 }
 
 impl Failed {
-    fn stuck(text: String) -> Self {
+    pub(super) fn stuck(text: String) -> Self {
         Self::Poisoned(Poisoned::Stuck(text))
     }
 }
 
-/// The rows of a group before its commit.
-struct Drawn {
-    /// Of each batch; with its first entry, if that is to be proved.
-    verdicts: Vec<Result<Option<StoredEntry>, StoreError>>,
-    /// What was appended.
-    leaves: Vec<Digest>,
-    tree: Frontier,
-    /// The time of its newest entry, if it has any.
-    newest: Option<Timestamp>,
-}
-
 impl Pen {
+    /// The next job, however long that takes; `None` if there will be none.
+    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        if self.pace == Pace::Busy {
+            match jobs.recv_timeout(RESTS_AFTER) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.pace(Pace::Quiet),
+            }
+        }
+        jobs.recv().ok()
+    }
+
+    /// Takes room for the pages of this pace, or gives it back. If that fails it is only slower.
+    fn pace(&mut self, pace: Pace) {
+        if self.pace != pace {
+            self.pace = pace;
+            connection::keep_pages(&self.connection, pace).ok();
+        }
+    }
+
+    /// Moves the write-ahead log into the database if it is time.
+    fn move_log(&mut self, poison: &Poison) {
+        let most = if self.pace == Pace::Busy { BUSY_CHECKPOINT_GROUPS } else { CHECKPOINT_GROUPS };
+        let due = self.since.groups >= most || self.since.rows >= CHECKPOINT_ROWS;
+        if let Some(mover) = self.mover.as_mut().filter(|mover| mover.is_under_way()) {
+            if due {
+                // A log that grows faster than it is moved has to be waited for.
+                mover.wait();
+            } else if !mover.has_ended() {
+                return;
+            }
+            // What came meanwhile.
+            self.since = Since::default();
+            checkpoint(&self.connection, "PASSIVE", poison);
+        } else if due {
+            self.since = Since::default();
+            if self.pace == Pace::Quiet || !self.begin_moving() {
+                checkpoint(&self.connection, "PASSIVE", poison);
+            }
+        }
+    }
+
+    fn begin_moving(&mut self) -> bool {
+        if self.mover.is_none() {
+            let path = self.connection.path().map(PathBuf::from);
+            self.mover = path.and_then(|path| Mover::start(&path, self.lock.clone(), self.shared.clone()));
+        }
+        self.mover.as_mut().is_some_and(Mover::begin)
+    }
+
     /// One transaction, one flush of the database and one of the lock, a verdict for each.
     fn write_group(&mut self, group: &[Job], poison: &Poison) -> Result<Vec<Given>, Failed> {
         let all_refused = |why: &Poisoned| group.iter().map(|_| refused(why)).collect();
@@ -280,9 +369,9 @@ impl Pen {
         self.place.check().map_err(Failed::stuck)?;
         self.place.room(group.iter().map(|job| &job.batch)).map_err(Failed::NotWritten)?;
         let result = self.commit(group, poison);
-        // SQLite ends the transaction itself after some errors.
-        if result.is_err() && !self.connection.is_autocommit() {
-            statement(&self.connection, "ROLLBACK").map_err(|e| Failed::stuck(format!("cannot roll back: {e}")))?;
+        if result.is_err() {
+            self.known.forget();
+            group::roll_back(&self.connection)?;
         }
         let (drawn, written) = result?;
         let Some(written) = written else {
@@ -308,15 +397,15 @@ impl Pen {
         Ok(drawn.verdicts.into_iter().map(|verdict| Ok(verdict?.and_then(prove))).collect())
     }
 
-    fn commit(&self, group: &[Job], poison: &Poison) -> Result<(Drawn, Option<Written>), Failed> {
-        let drawn = write_rows(&self.connection, group, self.sealer.tree().clone())?;
+    fn commit(&mut self, jobs: &[Job], poison: &Poison) -> Result<(Drawn, Option<Written>), Failed> {
+        let drawn = group::write(&self.connection, jobs, self.sealer.tree(), &mut self.known)?;
         let sign = |at| self.sealer.sign(&self.connection, &drawn.tree, at).map_err(before_commit);
         let written = drawn.newest.map(sign).transpose()?;
         // Between the first row and here somebody may have been told that it failed.
         if poison.get().is_some() {
             return Err(Failed::NotWritten("a commit took too long".to_owned()));
         }
-        match statement(&self.connection, "COMMIT") {
+        match group::statement(&self.connection, "COMMIT") {
             Ok(()) => Ok((drawn, written)),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => Err(Failed::NotWritten(e.to_string())),
             Err(e) => Err(Failed::Poisoned(blame(&e, "at a commit"))),
@@ -324,62 +413,9 @@ impl Pen {
     }
 }
 
-fn write_rows(connection: &Connection, group: &[Job], mut tree: Frontier) -> Result<Drawn, Failed> {
-    statement(connection, "BEGIN IMMEDIATE").map_err(before_commit)?;
-    let (mut verdicts, mut leaves) = (Vec::with_capacity(group.len()), Vec::new());
-    let mut newest = None;
-    for job in group {
-        statement(connection, "SAVEPOINT batch").map_err(before_commit)?;
-        let (before, known) = (tree.clone(), leaves.len());
-        let verdict = match write_job(connection, job, &mut tree, &mut leaves) {
-            Ok(first) => {
-                newest = job.batch.entries.last().map(|draft| draft.at).or(newest);
-                Ok(first.filter(|_| job.proved))
-            }
-            Err(NotSaved::Refused(text)) => unavailable(format!("the batch was refused: {text}")),
-            Err(NotSaved::Sqlite(e)) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                unavailable(format!("the batch was refused: {e}"))
-            }
-            Err(NotSaved::Sqlite(e)) => return Err(before_commit(e)),
-        };
-        if verdict.is_err() {
-            statement(connection, "ROLLBACK TO batch").map_err(before_commit)?;
-            tree = before;
-            leaves.truncate(known);
-        }
-        statement(connection, "RELEASE batch").map_err(before_commit)?;
-        verdicts.push(verdict);
-    }
-    Ok(Drawn { verdicts, leaves, tree, newest })
-}
-
-/// Gives the first entry as it was written.
-fn write_job(
-    connection: &Connection,
-    job: &Job,
-    tree: &mut Frontier,
-    leaves: &mut Vec<Digest>,
-) -> Result<Option<StoredEntry>, NotSaved> {
-    let Job { batch, cosigned, .. } = job;
-    let mut first = None;
-    cosigned.iter().try_for_each(|note| super::checkpoint::keep(connection, note))?;
-    for (index, draft) in batch.entries.iter().enumerate() {
-        // An entry tells what its changes do to the rows, so it is written before them.
-        let (_, changes) = changes::share(&batch.changes, index, batch.entries.len());
-        let entry = log::append(connection, draft, changes, tree)?;
-        leaves.push(entry.leaf);
-        first.get_or_insert(entry);
-        changes.iter().try_for_each(|change| save::change(connection, change))?;
-    }
-    if batch.entries.is_empty() {
-        batch.changes.iter().try_for_each(|change| save::change(connection, change))?;
-    }
-    Ok(first)
-}
-
 /// An error before the flush: the group is rolled back. Some of them pass; all others mean that the medium or the
 /// database is not to be trusted.
-fn before_commit(error: rusqlite::Error) -> Failed {
+pub(super) fn before_commit(error: rusqlite::Error) -> Failed {
     use ErrorCode as E;
     let code = error.sqlite_error_code();
     if code.is_some_and(|c| [E::DiskFull, E::DatabaseBusy, E::DatabaseLocked, E::OutOfMemory].contains(&c)) {
@@ -397,7 +433,7 @@ fn blame(error: &rusqlite::Error, when: &str) -> Poisoned {
 
 /// Moves the write-ahead log into the database. SQLite's own automatic checkpoint hides its errors, and a flush that
 /// failed once must not be tried again: the kernel may report success the second time with the data lost.
-fn checkpoint(connection: &Connection, mode: &str, poison: &Poison) {
+pub(super) fn checkpoint(connection: &Connection, mode: &str, poison: &Poison) {
     let done = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
     match done {
         // Full or busy: the log stays as it is and only grows a little; the next checkpoint does it.
@@ -411,10 +447,6 @@ fn checkpoint(connection: &Connection, mode: &str, poison: &Poison) {
     }
 }
 
-fn statement(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
-    connection.prepare_cached(sql)?.execute([]).map(|_| ())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -426,6 +458,7 @@ mod tests {
     use super::*;
     use crate::adapters::store::{LogOptions, connection, directory, load, trust};
     use crate::domain::state::{Change, ClockMark};
+    use crate::domain::time::Timestamp;
     use crate::ports::Entropy;
 
     struct Counter;
@@ -499,6 +532,46 @@ mod tests {
             // And there is room again.
             writer.commit(batch(rows_each)).await.unwrap();
         }
+    }
+
+    #[test]
+    fn in_busy_times_the_log_is_moved_beside_the_commits_and_all_of_it_in_the_end() {
+        let dir = TempDir::new().unwrap();
+        let path = directory::database(dir.path()).unwrap();
+        let mut connection = connection::open_writing(&path).unwrap();
+        let options = LogOptions::new(Timestamp::MAX, Arc::new(Counter));
+        let sealer = trust::begin(&mut connection, dir.path(), &options).unwrap();
+        let place = place::Place::of(&path, sealer.lock()).unwrap();
+        let (lock, shared) = (Arc::new(Lock::take(dir.path()).unwrap()), Arc::new(Shared::default()));
+        let (known, pace, since) = (Known::default(), Pace::Quiet, Since::default());
+        let mut pen = Pen { mover: None, connection, sealer, place, known, pace, since, lock, shared: shared.clone() };
+        let commit = |pen: &mut Pen| {
+            let (answer, _answered) = oneshot::channel();
+            let _place = Place::take(&shared, 0).unwrap();
+            let job = Job { batch: batch(1), cosigned: None, proved: false, answer, _place };
+            let verdicts = pen.write_group(&[job], &shared.poison).unwrap_or_else(|_| panic!("the group is written"));
+            assert!(verdicts.iter().all(Result::is_ok));
+            pen.since.rows = CHECKPOINT_ROWS;
+            pen.move_log(&shared.poison);
+        };
+        let pages =
+            |pen: &Pen| pen.connection.pragma_query_value(None, "cache_size", |row| row.get::<_, i64>(0)).unwrap();
+        let usual = pages(&pen);
+        commit(&mut pen);
+        assert!(pen.mover.is_none(), "in quiet times nobody waits for it");
+        pen.pace(Pace::Busy);
+        assert!(pages(&pen) < 4 * usual, "negative: in KiB");
+        commit(&mut pen);
+        assert!(pen.mover.as_ref().is_some_and(Mover::is_under_way));
+        // Due again before anybody saw that it ended: it is waited for, and the rest is moved.
+        commit(&mut pen);
+        assert!(!pen.mover.as_ref().is_some_and(Mover::is_under_way));
+        let alone = dir.path().join("alone.db");
+        std::fs::copy(&path, &alone).unwrap();
+        let mut alone = connection::open_immutable(&alone).unwrap();
+        assert_eq!(load::state(&mut alone).unwrap().clock.map(|mark| mark.wall), Some(Timestamp::from_unix(1)));
+        pen.pace(Pace::Quiet);
+        assert_eq!(pages(&pen), usual);
     }
 
     #[test]

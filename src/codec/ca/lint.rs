@@ -164,7 +164,7 @@ impl<'a> Subject<'a> {
         flaws.expect(positive && serial.len() <= 20, "RFC 5280 section 4.1.2.2", || {
             format!("the serial number {serial:02x?} is not positive, or longer than 20 bytes")
         });
-        // 64 bits that nobody can guess are the least; ours have 158.
+        // 64 bits that nobody can guess are the least; ours have 104.
         flaws.expect(serial.len() >= 8, "CA/Browser Forum BR section 7.1", || {
             format!("the serial number {serial:02x?} is shorter than 8 bytes")
         });
@@ -358,18 +358,21 @@ impl<'a> Subject<'a> {
     /// Verifies the chain as relying parties will.
     fn rehearse(&self, to_sign: &ToSign, flaws: &mut Flaws) {
         let signed = Pending { message: &to_sign.bytes, key: self.issuer().key };
-        let above: Vec<&[u8]> = self.above.iter().map(|above| above.der).collect();
+        let chain = core::iter::once(&self.own).chain(&self.above).cloned();
         if !self.is_ca() {
-            return rehearse(self.own.der, &above, &[signed], flaws);
+            return rehearse(&chain.collect::<Vec<_>>(), &[signed], flaws);
         }
         let below = match canary(self.own.der) {
             Ok(below) => below,
             Err(e) => return flaws.add("RFC 5280 section 6.1", format!("nothing can be issued below it: {e}")),
         };
         let der = assemble(&below, STAND_IN);
+        let leaf = match Parsed::new(&der) {
+            Ok(leaf) => Rc::new(leaf),
+            Err(e) => return flaws.add("RFC 5280 section 6.1", format!("what could be issued below it {e}")),
+        };
         let pending = [signed, Pending { message: &below.bytes, key: self.own.key }];
-        let chain: Vec<&[u8]> = core::iter::once(self.own.der).chain(above).collect();
-        rehearse(&der, &chain, &pending, flaws);
+        rehearse(&core::iter::once(leaf).chain(chain).collect::<Vec<_>>(), &pending, flaws);
     }
 }
 
@@ -467,32 +470,26 @@ fn canary(ca: &[u8]) -> Result<ToSign, String> {
     super::leaf(&leaf, &above, &[], &[]).map_err(|e| e.to_string())
 }
 
-fn rehearse(leaf: &[u8], above: &[&[u8]], pending: &[Pending<'_>], flaws: &mut Flaws) {
-    if let Err(why) = ours(leaf, above) {
+/// `path` begins with the leaf and ends with the root.
+fn rehearse(path: &[Rc<Parsed<'_>>], pending: &[Pending<'_>], flaws: &mut Flaws) {
+    // Our own rules: CA flags, key usages, path lengths, name constraints, purposes, critical extensions.
+    if let Err(why) = verify::check(path) {
         flaws.add("RFC 5280 section 6.1", why);
     }
-    if let Err(why) = theirs(leaf, above, pending) {
+    if let Err(why) = theirs(path, pending) {
         flaws.add("RFC 5280 section 6.1, as webpki verifies", why);
     }
 }
 
-/// By our own rules: CA flags, key usages, path lengths, name constraints, purposes, critical extensions.
-fn ours(leaf: &[u8], above: &[&[u8]]) -> Result<(), String> {
-    let path = core::iter::once(&leaf).chain(above).map(|der| Parsed::new(der).map(Rc::new));
-    let path = path.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-    verify::check(&path)
-}
-
-/// By webpki's: at the first and the last second of its life, for each purpose and each name.
-fn theirs(leaf: &[u8], above: &[&[u8]], pending: &[Pending<'_>]) -> Result<(), String> {
-    let Some((root, intermediates)) = above.split_last() else {
+/// By webpki's rules: at the first and the last second of its life, for each purpose and each name.
+fn theirs(path: &[Rc<Parsed<'_>>], pending: &[Pending<'_>]) -> Result<(), String> {
+    let [parsed, intermediates @ .., root] = path else {
         return Err("a leaf cannot stand alone".to_owned());
     };
-    let parsed = Parsed::new(leaf).map_err(|e| e.to_string())?;
-    let root = CertificateDer::from(*root);
+    let root = CertificateDer::from(root.der);
     let anchor = [anchor_from_trusted_cert(&root).map_err(|e| format!("its root is no anchor: {e}"))?];
-    let intermediates: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(*der)).collect();
-    let der = CertificateDer::from(leaf);
+    let intermediates: Vec<_> = intermediates.iter().map(|above| CertificateDer::from(above.der)).collect();
+    let der = CertificateDer::from(parsed.der);
     let certificate = EndEntityCert::try_from(&der).map_err(|e| format!("it cannot be read: {e}"))?;
     let stand_ins: Vec<StandIn<'_>> =
         webpki::ALL_VERIFICATION_ALGS.iter().map(|real| StandIn { real: *real, pending }).collect();

@@ -35,6 +35,7 @@ pub struct Above {
     /// The distinguished name, byte for byte: verifiers compare bytes.
     subject: Box<[u8]>,
     key_id: Box<[u8]>,
+    key: Digest,
     algorithm: KeyAlgorithm,
     validity: Validity,
 }
@@ -67,6 +68,7 @@ impl Above {
             der: Box::from(der),
             subject: Box::from(parsed.subject),
             key_id: Box::from(key_id),
+            key: Digest::of(parsed.spki),
             algorithm,
             validity: parsed.validity,
         })
@@ -76,6 +78,12 @@ impl Above {
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        self.key
     }
 
     /// The algorithm of its key, and so of what it signs.

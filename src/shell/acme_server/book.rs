@@ -179,6 +179,11 @@ impl Book {
         }
     }
 
+    /// Whether nothing was touched since the last time.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.touched.0.is_empty() && self.touched.1.is_empty()
+    }
+
     /// What was touched since the last time, as it is now.
     pub(super) fn take_touched(&mut self) -> Touched {
         let (accounts, orders) = core::mem::take(&mut self.touched);

@@ -18,7 +18,7 @@ use x509_parser::prelude::FromDer as _;
 use super::answer::{Answer, Content};
 use super::book::{Certificate, Stage};
 use super::fault::{Fault, Strike};
-use super::house::{Admission, Ask, Event, ToIssue, Try, Unissued};
+use super::house::{Admission, Ask, Event, Proof, ToIssue, Try, Unissued};
 use super::jws::Jwk;
 use super::problem::Problem;
 use super::server::{Ca, Signed, lock};
@@ -63,8 +63,7 @@ impl Ca {
         };
         // Outside of the lock: this is where the time goes.
         let der = B64.decode(&asked.csr).map_err(|e| Problem::malformed(format!("the csr is no base64url: {e}")))?;
-        let spki: Arc<[u8]> = Arc::from(check_csr(&der, &names, &own)?);
-        self.house.request(&der)?;
+        let spki: Arc<[u8]> = Arc::from(check_csr(&der, &names, &own, |der| self.house.request(der))?);
         let stuck = signed.strike.has(&Fault::StuckProcessing);
         let (at_once, waits) = {
             let mut book = self.book();
@@ -228,8 +227,14 @@ impl Ca {
 }
 
 /// Checks that the request is signed with its own key, that the key is one that is taken, and that it names exactly what
-/// was ordered; returns the public key (DER). Nothing else of it is used.
-fn check_csr(der: &[u8], ordered: &NameSet, account: &Jwk) -> Result<Vec<u8>, Problem> {
+/// was ordered; returns the public key (DER). Nothing else of it is used. A `house` that verified the signature, over the
+/// same bytes, need not have it verified again.
+fn check_csr(
+    der: &[u8],
+    ordered: &NameSet,
+    account: &Jwk,
+    house: impl FnOnce(&[u8]) -> Result<Proof, Problem>,
+) -> Result<Vec<u8>, Problem> {
     let (rest, csr) = X509CertificationRequest::from_der(der)
         .map_err(|e| Problem::bad_csr(format!("the certificate request cannot be parsed: {e}")))?;
     if !rest.is_empty() {
@@ -242,8 +247,6 @@ fn check_csr(der: &[u8], ordered: &NameSet, account: &Jwk) -> Result<Vec<u8>, Pr
         let text = "the key of an account is certified for nothing else; make a key for the certificate";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "badPublicKey", text));
     }
-    csr.verify_signature()
-        .map_err(|_| Problem::bad_csr("the certificate request is not signed with its own key, or not readably"))?;
     let bad = |text: &str| Problem::bad_csr(format!("the certificate request names {text:?}, which is no name"));
     let mut asked = BTreeSet::new();
     for cn in info.subject.iter_common_name() {
@@ -257,11 +260,14 @@ fn check_csr(der: &[u8], ordered: &NameSet, account: &Jwk) -> Result<Vec<u8>, Pr
         }
     }
     let asked = NameSet::new(asked);
-    if asked == *ordered {
-        Ok(info.subject_pki.raw.to_vec())
-    } else {
-        Err(Problem::bad_csr(format!("the certificate request names {asked}, the order {ordered}")))
+    if asked != *ordered {
+        return Err(Problem::bad_csr(format!("the certificate request names {asked}, the order {ordered}")));
     }
+    if house(der)? == Proof::Unseen {
+        let text = "the certificate request is not signed with its own key, or not readably";
+        csr.verify_signature().map_err(|_| Problem::bad_csr(text))?;
+    }
+    Ok(info.subject_pki.raw.to_vec())
 }
 
 fn name(general: &GeneralName<'_>) -> Result<Name, Problem> {

@@ -132,10 +132,21 @@ impl Touched {
     }
 }
 
+/// What a house found out about a certificate request that it can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It is signed with its own key.
+    Verified,
+    /// Nobody looked at its signature.
+    Unseen,
+}
+
 /// See the file's head. Locks of its own are never held across a wait.
 pub(super) trait House: Send + Sync {
     /// What strikes a request; `None` closes its connection.
     fn strike(&self, endpoint: Option<Endpoint>) -> Option<Strike>;
+    /// Whether nothing that happened is still to be made durable.
+    fn is_kept(&self) -> bool;
     /// Whether so much waits to be made durable that nothing more is taken on before.
     fn overloaded(&self) -> bool;
     /// Where the terms of service are that new accounts must agree to.
@@ -155,7 +166,7 @@ pub(super) trait House: Send + Sync {
     /// Whether a challenge may be tried; asked again when one that had to wait for its turn is `begun`.
     fn attempt(&self, book: &Book, account: u64, name: &Name, begun: bool, now: Timestamp) -> Result<(), Problem>;
     /// Whether a certificate request (DER) can be used, beyond what the protocol asks of it.
-    fn request(&self, csr: &[u8]) -> Result<(), Problem>;
+    fn request(&self, csr: &[u8]) -> Result<Proof, Problem>;
     /// Whether an order that is ready is certified.
     fn admit(&self, book: &Book, ask: &Ask<'_>, now: Timestamp) -> Result<Admission, Problem>;
     /// Whether an order in processing, which a person allowed or not, is still to be certified, right before it is.

@@ -12,7 +12,7 @@ use super::CaError;
 use super::book::{Book, Certificate};
 use super::config::{CaConfig, Demand, Profile};
 use super::fault::{Ari, Endpoint, Fault, Faults, Strike};
-use super::house::{Admission, Ask, Event, House, Offer, Revoker, ToIssue, Touched, Unissued};
+use super::house::{Admission, Ask, Event, House, Offer, Proof, Revoker, ToIssue, Touched, Unissued};
 use super::pki::{Issued, Leaf, Pki, stray_spki};
 use super::problem::Problem;
 use super::renewal::{Suggestion, computed, over};
@@ -144,6 +144,10 @@ impl House for Scripted {
         Some(strike).filter(|s| !self.paused.load(Ordering::Relaxed) && !s.has(&Fault::DropRequest))
     }
 
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     fn overloaded(&self) -> bool {
         false
     }
@@ -182,8 +186,8 @@ impl House for Scripted {
         Ok(())
     }
 
-    fn request(&self, _: &[u8]) -> Result<(), Problem> {
-        Ok(())
+    fn request(&self, _: &[u8]) -> Result<Proof, Problem> {
+        Ok(Proof::Unseen)
     }
 
     fn admit(&self, _: &Book, _: &Ask<'_>, _: Timestamp) -> Result<Admission, Problem> {

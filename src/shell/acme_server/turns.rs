@@ -17,14 +17,19 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Ends after a good turn that began later than this call: with `work`, or with that of somebody before in the queue.
+    /// Ends after a good turn that began later than this call: with `work`, or with that of somebody before in the queue; or
+    /// when no turn is under way and `idle` says that there is nothing to do.
     ///
     /// # Errors
     /// Those of `work`. A turn that failed counts for nobody: the next in the queue takes one.
-    pub(super) async fn take<E>(&self, work: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+    pub(super) async fn take<E>(
+        &self,
+        idle: impl FnOnce() -> bool,
+        work: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
         let own = self.asked.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let mut done_to = self.done_to.lock().await;
-        if *done_to >= own {
+        if *done_to >= own || idle() {
             return Ok(());
         }
         // Before the work begins: what these want is there already.
@@ -57,7 +62,7 @@ mod tests {
                     gate.acquire().await.unwrap().forget();
                     if number < failing { Err(()) } else { Ok(()) }
                 };
-                turns.take(work).await
+                turns.take(|| false, work).await
             });
         }
         while turns.asked.load(Ordering::Relaxed) < 64 {
@@ -86,8 +91,29 @@ mod tests {
                 taken.fetch_add(1, Ordering::Relaxed);
                 Ok::<(), ()>(())
             };
-            assert_eq!(turns.take(work).await, Ok(()));
+            assert_eq!(turns.take(|| false, work).await, Ok(()));
         }
         assert_eq!(taken.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_nothing_to_do_waits_for_the_turn_under_way_and_takes_none() {
+        let (turns, gate) = (Arc::new(Turns::default()), Arc::new(Semaphore::new(0)));
+        let (first, opened) = (turns.clone(), gate.clone());
+        let first = tokio::spawn(async move {
+            first
+                .take(|| false, async {
+                    opened.acquire().await.unwrap().forget();
+                    Ok::<(), ()>(())
+                })
+                .await
+        });
+        while turns.done_to.try_lock().is_ok() {
+            yield_now().await;
+        }
+        let mut second = Box::pin(turns.take(|| true, async { Err(()) }));
+        assert!(futures_util::poll!(&mut second).is_pending(), "what it looked at may be in that turn");
+        gate.add_permits(1);
+        assert_eq!((first.await.unwrap(), second.await), (Ok(()), Ok(())));
     }
 }

@@ -184,7 +184,7 @@ fn start(
     let (sender, jobs) = sync_channel(serve::MOST_CONNECTIONS);
     let door = Door {
         pins: opened.pins,
-        newest: Mutex::new(None),
+        newest: Mutex::default(),
         lives: options.lives,
         peers,
         clock: clock.clone(),

@@ -1,5 +1,6 @@
 //! The socket: who may ask, how much, and how slowly.
 
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use core::time::Duration;
 
 use rustix::net::SendFlags;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::codec::holder::{Answer, LARGEST_REQUEST, Request};
 use crate::codec::tbs::LARGEST_CERTIFICATE;
@@ -32,14 +33,18 @@ const IDLE: Duration = Duration::from_secs(60);
 /// A request beyond this is a revocation list, of which one is read at a time: 64 connections then hold 20 MiB at most,
 /// and that list.
 const USUAL: usize = LARGEST_CERTIFICATE + LONGEST_ENTRY + crate::codec::note::LONGEST_NOTE + 8_192;
+/// Bytes that are read at once: a usual request for a leaf has 3 KiB. With 64 connections 512 KiB.
+const AHEAD: usize = 8 << 10;
+/// Checkpoints that are remembered: requests with an older one are still on their way when those with the next arrive.
+const MOST_BELIEVED: usize = 8;
 /// A thread checks a signature and a proof, and parses: 512 KiB are plenty.
 const STACK: usize = 512 << 10;
 
 /// What every connection needs.
 pub(super) struct Door {
     pub(super) pins: Pins,
-    /// The checkpoint that was believed last, by the digest of its text.
-    pub(super) newest: Mutex<Option<(Digest, TreeHead)>>,
+    /// The checkpoints that were believed last, by the digests of their texts.
+    pub(super) newest: Mutex<VecDeque<(Digest, TreeHead)>>,
     pub(super) lives: Lifetimes,
     /// The users that may ask, by number.
     pub(super) peers: Vec<u32>,
@@ -53,12 +58,14 @@ impl Door {
     /// What a checkpoint says. Intents that were committed together come with the same one, whose signature is verified once.
     fn head(&self, note: &str) -> Result<TreeHead, String> {
         let digest = Digest::of(note.as_bytes());
-        let known = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, head)) = known.filter(|(of, _)| *of == digest) {
-            return Ok(head);
+        // Held meanwhile: those who come with the same one wait for the answer instead of finding it too.
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, head)) = newest.iter().find(|(of, _)| *of == digest) {
+            return Ok(*head);
         }
         let head = warrant::believed(note, &self.pins)?;
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest, head));
+        newest.truncate(MOST_BELIEVED.saturating_sub(1));
+        newest.push_front((digest, head));
         Ok(head)
     }
 }
@@ -132,7 +139,8 @@ fn serve(stream: &UnixStream, door: &Door) {
         answer(stream, &Answer::Refused(text), door);
         return;
     }
-    while let Some(more) = exchange(stream, door) {
+    let mut inbox = Inbox { stream, ahead: Zeroizing::new([0; AHEAD]), from: 0, to: 0 };
+    while let Some(more) = exchange(&mut inbox, door) {
         if !more {
             return;
         }
@@ -140,11 +148,12 @@ fn serve(stream: &UnixStream, door: &Door) {
 }
 
 /// One request and its answer; `None` if the connection is over, `false` if it must be.
-fn exchange(stream: &UnixStream, door: &Door) -> Option<bool> {
+fn exchange(inbox: &mut Inbox<'_>, door: &Door) -> Option<bool> {
+    let stream = inbox.stream;
     let mut length = [0_u8; 4];
     let (first, rest) = length.split_at_mut(1);
-    read(stream, first, IDLE, door)?;
-    read(stream, rest, PATIENCE, door)?;
+    inbox.read(first, IDLE, door)?;
+    inbox.read(rest, PATIENCE, door)?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > LARGEST_REQUEST {
         let text = format!("the request has {length} bytes; at most {LARGEST_REQUEST} are read");
@@ -164,7 +173,7 @@ fn exchange(stream: &UnixStream, door: &Door) -> Option<bool> {
         None
     };
     let mut frame = Zeroizing::new(vec![0_u8; length]);
-    read(stream, &mut frame, PATIENCE, door)?;
+    inbox.read(&mut frame, PATIENCE, door)?;
     let answered = match Request::decode(&frame) {
         Ok(request) => handle(&request, door),
         Err(error) => {
@@ -217,23 +226,43 @@ fn ask(request: &Request<'_>, door: &Door) -> Result<Ask, String> {
     Ok(Ask::Do(Box::new((operation, allowed, matter))))
 }
 
-/// Reads exactly so much within a span, however slowly it comes; `None` if it does not.
-fn read(mut stream: &UnixStream, mut into: &mut [u8], span: Duration, door: &Door) -> Option<()> {
-    let until = door.clock.boottime().plus(span);
-    while !into.is_empty() {
-        let left = until.since(door.clock.boottime());
-        stream.set_read_timeout(Some(left).filter(|l| !l.is_zero())).ok()?;
-        if left.is_zero() {
-            return None;
-        }
-        match stream.read(into) {
-            Ok(0) => return None,
-            Ok(count) => into = into.get_mut(count..)?,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
+/// What a peer sends. A usual request comes in one piece, and is read as one.
+struct Inbox<'a> {
+    stream: &'a UnixStream,
+    /// Read and not yet asked for: from `from` to `to`. It may hold a key that is imported.
+    ahead: Zeroizing<[u8; AHEAD]>,
+    from: usize,
+    to: usize,
+}
+
+impl Inbox<'_> {
+    /// Reads exactly so much within a span, however slowly it comes; `None` if it does not.
+    fn read(&mut self, mut into: &mut [u8], span: Duration, door: &Door) -> Option<()> {
+        let until = door.clock.boottime().plus(span);
+        loop {
+            let count = into.len().min(self.to.saturating_sub(self.from));
+            let end = self.from.saturating_add(count);
+            let had = self.ahead.get_mut(self.from..end)?;
+            into.get_mut(..count)?.copy_from_slice(had);
+            had.zeroize();
+            self.from = end;
+            into = into.get_mut(count..)?;
+            if into.is_empty() {
+                return Some(());
+            }
+            let left = until.since(door.clock.boottime());
+            if left.is_zero() {
+                return None;
+            }
+            self.stream.set_read_timeout(Some(left)).ok()?;
+            match (&mut &*self.stream).read(self.ahead.as_mut_slice()) {
+                Ok(0) => return None,
+                Ok(count) => (self.from, self.to) = (0, count),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
         }
     }
-    Some(())
 }
 
 /// Sends an answer; `false` if the peer does not take it.
@@ -242,16 +271,19 @@ fn answer(stream: &UnixStream, answer: &Answer, door: &Door) -> bool {
     let mut frame = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
     frame.extend_from_slice(&body);
     let (until, mut left) = (door.clock.boottime().plus(PATIENCE), frame.as_slice());
+    // Nearly always there is room for all of it; only else it has to be waited for.
+    let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     while !left.is_empty() {
-        let span = until.since(door.clock.boottime());
-        if span.is_zero() || stream.set_write_timeout(Some(span)).is_err() {
-            return false;
-        }
-        match rustix::net::send(stream, left, SendFlags::NOSIGNAL) {
+        match rustix::net::send(stream, left, flags) {
             Ok(0) => return false,
             Ok(count) => left = left.get(count..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) if flags.contains(SendFlags::DONTWAIT) => flags = SendFlags::NOSIGNAL,
             Err(_) => return false,
+        }
+        let span = until.since(door.clock.boottime());
+        if !left.is_empty() && (span.is_zero() || stream.set_write_timeout(Some(span)).is_err()) {
+            return false;
         }
     }
     true

@@ -25,7 +25,7 @@ use super::authz::MOST_RUNNING;
 use super::book::{AccountStatus, Book, Certificate, ChallengeStatus, Stage};
 use super::config::{Addresses, Demand};
 use super::fault::{Endpoint, Strike};
-use super::house::{Admission, Ask, Event, House, Offer, Revoker, ToIssue, Touched, Try, Unissued};
+use super::house::{Admission, Ask, Event, House, Offer, Proof, Revoker, ToIssue, Touched, Try, Unissued};
 use super::pki::Issued;
 use super::problem::Problem;
 use super::renewal::{Suggestion, already_revoked};
@@ -217,6 +217,10 @@ impl House for Directory {
         Some(Strike::default())
     }
 
+    fn is_kept(&self) -> bool {
+        lock(&self.notes).is_empty()
+    }
+
     fn overloaded(&self) -> bool {
         lock(&self.notes).len() >= MOST_NOTES
     }
@@ -345,9 +349,10 @@ impl House for Directory {
         Ok(())
     }
 
-    fn request(&self, csr: &[u8]) -> Result<(), Problem> {
+    fn request(&self, csr: &[u8]) -> Result<Proof, Problem> {
         let read = self.authority.mint().request(csr);
-        read.map(drop).map_err(|why| Problem::bad_csr(format!("the certificate request cannot be used: {why}")))
+        read.map(|_| Proof::Verified)
+            .map_err(|why| Problem::bad_csr(format!("the certificate request cannot be used: {why}")))
     }
 
     fn admit(&self, book: &Book, ask: &Ask<'_>, now: Timestamp) -> Result<Admission, Problem> {
