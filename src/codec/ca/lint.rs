@@ -164,7 +164,7 @@ impl<'a> Subject<'a> {
         flaws.expect(positive && serial.len() <= 20, "RFC 5280 section 4.1.2.2", || {
             format!("the serial number {serial:02x?} is not positive, or longer than 20 bytes")
         });
-        // 64 bits that nobody can guess are the least; ours have 104.
+        // 64 bits that nobody can guess are the least; ours have 158.
         flaws.expect(serial.len() >= 8, "CA/Browser Forum BR section 7.1", || {
             format!("the serial number {serial:02x?} is shorter than 8 bytes")
         });

@@ -7,10 +7,9 @@ use super::Constraints;
 use crate::domain::certificate::Purposes;
 use crate::domain::name::NameSet;
 use crate::domain::spiffe::{SpiffeId, TrustDomain};
-use crate::domain::time::{Boottime, Timestamp, Validity};
+use crate::domain::time::{Timestamp, Validity};
 
-/// 20 bytes, positive (RFC 5280 section 4.1.2.2), at least 104 of their bits drawn at random, where 64 are asked for
-/// (CA/Browser Forum BR section 7.1).
+/// 20 bytes, positive, 158 of their bits drawn at random (RFC 5280 section 4.1.2.2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SerialNumber([u8; 20]);
 
@@ -21,19 +20,6 @@ impl SerialNumber {
         let [first, ..] = &mut random;
         *first = (*first & 0x7f) | 0x40;
         Self(random)
-    }
-
-    /// What is made one after the other has serial numbers that follow one another, as far as the clocks go: so the rows of
-    /// one commit lie together, where those of random ones would be scattered over the whole register. Begins with the
-    /// second and 16 bits of the milliseconds since boot; 104 random bits follow.
-    #[must_use]
-    pub fn made(at: Timestamp, boot: Boottime, random: [u8; 13]) -> Self {
-        let [_, _, _, seconds @ ..] = at.unix().to_be_bytes();
-        let [.., high, low] = boot.as_duration().as_millis().to_be_bytes();
-        let mut bytes = [0; 20];
-        let all = seconds.into_iter().chain([high, low]).chain(random);
-        bytes.iter_mut().zip(all).for_each(|(byte, from)| *byte = from);
-        Self::new(bytes)
     }
 
     /// The contents of the INTEGER.
@@ -173,27 +159,5 @@ impl RevocationReason {
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.iter().find(|(.., n)| *n == number).map(|(reason, ..)| *reason)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use core::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn serial_numbers_follow_the_clocks_and_have_the_random_bits() {
-        let made = |second, milli, random| {
-            let boot = Boottime::from_boot(Duration::from_millis(milli));
-            SerialNumber::made(Timestamp::from_unix(second), boot, [random; 13])
-        };
-        assert_eq!(made(1_790_000_000, 65_537, 9).to_string(), "406ab13b80000109090909090909090909090909");
-        assert!(made(1_790_000_000, 7, 9) < made(1_790_000_000, 8, 1));
-        assert!(made(1_790_000_000, 8, 9) < made(1_790_000_001, 7, 1));
-        for second in [i64::MIN, -1, 0, i64::MAX] {
-            let first = made(second, 0, 0xff).bytes()[0];
-            assert!((0x40..0x80).contains(&first), "{second}: {first:02x}");
-        }
     }
 }

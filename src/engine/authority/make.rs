@@ -286,9 +286,9 @@ impl Authority {
     }
 
     pub(super) fn serial(&self) -> SerialNumber {
-        let mut random = [0; 13];
+        let mut random = [0; 20];
         self.engine.ports.entropy.fill(&mut random);
-        SerialNumber::made(self.now(), self.engine.ports.clock.boottime(), random)
+        SerialNumber::new(random)
     }
 
     pub(super) fn believe_clock(&self) -> Result<(), Denied> {
